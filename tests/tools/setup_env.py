@@ -1,0 +1,198 @@
+#!/usr/bin/env python3
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Make the virtual environments of this checkout, and the path under which Ansible finds the collection in it.
+
+demo   .venv        what running playbooks against the reference appliance needs (seconds)
+dev    .venv        the same, and everything that `make test` needs
+floor  .venv-floor  the oldest ansible-core that the collection supports, for `ansible-test sanity`
+
+Only the standard library is used, because this runs before anything is installed. A second run with
+unchanged requirement files does nothing. A run that was interrupted leaves no stamp, and a virtual environment
+without a stamp is made anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import typing as t
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+REQUIREMENTS = ROOT / "tests" / "requirements"
+APPLIANCE = ROOT / "tests" / "appliance"
+CONSTRAINTS = REQUIREMENTS / "constraints.txt"
+STAMP = ".keyops-stamp.json"
+OLDEST, NEWEST = (3, 11), (3, 14)
+PROBE = "import ensurepip, sqlite3, ssl, sys, venv; print(*sys.version_info[:2])"
+
+
+class SetupError(Exception):
+    """Something that the reader of the message can mend."""
+
+
+class Level(t.NamedTuple):
+    """One kind of environment: where it lies, what goes in, whose Python it prefers."""
+
+    folder: str
+    files: tuple[str, ...]
+    constrained: bool
+    appliance: bool
+    prefer_oldest: bool = False
+
+
+LEVELS = {
+    "demo": Level(".venv", ("demo.txt",), constrained=True, appliance=True),
+    "dev": Level(".venv", ("demo.txt", "dev.txt"), constrained=True, appliance=True),
+    "floor": Level(".venv-floor", ("floor.txt",), constrained=False, appliance=False, prefer_oldest=True),
+}
+CONTAINS = {"demo": ("demo",), "dev": ("demo", "dev"), "floor": ("floor",)}
+
+
+def say(message: str) -> None:
+    print(f"setup: {message}", flush=True)
+
+
+def usable_version(python: str) -> tuple[int, int] | None:
+    """Return the version when this Python really runs and has what a virtual environment needs."""
+    try:
+        done = subprocess.run([python, "-c", PROBE], capture_output=True, text=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None  # a broken shim or a dangling link: not a Python that can be used
+    words = done.stdout.split()
+    if done.returncode != 0 or len(words) != 2:
+        return None
+    return int(words[0]), int(words[1])
+
+
+def candidates() -> t.Iterator[str]:
+    """Every interpreter worth asking: those on PATH, those of pyenv, and the one that runs this."""
+    names = [f"python{major}.{minor}" for major, minor in ((3, n) for n in range(NEWEST[1], OLDEST[1] - 1, -1))]
+    for name in (*names, "python3"):
+        found = shutil.which(name)
+        if found:
+            yield found
+    pyenv = Path(os.environ.get("PYENV_ROOT", "") or Path.home() / ".pyenv") / "versions"
+    yield from (str(path) for path in sorted(pyenv.glob("3.*/bin/python3")))
+    yield sys.executable
+
+
+def find_python(prefer_oldest: bool) -> str:
+    usable: dict[tuple[int, int], str] = {}
+    for python in candidates():
+        version = usable_version(python)
+        if version and OLDEST <= version <= NEWEST:
+            usable.setdefault(version, python)
+    if not usable:
+        raise SetupError(
+            f"no Python {OLDEST[0]}.{OLDEST[1]} to {NEWEST[0]}.{NEWEST[1]} with ssl, sqlite3, venv and ensurepip was found. "
+            "On Debian or Ubuntu: apt-get install python3 python3-venv"
+        )
+    return usable[min(usable) if prefer_oldest else max(usable)]
+
+
+def fingerprint(name: str) -> str:
+    """Hash of everything that decides what is installed."""
+    level = LEVELS[name]
+    files = [REQUIREMENTS / file for file in level.files]
+    files += [CONSTRAINTS] if level.constrained else []
+    files += [APPLIANCE / "pyproject.toml"] if level.appliance else []
+    digest = hashlib.sha256(str(ROOT).encode())  # a moved checkout needs new environments
+    for path in files:
+        digest.update(b"\0" + path.name.encode() + b"\0" + (path.read_bytes() if path.exists() else b""))
+    return digest.hexdigest()
+
+
+def read_stamp(venv: Path) -> dict[str, str] | None:
+    try:
+        content = json.loads((venv / STAMP).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return content if usable_version(str(venv / "bin" / "python")) else None
+
+
+def write_stamp(venv: Path, content: dict[str, str]) -> None:
+    temporary = venv / (STAMP + ".new")
+    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(venv / STAMP)
+
+
+def run(command: list[str], what: str) -> None:
+    done = subprocess.run(command, check=False)
+    if done.returncode != 0:
+        raise SetupError(f"{what} failed with status {done.returncode}; run this to see it alone:\n  {' '.join(command)}")
+
+
+def install(name: str, venv: Path) -> None:
+    level = LEVELS[name]
+    command = [str(venv / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    if level.constrained and CONSTRAINTS.exists():
+        command += ["--constraint", str(CONSTRAINTS)]
+    command += ["--requirement", str(REQUIREMENTS / level.files[-1])]
+    if level.appliance and (APPLIANCE / "pyproject.toml").exists():
+        command += ["--editable", str(APPLIANCE)]
+    run(command, "pip install")
+
+
+def ensure(name: str, python: str | None) -> None:
+    """Bring one environment to the wanted state; do nothing when it is there already."""
+    level, venv, wanted = LEVELS[name], ROOT / LEVELS[name].folder, fingerprint(name)
+    stamp = read_stamp(venv)
+    if stamp is not None and stamp.get(name) == wanted:
+        return
+    started = time.monotonic()
+    if stamp is None:
+        python = python or find_python(level.prefer_oldest)
+        say(f"{name}: making {level.folder} with {python}")
+        run([python, "-m", "venv", "--clear", str(venv)], "making the virtual environment")
+    else:
+        say(f"{name}: requirements changed, updating {level.folder}")
+        (venv / STAMP).unlink()
+    install(name, venv)
+    write_stamp(venv, {part: fingerprint(part) for part in CONTAINS[name]})
+    say(f"{name}: {level.folder} is ready after {time.monotonic() - started:.0f} s")
+
+
+def link_collection() -> None:
+    """`.ansible/collections/ansible_collections/keyops/utrust` is this checkout."""
+    link = ROOT / ".ansible" / "collections" / "ansible_collections" / "keyops" / "utrust"
+    link.parent.mkdir(parents=True, exist_ok=True)
+    target = os.path.relpath(ROOT, link.parent)
+    if not (link.is_symlink() and os.readlink(link) == target):
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    parser.add_argument("level", choices=list(LEVELS), nargs="+", help="which environments to make")
+    parser.add_argument("--python", help="this interpreter instead of the best one found")
+    options = parser.parse_args()
+    (ROOT / ".ansible").mkdir(exist_ok=True)
+    with open(ROOT / ".ansible" / "setup.lock", "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # a second run waits for the first and then finds its work done
+        link_collection()
+        for name in options.level:
+            ensure(name, options.python)
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except SetupError as problem:
+        print(f"setup: {problem}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("setup: interrupted; run it again, it starts over where it must", file=sys.stderr)
+        sys.exit(130)
