@@ -38,27 +38,33 @@ demo-down: setup-demo ## stop the demo
 
 ##@ Test
 
-STAGES := check unit conformance playbooks demo-test molecule
+GATES := format lint types yamllint ansible-lint docs-lint changelog-lint licenses package sanity sanity-floor
+SUITES := unit conformance playbooks demo-test
 
 .PHONY: test
 test: ## everything that follows, one stage after the other; the first failure ends it
-	@$(PYTHON) tests/tools/run_stages.py setup $(STAGES)
+	@$(PYTHON) tests/tools/run_stages.py setup $(GATES) $(SUITES) molecule
 
+.PHONY: check
+check: ## all gates
+	@$(PYTHON) tests/tools/run_stages.py setup $(GATES)
+
+# ARGS goes to pytest: make unit ARGS="-k receipt -x"
 .PHONY: unit
 unit: setup ## tests/unit: pure functions, modules, guards
-	@$(BIN)/python -m pytest tests/unit
+	@$(BIN)/python -m pytest tests/unit $(ARGS)
 
 .PHONY: conformance
 conformance: setup ## tests/conformance: transports against the reference appliance
-	@$(BIN)/python -m pytest tests/conformance
+	@$(BIN)/python -m pytest tests/conformance $(ARGS)
 
 .PHONY: playbooks
 playbooks: setup ## tests/playbooks: modules, roles and playbooks through Ansible
-	@$(BIN)/python -m pytest tests/playbooks
+	@$(BIN)/python -m pytest tests/playbooks $(ARGS)
 
 .PHONY: demo-test
 demo-test: setup ## tests/demo: the demo does what README says
-	@$(BIN)/python -m pytest tests/demo
+	@$(BIN)/python -m pytest tests/demo $(ARGS)
 
 .PHONY: molecule
 molecule: setup ## all Molecule scenarios
@@ -67,3 +73,70 @@ molecule: setup ## all Molecule scenarios
 .PHONY: bench
 bench: setup ## measure many nodes with many keys
 	@$(BIN)/python tests/bench/bench.py
+
+##@ Gates, each one alone
+
+.PHONY: format
+format: setup ## ruff format, without changing anything
+	@$(BIN)/ruff format --check --diff .
+
+.PHONY: lint
+lint: setup ## ruff check
+	@$(BIN)/ruff check .
+
+.PHONY: types
+types: setup ## mypy
+	@$(BIN)/python tests/tools/check_types.py
+
+.PHONY: yamllint
+yamllint: setup ## yamllint
+	@$(BIN)/yamllint --strict .
+
+.PHONY: ansible-lint
+ansible-lint: setup ## ansible-lint, profile production, nothing skipped
+	@$(BIN)/ansible-lint
+
+.PHONY: docs-lint
+docs-lint: setup ## antsibull-docs: plugin documentation and every reference in it
+	@$(BIN)/antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs all --disallow-unknown-collection-refs .
+
+.PHONY: changelog-lint
+changelog-lint: setup ## antsibull-changelog
+	@$(BIN)/antsibull-changelog lint
+
+.PHONY: licenses
+licenses: setup ## licence lines in every source file
+	@$(BIN)/python tests/tools/check_licenses.py
+
+.PHONY: package
+package: setup ## build the tarball, look into it, install it and use it
+	@$(BIN)/python tests/tools/check_package.py
+
+.PHONY: sanity
+sanity: setup ## ansible-test sanity on the newest ansible-core that fits
+	@$(BIN)/python tests/tools/sanity.py newest
+
+.PHONY: sanity-floor
+sanity-floor: setup ## ansible-test sanity on the oldest supported ansible-core
+	@$(PYTHON) tests/tools/setup_env.py floor
+	@$(BIN)/python tests/tools/sanity.py floor
+
+##@ Keep house
+
+.PHONY: fmt
+fmt: setup ## let ruff format and mend what it can
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+.PHONY: changelog
+changelog: setup ## write the fragments into CHANGELOG.md, under the version of galaxy.yml
+	@$(BIN)/antsibull-changelog release --update-existing
+
+.PHONY: lock
+lock: setup ## pin again what the pinned tools bring along (needs Python 3.11, 3.12 and 3.13)
+	@$(BIN)/python tests/tools/lock_requirements.py
+
+.PHONY: clean
+clean: ## remove what the tools made, the environments too
+	@rm -rf .venv .venv-floor .ansible .mypy_cache .pytest_cache .ruff_cache .hypothesis build
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -87,12 +87,18 @@ def candidates() -> t.Iterator[str]:
     yield sys.executable
 
 
-def find_python(prefer_oldest: bool) -> str:
-    usable: dict[tuple[int, int], str] = {}
+def interpreters() -> dict[tuple[int, int], str]:
+    """Return one interpreter for every supported Python on this machine."""
+    found: dict[tuple[int, int], str] = {}
     for python in candidates():
         version = usable_version(python)
         if version and OLDEST <= version <= NEWEST:
-            usable.setdefault(version, python)
+            found.setdefault(version, python)
+    return found
+
+
+def find_python(prefer_oldest: bool) -> str:
+    usable = interpreters()
     if not usable:
         raise SetupError(
             f"no Python {OLDEST[0]}.{OLDEST[1]} to {NEWEST[0]}.{NEWEST[1]} with ssl, sqlite3, venv and ensurepip was found. "
@@ -130,7 +136,9 @@ def write_stamp(venv: Path, content: dict[str, str]) -> None:
 def run(command: list[str], what: str) -> None:
     done = subprocess.run(command, check=False)
     if done.returncode != 0:
-        raise SetupError(f"{what} failed with status {done.returncode}; run this to see it alone:\n  {' '.join(command)}")
+        raise SetupError(
+            f"{what} failed with status {done.returncode}; run this to see it alone:\n  {' '.join(command)}"
+        )
 
 
 def install(name: str, venv: Path) -> None:
@@ -168,7 +176,7 @@ def link_collection() -> None:
     link = ROOT / ".ansible" / "collections" / "ansible_collections" / "keyops" / "utrust"
     link.parent.mkdir(parents=True, exist_ok=True)
     target = os.path.relpath(ROOT, link.parent)
-    if not (link.is_symlink() and os.readlink(link) == target):
+    if not (link.is_symlink() and str(link.readlink()) == target):
         link.unlink(missing_ok=True)
         link.symlink_to(target)
 

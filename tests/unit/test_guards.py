@@ -1,0 +1,227 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Guards: cheap, permanent tests of what nobody would notice missing. Each fails when it finds nothing to look at."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import typing as t
+from pathlib import Path
+
+import pytest
+import yaml
+from ansible.module_utils.basic import AnsibleModule
+
+ROOT = Path(__file__).resolve().parents[2]
+SENSITIVE = re.compile(r"pin|pass|secret|token|share|seed|material|code|key", re.IGNORECASE)
+
+
+def load(name: str) -> t.Any:
+    return yaml.safe_load((ROOT / name).read_text(encoding="utf-8"))
+
+
+def python_files(folder: str) -> list[Path]:
+    return sorted(path for path in (ROOT / folder).rglob("*.py") if path.name != "__init__.py")
+
+
+def stems(folder: str) -> list[str]:
+    return [path.stem for path in python_files(folder) if not path.stem.startswith("_")]
+
+
+MODULES = stems("plugins/modules")
+ROLES = sorted(path.name for path in (ROOT / "roles").glob("*") if path.is_dir())
+
+
+# Modules
+
+
+def test_the_four_modules_are_there() -> None:
+    assert {"utrust_hsm_info", "utrust_hsm_restore", "utrust_ksp_export", "utrust_ksp_import"} <= set(MODULES)
+
+
+def test_every_module_has_an_action_plugin_and_every_action_plugin_a_module() -> None:
+    assert stems("plugins/action") == MODULES
+
+
+def test_the_action_group_names_every_module() -> None:
+    assert sorted(load("meta/runtime.yml")["action_groups"]["utrust"]) == MODULES
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_test_file_names_the_module(module: str) -> None:
+    tests = [path for path in (ROOT / "tests").rglob("test_*.py") if path != Path(__file__).resolve()]
+    assert [path for path in tests if re.search(rf"\b{module}\b", path.read_text(encoding="utf-8"))]
+
+
+# Secrets
+
+
+class Seen(BaseException):
+    """Ends main() where it hands its argument spec to AnsibleModule; not an Exception, so that nothing catches it."""
+
+    def __init__(self, argument_spec: dict[str, t.Any]) -> None:
+        super().__init__()
+        self.argument_spec = argument_spec
+
+
+def argument_spec_of(module: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, t.Any]:
+    def stop(
+        dummy_self: AnsibleModule, argument_spec: dict[str, t.Any], *dummy: t.Any, **dummy_more: t.Any
+    ) -> t.NoReturn:
+        raise Seen(argument_spec)
+
+    monkeypatch.setattr(AnsibleModule, "__init__", stop)
+    with pytest.raises(Seen) as caught:
+        importlib.import_module(f"ansible_collections.keyops.utrust.plugins.modules.{module}").main()
+    assert caught.value.argument_spec
+    return caught.value.argument_spec
+
+
+def walk(options: dict[str, t.Any], path: str = "") -> t.Iterator[tuple[str, str, dict[str, t.Any]]]:
+    """Every option of an argument spec with its path, sub-options included."""
+    for name, option in options.items():
+        yield name, f"{path}{name}", option
+        yield from walk(option.get("options") or {}, f"{path}{name}.")
+
+
+def silent(options: dict[str, t.Any], prefix: str = "") -> list[str]:
+    """Paths of options that sound like a secret, and do not say whether they are one."""
+    return [
+        path
+        for name, path, option in walk(options)
+        if SENSITIVE.search(name.removeprefix(prefix)) and "no_log" not in option
+    ]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_module_option_that_sounds_secret_states_no_log(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert silent(argument_spec_of(module, monkeypatch)) == []
+
+
+def test_that_guard_finds_a_silent_option_at_any_depth() -> None:
+    inner = {"card_pin": {"type": "str"}, "shares": {"type": "list", "no_log": True}}
+    spec: dict[str, t.Any] = {"host": {"type": "str"}, "cards": {"type": "list", "elements": "dict", "options": inner}}
+    assert silent(spec) == ["cards.card_pin"]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_role_option_that_sounds_secret_states_no_log(role: str) -> None:
+    entries = load(f"roles/{role}/meta/argument_specs.yml")["argument_specs"]
+    assert [path for spec in entries.values() for path in silent(spec.get("options") or {}, f"{role}_")] == []
+
+
+# Roles
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_role_defaults_agree_with_the_argument_specs(role: str) -> None:
+    defaults = load(f"roles/{role}/defaults/main.yml") or {}
+    entries = load(f"roles/{role}/meta/argument_specs.yml")["argument_specs"]
+    options = {name: option for entry in entries.values() for name, option in (entry.get("options") or {}).items()}
+    assert options
+    assert sorted(set(defaults) - set(options)) == []
+    for name, option in options.items():
+        templated = "{{" in str(defaults.get(name, ""))
+        if "default" in option or not templated:
+            assert ("default" in option) == (name in defaults), name
+            assert option.get("default") == defaults.get(name), name
+
+
+def test_there_are_roles() -> None:
+    assert ROLES
+
+
+# Versions
+
+
+def floors(text: str, product: str) -> list[str]:
+    """Versions that a text states as the lowest: "X 2.18 or later", "X >= 2.18", "X 2.18+"."""
+    pattern = rf"{product}\W{{0,4}}(?:(?:>=|≥)\s*(\d+\.\d+)|(\d+\.\d+)(?=(?:\.\d+)?(?:\W{{0,3}}or (?:later|newer)|\+)))"
+    return ["".join(found) for found in re.findall(pattern, text)]
+
+
+@pytest.mark.parametrize("text", ["needs Foo 2.18 or later", "Foo >= 2.18", "Foo>=2.18.0", "`Foo` ≥ 2.18", "Foo 2.18+"])
+def test_floors_are_recognised(text: str) -> None:
+    assert floors(text, "Foo") == ["2.18"]
+
+
+def test_the_ansible_core_floor_is_the_same_everywhere() -> None:
+    floor = re.fullmatch(r">=(\d+\.\d+)\.0", load("meta/runtime.yml")["requires_ansible"])
+    assert floor
+    assert floors((ROOT / "README.md").read_text(encoding="utf-8"), "ansible-core") == [floor[1]]
+    assert f"\nansible-core=={floor[1]}." in (ROOT / "tests/requirements/floor.txt").read_text(encoding="utf-8")
+
+
+def test_the_python_floor_is_the_same_everywhere() -> None:
+    floor = load("tests/config.yml")["modules"]["python_requires"].removeprefix(">=")
+    assert floors((ROOT / "README.md").read_text(encoding="utf-8"), "Python") == [floor]
+    pyproject = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert f'target-version = "py{floor.replace(".", "")}"' in pyproject
+    assert f'python_version = "{floor}"' in pyproject
+    assert f"OLDEST, NEWEST = ({floor.replace('.', ', ')})," in (ROOT / "tests/tools/setup_env.py").read_text(
+        encoding="utf-8"
+    )
+
+
+def test_the_changelog_has_the_version_of_galaxy_yml() -> None:
+    version = load("galaxy.yml")["version"]
+    assert version in load("changelogs/changelog.yaml")["releases"]
+    assert f"v{version}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+# Rules that no tool keeps
+
+
+def test_no_gate_is_softened() -> None:
+    assert list((ROOT / "tests").rglob("ignore*.txt")) == []
+    lint = load(".config/ansible-lint.yml")
+    assert (lint["profile"], lint["skip_list"], lint["warn_list"], lint["strict"]) == ("production", [], [], True)
+
+
+def test_no_rule_is_switched_off_in_the_yaml_of_the_collection() -> None:
+    files = [
+        path for folder in ("roles", "playbooks", "molecule", "extensions") for path in (ROOT / folder).rglob("*.yml")
+    ]
+    assert files
+    assert [path for path in files if re.search(r"#\s*(noqa|yamllint disable)", path.read_text(encoding="utf-8"))] == []
+
+
+def test_no_test_is_skipped_or_expected_to_fail() -> None:
+    files = [path for path in python_files("tests") if path != Path(__file__).resolve()]
+    assert files
+    softened = re.compile(r"importorskip|pytest\.(skip|xfail)\b|mark\.(skip|skipif|xfail)\b|unittest\.skip")
+    assert [path for path in files if softened.search(path.read_text(encoding="utf-8"))] == []
+
+
+def imports(path: Path) -> set[str]:
+    """Modules that a file imports, wherever in it, relative ones as they are written."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module or "")
+    return found
+
+
+def test_operations_and_judgements_know_neither_ansible_nor_http() -> None:
+    utils = ROOT / "plugins/module_utils"
+    files = [*python_files("plugins/module_utils/_operations"), utils / "_inventory.py", utils / "_preflight.py"]
+    assert len(files) > 2
+    forbidden = re.compile(r"^(ansible\.|ansible$|http|ssl|socket|urllib)|\._(rest|webconf|http)$")
+    assert {
+        path.name: bad for path in files if (bad := sorted(name for name in imports(path) if forbidden.search(name)))
+    } == {}
+
+
+def test_private_files_of_plugins_begin_with_an_underscore() -> None:
+    folders = [ROOT / "plugins/module_utils"]
+    names = [
+        path.name for folder in folders for path in folder.iterdir() if path.name not in ("__init__.py", "__pycache__")
+    ]
+    assert names
+    assert [name for name in names if not name.startswith("_")] == []
