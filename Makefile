@@ -8,7 +8,8 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
-export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Not exported: the set-up must never be run by the environment that it makes.
+IN_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.ansible/collections
 
 .DEFAULT_GOAL := help
@@ -30,11 +31,11 @@ setup-demo: # only what the demo needs
 
 .PHONY: demo
 demo: setup-demo ## a cluster of reference appliances, and the collection at work on it
-	@$(BIN)/python tests/demo/run_demo.py
+	@$(IN_VENV) $(BIN)/python tests/demo/run_demo.py
 
 .PHONY: demo-down
 demo-down: setup-demo ## stop the demo
-	@$(BIN)/python tests/demo/run_demo.py --down
+	@$(IN_VENV) $(BIN)/python tests/demo/run_demo.py --down
 
 ##@ Test
 
@@ -52,89 +53,89 @@ check: ## all gates
 # ARGS goes to pytest: make unit ARGS="-k receipt -x"
 .PHONY: unit
 unit: setup ## tests/unit: pure functions, modules, guards
-	@$(BIN)/python -m pytest tests/unit $(ARGS)
+	@$(IN_VENV) $(BIN)/python -m pytest tests/unit $(ARGS)
 
 .PHONY: conformance
 conformance: setup ## tests/conformance: transports against the reference appliance
-	@$(BIN)/python -m pytest tests/conformance $(ARGS)
+	@$(IN_VENV) $(BIN)/python -m pytest tests/conformance $(ARGS)
 
 .PHONY: playbooks
 playbooks: setup ## tests/playbooks: modules, roles and playbooks through Ansible
-	@$(BIN)/python -m pytest tests/playbooks $(ARGS)
+	@$(IN_VENV) $(BIN)/python -m pytest tests/playbooks $(ARGS)
 
 .PHONY: demo-test
 demo-test: setup ## tests/demo: the demo does what README says
-	@$(BIN)/python -m pytest tests/demo $(ARGS)
+	@$(IN_VENV) $(BIN)/python -m pytest tests/demo $(ARGS)
 
 .PHONY: molecule
 molecule: setup ## all Molecule scenarios
-	@$(BIN)/molecule test --all
+	@$(IN_VENV) $(BIN)/molecule test --all
 
 .PHONY: bench
 bench: setup ## measure many nodes with many keys
-	@$(BIN)/python tests/bench/bench.py
+	@$(IN_VENV) $(BIN)/python tests/bench/bench.py
 
 ##@ Gates, each one alone
 
 .PHONY: format
 format: setup ## ruff format, without changing anything
-	@$(BIN)/ruff format --check --diff .
+	@$(IN_VENV) $(BIN)/ruff format --check --diff .
 
 .PHONY: lint
 lint: setup ## ruff check
-	@$(BIN)/ruff check .
+	@$(IN_VENV) $(BIN)/ruff check .
 
 .PHONY: types
 types: setup ## mypy
-	@$(BIN)/python tests/tools/check_types.py
+	@$(IN_VENV) $(BIN)/python tests/tools/check_types.py
 
 .PHONY: yamllint
 yamllint: setup ## yamllint
-	@$(BIN)/yamllint --strict .
+	@$(IN_VENV) $(BIN)/yamllint --strict .
 
 .PHONY: ansible-lint
 ansible-lint: setup ## ansible-lint, profile production, nothing skipped
-	@$(BIN)/ansible-lint
+	@$(IN_VENV) $(BIN)/ansible-lint
 
 .PHONY: docs-lint
 docs-lint: setup ## antsibull-docs: plugin documentation and every reference in it
-	@$(BIN)/antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs all --disallow-unknown-collection-refs .
+	@$(IN_VENV) $(BIN)/antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs all --disallow-unknown-collection-refs .
 
 .PHONY: changelog-lint
 changelog-lint: setup ## antsibull-changelog
-	@$(BIN)/antsibull-changelog lint
+	@$(IN_VENV) $(BIN)/antsibull-changelog lint
 
 .PHONY: licenses
 licenses: setup ## licence lines in every source file
-	@$(BIN)/python tests/tools/check_licenses.py
+	@$(IN_VENV) $(BIN)/python tests/tools/check_licenses.py
 
 .PHONY: package
 package: setup ## build the tarball, look into it, install it and use it
-	@$(BIN)/python tests/tools/check_package.py
+	@$(IN_VENV) $(BIN)/python tests/tools/check_package.py
 
 .PHONY: sanity
 sanity: setup ## ansible-test sanity on the newest ansible-core that fits
-	@$(BIN)/python tests/tools/sanity.py newest
+	@$(IN_VENV) $(BIN)/python tests/tools/sanity.py newest
 
 .PHONY: sanity-floor
 sanity-floor: setup ## ansible-test sanity on the oldest supported ansible-core
 	@$(PYTHON) tests/tools/setup_env.py floor
-	@$(BIN)/python tests/tools/sanity.py floor
+	@$(IN_VENV) $(BIN)/python tests/tools/sanity.py floor
 
 ##@ Keep house
 
 .PHONY: fmt
 fmt: setup ## let ruff format and mend what it can
-	@$(BIN)/ruff format .
-	@$(BIN)/ruff check --fix .
+	@$(IN_VENV) $(BIN)/ruff format .
+	@$(IN_VENV) $(BIN)/ruff check --fix .
 
 .PHONY: changelog
 changelog: setup ## write the fragments into CHANGELOG.md, under the version of galaxy.yml
-	@$(BIN)/antsibull-changelog release --update-existing
+	@$(IN_VENV) $(BIN)/antsibull-changelog release --update-existing
 
 .PHONY: lock
 lock: setup ## pin again what the pinned tools bring along (needs Python 3.11, 3.12 and 3.13)
-	@$(BIN)/python tests/tools/lock_requirements.py
+	@$(IN_VENV) $(BIN)/python tests/tools/lock_requirements.py
 
 .PHONY: clean
 clean: ## remove what the tools made, the environments too

@@ -34,7 +34,8 @@ APPLIANCE = ROOT / "tests" / "appliance"
 CONSTRAINTS = REQUIREMENTS / "constraints.txt"
 STAMP = ".keyops-stamp.json"
 OLDEST, NEWEST = (3, 11), (3, 14)
-PROBE = "import ensurepip, sqlite3, ssl, sys, venv; print(*sys.version_info[:2])"
+# Prints the interpreter itself, where it was asked through a shim or from inside a virtual environment.
+PROBE = "import ensurepip, sqlite3, ssl, sys, venv; print(*sys.version_info[:2], getattr(sys, '_base_executable', sys.executable))"
 
 
 class SetupError(Exception):
@@ -63,16 +64,23 @@ def say(message: str) -> None:
     print(f"setup: {message}", flush=True)
 
 
-def usable_version(python: str) -> tuple[int, int] | None:
-    """Return the version when this Python really runs and has what a virtual environment needs."""
+class Interpreter(t.NamedTuple):
+    """A Python that runs."""
+
+    version: tuple[int, int]
+    path: str
+
+
+def probe(python: str) -> Interpreter | None:
+    """Return what this Python is when it really runs and has what a virtual environment needs."""
     try:
         done = subprocess.run([python, "-c", PROBE], capture_output=True, text=True, timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None  # a broken shim or a dangling link: not a Python that can be used
-    words = done.stdout.split()
-    if done.returncode != 0 or len(words) != 2:
+    words = done.stdout.strip().split(" ", 2)
+    if done.returncode != 0 or len(words) != 3:
         return None
-    return int(words[0]), int(words[1])
+    return Interpreter((int(words[0]), int(words[1])), words[2])
 
 
 def candidates() -> t.Iterator[str]:
@@ -91,9 +99,9 @@ def interpreters() -> dict[tuple[int, int], str]:
     """Return one interpreter for every supported Python on this machine."""
     found: dict[tuple[int, int], str] = {}
     for python in candidates():
-        version = usable_version(python)
-        if version and OLDEST <= version <= NEWEST:
-            found.setdefault(version, python)
+        interpreter = probe(python)
+        if interpreter and OLDEST <= interpreter.version <= NEWEST:
+            found.setdefault(*interpreter)
     return found
 
 
@@ -124,7 +132,7 @@ def read_stamp(venv: Path) -> dict[str, str] | None:
         content = json.loads((venv / STAMP).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return None
-    return content if usable_version(str(venv / "bin" / "python")) else None
+    return content if probe(str(venv / "bin" / "python")) else None
 
 
 def write_stamp(venv: Path, content: dict[str, str]) -> None:
