@@ -1,0 +1,33 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Documentation of the attributes. Private to keyops.utrust."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    DOCUMENTATION = r"""
+options: {}
+attributes:
+  check_mode:
+    description: Can run in check mode and tell the result without changing the node or the disk.
+  diff_mode:
+    description: Shows what changes, or would change.
+  idempotent:
+    description: Changes nothing when the state is already as described.
+  async:
+    description: Supports being used with the C(async) keyword.
+    support: none
+"""
+
+    ACTIONGROUP_UTRUST = r"""
+options: {}
+attributes:
+  action_group:
+    description: Use C(group/keyops.utrust.utrust) in C(module_defaults) to set connection options for all modules of this collection.
+    support: full
+    membership:
+      - keyops.utrust.utrust
+"""

@@ -1,0 +1,252 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a node of the cluster can do: data types and one protocol. Private to keyops.utrust.
+
+The words are those of the vendor's documentation; the shape is that of this project's own appliance API v1
+(docs/api/appliance-v1.yaml). A transport implements `Appliance`; an operation knows nothing else of a node.
+"""
+
+from __future__ import annotations
+
+import dataclasses as dc
+import typing as t
+
+#: Capabilities that a transport may have. An operation that needs one that is missing says so.
+INVENTORY = "inventory"
+STAGED_IMPORT = "staged_import"
+RESTORE_JOB = "restore_job"
+
+#: Key types of appliance API v1; a node that reports another one is refused, never skipped.
+KEY_TYPES = ("rsa", "ec", "aes", "generic")
+
+
+@dc.dataclass(frozen=True)
+class Mbk:
+    """Public facts of a Master Backup Key; m and n are None where the node cannot tell."""
+
+    name: str
+    check_value: str
+    m: int | None = None
+    n: int | None = None
+
+    def same_as(self, other: Mbk) -> bool:
+        """Two HSMs hold the same MBK if the check values agree; the name is only a name."""
+        return self.check_value == other.check_value
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.check_value})"
+
+
+@dc.dataclass(frozen=True)
+class Slot:
+    slot: int
+    label: str
+    activation: str
+    activated: bool
+    key_count: int
+
+
+@dc.dataclass(frozen=True)
+class Member:
+    """A node as the member list of another node shows it."""
+
+    node: str
+    address: str
+    port: int
+    joined: bool
+    connection: str
+
+    @property
+    def up(self) -> bool:
+        return self.joined and self.connection == "connected"
+
+
+@dc.dataclass(frozen=True)
+class Node:
+    """Identity and state of one node. `running` is (kind, id) of the job that occupies its HSM."""
+
+    name: str
+    product: str
+    appliance_version: str
+    hsm_model: str
+    hsm_serial: str
+    hsm_firmware: str
+    hsm_state: str
+    alarm: str | None
+    fips: bool
+    driver: str
+    clock: str
+    mbk: Mbk | None
+    slots: tuple[Slot, ...]
+    key_count: int
+    unusable_key_count: int
+    inventory_digest: str
+    cluster_id: str
+    cluster_name: str
+    members: tuple[Member, ...]
+    running: tuple[str, str] | None
+
+    def public(self) -> dict[str, t.Any]:
+        facts = dc.asdict(self)
+        facts["slots"] = list(facts["slots"])
+        facts["members"] = list(facts["members"])
+        facts["running"] = {"kind": self.running[0], "id": self.running[1]} if self.running else None
+        return facts
+
+
+@dc.dataclass(frozen=True)
+class HsmKey:
+    """One key of an inventory. All fields but `usable` are its identity; see `_inventory` for the order and the digest."""
+
+    slot: int
+    label: str
+    id: str
+    type: str
+    size: int
+    curve: str | None
+    fingerprint: str
+    usable: bool = dc.field(default=True, compare=False)
+
+    @property
+    def weak(self) -> bool:
+        """A secret key's check value has three bytes only (PKCS #11): agreement is a hint, no proof."""
+        return self.fingerprint.startswith("kcv:")
+
+    def public(self) -> dict[str, t.Any]:
+        return {**dc.asdict(self), "weak": self.weak}
+
+    def __str__(self) -> str:
+        return f"slot {self.slot} {self.label} ({self.fingerprint})"
+
+
+@dc.dataclass(frozen=True)
+class PinPad:
+    name: str
+    kind: str
+    address: str | None
+    status: str
+
+
+@dc.dataclass(frozen=True)
+class RestorePreview:
+    """The HSM Guided Restore Summary."""
+
+    node: str
+    hsm_serial: str
+    tls_fingerprint: str
+    pin_pad: PinPad
+    source: str
+    source_key_count: int
+    source_inventory_digest: str
+    mbk: Mbk
+    cards_required: int
+    cards_total: int
+
+
+@dc.dataclass(frozen=True)
+class Restore:
+    """A guided restore. `prompt` is what the PIN pad asks now, `notice` (code, text) why its last step was not accepted."""
+
+    id: str
+    state: str
+    sequence: int
+    pin_pad: str
+    source: str
+    prompt: str | None
+    notice: tuple[str, str] | None
+    cards_accepted: int
+    cards_required: int
+    seconds_left: float | None
+    problem: tuple[str, str] | None
+
+    @property
+    def finished(self) -> bool:
+        return self.state in ("succeeded", "failed", "cancelled")
+
+
+@dc.dataclass(frozen=True)
+class Package:
+    """A Key Synchronization Package that a node offers; never its content."""
+
+    id: str
+    sha256: str
+    size: int
+    source: str
+    source_serial: str
+    cluster_id: str
+    mbk: Mbk
+    key_count: int
+    inventory_digest: str
+
+
+@dc.dataclass(frozen=True)
+class ImportRow:
+    key: HsmKey
+    action: str
+    current_fingerprint: str | None
+
+
+@dc.dataclass(frozen=True)
+class Import:
+    """A package brought to a node: staged with its table, or applied."""
+
+    id: str
+    state: str
+    inventory_digest: str
+    rows: tuple[ImportRow, ...]
+
+
+class Appliance(t.Protocol):
+    """One node. Methods raise `Unreachable`, `ApiError` or, where a change may have happened, `AnswerLost`."""
+
+    capabilities: frozenset[str]
+
+    def node(self) -> Node:
+        """Identity and state."""
+
+    def inventory(self) -> tuple[HsmKey, ...]:
+        """Every key in the HSM, from one consistent reading."""
+
+    def pin_pads(self) -> tuple[PinPad, ...]:
+        """The configured PIN pads."""
+
+    def preview_restore(self, pin_pad: str, source: str) -> RestorePreview:
+        """The HSM Guided Restore Summary; changes nothing."""
+
+    def running_restore(self) -> Restore | None:
+        """The guided restore that has not ended, whoever started it."""
+
+    def start_restore(self, pin_pad: str, source: str) -> Restore:
+        """Start Restore."""
+
+    def watch_restore(self, restore: Restore, wait: float) -> Restore:
+        """The restore, as soon as it differs from the one given, or after `wait` seconds."""
+
+    def cancel_restore(self, restore_id: str) -> Restore:
+        """Cancel; the HSM stays in Factory Reset Mode."""
+
+    def create_package(self, expect_inventory_digest: str) -> Package:
+        """Make a package of exactly this inventory."""
+
+    def download_package(self, package: Package, sink: t.BinaryIO) -> None:
+        """Stream the content to `sink` and prove that it is complete."""
+
+    def delete_package(self, package: Package) -> None:
+        """Destroy the node's copy."""
+
+    def stage_import(self, content: t.BinaryIO, size: int, sha256: str) -> Import:
+        """Upload; the HSM's keys stay as they are."""
+
+    def apply_import(self, staged: Import, expect_inventory_digest: str) -> Import:
+        """The point of no return: all of it or nothing, and only onto this inventory."""
+
+    def discard_import(self, staged: Import) -> None:
+        """Discard a staged import."""
+
+
+class Reporter(t.Protocol):
+    """Takes one line of progress for people."""
+
+    def __call__(self, line: str) -> None: ...

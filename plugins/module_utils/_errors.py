@@ -1,0 +1,63 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Errors of the collection. Private to keyops.utrust.
+
+An error says what was tried, what came back and what to do, and carries a stable code in its facts.
+"""
+
+from __future__ import annotations
+
+import typing as t
+
+
+class Problem(t.NamedTuple):
+    """One reason not to go on: `code` is stable, `text` says what is wrong, `remedy` what to do."""
+
+    code: str
+    node: str
+    text: str
+    remedy: str
+
+    def public(self) -> dict[str, str]:
+        return self._asdict()
+
+
+class UtrustError(Exception):
+    """An operation could not be done; `facts` are the machine-readable parts of the failure."""
+
+    def __init__(self, message: str, *, code: str, **facts: t.Any) -> None:
+        super().__init__(message)
+        self.code = code
+        self.facts: dict[str, t.Any] = {"code": code, **facts}
+
+
+class ProblemsFound(UtrustError):
+    """A preflight found problems; nothing has been changed."""
+
+    def __init__(self, tried: str, problems: t.Sequence[Problem]) -> None:
+        lines = "; ".join(f"{problem.text} [{problem.code}] - {problem.remedy}" for problem in problems)
+        super().__init__(
+            f"{tried}: {len(problems)} problem(s) found, nothing was changed: {lines}",
+            code=problems[0].code,
+            problems=[problem.public() for problem in problems],
+        )
+
+
+class ApiError(UtrustError):
+    """The node answered, and the answer is a refusal or not what the contract allows."""
+
+
+class Unreachable(UtrustError):
+    """No connection, or no answer to a request that changes nothing."""
+
+
+class AnswerLost(UtrustError):
+    """The answer to a request that may have changed something was lost, and reading the node did not settle it."""
+
+
+def require(tried: str, problems: t.Sequence[Problem]) -> None:
+    """Raise `ProblemsFound` with every problem at once, if there is one."""
+    if problems:
+        raise ProblemsFound(tried, problems)

@@ -1,0 +1,158 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Export a Key Synchronization Package from the source node. Private to keyops.utrust."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses as dc
+import pathlib
+import typing as t
+
+from ansible_collections.keyops.utrust.plugins.module_utils import _package_store as store
+from ansible_collections.keyops.utrust.plugins.module_utils._appliance import INVENTORY
+from ansible_collections.keyops.utrust.plugins.module_utils._errors import ApiError, UtrustError, require
+from ansible_collections.keyops.utrust.plugins.module_utils._preflight import (
+    problems_of_identity,
+    problems_of_readiness,
+)
+from ansible_collections.keyops.utrust.plugins.module_utils._receipt import Receipt, make_receipt
+
+if t.TYPE_CHECKING:
+    from ansible_collections.keyops.utrust.plugins.module_utils._appliance import Appliance, Reporter
+
+PACKAGE_NAME = "cluster.ksp"
+
+
+@dc.dataclass(frozen=True)
+class ExportOptions:
+    """`dest` None means: a private directory of this run, which `owner_pid` owns, or which lives for `keep_for` seconds."""
+
+    expect_node: str | None
+    dest: str | None
+    force: bool
+    owner_pid: int | None
+    keep_for: int
+
+
+def export_package(
+    appliance: Appliance, options: ExportOptions, *, dry_run: bool, report: Reporter
+) -> dict[str, t.Any]:
+    """Write a package and its receipt, unless the one at `dest` already fits the source's inventory.
+
+    With `dry_run` nothing is made on the node or on disk; the receipt in the result is the one that a run would write, as a forecast.
+    """
+    tried = f"exporting from {options.expect_node or 'the node'}"
+    swept = store.sweep(dry_run=dry_run)
+    if swept:
+        report(
+            f"{'would sweep' if dry_run else 'swept'} {len(swept)} package(s) that killed runs had left: {', '.join(swept)}"
+        )
+    source = appliance.node()
+    require(tried, [*problems_of_identity(source, options.expect_node), *problems_of_readiness(source)])
+    if INVENTORY not in appliance.capabilities:
+        raise UtrustError(
+            f"{tried}: this transport cannot read the inventory, so no receipt can be made", code="capability_missing"
+        )
+    inventory = appliance.inventory()
+    forecast = make_receipt(source, inventory)
+    common: dict[str, t.Any] = {"node": source.public(), "swept": swept}
+
+    held = _held(options)
+    if held is not None and not options.force and _fits(held, forecast):
+        return {"changed": False, "package": _public(options.dest, held), "receipt": held.as_dict(), **common}
+    if dry_run:
+        return {"changed": True, "package": _public(options.dest, forecast), "receipt": forecast.as_dict(), **common}
+
+    with contextlib.ExitStack() as undo:
+        if options.dest is None:
+            directory = store.new_run_directory(options.owner_pid, options.keep_for)
+            undo.callback(store.remove_directory, directory)
+            path = directory / PACKAGE_NAME
+        else:
+            path = pathlib.Path(options.dest)
+            if not path.parent.is_dir():
+                raise UtrustError(
+                    f"{tried}: there is no directory {path.parent}; create it, mode 0700", code="package_not_written"
+                )
+        receipt = _download(appliance, path, forecast, report)
+        undo.pop_all()
+    report(
+        f"{source.name}: exported {len(inventory)} key(s), {receipt.size} bytes, inventory {receipt.inventory_digest[:19]}"
+    )
+    return {"changed": True, "package": _public(str(path), receipt), "receipt": receipt.as_dict(), **common}
+
+
+def remove_package(options: ExportOptions, *, dry_run: bool) -> dict[str, t.Any]:
+    """Remove the package at `dest` with its receipt (and its run directory), and sweep those of dead runs."""
+    swept = store.sweep(dry_run=dry_run)
+    removed = False
+    if options.dest is not None:
+        path = pathlib.Path(options.dest)
+        removed = path.exists() if dry_run else store.remove_package(path)
+    return {"changed": removed, "swept": swept}
+
+
+def _download(appliance: Appliance, path: pathlib.Path, forecast: Receipt, report: Reporter) -> Receipt:
+    """Make the package on the node, stream it to `path`, destroy the node's copy, write the receipt."""
+    package = appliance.create_package(forecast.inventory_digest)
+    try:
+        if (
+            package.inventory_digest != forecast.inventory_digest
+            or package.source != forecast.source
+            or not package.mbk.same_as(forecast.mbk)
+        ):
+            raise ApiError(
+                f"exporting from {forecast.source}: the package is not of the inventory, node and MBK that were asked for; nothing was kept",
+                code="package_not_as_asked",
+            )
+        receipt = dc.replace(forecast, sha256=package.sha256, size=package.size)
+        # An old package must never stand beside a new receipt, nor the other way round: the old receipt goes first.
+        store.receipt_path(path).unlink(missing_ok=True)
+        with store.replacing(path) as file:
+            appliance.download_package(package, file)
+        try:
+            store.write_receipt(path, receipt)
+        except UtrustError:
+            path.unlink(missing_ok=True)
+            raise
+    finally:
+        try:
+            appliance.delete_package(package)
+        except UtrustError as exc:
+            report(
+                f"{forecast.source}: its copy of package {package.id} could not be destroyed ({exc}); it expires by itself"
+            )
+    return receipt
+
+
+def _held(options: ExportOptions) -> Receipt | None:
+    """The receipt at `dest`, if package and receipt are there and belong together."""
+    if options.dest is None:
+        return None
+    path = pathlib.Path(options.dest)
+    try:
+        receipt = store.load_receipt(path)
+    except UtrustError:
+        return None  # an unreadable receipt is replaced with its package
+    if receipt is None or (receipt.size, receipt.sha256) != store.measure(path):
+        return None
+    return receipt
+
+
+def _fits(held: Receipt, forecast: Receipt) -> bool:
+    return dc.replace(held, sha256=None, size=None, created_at=forecast.created_at) == forecast
+
+
+def _public(path: str | None, receipt: Receipt) -> dict[str, t.Any]:
+    return {
+        "path": path,
+        "sha256": receipt.sha256,
+        "size": receipt.size,
+        "source": receipt.source,
+        "mbk": dc.asdict(receipt.mbk),
+        "key_count": len(receipt.inventory),
+        "inventory_digest": receipt.inventory_digest,
+    }

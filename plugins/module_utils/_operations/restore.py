@@ -1,0 +1,319 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Guided restore of a node that has joined. Private to keyops.utrust.
+
+People insert cards and type PINs at the PIN pad. Software previews, starts, shows what the PIN pad waits for, and verifies. It never
+handles a PIN and never repeats a card step.
+"""
+
+from __future__ import annotations
+
+import dataclasses as dc
+import functools
+import typing as t
+
+from ansible_collections.keyops.utrust.plugins.module_utils._appliance import RESTORE_JOB, Mbk
+from ansible_collections.keyops.utrust.plugins.module_utils._errors import Problem, UtrustError, require
+from ansible_collections.keyops.utrust.plugins.module_utils._preflight import (
+    Expected,
+    problem_of_mbk,
+    problems_of_fit,
+    problems_of_identity,
+    problems_of_pin_pad,
+    problems_of_service,
+    state_in_words,
+)
+from ansible_collections.keyops.utrust.plugins.module_utils._wait import Patience, until_answered
+
+if t.TYPE_CHECKING:
+    from ansible_collections.keyops.utrust.plugins.module_utils._appliance import (
+        Appliance,
+        Node,
+        Reporter,
+        Restore,
+        RestorePreview,
+    )
+
+LONG_POLL = 20.0
+
+
+@dc.dataclass(frozen=True)
+class Source:
+    """What was read from the source node just before."""
+
+    name: str
+    key_count: int
+    inventory_digest: str
+    expected: Expected
+
+    @staticmethod
+    def of(node: dict[str, t.Any]) -> Source:
+        """From the `node` that utrust_hsm_info returned. Raises UtrustError (`source_invalid`)."""
+        try:
+            if not node["mbk"]:
+                raise ValueError(f"the HSM of {node['name']} holds no MBK")
+            return Source(
+                str(node["name"]),
+                int(node["key_count"]),
+                str(node["inventory_digest"]),
+                Expected(
+                    f"source {node['name']}",
+                    str(node["cluster_id"]),
+                    str(node["appliance_version"]),
+                    str(node["hsm_firmware"]),
+                    Mbk(str(node["mbk"]["name"]), str(node["mbk"]["check_value"])),
+                ),
+            )
+        except (KeyError, TypeError, ValueError) as exc:
+            raise UtrustError(
+                f"reading option source: {exc!r}; give RETURN value node of utrust_hsm_info, read from the operational source node",
+                code="source_invalid",
+            ) from exc
+
+
+@dc.dataclass(frozen=True)
+class RestoreOptions:
+    """`cards` is (m, n) as the operator declares them, or None. Times are seconds."""
+
+    expect_node: str | None
+    source: Source | None
+    pin_pad: str | None
+    cards: tuple[int, int] | None
+    poll: float
+    patience: Patience
+
+
+def restore_hsm(appliance: Appliance, options: RestoreOptions, *, dry_run: bool, report: Reporter) -> dict[str, t.Any]:
+    """Bring a node from Factory Reset Mode to the source's MBK and keys; watch a restore that is already running.
+
+    Raises ProblemsFound before anything is changed; UtrustError with the restore's own code when people or the node ended it.
+    """
+    if RESTORE_JOB not in appliance.capabilities:
+        raise UtrustError("guided restore: this transport cannot run one", code="capability_missing")
+    source, pin_pad = t.cast(Source, options.source), t.cast(str, options.pin_pad)
+    node = appliance.node()
+    tried = f"guided restore of {node.name}"
+    problems = [
+        *problems_of_identity(node, options.expect_node),
+        *problems_of_fit(node, source.expected),
+        *problem_of_mbk(node, source.expected),
+    ]
+    if node.hsm_state == "operational" and not problems:
+        return _already(node, source)
+    running = appliance.running_restore() if node.running is not None and node.running[0] == "restore" else None
+    problems += _problems_of_state(node, running)
+    if running is None:
+        problems += problems_of_pin_pad(node.name, appliance.pin_pads(), pin_pad)
+    else:
+        problems += _problems_of_running(node, running, source, pin_pad)
+    require(tried, problems)
+
+    preview = appliance.preview_restore(pin_pad, source.name) if running is None else None
+    if preview is not None:
+        require(tried, _problems_of_preview(node, preview, source, options))
+        for line in summary(preview):
+            report(f"{node.name}: {line}")
+    if dry_run:
+        return _result(node, preview, running, changed=True, events=[])
+    if running is None:
+        running = appliance.start_restore(pin_pad, source.name)
+        report(f"{node.name}: guided restore started; continue at PIN pad {pin_pad}")
+    else:
+        report(f"{node.name}: a guided restore is running already; watching it")
+    events = _watch(appliance, node.name, running, options, report)
+    return {
+        **_verified(appliance, node, source, options),
+        **_result(node, preview, running, changed=True, events=events),
+    }
+
+
+def cancel_restore(
+    appliance: Appliance, options: RestoreOptions, *, dry_run: bool, report: Reporter
+) -> dict[str, t.Any]:
+    """Cancel the guided restore that is running, if there is one; the HSM stays in Factory Reset Mode."""
+    node = appliance.node()
+    require(f"cancelling the guided restore of {node.name}", problems_of_identity(node, options.expect_node))
+    running = appliance.running_restore() if node.running is not None and node.running[0] == "restore" else None
+    if running is None or dry_run:
+        return _result(node, None, running, changed=running is not None, events=[])
+    cancelled = appliance.cancel_restore(running.id)
+    report(f"{node.name}: guided restore cancelled")
+    return _result(node, None, cancelled, changed=True, events=[])
+
+
+def summary(preview: RestorePreview) -> list[str]:
+    """The HSM Guided Restore Summary, for card holders to read aloud and compare with the front display."""
+    return [
+        f"HSM Guided Restore Summary: HSM {preview.hsm_serial}, TLS fingerprint {preview.tls_fingerprint}",
+        f"{preview.source_key_count} key(s) come along from {preview.source}; MBK {preview.mbk}",
+        f"PIN pad {preview.pin_pad.name}: have {preview.cards_required} out of {preview.cards_total} MBK cards in reach, PIN pad interactions are required",
+    ]
+
+
+def _problems_of_state(node: Node, running: Restore | None) -> list[Problem]:
+    if running is not None:
+        return []
+    problems = problems_of_service(node)
+    if node.hsm_state == "operational" and node.mbk is not None:
+        return problems  # another MBK or version; told already
+    if node.hsm_state != "factory_reset":
+        problems.append(
+            Problem(
+                "not_factory_reset",
+                node.name,
+                f"the HSM of {node.name} is {state_in_words(node)}, not in Factory Reset Mode",
+                "a guided restore starts from Factory Reset Mode only; find out why the node is in this state before you reset it by hand",
+            )
+        )
+    return problems
+
+
+def _problems_of_running(node: Node, running: Restore, source: Source, pin_pad: str) -> list[Problem]:
+    if (running.source, running.pin_pad) == (source.name, pin_pad):
+        return []
+    return [
+        Problem(
+            "restore_in_progress",
+            node.name,
+            f"a guided restore from {running.source} at PIN pad {running.pin_pad} is running on {node.name}",
+            "watch it with the same source and pin_pad, or end it with state: cancelled",
+        )
+    ]
+
+
+def _problems_of_preview(node: Node, preview: RestorePreview, source: Source, options: RestoreOptions) -> list[Problem]:
+    problems = []
+    if preview.node != node.name or preview.hsm_serial != node.hsm_serial:
+        problems.append(
+            Problem("wrong_node", node.name, f"the summary is of {preview.node} ({preview.hsm_serial})", "run again")
+        )
+    if not preview.mbk.same_as(source.expected.mbk):
+        problems.append(
+            Problem(
+                "mbk_mismatch",
+                node.name,
+                f"the restore would use MBK {preview.mbk}, the source holds {source.expected.mbk}",
+                "check the source",
+            )
+        )
+    if preview.source_inventory_digest != source.inventory_digest:
+        problems.append(
+            Problem(
+                "source_changed",
+                node.name,
+                f"the restore would bring inventory {preview.source_inventory_digest}, {source.name} was read with {source.inventory_digest}",
+                "let the key generation on the source end, then run again",
+            )
+        )
+    if options.cards is not None and options.cards != (preview.cards_required, preview.cards_total):
+        problems.append(
+            Problem(
+                "cards_differ",
+                node.name,
+                f"{options.cards[0]} out of {options.cards[1]} cards are declared, the node says {preview.cards_required} out of {preview.cards_total}",
+                "check which set of MBK cards you hold",
+            )
+        )
+    return problems
+
+
+def _watch(appliance: Appliance, name: str, restore: Restore, options: RestoreOptions, report: Reporter) -> list[str]:
+    """Follow the restore to its end and tell each transition once; returns what was told."""
+    patience = options.patience
+    started = patience.clock()
+    events: list[str] = []
+    told = None
+    while True:
+        line = _in_words(restore)
+        if (line, restore.sequence) != told:
+            told = (line, restore.sequence)
+            events.append(line)
+            report(f"{name}: {line}")
+        if restore.finished:
+            break
+        left = patience.timeout - (patience.clock() - started)
+        if left <= 0:
+            raise UtrustError(
+                f"guided restore of {name}: not finished within {patience.timeout:g} s, last: {line}; it goes on at PIN pad {restore.pin_pad}. "
+                "Run again to watch it, or end it with state: cancelled",
+                code="restore_timeout",
+                restore_id=restore.id,
+                events=events,
+            )
+        restore = until_answered(
+            functools.partial(appliance.watch_restore, restore, min(options.poll, left)),
+            patience._replace(timeout=left),
+            f"watching the guided restore of {name}",
+        )
+    if restore.state != "succeeded":
+        code, text = restore.problem or (f"restore_{restore.state}", f"the node says that it {restore.state}")
+        raise UtrustError(
+            f"guided restore of {name} {restore.state} after {restore.cards_accepted} of {restore.cards_required} cards: {text}; "
+            f"the HSM is as it was. {_last_notice(events)}Run again when cards and card holders are ready",
+            code=code,
+            restore_id=restore.id,
+            events=events,
+        )
+    return events
+
+
+def _in_words(restore: Restore) -> str:
+    left = f" ({restore.seconds_left:.0f} s left)" if restore.seconds_left is not None else ""
+    notice = f"{restore.notice[1]} [{restore.notice[0]}]; " if restore.notice else ""
+    if restore.finished:
+        return f"{notice}restore {restore.state}"
+    return f"{notice}PIN pad {restore.pin_pad}: {restore.prompt or 'restoring keys'}{left}"
+
+
+def _last_notice(events: list[str]) -> str:
+    notices = [event.split("; ")[0] for event in events if "]; " in event]
+    return f"The PIN pad's last complaint: {notices[-1]}. " if notices else ""
+
+
+def _verified(appliance: Appliance, before: Node, source: Source, options: RestoreOptions) -> dict[str, t.Any]:
+    after = until_answered(appliance.node, options.patience, f"reading {before.name} after its restore")
+    problems = problem_of_mbk(after, source.expected)
+    if after.hsm_state != "operational" or after.mbk is None or problems:
+        raise UtrustError(
+            f"guided restore of {before.name}: it succeeded, but the HSM is {state_in_words(after)} under MBK {after.mbk}; do not use this node",
+            code="restore_not_verified",
+        )
+    return {**_already(after, source), "changed": True}
+
+
+def _already(node: Node, source: Source) -> dict[str, t.Any]:
+    in_sync = node.inventory_digest == source.inventory_digest
+    result: dict[str, t.Any] = {
+        "changed": False,
+        "node": node.name,
+        "hsm_serial": node.hsm_serial,
+        "hsm_state": node.hsm_state,
+        "mbk": dc.asdict(t.cast(Mbk, node.mbk)),
+        "key_count": node.key_count,
+        "inventory_digest": node.inventory_digest,
+        "in_sync": in_sync,
+    }
+    if not in_sync:
+        result["warnings"] = [
+            f"{node.name} holds the MBK of {source.name}, but other keys ({node.key_count}, source {source.key_count}): synchronise them with key_sync"
+        ]
+    return result
+
+
+def _result(
+    node: Node, preview: RestorePreview | None, restore: Restore | None, *, changed: bool, events: list[str]
+) -> dict[str, t.Any]:
+    result: dict[str, t.Any] = {"changed": changed, "node": node.name, "hsm_serial": node.hsm_serial, "events": events}
+    if preview is not None:
+        result["preview"] = dc.asdict(preview)
+        result["diff"] = {
+            "before_header": f"HSM of {node.name}",
+            "after_header": f"HSM of {node.name}",
+            "before": f"{state_in_words(node)}\n0 key(s)\n",
+            "after": f"operational\nMBK {preview.mbk}\n{preview.source_key_count} key(s) of {preview.source}\n",
+        }
+    if restore is not None:
+        result["restore"] = {"id": restore.id, "pin_pad": restore.pin_pad, "source": restore.source}
+    return result

@@ -1,0 +1,219 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Argument specifications, and from task arguments to the options of an operation. Private to keyops.utrust.
+
+One specification serves a module and its action plugin alike.
+"""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible.module_utils.basic import env_fallback
+from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
+from ansible_collections.keyops.utrust.plugins.module_utils._http import Endpoint
+from ansible_collections.keyops.utrust.plugins.module_utils._operations.export import ExportOptions
+from ansible_collections.keyops.utrust.plugins.module_utils._operations.import_ import ImportOptions
+from ansible_collections.keyops.utrust.plugins.module_utils._operations.info import InfoOptions
+from ansible_collections.keyops.utrust.plugins.module_utils._operations.restore import LONG_POLL, RestoreOptions, Source
+from ansible_collections.keyops.utrust.plugins.module_utils._preflight import Policy
+from ansible_collections.keyops.utrust.plugins.module_utils._wait import Patience
+
+Spec = dict[str, t.Any]
+Params = t.Mapping[str, t.Any]
+
+
+def _env(name: str, **spec: t.Any) -> Spec:
+    return {**spec, "fallback": (env_fallback, [name])}
+
+
+def connection_spec() -> Spec:
+    """Options of every module: where the node is and how both sides prove who they are."""
+    return {
+        "host": _env("UTRUST_HOST", type="str", required=True),
+        "port": _env("UTRUST_PORT", type="int", default=443),
+        # Paths of files; what is in them is secret, the paths are not.
+        "client_cert": _env("UTRUST_CLIENT_CERT", type="path"),
+        "client_key": _env("UTRUST_CLIENT_KEY", type="path", no_log=False),
+        "bearer_token": _env("UTRUST_BEARER_TOKEN", type="str", no_log=True),
+        "ca_file": _env("UTRUST_CA_FILE", type="path"),
+        "tls_fingerprint": _env("UTRUST_TLS_FINGERPRINT", type="list", elements="str"),
+        "expect_node": {"type": "str"},
+        "members": {"type": "list", "elements": "str"},
+        "transport": {"type": "str", "choices": ["rest"], "default": "rest"},
+        "connect_timeout": _env("UTRUST_CONNECT_TIMEOUT", type="float", default=10.0),
+        "timeout": _env("UTRUST_TIMEOUT", type="float", default=30.0),
+        "retries": _env("UTRUST_RETRIES", type="int", default=3),
+    }
+
+
+CONNECTION_RULES: t.Final[Spec] = {
+    "required_one_of": [("client_cert", "bearer_token")],
+    "required_by": {"client_key": ("client_cert",), "members": ("expect_node",)},
+}
+
+
+def info_spec() -> Spec:
+    return {
+        "gather": {
+            "type": "list",
+            "elements": "str",
+            "choices": ["inventory", "pin_pads", "restore"],
+            "default": [],
+        },
+    }
+
+
+def restore_spec() -> Spec:
+    return {
+        "state": {"type": "str", "choices": ["restored", "cancelled"], "default": "restored"},
+        "source": {"type": "dict"},
+        # The name of a device, not a PIN.
+        "pin_pad": {"type": "str", "no_log": False},
+        "cards_required": {"type": "int"},
+        "cards_total": {"type": "int"},
+        "restore_timeout": {"type": "float", "default": 1800.0},
+    }
+
+
+RESTORE_RULES: t.Final[Spec] = {
+    "required_if": [("state", "restored", ("source", "pin_pad", "expect_node"))],
+    "required_together": [("cards_required", "cards_total")],
+}
+
+
+def export_spec() -> Spec:
+    return {
+        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        "dest": {"type": "path"},
+        "force": {"type": "bool", "default": False},
+        "keep_for": {"type": "int", "default": 14400},
+    }
+
+
+EXPORT_RULES: t.Final[Spec] = {"required_if": [("state", "present", ("expect_node",))]}
+
+
+def import_spec() -> Spec:
+    return {
+        "src": {"type": "path"},
+        "receipt": {"type": "dict"},
+        "expect_inventory_digest": {"type": "str"},
+        # What to do about keys, and public fingerprints of keys: nothing here is secret.
+        "extra_keys": {"type": "str", "choices": ["fail", "keep"], "default": "fail", "no_log": False},
+        "known_extra": {"type": "list", "elements": "str", "default": []},
+        "retired": {"type": "list", "elements": "str", "default": []},
+        "expect_new": {"type": "list", "elements": "str"},
+        "replace": {
+            "type": "list",
+            "elements": "dict",
+            "default": [],
+            "options": {
+                "fingerprint": {"type": "str", "required": True},
+                "reason": {"type": "str", "required": True},
+            },
+        },
+        "wait_timeout": {"type": "float", "default": 600.0},
+    }
+
+
+IMPORT_RULES: t.Final[Spec] = {
+    "required_one_of": [("src", "receipt")],
+    "mutually_exclusive": [("src", "receipt")],
+    "required_if": [],
+    "required_by": {"src": ("expect_node",)},
+}
+
+
+def merged(*specs: Spec) -> Spec:
+    """Rules of several specifications as keyword arguments: lists are joined, dicts united."""
+    together: Spec = {}
+    for spec in specs:
+        for name, rule in spec.items():
+            together[name] = (
+                {**together.get(name, {}), **rule} if isinstance(rule, dict) else [*together.get(name, []), *rule]
+            )
+    return together
+
+
+def check_member(params: Params) -> None:
+    """Refuse a node that has not joined before anything is sent to it: a node that was contacted can no longer join."""
+    members, node = params["members"], params["expect_node"]
+    if members is not None and node not in members:
+        raise UtrustError(
+            f"contacting {node}: it is not among the nodes that have joined the cluster ({', '.join(members) or 'none'}), and a node that anybody has "
+            "contacted can no longer join; nothing was sent. Join it in Webconf, page Cluster, first",
+            code="node_not_joined",
+        )
+
+
+def endpoint(params: Params) -> Endpoint:
+    """Where and as whom to connect. Raises UtrustError (`host_invalid`) for a URL, plain http above all."""
+    host = params["host"].strip()
+    if "/" in host or not host:
+        raise UtrustError(
+            f"host: {params['host']!r} is no host name or address; give the name alone, HTTPS is always used and plain http never",
+            code="host_invalid",
+        )
+    for name in ("connect_timeout", "timeout"):
+        if not params[name] > 0:
+            raise UtrustError(f"{name}: must be more than 0 seconds, is {params[name]:g}", code="option_invalid")
+    if params["retries"] < 0:
+        raise UtrustError(f"retries: must be 0 or more, is {params['retries']}", code="option_invalid")
+    return Endpoint(
+        host=host.strip("[]"),
+        port=params["port"],
+        client_cert=params["client_cert"],
+        client_key=params["client_key"],
+        ca_file=params["ca_file"],
+        tls_fingerprint=tuple(params["tls_fingerprint"] or ()),
+        connect_timeout=params["connect_timeout"],
+        timeout=params["timeout"],
+    )
+
+
+def info_options(params: Params) -> InfoOptions:
+    return InfoOptions(expect_node=params["expect_node"], gather=tuple(params["gather"]))
+
+
+def export_options(params: Params, owner_pid: int | None) -> ExportOptions:
+    return ExportOptions(
+        expect_node=params["expect_node"],
+        dest=params["dest"],
+        force=params["force"],
+        owner_pid=owner_pid,
+        keep_for=params["keep_for"],
+    )
+
+
+def import_options(params: Params) -> ImportOptions:
+    expect_new = params["expect_new"]
+    return ImportOptions(
+        expect_node=params["expect_node"],
+        src=params["src"],
+        receipt=params["receipt"],
+        expect_inventory_digest=params["expect_inventory_digest"],
+        policy=Policy(
+            keep_extra=params["extra_keys"] == "keep",
+            known_extra=frozenset(params["known_extra"]),
+            retired=frozenset(params["retired"]),
+            expect_new=frozenset(expect_new) if expect_new is not None else None,
+            replace=frozenset(entry["fingerprint"] for entry in params["replace"]),
+        ),
+        patience=Patience(params["wait_timeout"]),
+    )
+
+
+def restore_options(params: Params) -> RestoreOptions:
+    cards = (params["cards_required"], params["cards_total"]) if params["cards_required"] is not None else None
+    return RestoreOptions(
+        expect_node=params["expect_node"],
+        source=Source.of(params["source"]) if params["source"] is not None else None,
+        pin_pad=params["pin_pad"],
+        cards=cards,
+        # A long poll must be answered before the read times out.
+        poll=min(LONG_POLL, params["timeout"] / 2),
+        patience=Patience(params["restore_timeout"]),
+    )

@@ -1,0 +1,178 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Key Synchronization Packages on disk. Private to keyops.utrust.
+
+A package is a copy of every CA key, encrypted under the MBK: 0600 in a 0700 directory, on tmpfs where there is one, written
+under a temporary name, synced, renamed, and removed when the run ends. `always` does not run on Ctrl-C or SIGTERM, so
+the directory names the run that owns it, and every run first sweeps those whose owner is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import pathlib
+import secrets
+import stat
+import subprocess
+import tempfile
+import time
+import typing as t
+
+from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
+from ansible_collections.keyops.utrust.plugins.module_utils._receipt import SUFFIX, Receipt, read_receipt
+
+PREFIX = "keyops-utrust-ksp-"
+CHUNK = 64 * 1024
+
+
+def process_mark(pid: int) -> str | None:
+    """A short mark of this very process, which changes when its number is used again; None if there is no such process."""
+    if pathlib.Path("/proc/self/stat").exists():
+        try:
+            fields = (
+                pathlib.Path(f"/proc/{pid}/stat")
+                .read_text(encoding="ascii", errors="replace")
+                .rpartition(")")[2]
+                .split()
+            )
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+        if fields[0] in ("Z", "X"):
+            return None
+        started = fields[19] + pathlib.Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
+    else:  # no /proc, as on macOS
+        started = subprocess.run(
+            ["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
+        ).stdout.strip()
+        if not started:
+            return None
+    return hashlib.sha256(started.encode()).hexdigest()[:12]
+
+
+def base_directory() -> pathlib.Path:
+    """Where run directories live: memory if the machine offers some to this user, else the folder for temporary files."""
+    for candidate in (os.environ.get("XDG_RUNTIME_DIR"), "/dev/shm"):
+        if candidate and pathlib.Path(candidate).is_dir() and os.access(candidate, os.W_OK | os.X_OK):
+            return pathlib.Path(candidate)
+    return pathlib.Path(tempfile.gettempdir())
+
+
+def new_run_directory(owner_pid: int | None, keep_for: int) -> pathlib.Path:
+    """A directory for one run, whose name says how long it lives.
+
+    It lives as long as the process `owner_pid`; where that is None because the run is on another machine, for `keep_for` seconds.
+    """
+    life = f"pid-{owner_pid}-{process_mark(owner_pid)}" if owner_pid is not None else f"lease-{keep_for}"
+    return pathlib.Path(tempfile.mkdtemp(prefix=f"{PREFIX}{life}-", dir=base_directory()))
+
+
+def sweep(*, dry_run: bool = False) -> list[str]:
+    """Remove this user's run directories whose run is gone; return their paths. With `dry_run` only name them."""
+    swept = []
+    for directory in sorted(base_directory().glob(PREFIX + "*")):
+        with contextlib.suppress(FileNotFoundError):  # another run sweeps, too
+            found = directory.lstat()
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or _alive(directory.name, found.st_ctime):
+                continue
+            if not dry_run:
+                remove_directory(directory)
+            swept.append(str(directory))
+    return swept
+
+
+def _alive(name: str, changed: float) -> bool:
+    kind, number, mark = name.removeprefix(PREFIX).split("-")[:3]
+    if kind == "pid":
+        return process_mark(int(number)) == mark
+    return time.time() - changed < int(number)
+
+
+def remove_directory(directory: pathlib.Path) -> None:
+    for path in sorted(directory.iterdir()):
+        path.unlink(missing_ok=True)
+    directory.rmdir()
+
+
+def remove_package(path: pathlib.Path) -> bool:
+    """Remove a package and its receipt, and the run directory if that is where they are. Says whether there was one."""
+    there = path.exists() or receipt_path(path).exists()
+    path.unlink(missing_ok=True)
+    receipt_path(path).unlink(missing_ok=True)
+    if path.parent.name.startswith(PREFIX) and path.parent.is_dir():
+        remove_directory(path.parent)
+    return there
+
+
+def receipt_path(package: pathlib.Path) -> pathlib.Path:
+    return package.with_name(package.name + SUFFIX)
+
+
+@contextlib.contextmanager
+def replacing(path: pathlib.Path) -> t.Iterator[t.BinaryIO]:
+    """A new file, mode 0600, that takes the name `path` only when it is complete and synced; else it leaves nothing.
+
+    Raises UtrustError (`package_not_written`) with what the system said, e.g. that the disk is full.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+    try:
+        with contextlib.ExitStack() as undo:
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o600)
+            undo.callback(temporary.unlink, missing_ok=True)
+            with os.fdopen(descriptor, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            undo.pop_all()
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError as exc:
+        raise UtrustError(
+            f"writing {path}: {exc.strerror or exc}; nothing was left behind. Make room, or choose another destination",
+            code="package_not_written",
+        ) from exc
+
+
+def write_receipt(package: pathlib.Path, receipt: Receipt) -> None:
+    with replacing(receipt_path(package)) as file:
+        file.write(receipt.as_json())
+
+
+def load_receipt(package: pathlib.Path) -> Receipt | None:
+    """The receipt beside a package, or None. Raises UtrustError (`receipt_invalid`)."""
+    path = receipt_path(package)
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as exc:
+        raise UtrustError(f"reading the receipt {path}: {exc.strerror}", code="receipt_unreadable") from exc
+    try:
+        document = json.loads(text)
+    except ValueError:
+        document = None
+    return read_receipt(document, str(path))
+
+
+def measure(path: pathlib.Path) -> tuple[int, str] | None:
+    """Size and SHA-256 of a package, or None if there is none. Raises UtrustError (`package_unreadable`)."""
+    digest = hashlib.sha256()
+    size = 0
+    try:
+        with open(path, "rb") as file:
+            while chunk := file.read(CHUNK):
+                size += len(chunk)
+                digest.update(chunk)
+    except FileNotFoundError:
+        return None
+    except OSError as exc:
+        raise UtrustError(f"reading the package {path}: {exc.strerror}", code="package_unreadable") from exc
+    return size, "sha256:" + digest.hexdigest()

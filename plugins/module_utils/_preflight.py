@@ -1,0 +1,250 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What speaks against an operation: every problem at once, as pure functions. Private to keyops.utrust.
+
+The rules and their sources: Keyfactor's documentation (cluster configuration, restore, add a node) and Utimaco's guides.
+"""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.keyops.utrust.plugins.module_utils._errors import Problem
+
+if t.TYPE_CHECKING:
+    from ansible_collections.keyops.utrust.plugins.module_utils._appliance import HsmKey, Mbk, Node, PinPad
+    from ansible_collections.keyops.utrust.plugins.module_utils._inventory import Difference
+    from ansible_collections.keyops.utrust.plugins.module_utils._receipt import Receipt
+
+PRODUCT_IN_SCOPE = "u.trust"
+STATES = {
+    "factory_reset": "in Factory Reset Mode",
+    "operational": "operational",
+    "alarm": "in alarm",
+    "maintenance": "in maintenance",
+}
+
+
+class Expected(t.NamedTuple):
+    """What a target must have in common with the source node."""
+
+    origin: str
+    cluster_id: str
+    appliance_version: str
+    hsm_firmware: str
+    mbk: Mbk
+
+
+def state_in_words(node: Node) -> str:
+    return STATES.get(node.hsm_state, node.hsm_state) + (f" ({node.alarm})" if node.alarm else "")
+
+
+def problems_of_identity(node: Node, expect_node: str | None) -> list[Problem]:
+    """Another node than the named one, or another product."""
+    problems = []
+    if expect_node is not None and node.name != expect_node:
+        problems.append(
+            Problem(
+                "wrong_node",
+                node.name,
+                f"the node at this address is {node.name}, not {expect_node}",
+                "correct host in the inventory, or expect_node",
+            )
+        )
+    if PRODUCT_IN_SCOPE not in node.hsm_model:
+        problems.append(
+            Problem(
+                "hsm_not_supported",
+                node.name,
+                f"its HSM is a {node.hsm_model}",
+                "this collection is for Utimaco u.trust HSMs; leave this node out",
+            )
+        )
+    return problems
+
+
+def problems_of_readiness(node: Node) -> list[Problem]:
+    """Whatever keeps an HSM from giving or taking a package."""
+    problems = []
+    if node.hsm_state != "operational":
+        remedy = (
+            "restore it first (utrust_hsm_restore)"
+            if node.hsm_state == "factory_reset"
+            else "bring it back to operation in Webconf, page Security"
+        )
+        problems.append(
+            Problem("hsm_not_operational", node.name, f"the HSM of {node.name} is {state_in_words(node)}", remedy)
+        )
+    elif node.mbk is None:
+        problems.append(
+            Problem(
+                "mbk_missing",
+                node.name,
+                f"the HSM of {node.name} holds no MBK",
+                "generate or restore the MBK with its cards",
+            )
+        )
+    return problems + problems_of_service(node)
+
+
+def problems_of_service(node: Node) -> list[Problem]:
+    problems = []
+    if node.driver != "running":
+        problems.append(
+            Problem(
+                "driver_stopped",
+                node.name,
+                f"the HSM driver of {node.name} is {node.driver}",
+                "start it in Webconf, page Services",
+            )
+        )
+    if node.running is not None:
+        kind, job = node.running
+        problems.append(
+            Problem(
+                f"{kind}_in_progress",
+                node.name,
+                f"{kind} {job} is running on {node.name}",
+                "let it end, or cancel it, then run again",
+            )
+        )
+    return problems
+
+
+def problems_of_fit(node: Node, expected: Expected) -> list[Problem]:
+    """Cluster, appliance version and firmware: clustering different versions is not supported."""
+    problems = []
+    for code, what, here, there in (
+        ("cluster_mismatch", "cluster", node.cluster_id, expected.cluster_id),
+        ("appliance_version_mismatch", "appliance version", node.appliance_version, expected.appliance_version),
+        ("hsm_firmware_mismatch", "HSM firmware", node.hsm_firmware, expected.hsm_firmware),
+    ):
+        if here != there:
+            problems.append(
+                Problem(
+                    code,
+                    node.name,
+                    f"{what} of {node.name} is {here}, {expected.origin} is of {there}",
+                    "make them equal before keys are moved",
+                )
+            )
+    return problems
+
+
+def problem_of_mbk(node: Node, expected: Expected) -> list[Problem]:
+    if node.mbk is None or node.mbk.same_as(expected.mbk):
+        return []
+    return [
+        Problem(
+            "mbk_mismatch",
+            node.name,
+            f"the HSM of {node.name} holds MBK {node.mbk}, {expected.origin} is under MBK {expected.mbk}",
+            "an HSM under another MBK is never overwritten: find out which MBK is the right one; the other HSM must be reset by hand, then restored",
+        )
+    ]
+
+
+def problems_of_package(measured: tuple[int, str] | None, receipt: Receipt, path: str) -> list[Problem]:
+    """Whether the file is the one that the receipt describes."""
+    remedy = "export the package again"
+    if measured is None:
+        return [Problem("package_missing", receipt.source, f"there is no package {path}", remedy)]
+    size, sha256 = measured
+    if receipt.size is not None and size < receipt.size:
+        return [
+            Problem(
+                "package_truncated",
+                receipt.source,
+                f"{path} has {size} of the {receipt.size} bytes that its receipt names",
+                remedy,
+            )
+        ]
+    if sha256 != receipt.sha256:
+        return [
+            Problem(
+                "package_altered",
+                receipt.source,
+                f"{path} has the digest {sha256}, its receipt names {receipt.sha256}",
+                remedy,
+            )
+        ]
+    return []
+
+
+class Policy(t.NamedTuple):
+    """What the operator allows an import to do; all are fingerprints. `expect_new` None means: any key may be added."""
+
+    keep_extra: bool
+    known_extra: frozenset[str]
+    retired: frozenset[str]
+    expect_new: frozenset[str] | None
+    replace: frozenset[str]
+
+
+def problems_of_difference(node: str, source: str, difference: Difference, policy: Policy) -> list[Problem]:
+    """Keys that would be lost, overwritten or brought back from the dead."""
+    problems: list[Problem] = []
+
+    def add(code: str, key: HsmKey, text: str, remedy: str) -> None:
+        problems.append(Problem(code, node, f"{key} {text}", remedy))
+
+    if not policy.keep_extra:
+        for key in difference.extra:
+            if key.fingerprint not in policy.known_extra:
+                add(
+                    "extra_keys",
+                    key,
+                    f"is on {node} only, not on {source}",
+                    "it exists once and is at risk: synchronise from the node that has it, or allow it with extra_keys: keep or known_extra",
+                )
+    for pair in difference.mismatched:
+        if pair.wanted.fingerprint not in policy.replace:
+            add(
+                "key_mismatch",
+                pair.held,
+                f"on {node} is another key than {pair.wanted.fingerprint} (id {pair.wanted.id}) under the same label on {source}",
+                "find out which one is in use; to overwrite the target's, name the source's fingerprint in replace, with a reason",
+            )
+    arriving = [*difference.missing, *(pair.wanted for pair in difference.mismatched)]
+    for key in arriving:
+        if key.fingerprint in policy.retired:
+            add(
+                "key_retired",
+                key,
+                f"was retired, {node} does not hold it, and {source} would bring it back",
+                f"destroy it on {source}, or take it off the retired list",
+            )
+        if policy.expect_new is not None and key.fingerprint not in policy.expect_new:
+            add(
+                "key_not_expected",
+                key,
+                f"would be new on {node} and is not in expect_new",
+                "find out who generated it; add its fingerprint to expect_new if it is wanted",
+            )
+    return problems
+
+
+def problems_of_pin_pad(node: str, pin_pads: t.Sequence[PinPad], wanted: str) -> list[Problem]:
+    for pin_pad in pin_pads:
+        if pin_pad.name == wanted:
+            if pin_pad.status == "ready":
+                return []
+            return [
+                Problem(
+                    "pin_pad_not_ready",
+                    node,
+                    f"PIN pad {wanted} of {node} is {pin_pad.status}",
+                    "connect it, and end what else uses it",
+                )
+            ]
+    names = ", ".join(pin_pad.name for pin_pad in pin_pads) or "none"
+    return [
+        Problem(
+            "pin_pad_not_configured",
+            node,
+            f"PIN pad {wanted} is not configured on {node}; configured: {names}",
+            "choose one of these, or configure it in Webconf, page Security",
+        )
+    ]

@@ -1,0 +1,112 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The receipt beside a Key Synchronization Package: what must be known about it. Private to keyops.utrust.
+
+The package itself is opaque to this project and is never parsed. The receipt holds no secret.
+"""
+
+from __future__ import annotations
+
+import dataclasses as dc
+import datetime
+import json
+import typing as t
+
+from ansible_collections.keyops.utrust.plugins.module_utils import _decode as decode
+from ansible_collections.keyops.utrust.plugins.module_utils._appliance import HsmKey, Mbk, Node
+from ansible_collections.keyops.utrust.plugins.module_utils._errors import ApiError, UtrustError
+from ansible_collections.keyops.utrust.plugins.module_utils._inventory import inventory_digest
+
+FORMAT = 1
+SUFFIX = ".receipt.json"
+
+
+@dc.dataclass(frozen=True)
+class Receipt:
+    """`sha256` and `size` are None while there is no package yet: a forecast, as check mode gives it."""
+
+    sha256: str | None
+    size: int | None
+    source: str
+    source_serial: str
+    cluster_id: str
+    cluster_name: str
+    appliance_version: str
+    hsm_firmware: str
+    mbk: Mbk
+    inventory: tuple[HsmKey, ...]
+    inventory_digest: str
+    created_at: str
+
+    @property
+    def forecast(self) -> bool:
+        return self.sha256 is None
+
+    def as_dict(self) -> dict[str, t.Any]:
+        inventory = [
+            {name: value for name, value in dc.asdict(key).items() if name != "usable"} for key in self.inventory
+        ]
+        return {"format": FORMAT, **dc.asdict(self), "inventory": inventory}
+
+    def as_json(self) -> bytes:
+        return json.dumps(self.as_dict(), indent=1, sort_keys=True).encode() + b"\n"
+
+
+def make_receipt(
+    node: Node, inventory: tuple[HsmKey, ...], *, sha256: str | None = None, size: int | None = None
+) -> Receipt:
+    """The receipt of a package of this inventory; without digest and size a forecast. The node must hold an MBK."""
+    return Receipt(
+        sha256=sha256,
+        size=size,
+        source=node.name,
+        source_serial=node.hsm_serial,
+        cluster_id=node.cluster_id,
+        cluster_name=node.cluster_name,
+        appliance_version=node.appliance_version,
+        hsm_firmware=node.hsm_firmware,
+        mbk=t.cast(Mbk, node.mbk),
+        inventory=inventory,
+        inventory_digest=inventory_digest(inventory),
+        created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    )
+
+
+def read_receipt(document: t.Any, origin: str) -> Receipt:
+    """Decode a receipt, strictly. Raises UtrustError (`receipt_invalid`) that names `origin` and what is wrong."""
+    try:
+        if not isinstance(document, dict) or document.get("format") != FORMAT:
+            raise ValueError(f"its format is not {FORMAT}")
+        sha256, size = document["sha256"], document["size"]
+        if (sha256 is None) != (size is None):
+            raise ValueError("sha256 and size belong together")
+        receipt = Receipt(
+            sha256=str(sha256) if sha256 is not None else None,
+            size=int(size) if size is not None else None,
+            mbk=decode.mbk(document["mbk"]),
+            inventory=tuple(decode.hsm_key(row, usable=True) for row in document["inventory"]),
+            **{
+                name: str(document[name])
+                for name in (
+                    "source",
+                    "source_serial",
+                    "cluster_id",
+                    "cluster_name",
+                    "appliance_version",
+                    "hsm_firmware",
+                    "inventory_digest",
+                    "created_at",
+                )
+            },
+        )
+        if inventory_digest(receipt.inventory) != receipt.inventory_digest:
+            raise ValueError("its inventory does not have the digest that it names")
+    except (ApiError, KeyError, TypeError, ValueError) as exc:
+        what = f"{exc} is missing" if isinstance(exc, KeyError) else exc
+        raise UtrustError(
+            f"reading the receipt {origin}: {what}; export the package again, a receipt is never edited by hand",
+            code="receipt_invalid",
+        ) from exc
+    return receipt

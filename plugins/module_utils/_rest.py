@@ -1,0 +1,326 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Transport `rest`: appliance API v1, JSON over HTTPS. Private to keyops.utrust.
+
+The API is this project's own contract (docs/api/appliance-v1.yaml), not the vendor's, and has not met hardware.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import time
+import typing as t
+import urllib.parse
+import uuid
+
+from ansible_collections.keyops.utrust.plugins.module_utils import _decode as decode
+from ansible_collections.keyops.utrust.plugins.module_utils._appliance import (
+    INVENTORY,
+    RESTORE_JOB,
+    STAGED_IMPORT,
+    HsmKey,
+    Import,
+    Node,
+    Package,
+    PinPad,
+    Restore,
+    RestorePreview,
+)
+from ansible_collections.keyops.utrust.plugins.module_utils._errors import (
+    AnswerLost,
+    ApiError,
+    Unreachable,
+    UtrustError,
+)
+from ansible_collections.keyops.utrust.plugins.module_utils._http import Endpoint, Exchange, NoAnswer, TooLarge, Wire
+from ansible_collections.keyops.utrust.plugins.module_utils._inventory import inventory_digest
+from ansible_collections.keyops.utrust.plugins.module_utils._retry import delay_before_retry
+
+JSON = "application/json"
+PAGE = 1000
+READINGS = 5
+
+
+class Reply(t.NamedTuple):
+    status: int
+    document: t.Any
+
+
+class Client:
+    """JSON exchanges with one node: expected statuses, problem documents, repetition where it is safe."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        bearer_token: str | None = None,
+        retries: int = 3,
+        sleep: t.Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._wire = Wire(endpoint)
+        self._where = f"{endpoint.host}:{endpoint.port}"
+        self._login = {"Authorization": f"Bearer {bearer_token}"} if bearer_token else {}
+        self._retries = retries
+        self._sleep = sleep
+
+    def close(self) -> None:
+        self._wire.close()
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        ok: tuple[int, ...] = (200,),
+        headers: t.Mapping[str, str] | None = None,
+        body: bytes | t.BinaryIO | None = None,
+        sink: t.Callable[[bytes], object] | None = None,
+    ) -> Reply:
+        """Send a request and return the answer if its status is one of `ok`.
+
+        Raises ApiError for any other status and for an answer that the contract does not allow; Unreachable if there was no answer and
+        nothing can have changed; AnswerLost if there was no answer and something may have changed.
+        """
+        sent = {"Accept": f"{JSON}, application/problem+json", **self._login, **(headers or {})}
+        attempt = 0
+        while True:
+            attempt += 1
+            exchange: Exchange | None = None
+            broken: NoAnswer | None = None
+            try:
+                exchange = self._wire.exchange(method, path, headers=sent, body=body, sink=sink)
+            except NoAnswer as exc:
+                broken = exc
+            except TooLarge as exc:
+                raise ApiError(f"{method} {path} at {self._where}: {exc}", code="answer_too_large") from exc
+            if exchange is not None and exchange.status in ok:
+                streamed = sink is not None and exchange.status == 200
+                return Reply(exchange.status, None if streamed else self._document(method, path, exchange))
+            delay = self._delay(method, exchange, attempt)
+            # What has gone to a sink cannot be taken back: a broken download is for the caller to begin again.
+            if delay is None or (sink is not None and broken is not None):
+                if exchange is None:
+                    raise self._no_answer(method, path, attempt, broken) from broken
+                raise self._refusal(method, path, exchange)
+            if body is not None and not isinstance(body, bytes):
+                body.seek(0)
+            self._sleep(delay)
+
+    def _delay(self, method: str, exchange: Exchange | None, attempt: int) -> float | None:
+        if exchange is None:
+            return delay_before_retry(method, None, attempt, limit=self._retries)
+        retry_after = decode.retry_after(exchange.headers.get("Retry-After"))
+        return delay_before_retry(method, exchange.status, attempt, limit=self._retries, retry_after=retry_after)
+
+    def _no_answer(self, method: str, path: str, attempt: int, broken: NoAnswer | None) -> UtrustError:
+        if broken is not None and broken.sent and method != "GET":
+            return AnswerLost(
+                f"{method} {path} at {self._where}: the answer was lost ({broken}); it is not sent again",
+                code="answer_lost",
+            )
+        return Unreachable(
+            f"{method} {path} at {self._where}: no answer after {attempt} attempt(s): {broken}; nothing was changed. "
+            "Check address, port, power and network of the node",
+            code="node_unreachable",
+        )
+
+    def _refusal(self, method: str, path: str, exchange: Exchange) -> ApiError:
+        problem = decode.problem(exchange)
+        hint = ""
+        if exchange.status in (401, 403):
+            hint = "; register this controller's client certificate in Webconf, page Access, and check client_cert and client_key"
+        return ApiError(
+            f"{method} {path} at {self._where}: HTTP {exchange.status} {problem.code}: {problem.text}{hint}",
+            code=problem.code,
+            http_status=exchange.status,
+            **problem.facts,
+        )
+
+    def _document(self, method: str, path: str, exchange: Exchange) -> t.Any:
+        if exchange.status in (204, 304):
+            return None
+        content_type = exchange.headers.get_content_type()
+        try:
+            if content_type != JSON:
+                raise ValueError(f"its media type is {content_type}")
+            return json.loads(exchange.body)
+        except ValueError as exc:
+            raise ApiError(
+                f"{method} {path} at {self._where}: the answer (HTTP {exchange.status}) is no JSON: {exc}; "
+                "is this address the appliance API of a node, and not a proxy or Webconf?",
+                code="answer_not_json",
+                http_status=exchange.status,
+            ) from exc
+
+
+class RestAppliance:
+    """One node over appliance API v1; implements the protocol `Appliance`."""
+
+    capabilities = frozenset({INVENTORY, STAGED_IMPORT, RESTORE_JOB})
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def close(self) -> None:
+        self._client.close()
+
+    # -- reading
+
+    def node(self) -> Node:
+        return decode.node(self._get("/api/v1/node"))
+
+    def inventory(self) -> tuple[HsmKey, ...]:
+        """All pages of one reading; begins again when the inventory changes between two pages, at most `READINGS` times."""
+        for dummy in range(READINGS):
+            hsm_keys = self._read_inventory()
+            if hsm_keys is not None:
+                return hsm_keys
+        raise ApiError(
+            f"reading the inventory: it changed during each of {READINGS} readings; let the key generation on that node end, then run again",
+            code="inventory_unstable",
+        )
+
+    def _read_inventory(self) -> tuple[HsmKey, ...] | None:
+        hsm_keys: list[HsmKey] = []
+        cursor: str | None = None
+        digest: str | None = None
+        while True:
+            query = {"limit": str(PAGE)} | ({"cursor": cursor} if cursor else {})
+            page, next_cursor, page_digest = decode.key_page(self._get("/api/v1/hsm/keys", query))
+            if digest not in (None, page_digest):
+                return None
+            digest = page_digest
+            hsm_keys += page
+            if next_cursor is None:
+                break
+            if not page or next_cursor == cursor:
+                raise ApiError("reading the inventory: the node's paging makes no progress", code="answer_invalid")
+            cursor = next_cursor
+        computed = inventory_digest(hsm_keys)
+        if computed != digest:
+            raise ApiError(
+                f"reading the inventory: the node names the digest {digest}, the {len(hsm_keys)} keys that it listed have {computed}; "
+                "the listing is not to be trusted",
+                code="inventory_digest_wrong",
+            )
+        return tuple(hsm_keys)
+
+    def pin_pads(self) -> tuple[PinPad, ...]:
+        return decode.pin_pads(self._get("/api/v1/hsm/pin-pads"))
+
+    # -- guided restore
+
+    def preview_restore(self, pin_pad: str, source: str) -> RestorePreview:
+        return decode.restore_preview(self._get("/api/v1/hsm/restore-preview", {"pin_pad": pin_pad, "source": source}))
+
+    def running_restore(self) -> Restore | None:
+        found = decode.restores(self._get("/api/v1/hsm/restores", {"state": "running"}))
+        return found[0] if found else None
+
+    def start_restore(self, pin_pad: str, source: str) -> Restore:
+        body = json.dumps({"pin_pad": pin_pad, "source": source}).encode()
+        return decode.restore(
+            self._create("/api/v1/hsm/restores", "restores", body=body, headers={"Content-Type": JSON})
+        )
+
+    def watch_restore(self, restore: Restore, wait: float) -> Restore:
+        query = {"wait": str(max(0, int(wait))), "sequence": str(restore.sequence)}
+        return decode.restore(self._get(f"/api/v1/hsm/restores/{restore.id}", query))
+
+    def cancel_restore(self, restore_id: str) -> Restore:
+        return decode.restore(self._client.call("DELETE", f"/api/v1/hsm/restores/{restore_id}").document)
+
+    # -- packages
+
+    def create_package(self, expect_inventory_digest: str) -> Package:
+        body = json.dumps({"expect_inventory_digest": expect_inventory_digest}).encode()
+        return decode.package(
+            self._create("/api/v1/hsm/packages", "packages", body=body, headers={"Content-Type": JSON})
+        )
+
+    def download_package(self, package: Package, sink: t.BinaryIO) -> None:
+        digest = hashlib.sha256()
+        size = 0
+
+        def take(chunk: bytes) -> None:
+            nonlocal size
+            size += len(chunk)
+            digest.update(chunk)
+            sink.write(chunk)
+
+        self._client.call("GET", f"/api/v1/hsm/packages/{package.id}/content", headers={"Accept": "*/*"}, sink=take)
+        if size != package.size or "sha256:" + digest.hexdigest() != package.sha256:
+            raise ApiError(
+                f"downloading package {package.id}: {size} of {package.size} bytes came, or other bytes than the node's digest names; "
+                "nothing was kept. Run again; if it happens again, look for a proxy in between",
+                code="download_damaged",
+            )
+
+    def delete_package(self, package: Package) -> None:
+        self._client.call("DELETE", f"/api/v1/hsm/packages/{package.id}", ok=(204, 404))
+
+    # -- imports
+
+    def stage_import(self, content: t.BinaryIO, size: int, sha256: str) -> Import:
+        digest = base64.b64encode(bytes.fromhex(sha256.removeprefix("sha256:"))).decode()
+        headers = {
+            "Content-Type": "application/octet-stream",
+            "Content-Length": str(size),
+            "Content-Digest": f"sha-256=:{digest}:",
+        }
+        return decode.import_(self._create("/api/v1/hsm/imports", "imports", body=content, headers=headers))
+
+    def apply_import(self, staged: Import, expect_inventory_digest: str) -> Import:
+        path = f"/api/v1/hsm/imports/{staged.id}"
+        headers = {"Idempotency-Key": uuid.uuid4().hex, "If-Match": f'"{expect_inventory_digest}"'}
+        try:
+            return decode.import_(self._client.call("POST", f"{path}/apply", headers=headers).document)
+        except (AnswerLost, ApiError) as lost:
+            # A node that fails with 500 may have committed before: that, too, is settled by reading.
+            if isinstance(lost, ApiError) and lost.facts.get("http_status") not in (500, 502, 504):
+                raise
+            try:
+                found = decode.import_(self._get(path))
+            except (ApiError, Unreachable) as exc:
+                raise AnswerLost(
+                    f"{lost}; reading the import did not settle it: {exc}", code="outcome_unknown"
+                ) from lost
+            if found.state != "applied":
+                raise AnswerLost(
+                    f"{lost}; the node says that the import is {found.state}",
+                    code="answer_lost",
+                    import_state=found.state,
+                ) from lost
+            return found
+
+    def discard_import(self, staged: Import) -> None:
+        self._client.call("DELETE", f"/api/v1/hsm/imports/{staged.id}", ok=(204, 404, 409))
+
+    # --
+
+    def _get(self, path: str, query: t.Mapping[str, str] | None = None) -> t.Any:
+        return self._client.call("GET", f"{path}?{urllib.parse.urlencode(query)}" if query else path).document
+
+    def _create(self, path: str, listed_as: str, *, body: bytes | t.BinaryIO, headers: t.Mapping[str, str]) -> t.Any:
+        """POST once; if the answer is lost, look the object up by its Idempotency-Key instead of sending again."""
+        idempotency_key = uuid.uuid4().hex
+        try:
+            return self._client.call(
+                "POST", path, ok=(201,), headers={**headers, "Idempotency-Key": idempotency_key}, body=body
+            ).document
+        except AnswerLost as lost:
+            try:
+                found = decode.listed(self._get(path, {"idempotency_key": idempotency_key}), listed_as)
+            except (ApiError, Unreachable) as exc:
+                raise AnswerLost(
+                    f"{lost}; looking for what it made did not settle it: {exc}", code="outcome_unknown"
+                ) from lost
+            if not found:
+                raise AnswerLost(
+                    f"{lost}; the node has no trace of it, so nothing was changed. Run again", code="answer_lost"
+                ) from lost
+            return found[0]

@@ -1,0 +1,218 @@
+#!/usr/bin/python
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: utrust_hsm_info
+short_description: Read a node of a hardware appliance cluster and its HSM
+version_added: 1.0.0
+description:
+  - Reads identity, versions, HSM state, MBK and cluster members of one node, and on request the inventory of its HSM, its PIN pads and a running guided
+    restore.
+  - Changes nothing.
+author:
+  - The keyops.utrust authors (@keyops)
+extends_documentation_fragment:
+  - keyops.utrust._connection
+  - keyops.utrust._attributes
+  - keyops.utrust._attributes.actiongroup_utrust
+attributes:
+  check_mode:
+    support: full
+    details:
+      - This module changes nothing.
+  diff_mode:
+    support: N/A
+    details:
+      - This module changes nothing.
+  idempotent:
+    support: full
+    details:
+      - This module changes nothing.
+options:
+  gather:
+    description:
+      - What to read beyond the node itself.
+      - V(inventory) returns RV(hsm_keys). It is not needed to tell whether two HSMs hold the same keys; for this compare RV(node.inventory_digest).
+    type: list
+    elements: str
+    choices: [inventory, pin_pads, restore]
+    default: []
+seealso:
+  - module: keyops.utrust.utrust_hsm_restore
+  - module: keyops.utrust.utrust_ksp_export
+  - module: keyops.utrust.utrust_ksp_import
+"""
+
+EXAMPLES = r"""
+- name: Read a node and the inventory of its HSM
+  keyops.utrust.utrust_hsm_info:
+    host: node1.example.com
+    client_cert: /etc/ansible/pki/operator.pem
+    client_key: /etc/ansible/pki/operator.key
+    tls_fingerprint: "{{ node1_fingerprints }}"
+    expect_node: node1
+    gather:
+      - inventory
+  register: info
+
+- name: Show which keys it holds
+  ansible.builtin.debug:
+    msg: "{{ info.hsm_keys | map(attribute='label') }}"
+"""
+
+RETURN = r"""
+node:
+  description: The node.
+  returned: success
+  type: dict
+  contains:
+    name:
+      description: Name of the node in its cluster.
+      type: str
+      returned: success
+    product:
+      description: Product name of the appliance.
+      type: str
+      returned: success
+    appliance_version:
+      description: Version of the appliance.
+      type: str
+      returned: success
+    hsm_model:
+      description: Model of the HSM.
+      type: str
+      returned: success
+    hsm_serial:
+      description: Serial number of the HSM.
+      type: str
+      returned: success
+    hsm_firmware:
+      description: Firmware version of the HSM.
+      type: str
+      returned: success
+    hsm_state:
+      description: One of V(factory_reset) (Factory Reset Mode), V(operational), V(alarm), V(maintenance).
+      type: str
+      returned: success
+    alarm:
+      description: The alarm's reason where RV(node.hsm_state=alarm).
+      type: str
+      returned: success
+    fips:
+      description: Whether the HSM is in FIPS mode.
+      type: bool
+      returned: success
+    driver:
+      description: State of the HSM driver, V(running) or V(stopped).
+      type: str
+      returned: success
+    clock:
+      description: The node's clock, UTC.
+      type: str
+      returned: success
+    mbk:
+      description: Public facts of the Master Backup Key, or nothing in Factory Reset Mode.
+      type: dict
+      returned: success
+      contains:
+        name:
+          description: Name of the MBK.
+          type: str
+          returned: success
+        check_value:
+          description: MBK check value. Two HSMs with the same one hold the same MBK.
+          type: str
+          returned: success
+        m:
+          description: Cards needed, where the node can tell.
+          type: int
+          returned: success
+        n:
+          description: Cards in the set, where the node can tell.
+          type: int
+          returned: success
+    slots:
+      description: The PKCS#11 slots with their label, way of activation and number of keys.
+      type: list
+      elements: dict
+      returned: success
+    key_count:
+      description: Number of keys in the HSM.
+      type: int
+      returned: success
+    unusable_key_count:
+      description: Number of keys that are there but cannot be used, since their slot is not activated or their objects are incomplete.
+      type: int
+      returned: success
+    inventory_digest:
+      description: Digest of the inventory. Two HSMs with the same one hold the same keys.
+      type: str
+      returned: success
+    cluster_id:
+      description: Identity of the cluster.
+      type: str
+      returned: success
+    cluster_name:
+      description: Name of the cluster.
+      type: str
+      returned: success
+    members:
+      description: The cluster's members as this node sees them, with C(node), C(address), C(port), C(joined) and C(connection).
+      type: list
+      elements: dict
+      returned: success
+    running:
+      description: Kind and id of the job that occupies the HSM now, or nothing.
+      type: dict
+      returned: success
+  sample:
+    name: node1
+    hsm_state: operational
+    hsm_serial: UT000001
+    key_count: 10
+    mbk: {name: KEYOPS, check_value: 5c1de3b2a4f60718, m: 2, n: 3}
+hsm_keys:
+  description: The inventory. C(fingerprint) identifies a key; where C(weak) is true it is a three-byte key check value, which proves little.
+  returned: if O(gather) has V(inventory)
+  type: list
+  elements: dict
+  sample:
+    - {slot: 0, label: signKey-2026, id: "01", type: ec, size: 256, curve: P-256, fingerprint: "sha256:a1...", usable: true, weak: false}
+pin_pads:
+  description: The configured PIN pads.
+  returned: if O(gather) has V(pin_pads)
+  type: list
+  elements: dict
+  sample:
+    - {name: front-usb, kind: local, address: null, status: ready}
+restore:
+  description: The guided restore that has not ended, or nothing.
+  returned: if O(gather) has V(restore)
+  type: dict
+executed_on:
+  description: Host name of the machine that read the node.
+  returned: always
+  type: str
+  sample: awx-task-1
+code:
+  description: Stable code of the failure.
+  returned: failure
+  type: str
+  sample: node_unreachable
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.keyops.utrust.plugins.module_utils._doors import ENTRIES, run_module
+
+
+def main() -> None:
+    module = AnsibleModule(supports_check_mode=True, **ENTRIES["utrust_hsm_info"].module_arguments())
+    run_module(module, "utrust_hsm_info")
+
+
+if __name__ == "__main__":
+    main()

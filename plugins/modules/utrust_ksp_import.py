@@ -1,0 +1,204 @@
+#!/usr/bin/python
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: utrust_ksp_import
+short_description: Import a Key Synchronization Package into a target node
+version_added: 1.0.0
+description:
+  - Brings the HSM of a node to the keys of a Key Synchronization Package, and verifies the result key by key against the package's receipt.
+  - Checks everything first and names every problem at once. Keys are compared by fingerprint and in both directions. Nothing is ever deleted, and nothing is
+    overwritten that the operator has not named.
+  - The package is staged, the node's own table is compared with what the receipt predicts, and only then it is applied, all of it or nothing, and only onto
+    the inventory that was read.
+  - After a lost answer the node is read, and the result says what is true.
+author:
+  - The keyops.utrust authors (@keyops)
+extends_documentation_fragment:
+  - keyops.utrust._connection
+  - keyops.utrust._attributes
+  - keyops.utrust._attributes.actiongroup_utrust
+attributes:
+  check_mode:
+    support: full
+    details:
+      - Compares inventories and never stages.
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+options:
+  src:
+    description:
+      - Path of the package on the machine that executes the module; its receipt must be beside it.
+      - Exactly one of O(src) and O(receipt) is needed, and O(expect_node) with O(src).
+    type: path
+  receipt:
+    description:
+      - A receipt as RV(keyops.utrust.utrust_ksp_export#module:receipt) returned it, for a prediction in check mode without a package.
+    type: dict
+  expect_inventory_digest:
+    description:
+      - Digest of the inventory that the source has now. A package of another inventory is stale and refused.
+      - Staleness is judged by this digest, never by a clock.
+    type: str
+  extra_keys:
+    description:
+      - What to do when the node holds a key that the package does not have. Such a key exists once, and is at risk.
+      - V(fail) stops before anything is changed, except for keys named in O(known_extra).
+      - V(keep) goes on; extra keys stay where they are.
+    type: str
+    choices: [fail, keep]
+    default: fail
+  known_extra:
+    description:
+      - Fingerprints of keys that only this node has, on purpose.
+    type: list
+    elements: str
+    default: []
+  retired:
+    description:
+      - Fingerprints of keys that were destroyed on purpose. A package that would bring one of them back is refused.
+    type: list
+    elements: str
+    default: []
+  expect_new:
+    description:
+      - Fingerprints of the keys that may be added or put in the place of others. If set, any other is refused. If not set, any key may be added.
+    type: list
+    elements: str
+  replace:
+    description:
+      - Keys of the package that may overwrite another key under the same slot and label.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      fingerprint:
+        description: Fingerprint of the key as the source has it.
+        type: str
+        required: true
+      reason:
+        description: Why, for those who read the playbook later.
+        type: str
+        required: true
+  wait_timeout:
+    description:
+      - Seconds to wait for the node to answer again after the import, because it may restart.
+    type: float
+    default: 600.0
+seealso:
+  - module: keyops.utrust.utrust_ksp_export
+  - module: keyops.utrust.utrust_hsm_info
+"""
+
+EXAMPLES = r"""
+- name: Import the package that was exported from node1
+  keyops.utrust.utrust_ksp_import:
+    host: node2.example.com
+    client_cert: /etc/ansible/pki/operator.pem
+    client_key: /etc/ansible/pki/operator.key
+    tls_fingerprint: "{{ node2_fingerprints }}"
+    expect_node: node2
+    src: "{{ export.package.path }}"
+    expect_inventory_digest: "{{ export.receipt.inventory_digest }}"
+
+- name: Tell what an import would do, without a package
+  keyops.utrust.utrust_ksp_import:
+    host: node2.example.com
+    client_cert: /etc/ansible/pki/operator.pem
+    client_key: /etc/ansible/pki/operator.key
+    tls_fingerprint: "{{ node2_fingerprints }}"
+    expect_node: node2
+    receipt: "{{ export.receipt }}"
+  check_mode: true
+"""
+
+RETURN = r"""
+node:
+  description: Name of the node.
+  returned: success
+  type: str
+  sample: node2
+hsm_serial:
+  description: Serial number of its HSM.
+  returned: success
+  type: str
+added:
+  description: Keys that were added, or would be.
+  returned: success
+  type: list
+  elements: dict
+replaced:
+  description: Keys that were replaced, or would be, each with C(wanted) and C(held).
+  returned: success
+  type: list
+  elements: dict
+extra:
+  description: Keys that only this node has; they stayed.
+  returned: success
+  type: list
+  elements: dict
+unchanged:
+  description: Number of keys that the node held already.
+  returned: success
+  type: int
+weak:
+  description: How many of RV(unchanged) are secret keys, which can be compared by a three-byte check value only.
+  returned: success
+  type: int
+inventory_digest_before:
+  description: Digest of the inventory before.
+  returned: success
+  type: str
+inventory_digest:
+  description: Digest of the inventory afterwards, or as predicted.
+  returned: success
+  type: str
+in_sync:
+  description: Whether this is the source's inventory exactly. With extra keys it is not.
+  returned: success
+  type: bool
+unusable_key_count:
+  description: Number of keys that are in the HSM but cannot be used. Not predicted in check mode.
+  returned: when known
+  type: int
+verified:
+  description: Whether the inventory was read and found as it should be; false for a prediction.
+  returned: success
+  type: bool
+prediction:
+  description: V(known), or V(unknown) where the transport cannot read the inventory.
+  returned: success
+  type: str
+executed_on:
+  description: Host name of the machine that ran the operation.
+  returned: always
+  type: str
+code:
+  description: Stable code of the failure, or of the first of RV(problems).
+  returned: failure
+  type: str
+  sample: mbk_mismatch
+problems:
+  description: Every problem that was found before anything was changed, each with C(code), C(node), C(text) and C(remedy).
+  returned: if there were problems
+  type: list
+  elements: dict
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.keyops.utrust.plugins.module_utils._doors import ENTRIES, run_module
+
+
+def main() -> None:
+    module = AnsibleModule(supports_check_mode=True, **ENTRIES["utrust_ksp_import"].module_arguments())
+    run_module(module, "utrust_ksp_import")
+
+
+if __name__ == "__main__":
+    main()
