@@ -131,7 +131,7 @@ fmt: setup ## let ruff format and mend what it can
 
 .PHONY: changelog
 changelog: setup ## write the fragments into CHANGELOG.md, under the version of galaxy.yml
-	@$(IN_VENV) $(BIN)/antsibull-changelog release --update-existing
+	@$(IN_VENV) $(BIN)/antsibull-changelog release --update-existing --reload-plugins
 
 .PHONY: lock
 lock: setup ## pin again what the pinned tools bring along (needs Python 3.11, 3.12 and 3.13)

@@ -172,7 +172,7 @@ def ensure(name: str, python: str | None) -> None:
         say(f"{name}: making {level.folder} with {python}")
         run([python, "-m", "venv", "--clear", str(venv)], "making the virtual environment")
     else:
-        say(f"{name}: requirements changed, updating {level.folder}")
+        say(f"{name}: {level.folder} is not complete or its requirements changed, updating it")
         (venv / STAMP).unlink()
     install(name, venv)
     write_stamp(venv, {part: fingerprint(part) for part in CONTAINS[name]})
