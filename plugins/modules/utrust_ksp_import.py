@@ -143,6 +143,10 @@ extra:
   returned: success
   type: list
   elements: dict
+pending:
+  description: Number of keys that are still to be added or replaced; more than 0 in check mode only.
+  returned: success
+  type: int
 unchanged:
   description: Number of keys that the node held already.
   returned: success

@@ -16,6 +16,7 @@ import typing as t
 from ansible.errors import AnsibleActionFail
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.common.parameters import remove_values
+from ansible.playbook.block import Block
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.keyops.utrust.plugins.module_utils._doors import ENTRIES, Call, execute
@@ -33,6 +34,7 @@ class UtrustAction(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         result: dict[str, t.Any] = super().run(tmp, task_vars)
+        self._refuse_lost_run_once()
         arguments = self._arguments()
         params, secrets = self._validated(arguments)
         if self._connection.transport == "local":
@@ -53,6 +55,17 @@ class UtrustAction(ActionBase):
                 )
             )
         return t.cast("dict[str, t.Any]", remove_values(result, secrets))
+
+    def _refuse_lost_run_once(self) -> None:
+        """Some strategies run a `run_once` task on every host, which would export or read the source many times over."""
+        parent = self._task._parent
+        while parent is not None and not isinstance(parent, Block):
+            parent = parent._parent
+        strategy = parent._play.strategy.rpartition(".")[2] if parent is not None else "linear"
+        if self._task.run_once and strategy not in ("linear", "debug"):
+            raise AnsibleActionFail(
+                f"{self.name}: this task has run_once, which strategy {strategy} does not honour; use strategy linear for this play"
+            )
 
     def _arguments(self) -> dict[str, t.Any]:
         """The task's arguments, completed from the environment of the controller and of the task."""

@@ -244,6 +244,7 @@ def _result(
         "added": added,
         "replaced": replaced,
         "extra": [key.public() for key in difference.extra],
+        "pending": len(added) + len(replaced) if predicted else 0,
         "unchanged": difference.unchanged,
         "weak": difference.weak,
         "inventory_digest_before": target.inventory_digest,

@@ -1,0 +1,64 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Filter connection_options."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible.errors import AnsibleFilterError
+from ansible_collections.keyops.utrust.plugins.module_utils._options import connection_spec
+
+DOCUMENTATION = r"""
+name: connection_options
+short_description: Connection options of a node from its inventory variables
+version_added: 1.0.0
+author:
+  - The keyops.utrust authors (@keyops)
+description:
+  - Collects the connection options of the modules of this collection from the variables of one inventory host. Option C(host) comes from the variable
+    C(utrust_host), C(port) from C(utrust_port) and so on.
+  - The name that the node must give itself (C(expect_node)) is C(utrust_node), or the name of the inventory host.
+  - A task that is delegated, or that runs once for another host, keeps the variables of the host that it runs for. Name the host whose variables are meant.
+options:
+  _input:
+    description: The variables of the host, as C(hostvars) has them.
+    type: dict
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Read node1, whichever hosts the play is limited to
+  module_defaults:
+    group/keyops.utrust.utrust: "{{ hostvars['node1'] | keyops.utrust.connection_options }}"
+  keyops.utrust.utrust_hsm_info:
+  run_once: true
+"""
+
+RETURN = r"""
+_value:
+  description: Options for C(module_defaults) of the group C(keyops.utrust.utrust).
+  type: dict
+"""
+
+NOT_FROM_INVENTORY = ("expect_node", "members")
+
+
+def connection_options(variables: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    """Options that are set in the variables of one host. Raises AnsibleFilterError if these are not variables of a host."""
+    if not hasattr(variables, "get") or variables.get("inventory_hostname") is None:
+        raise AnsibleFilterError(
+            "connection_options: the input must be the variables of an inventory host, such as hostvars['node1']"
+        )
+    options = {"expect_node": variables.get("utrust_node") or variables["inventory_hostname"]}
+    for option in connection_spec():
+        if option not in NOT_FROM_INVENTORY and variables.get(f"utrust_{option}") is not None:
+            options[option] = variables[f"utrust_{option}"]
+    return options
+
+
+class FilterModule:
+    def filters(self) -> dict[str, t.Callable[..., t.Any]]:
+        return {"connection_options": connection_options}

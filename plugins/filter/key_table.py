@@ -1,0 +1,47 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Filter key_table."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.keyops.utrust.plugins.module_utils._matrix import as_table
+
+DOCUMENTATION = r"""
+name: key_table
+short_description: A key matrix as a table of text
+version_added: 1.0.0
+author:
+  - The keyops.utrust authors (@keyops)
+description:
+  - Makes lines of text of what P(keyops.utrust.key_matrix#filter) returns, with a last line for each node that differs from the source.
+options:
+  _input:
+    description: A key matrix.
+    type: dict
+    required: true
+seealso:
+  - plugin: keyops.utrust.key_matrix
+    plugin_type: filter
+"""
+
+EXAMPLES = r"""
+- name: Show which node holds which key
+  ansible.builtin.debug:
+    msg: "{{ inventories | keyops.utrust.key_matrix(source='node1') | keyops.utrust.key_table }}"
+"""
+
+RETURN = r"""
+_value:
+  description: Lines of text.
+  type: list
+  elements: str
+"""
+
+
+class FilterModule:
+    def filters(self) -> dict[str, t.Callable[..., t.Any]]:
+        return {"key_table": as_table}
