@@ -68,8 +68,8 @@ class Difference:
 def compare(wanted: t.Iterable[HsmKey], held: t.Iterable[HsmKey]) -> Difference:
     """Compare a target's keys (`held`) with those of the source (`wanted`), both ways.
 
-    Under one slot and label, what both have is unchanged. Of the rest, wanted and held keys are paired as mismatches;
-    what stays on one side alone is missing or extra. `unusable` lists keys that both have but the target cannot use;
+    Under one slot and label, what both have is unchanged. Of the rest, wanted and held keys are paired as mismatches, those
+    with the same id first; what stays on one side alone is missing or extra. `unusable` lists keys that both have but the target cannot use;
     `weak` counts unchanged secret keys, whose three-byte check values prove little.
     """
     places: dict[tuple[int, str], tuple[list[HsmKey], list[HsmKey]]] = collections.defaultdict(lambda: ([], []))
@@ -88,6 +88,13 @@ def compare(wanted: t.Iterable[HsmKey], held: t.Iterable[HsmKey]) -> Difference:
                 common.append(held_here.pop(held_here.index(key)))
             else:
                 left.append(key)
+        # A node replaces the key with the same id, so that is the one which a mismatch has to name; only then any other.
+        for key in list(left):
+            same_id = next((one for one in held_here if one.id == key.id), None)
+            if same_id is not None:
+                left.remove(key)
+                held_here.remove(same_id)
+                mismatched.append(Mismatch(key, same_id))
         pairs = min(len(left), len(held_here))
         mismatched += [Mismatch(*pair) for pair in zip(left[:pairs], held_here[:pairs], strict=True)]
         missing += left[pairs:]
