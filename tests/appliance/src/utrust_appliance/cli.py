@@ -1,0 +1,108 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The command `utrust-appliance`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import typing as t
+from pathlib import Path
+
+from utrust_appliance import process
+from utrust_appliance.arguments import parser
+from utrust_appliance.commands import COMMANDS, table
+from utrust_appliance.control import Control
+from utrust_appliance.errors import Refused
+
+UP_OPTIONS = (
+    "nodes", "port", "address_mode", "joined", "restored", "keys", "key_mix", "name", "card_timeout", "object_ttl", "max_upload", "faults",
+)  # fmt: skip
+
+
+def start(folder: str, options: dict[str, t.Any]) -> int:
+    """Start the background process; for `Control.up`."""
+    try:
+        process.spawn(Path(folder).absolute(), options)
+    except (Refused, OSError) as exc:
+        print(exc, file=sys.stderr)
+        return 1
+    return 0
+
+
+def up(folder: Path, args: t.Any) -> None:
+    options = {name: getattr(args, name) for name in UP_OPTIONS}
+    if args.foreground:
+        from utrust_appliance.main import run
+
+        os.umask(0o077)
+        run(folder, options, lambda status: show_nodes(status["nodes"]))
+        return
+    process.spawn(folder, options)
+    show_nodes(Control(folder).status()["nodes"])
+    print(
+        f"\nThese are reference appliances: a stand-in, not for keys that matter.\n"
+        f"inventory  {folder}/inventory.yml\nclient     {folder}/clients/operator.pem, operator.key\n"
+        f"cards      {folder}/cards/*.json hold the PINs, for rehearsals only\nlog        {folder}/log\n"
+        f"stop       utrust-appliance down --dir {folder}"
+    )
+
+
+def show_nodes(nodes: list[dict[str, t.Any]]) -> None:
+    rows = [
+        [
+            node["node"],
+            node["url"],
+            "yes" if node["joined"] else "no",
+            node["state"],
+            str(node["key_count"]),
+            node["tls_fingerprint"],
+        ]
+        for node in nodes
+    ]
+    print(table(["node", "url", "joined", "HSM state", "keys", "TLS fingerprint"], rows), flush=True)
+
+
+def down(folder: Path, args: t.Any) -> None:
+    run = process.running(folder)
+    stopped = process.stop(folder)
+    print(f"process {run['pid']} has ended" if stopped and run else f"no cluster runs in {folder}")
+    if args.purge:
+        process.purge(folder)
+        print(f"{folder} is removed")
+
+
+def status(folder: Path, args: t.Any) -> int:
+    run = process.running(folder)
+    if run is None:
+        print(json.dumps({"running": False}) if args.json else f"no cluster runs in {folder}")
+        return 3  # as `systemctl status` and LSB: not running
+    facts = {"running": True, "pid": run["pid"], **Control(folder).status()}
+    if args.json:
+        print(json.dumps(facts, indent=1))
+    else:
+        show_nodes(facts["nodes"])
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+    folder = Path(args.dir).absolute()
+    try:
+        if args.command == "up":
+            up(folder, args)
+        elif args.command == "down":
+            down(folder, args)
+        elif args.command == "status":
+            return status(folder, args)
+        else:
+            COMMANDS[args.command](Control(folder), args)
+    except (Refused, OSError) as exc:
+        print(f"utrust-appliance: {exc}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0

@@ -1,0 +1,101 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A cluster: its configuration on disk, and its nodes, cards and faults in the process that serves them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import typing as t
+from dataclasses import asdict, dataclass, fields
+
+from utrust_appliance.behaviour import Behaviour
+from utrust_appliance.cards import CardStore
+from utrust_appliance.errors import Refused
+from utrust_appliance.faults import Faults
+from utrust_appliance.files import write_json
+from utrust_appliance.node import Node
+
+if t.TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class NodeConfig:
+    """What a node is from its first start on."""
+
+    name: str
+    address: str
+    port: int
+    serial: str
+    joined: bool
+
+
+@dataclass(frozen=True)
+class ClusterConfig:
+    """D/cluster.json. Who may log in: SHA-256 of client certificates (DER) and of bearer tokens."""
+
+    id: str
+    name: str
+    nodes: list[NodeConfig]
+    clients: list[str]
+    tokens: list[str]
+
+    def save(self, path: Path) -> None:
+        write_json(path, asdict(self))
+
+    @classmethod
+    def load(cls, path: Path) -> ClusterConfig:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        return cls(
+            data["id"], data["name"], [NodeConfig(**node) for node in data["nodes"]], data["clients"], data["tokens"]
+        )
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of one run; they are not kept for the next."""
+
+    card_timeout: float = 120.0
+    object_ttl: float = 900.0
+    max_upload: int = 64 * 1024 * 1024
+    faults: bool = False
+
+    @classmethod
+    def of(cls, data: dict[str, t.Any]) -> Options:
+        known = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in data.items() if name in known and value is not None})
+
+
+class Cluster:
+    """Everything that one process serves."""
+
+    def __init__(
+        self, folder: Path, config: ClusterConfig, options: Options, behaviour: Behaviour | None = None
+    ) -> None:
+        self.folder = folder
+        self.config = config
+        self.id = config.id
+        self.name = config.name
+        self.options = options
+        self.behaviour = behaviour or Behaviour()
+        self.faults = Faults(enabled=options.faults)
+        self.cards = CardStore(folder / "cards")
+        self.closing = asyncio.Event()
+        self.nodes: dict[str, Node] = {}
+        for node in config.nodes:
+            self.nodes[node.name] = Node(self, node, folder / "nodes" / node.name)
+
+    def node(self, name: str) -> Node:
+        if name not in self.nodes:
+            raise Refused(f"there is no node {name}; there are {', '.join(self.nodes)}")
+        return self.nodes[name]
+
+    def close(self) -> None:
+        self.closing.set()
+        for node in self.nodes.values():
+            node.restores.wake()
+            node.close()
+        self.cards.close()

@@ -1,0 +1,221 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The commands of `utrust-appliance` that talk to a running cluster."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import getpass
+import json
+import sys
+import typing as t
+from pathlib import Path
+
+from utrust_appliance.errors import Refused
+
+if t.TYPE_CHECKING:
+    from utrust_appliance.control import Control
+
+Args = t.Any  # argparse.Namespace, whose attributes no type checker knows
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in [head, *rows]
+    )
+
+
+def show(args: Args, data: list[dict[str, t.Any]], columns: list[str]) -> None:
+    if getattr(args, "json", False):
+        print(json.dumps(data, indent=1))
+    else:
+        print(table(columns, [[_cell(item.get(column)) for column in columns] for item in data]))
+
+
+def _cell(value: t.Any) -> str:
+    if isinstance(value, dict):
+        return str(value.get("name", json.dumps(value)))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return "-" if value is None else str(value)
+
+
+def show_restore(restore: dict[str, t.Any]) -> None:
+    if restore["notice"]:
+        print(restore["notice"]["text"])
+    if restore["prompt"]:
+        print(restore["prompt"]["text"])
+    else:
+        print(
+            f"The guided restore is {restore['state'].replace('_', ' ')}; {restore['cards_accepted']} of {restore['cards_required']} cards were accepted"
+        )
+    if restore["notice"]:
+        raise Refused(f"the PIN pad did not accept that ({restore['notice']['code']})")
+
+
+def card(control: Control, args: Args) -> None:
+    if args.action == "list":
+        show(args, control.cards(), ["card", "mbk", "locked", "wrong_pins", "in_reader_of"])
+    elif args.action == "insert":
+        show_restore(control.insert_card(args.node, args.card, args.pin_pad))
+    else:
+        print(control.remove_card(args.node)["prompt"]["text"])
+
+
+def pin(control: Control, args: Args) -> None:
+    value = getpass.getpass("PIN: ") if sys.stdin.isatty() else sys.stdin.readline().strip()
+    if not value:
+        raise Refused("no PIN was typed")
+    show_restore(t.cast("dict[str, t.Any]", control.call("pin", node=args.node, pin=value, pin_pad=args.pin_pad)))
+
+
+def pinpad(control: Control, args: Args) -> None:
+    if args.action == "cancel":
+        print(control.cancel_at_pin_pad(args.node)["problem"]["detail"])
+        return
+    facts = control.pin_pad(args.node)
+    if args.json:
+        print(json.dumps(facts, indent=1))
+        return
+    show(args, facts["pin_pads"], ["name", "kind", "address", "status"])
+    if facts["restore"]:
+        with contextlib.suppress(Refused):  # a notice is shown; here it is no failure of the command
+            show_restore(facts["restore"])
+
+
+def mbk(control: Control, args: Args) -> None:
+    if args.action == "list":
+        show(args, control.mbks(), ["name", "check_value", "m", "n", "nodes"])
+    elif args.action == "create":
+        made = control.create_mbk(args.name, args.m, args.n)
+        show(args, made, ["card", "mbk", "locked"])
+        print(f"their PINs are in {control.folder}/cards/{args.name}-*.json")
+    else:
+        held = control.load_mbk(args.node, args.name)
+        print(f"{args.node} is operational under MBK {held['name']} ({held['check_value']})")
+
+
+def restore(control: Control, args: Args) -> None:
+    done = control.restore(args.node, args.source)
+    print(f"{args.node} has the {done['key_count']} keys of {args.source}")
+
+
+def factory_reset(control: Control, args: Args) -> None:
+    control.factory_reset(args.node)
+    print(f"{args.node} is in Factory Reset Mode")
+
+
+def key(control: Control, args: Args) -> None:
+    columns = ["slot", "label", "id", "type", "size", "curve", "fingerprint", "usable"]
+    if args.action == "list":
+        show(args, control.keys(args.node), columns)
+    elif args.action == "generate":
+        show(args, control.generate_key(args.node, args.label, args.type, slot=args.slot, count=args.count), columns)
+    elif args.action == "public":
+        pem = control.public_key(args.node, args.label, args.slot)
+        if args.out:
+            Path(args.out).write_text(pem, encoding="ascii")
+        else:
+            print(pem, end="")
+    elif args.action == "delete":
+        control.delete_key(args.node, args.label, args.slot)
+        print(f"{args.label} is no longer in the HSM of {args.node}")
+    else:
+        control.damage_key(args.node, args.label, args.slot)
+        print(f"{args.label} is unusable on {args.node}")
+
+
+def sign(control: Control, args: Args) -> None:
+    message = Path(args.file).read_bytes() if args.file else args.message.encode()
+    signature = control.sign(args.node, args.label, message, args.slot)
+    if args.out == "-":
+        print(base64.b64encode(signature).decode())
+    else:
+        Path(args.out).write_bytes(signature)
+        print(f"signed by {args.node} with {args.label}: {args.out}")
+
+
+def slot(control: Control, args: Args) -> None:
+    columns = ["slot", "label", "activation", "activated", "capacity"]
+    if args.action == "list":
+        show(args, control.slots(args.node), columns)
+        return
+    activated = None if args.activated is None else args.activated == "yes"
+    settings = {"label": args.label, "capacity": args.capacity, "activation": args.activation, "activated": activated}
+    show(args, [control.set_slot(args.node, args.slot, **settings)], columns)
+
+
+def fault(control: Control, args: Args) -> None:
+    if args.action == "kinds":
+        kinds = control.call("fault_kinds")
+        if args.json:
+            print(json.dumps(kinds, indent=1))
+        else:
+            print(
+                table(
+                    ["fault", "parameters", "what happens"],
+                    [[name, json.dumps(kind["params"]), kind["description"]] for name, kind in kinds.items()],
+                )
+            )
+    elif args.action == "list":
+        show(args, control.faults(), ["id", "name", "node", "method", "path", "count", "params"])
+    elif args.action == "set":
+        params = dict(_parameter(text) for text in args.params)
+        number = control.fault(
+            args.name, node=args.node, method=args.method, path=args.path, count=args.count, **params
+        )
+        print(f"fault {number} is set")
+    else:
+        which = int(args.which) if args.which and args.which.isdecimal() else args.which
+        print(f"{control.clear_faults(which)} cleared")
+
+
+def _parameter(text: str) -> tuple[str, t.Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise Refused(f"{text!r} is not NAME=VALUE")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def log(control: Control, args: Args) -> None:
+    if args.clear:
+        control.clear_log(args.node)
+        return
+    if not args.node:
+        raise Refused("name a node with --node")
+    entries = control.log(args.node)
+    if args.json:
+        print(json.dumps(entries, indent=1))
+        return
+    for entry in entries:
+        if entry["event"] == "request":
+            who = entry["client"] or "nobody"
+            print(
+                f"{entry['at']}  {entry['method']} {entry['path']}  {entry['status'] or 'no answer'}  {who}  {entry['seconds']} s"
+            )
+        else:
+            print(f"{entry['at']}  {entry['event']} from {entry['peer']}")
+
+
+COMMANDS: dict[str, t.Callable[[Control, Args], None]] = {
+    "card": card,
+    "pin": pin,
+    "pinpad": pinpad,
+    "mbk": mbk,
+    "restore": restore,
+    "factory-reset": factory_reset,
+    "key": key,
+    "sign": sign,
+    "slot": slot,
+    "fault": fault,
+    "log": log,
+}

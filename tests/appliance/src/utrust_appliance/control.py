@@ -1,0 +1,224 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A client of the control channel, for tests and for the command line. Uses the standard library only."""
+
+from __future__ import annotations
+
+import base64
+import json
+import socket
+import subprocess
+import sys
+import typing as t
+from pathlib import Path
+
+from utrust_appliance import process
+from utrust_appliance.errors import Refused
+
+JSON = dict[str, t.Any]
+FRONT = "front-usb"
+
+
+class Control:
+    """A running cluster of reference appliances. Every refusal is a `Refused` with a message for people."""
+
+    def __init__(self, folder: str | Path, *, timeout: float = 60.0) -> None:
+        self.folder = Path(folder)
+        self._timeout = timeout
+
+    @classmethod
+    def up(cls, folder: str | Path, **options: t.Any) -> Control:
+        """Start a cluster (or continue one) and return when all nodes answer. Options are those of `utrust-appliance up`, with underscores.
+
+        A process in between starts it, so that it is nobody's child and leaves no remains in a long-lived caller.
+        """
+        command = [
+            sys.executable,
+            "-c",
+            "import sys, json; from utrust_appliance.cli import start; sys.exit(start(sys.argv[1], json.loads(sys.argv[2])))",
+        ]
+        done = subprocess.run([*command, str(folder), json.dumps(options)], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise Refused(done.stderr.strip())
+        return cls(folder)
+
+    def down(self, *, purge: bool = False) -> bool:
+        """Stop the process and wait until it is gone; False when none was running."""
+        stopped = process.stop(self.folder)
+        if purge:
+            process.purge(self.folder)
+        return stopped
+
+    @property
+    def pid(self) -> int:
+        run = process.running(self.folder)
+        if run is None or run["pid"] is None:
+            raise Refused(f"no cluster runs in {self.folder}")
+        return int(run["pid"])
+
+    def call(self, op: str, **args: t.Any) -> t.Any:
+        run = process.running(self.folder)
+        if run is None or "control" not in run:
+            raise Refused(f"no cluster runs in {self.folder}; start it with `utrust-appliance up --dir {self.folder}`")
+        with socket.socket(socket.AF_UNIX) as channel:
+            channel.settimeout(self._timeout)
+            try:
+                channel.connect(run["control"])
+                channel.sendall(json.dumps({"op": op, "args": args}).encode() + b"\n")
+                with channel.makefile("rb") as answers:
+                    line = answers.readline()
+            except OSError as exc:
+                raise Refused(f"the cluster in {self.folder} does not answer: {exc}") from exc
+        if not line:
+            raise Refused(f"the cluster in {self.folder} ended without an answer")
+        answer = json.loads(line)
+        if "refused" in answer:
+            raise Refused(answer["refused"])
+        return answer["result"]
+
+    # What clients need
+
+    @property
+    def ca_file(self) -> Path:
+        return self.folder / "ca.pem"
+
+    @property
+    def inventory_file(self) -> Path:
+        return self.folder / "inventory.yml"
+
+    def client(self, name: str = "operator") -> tuple[Path, Path]:
+        """Certificate and key of a client: `operator`, or `guest`, which no node has registered."""
+        return self.folder / "clients" / f"{name}.pem", self.folder / "clients" / f"{name}.key"
+
+    @property
+    def token(self) -> str:
+        return (self.folder / "clients" / "operator.token").read_text(encoding="utf-8").strip()
+
+    def status(self) -> JSON:
+        return t.cast("JSON", self.call("status"))
+
+    def node(self, name: str) -> JSON:
+        """Its url, address, port, tls_fingerprint, state, serial, key_count, inventory_digest, mbk, running."""
+        for node in self.status()["nodes"]:
+            if node["node"] == name:
+                return t.cast("JSON", node)
+        raise Refused(f"there is no node {name}")
+
+    # People with cards
+
+    def cards(self, mbk: str | None = None) -> list[JSON]:
+        return [card for card in self.call("card_list") if mbk in (None, card["mbk"]["name"])]
+
+    def pin_of(self, card: str) -> str:
+        """From the PIN letter, which exists for rehearsals only."""
+        return str(json.loads((self.folder / "cards" / f"{card}.json").read_text(encoding="utf-8"))["pin"])
+
+    def insert_card(self, node: str, card: str, pin_pad: str | None = None) -> JSON:
+        return t.cast("JSON", self.call("card_insert", node=node, card=card, pin_pad=pin_pad))
+
+    def remove_card(self, node: str) -> JSON:
+        return t.cast("JSON", self.call("card_remove", node=node))
+
+    def enter_pin(self, node: str, pin: str) -> JSON:
+        return t.cast("JSON", self.call("pin", node=node, pin=pin))
+
+    def present(self, node: str, card: str) -> JSON:
+        """Insert the card and enter its right PIN; returns the guided restore."""
+        self.insert_card(node, card)
+        return self.enter_pin(node, self.pin_of(card))
+
+    def cancel_at_pin_pad(self, node: str) -> JSON:
+        return t.cast("JSON", self.call("pinpad_cancel", node=node))
+
+    def pin_pad(self, node: str) -> JSON:
+        return t.cast("JSON", self.call("pinpad_status", node=node))
+
+    def create_mbk(self, name: str, m: int = 2, n: int = 3) -> list[JSON]:
+        """A new MBK on cards only; returns its cards."""
+        return t.cast("list[JSON]", self.call("mbk_create", name=name, m=m, n=n))
+
+    def load_mbk(self, node: str, name: str) -> JSON:
+        """Make a node in Factory Reset Mode operational under that MBK, without keys."""
+        return t.cast("JSON", self.call("mbk_load", node=node, name=name))
+
+    def mbks(self) -> list[JSON]:
+        return t.cast("list[JSON]", self.call("mbk_list"))
+
+    def restore(self, node: str, source: str = "node1") -> JSON:
+        """A guided restore without people, through the same code."""
+        return t.cast("JSON", self.call("restore", node=node, source=source))
+
+    def factory_reset(self, node: str) -> None:
+        self.call("factory_reset", node=node)
+
+    # Keys
+
+    def keys(self, node: str) -> list[JSON]:
+        return t.cast("list[JSON]", self.call("key_list", node=node))
+
+    def generate_key(
+        self, node: str, label: str, kind: str = "ec-p256", *, slot: int = 0, count: int = 1
+    ) -> list[JSON]:
+        return t.cast(
+            "list[JSON]", self.call("key_generate", node=node, label=label, kind=kind, slot=slot, count=count)
+        )
+
+    def delete_key(self, node: str, label: str, slot: int | None = None) -> None:
+        self.call("key_delete", node=node, label=label, slot=slot)
+
+    def damage_key(self, node: str, label: str, slot: int | None = None) -> None:
+        self.call("key_damage", node=node, label=label, slot=slot)
+
+    def sign(self, node: str, label: str, message: bytes, slot: int | None = None) -> bytes:
+        return base64.b64decode(
+            self.call("sign", node=node, label=label, slot=slot, message=base64.b64encode(message).decode())
+        )
+
+    def public_key(self, node: str, label: str, slot: int | None = None) -> str:
+        """PEM."""
+        return str(self.call("key_public", node=node, label=label, slot=slot))
+
+    def slots(self, node: str) -> list[JSON]:
+        return t.cast("list[JSON]", self.call("slot_list", node=node))
+
+    def set_slot(self, node: str, slot: int, **settings: t.Any) -> JSON:
+        """Settings: label, capacity, activation (auto, manual, smart_card), activated."""
+        return t.cast("JSON", self.call("slot_set", node=node, slot=slot, **settings))
+
+    # Faults and logs
+
+    def fault(
+        self,
+        name: str,
+        *,
+        node: str | None = None,
+        method: str | None = None,
+        path: str | None = None,
+        count: int | None = None,
+        **params: t.Any,
+    ) -> int:
+        """Set a fault; returns its id. `path` is a regular expression that is searched in the request's path."""
+        return int(
+            self.call("fault_set", name=name, node=node, method=method, path=path, count=count, params=params)["id"]
+        )
+
+    def clear_faults(self, which: int | str | None = None) -> int:
+        return int(self.call("fault_clear", which=which))
+
+    def faults(self) -> list[JSON]:
+        return t.cast("list[JSON]", self.call("fault_list"))
+
+    def log(self, node: str) -> list[JSON]:
+        return t.cast("list[JSON]", self.call("log", node=node))
+
+    def requests(self, node: str) -> list[JSON]:
+        return [entry for entry in self.log(node) if entry["event"] == "request"]
+
+    def connections(self, node: str) -> int:
+        """How many TCP connections the node has accepted, also those that never became a request."""
+        return sum(1 for entry in self.log(node) if entry["event"] == "connection")
+
+    def clear_log(self, node: str | None = None) -> None:
+        self.call("log_clear", node=node)

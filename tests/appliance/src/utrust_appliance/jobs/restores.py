@@ -1,0 +1,333 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The guided restore of a node: people put cards into a PIN pad and type PINs, then MBK and keys come from the source.
+
+waiting_for_card -> waiting_for_pin -> … until m cards are accepted -> restoring -> succeeded; else failed or cancelled. The reader gives a
+card back as soon as it is done with it. A restore that a crash has interrupted is failed, unless its commit is in the HSM.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+import typing as t
+
+from utrust_appliance.cards import WrongPin
+from utrust_appliance.clock import utc_now
+from utrust_appliance.errors import Problem, Refused
+from utrust_appliance.files import destroy
+from utrust_appliance.hsm.base import KeySetChange, UnwrapFailed
+from utrust_appliance.jobs.packages import build_package
+from utrust_appliance.mbk import Mbk, MbkFacts, Share, combine
+from utrust_appliance.package import PackageFile
+
+if t.TYPE_CHECKING:
+    from utrust_appliance.node import Node
+    from utrust_appliance.store import Data, Request
+
+LOG = logging.getLogger(__name__)
+RUNNING = ("waiting_for_card", "waiting_for_pin", "restoring")
+TITLES = {
+    "card_timeout": "No card within the time limit",
+    "cancelled_at_pin_pad": "Cancelled at the PIN pad",
+    "cancelled_by_request": "Cancelled by a request",
+    "source_unreachable": "The source does not answer",
+    "source_changed": "The source's keys have changed",
+    "mbk_mismatch": "The cards are of another MBK",
+    "interrupted": "The node was restarted",
+    "restore_failed": "The keys could not be restored",
+}
+
+
+class RestoreFailed(Exception):
+    """Ends a guided restore; `code` is one of the contract's RestoreProblem."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.problem = {"code": code, "title": TITLES[code], "detail": detail}
+
+
+def restore_from(target: Node, source: Node, mbk: Mbk, job: str, expect_digest: str | None = None) -> None:
+    """MBK and keys of the source into the target's HSM, all of it or nothing."""
+    path = target.folder / "incoming" / f"{job}.ksp"
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    if not source.reachable():
+        raise RestoreFailed("source_unreachable", f"{source.name} does not answer")
+    try:
+        build_package(source, path)
+        target.checkpoint("restore.fetched")
+        package = PackageFile(path)
+        if package.header.mbk_check_value != mbk.facts.check_value:
+            raise RestoreFailed(
+                "mbk_mismatch",
+                f"the cards hold MBK {mbk.facts}, {source.name} wraps under {package.header.mbk_check_value}",
+            )
+        if expect_digest not in (None, package.header.inventory_digest):
+            raise RestoreFailed(
+                "source_changed",
+                f"{source.name} held {expect_digest} when this restore was started, now {package.header.inventory_digest}",
+            )
+        package.verify_tag(mbk.mac)
+        slots = target.behaviour.slots_after_restore(package.header.slots)
+        target.hsm.apply(KeySetChange(job=job, put=list(package.wrapped_keys()), remove=[], slots=slots, mbk=mbk))
+    except (Problem, UnwrapFailed) as exc:
+        raise RestoreFailed("restore_failed", str(exc)) from exc
+    finally:
+        destroy(path)
+
+
+class Ceremony:
+    """What is only in memory while people are at the PIN pad."""
+
+    def __init__(self, mbk: MbkFacts, source_digest: str) -> None:
+        self.mbk = mbk
+        self.source_digest = source_digest
+        self.shares: dict[str, Share] = {}
+        self.card: str | None = None
+        self.deadline: float | None = None
+        self.timer: asyncio.TimerHandle | None = None
+
+
+class Restores:
+    """The guided restores of one node; at most one is running."""
+
+    def __init__(self, node: Node, card_timeout: float) -> None:
+        self._node = node
+        self._card_timeout = card_timeout
+        self._changed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self.running: Data | None = None
+        self._ceremony: Ceremony | None = None
+        for data in node.store.list("restore"):
+            if data["state"] in RUNNING:
+                self._settle(data)
+
+    def _settle(self, data: Data) -> None:
+        if self._node.hsm.committed(data["id"]):
+            data.update(self._success())
+        else:
+            data.update(
+                state="failed",
+                problem=RestoreFailed("interrupted", "The node was restarted while the restore was running").problem,
+            )
+        data.update(prompt=None, notice=None, finished_at=utc_now(), sequence=data["sequence"] + 1)
+        self._node.store.save(data)
+
+    def _success(self) -> Data:
+        hsm = self._node.hsm
+        return {"state": "succeeded", "result": {"key_count": len(hsm.inventory()), "inventory_digest": hsm.digest()}}
+
+    # For clients
+
+    def start(self, request: Request, pin_pad: str, source: Node) -> Data:
+        mbk = source.hsm.mbk()
+        if mbk is None:
+            raise Problem("source_not_ready", f"the HSM of {source.name} holds no MBK")
+        data = {
+            "id": secrets.token_hex(16),
+            "idempotency_key": request.key,
+            "state": "waiting_for_card",
+            "sequence": 1,
+            "pin_pad": pin_pad,
+            "source": source.name,
+            "prompt": None,
+            "notice": None,
+            "cards_accepted": 0,
+            "cards_required": mbk.m,
+            "problem": None,
+            "result": None,
+            "started_at": utc_now(),
+            "finished_at": None,
+        }
+        self._node.store.add("restore", data, request)
+        self.running, self._ceremony = data, Ceremony(mbk, source.hsm.digest())
+        self._ask_for_card()
+        self._node.checkpoint("restore.started")
+        return self.view(data)
+
+    def view(self, data: Data) -> Data:
+        deadline = (
+            self._ceremony.deadline if self._ceremony and self.running and self.running["id"] == data["id"] else None
+        )
+        return {**data, "seconds_left": None if deadline is None else round(max(0.0, deadline - time.monotonic()), 1)}
+
+    def get(self, restore_id: str) -> Data:
+        return self.view(self._node.store.get("restore", restore_id))
+
+    def list(self) -> list[Data]:
+        return [self.view(data) for data in self._node.store.list("restore")]
+
+    async def wait(self, restore_id: str, sequence: int, seconds: float) -> Data:
+        """The restore, as soon as its sequence is greater than that, or it has ended, or the time is over."""
+        end = time.monotonic() + seconds
+        while True:
+            data, changed = self.get(restore_id), self._changed
+            left = end - time.monotonic()
+            if (
+                data["sequence"] > sequence
+                or data["state"] not in RUNNING
+                or left <= 0
+                or self._node.cluster.closing.is_set()
+            ):
+                return data
+            try:
+                async with asyncio.timeout(left):
+                    await changed.wait()
+            except TimeoutError:
+                continue
+
+    def cancel(self, restore_id: str) -> Data:
+        data = self.get(restore_id)
+        if data["state"] == "cancelled":
+            return data
+        if data["state"] not in RUNNING:
+            raise Problem("restore_finished", f"restore {restore_id} has ended: {data['state']}")
+        if data["state"] == "restoring":
+            raise Problem(
+                "restore_in_progress",
+                f"restore {restore_id} is writing keys and can no longer be cancelled",
+                running_id=restore_id,
+            )
+        self._end("cancelled", RestoreFailed("cancelled_by_request", "A client cancelled it").problem)
+        return self.get(restore_id)
+
+    # For people at the PIN pad
+
+    def insert_card(self, name: str) -> Data:
+        data, ceremony = self._waiting("waiting_for_card")
+        card = self._node.cluster.cards.card(name)
+        if card.mbk.check_value != ceremony.mbk.check_value:
+            self._ask_for_card("wrong_card", f"Card {name} is of MBK {card.mbk.name}, not of {ceremony.mbk.name}")
+        elif name in ceremony.shares:
+            self._ask_for_card("card_already_used", f"Card {name} has been used already")
+        elif card.locked:
+            self._ask_for_card("card_locked", f"Card {name} is locked for good")
+        else:
+            ceremony.card = name
+            self._ask_for_pin()
+        return self.view(data)
+
+    def remove_card(self) -> Data:
+        data, ceremony = self._waiting("waiting_for_pin")
+        self._ask_for_card("card_removed", f"Card {ceremony.card} was removed before its PIN was entered")
+        return self.view(data)
+
+    def enter_pin(self, pin: str) -> Data:
+        data, ceremony = self._waiting("waiting_for_pin")
+        card = ceremony.card or ""
+        try:
+            ceremony.shares[card] = self._node.cluster.cards.read_share(card, pin)
+        except WrongPin as exc:
+            if exc.tries_left:
+                self._ask_for_pin(
+                    "wrong_pin", f"Wrong PIN for card {card}; it locks for good after {exc.tries_left} more"
+                )
+            else:
+                self._ask_for_card("card_locked", f"Wrong PIN: card {card} is locked for good now")
+            return self.view(data)
+        data["cards_accepted"] = len(ceremony.shares)
+        if len(ceremony.shares) < data["cards_required"]:
+            self._ask_for_card()
+            self._node.checkpoint("restore.card_accepted")
+        else:
+            self._limit(None)
+            self._update(state="restoring", prompt=None, notice=None)
+            self._task = asyncio.get_running_loop().create_task(self._restore())
+        return self.view(data)
+
+    def cancel_at_pin_pad(self) -> Data:
+        data, dummy = self._waiting("waiting_for_card", "waiting_for_pin")
+        self._end(
+            "cancelled", RestoreFailed("cancelled_at_pin_pad", f"Somebody pressed Cancel at {data['pin_pad']}").problem
+        )
+        return self.view(data)
+
+    def card_in_reader(self) -> str | None:
+        return self._ceremony.card if self._ceremony else None
+
+    # Inside
+
+    def _waiting(self, *states: str) -> tuple[Data, Ceremony]:
+        if self.running is None or self._ceremony is None:
+            raise Refused(f"the PIN pad of {self._node.name} asks for nothing: no guided restore is running")
+        if self.running["state"] not in states:
+            raise Refused(f"the PIN pad of {self._node.name} is {self.running['state'].replace('_', ' ')}")
+        return self.running, self._ceremony
+
+    def _ask_for_card(self, notice: str | None = None, text: str = "") -> None:
+        self._ask("insert_card", "Insert MBK card {} of {}", notice, text)
+        if self._ceremony:
+            self._ceremony.card = None
+
+    def _ask_for_pin(self, notice: str | None = None, text: str = "") -> None:
+        self._ask("enter_pin", "Enter the PIN of MBK card {} of {}", notice, text)
+
+    def _ask(self, kind: str, prompt: str, notice: str | None, text: str) -> None:
+        if self.running is None:
+            return
+        number, required = self.running["cards_accepted"] + 1, self.running["cards_required"]
+        self._limit(self._card_timeout)
+        self._update(
+            state="waiting_for_card" if kind == "insert_card" else "waiting_for_pin",
+            prompt={"kind": kind, "card": number, "text": prompt.format(number, required)},
+            notice={"code": notice, "text": text} if notice else None,
+        )
+
+    def _limit(self, seconds: float | None) -> None:
+        ceremony = self._ceremony
+        if ceremony is None:
+            return
+        if ceremony.timer:
+            ceremony.timer.cancel()
+        ceremony.timer = ceremony.deadline = None
+        if seconds is not None:
+            ceremony.deadline = time.monotonic() + seconds
+            ceremony.timer = asyncio.get_running_loop().call_later(seconds, self._time_is_up)
+
+    def _time_is_up(self) -> None:
+        if self.running is None:
+            return
+        what = "No card was inserted" if self.running["state"] == "waiting_for_card" else "No PIN was entered"
+        self._end("failed", RestoreFailed("card_timeout", f"{what} within {self._card_timeout:g} s").problem)
+
+    def _update(self, **changes: t.Any) -> None:
+        if self.running is None:
+            return
+        self.running.update(changes, sequence=self.running["sequence"] + 1)
+        self._node.store.save(self.running)
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def _end(self, state: str, problem: Data | None = None, result: Data | None = None) -> None:
+        self._limit(None)
+        self._update(state=state, prompt=None, notice=None, problem=problem, result=result, finished_at=utc_now())
+        self.running = self._ceremony = None
+
+    async def _restore(self) -> None:
+        data, ceremony = self._waiting("restoring")
+        node = self._node
+        try:
+            await node.cluster.faults.hold("hold_restore", node.name)
+            facts = ceremony.mbk
+            mbk = Mbk(facts.name, combine(list(ceremony.shares.values())), facts.m, facts.n)
+            source = node.cluster.nodes[data["source"]]
+            await asyncio.to_thread(restore_from, node, source, mbk, data["id"], ceremony.source_digest)
+        except RestoreFailed as exc:
+            self._end("failed", exc.problem)
+        except Exception as exc:
+            LOG.exception("%s: the guided restore failed", node.name)
+            self._end(
+                "failed", RestoreFailed("restore_failed", f"{type(exc).__name__}; see the log of the appliance").problem
+            )
+            raise
+        else:
+            self._end(**self._success())
+            node.checkpoint("restore.done")
+
+    def wake(self) -> None:
+        """Let everybody who waits look again (the process is about to end)."""
+        self._changed.set()

@@ -1,0 +1,212 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""One node of the cluster: its HSM, its PIN pads, its jobs, and what it says of itself."""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import dataclass
+
+from utrust_appliance import clock
+from utrust_appliance.errors import Problem
+from utrust_appliance.hsm.software import SoftwareHsm
+from utrust_appliance.inventory import HeldKey, KeyIdentity, inventory_digest
+from utrust_appliance.jobs.imports import Imports
+from utrust_appliance.jobs.packages import Packages
+from utrust_appliance.jobs.restores import Restores
+from utrust_appliance.pki import fingerprint_of
+from utrust_appliance.requestlog import RequestLog
+from utrust_appliance.store import Store
+
+if t.TYPE_CHECKING:
+    from pathlib import Path
+
+    from utrust_appliance.cluster import Cluster, NodeConfig
+    from utrust_appliance.hsm.base import Hsm
+
+API_VERSION = "1.0"
+PRODUCT = "Next Generation Hardware Appliance (reference)"
+VERSION = "5.1.0"
+MODEL = "u.trust Anchor Se2k (reference)"
+FIRMWARE = "6.0.0"
+
+
+@dataclass(frozen=True)
+class PinPad:
+    """A configured PIN pad. `rack-2` is a remote one that never answers (192.0.2.0/24 is for documentation, RFC 5737)."""
+
+    name: str
+    kind: str
+    address: str | None
+    answers: bool
+
+
+PIN_PADS = (
+    PinPad("front-usb", "local", None, answers=True),
+    PinPad("rack-2", "remote", "192.0.2.40:5000", answers=False),
+)
+
+
+class Node:
+    """What the node's API, its PIN pad and its console work with."""
+
+    def __init__(self, cluster: Cluster, config: NodeConfig, folder: Path) -> None:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.cluster = cluster
+        self.config = config
+        self.name = config.name
+        self.serial = config.serial
+        self.folder = folder
+        self.behaviour = cluster.behaviour
+        self.checkpoint = cluster.faults.checkpoint(config.name)
+        self.hsm: Hsm = SoftwareHsm(folder / "hsm", self.checkpoint)
+        self.store = Store(folder / "node.sqlite3")
+        self.tls_fingerprint = fingerprint_of(folder / "tls.pem")
+        self.log = RequestLog(folder / "requests.jsonl")
+        self.packages = Packages(self, folder / "packages", cluster.options.object_ttl)
+        self.imports = Imports(self, folder / "imports", cluster.options.object_ttl)
+        self.restores = Restores(self, cluster.options.card_timeout)
+
+    # State
+
+    def state(self) -> tuple[str, str | None]:
+        """The HSM state, and the reason of an alarm."""
+        faults = self.cluster.faults
+        if alarm := faults.find("alarm", self.name):
+            return "alarm", alarm.params["reason"]
+        if other := faults.find("hsm_state", self.name):
+            return other.params["state"], None
+        return ("operational" if self.hsm.mbk() else "factory_reset"), None
+
+    def running(self) -> dict[str, str] | None:
+        if self.restores.running:
+            return {"kind": "restore", "id": self.restores.running["id"]}
+        if self.imports.applying:
+            return {"kind": "import", "id": self.imports.applying}
+        return None
+
+    def reachable(self) -> bool:
+        """Whether the other members reach this node and its HSM."""
+        faults = self.cluster.faults
+        return self.connection() == "connected" and not faults.find("driver_stopped", self.name)
+
+    def connection(self) -> str:
+        faults = self.cluster.faults
+        cut = any(
+            f["name"] == "member_disconnected" and f["params"]["member"] in (None, self.name) for f in faults.list()
+        )
+        return "disconnected" if cut or not self.config.joined or faults.find("node_down", self.name) else "connected"
+
+    def require_driver(self) -> None:
+        if self.cluster.faults.find("driver_stopped", self.name):
+            raise Problem("hsm_unavailable", f"the HSM driver of {self.name} is stopped")
+
+    def require_operational(self) -> None:
+        self.require_driver()
+        state, dummy = self.state()
+        if state != "operational":
+            words = {"factory_reset": "Factory Reset Mode", "alarm": "the state Alarm", "maintenance": "Maintenance"}
+            raise Problem("hsm_not_operational", f"the HSM of {self.name} is in {words.get(state, state)}")
+
+    def require_idle(self) -> None:
+        """One restore or one import at a time."""
+        if restore := self.restores.running:
+            detail = f"restore {restore['id']} of {self.name} is {restore['state'].replace('_', ' ')}"
+            raise Problem("restore_in_progress", detail, running_id=restore["id"])
+        if applying := self.imports.applying:
+            raise Problem(
+                "import_in_progress", f"import {applying} is being applied on {self.name}", running_id=applying
+            )
+
+    # What it says of itself
+
+    def inventory(self) -> tuple[list[HeldKey], str]:
+        keys = self.hsm.inventory()
+        digest = self.hsm.digest()
+        if exotic := self.cluster.faults.find("unknown_key_type", self.name):
+            fingerprint = f"sha256:{'e0' * 32}"
+            keys.append(
+                HeldKey(KeyIdentity(0, "exotic", "e0", exotic.params["type"], 448, None, fingerprint), usable=True)
+            )
+            keys.sort(key=lambda key: key.identity.order)
+            digest = inventory_digest(key.identity for key in keys)
+        return keys, digest
+
+    def pin_pads(self) -> list[dict[str, t.Any]]:
+        return [
+            {"name": pad.name, "kind": pad.kind, "address": pad.address, "status": self._pad_status(pad)}
+            for pad in PIN_PADS
+        ]
+
+    def _pad_status(self, pad: PinPad) -> str:
+        gone = self.cluster.faults.find("pin_pad_gone", self.name)
+        if not pad.answers or (gone and gone.params["pin_pad"] in (None, pad.name)):
+            return "unavailable"
+        busy = self.restores.running is not None and self.restores.running["pin_pad"] == pad.name
+        return "busy" if busy else "ready"
+
+    def describe(self) -> dict[str, t.Any]:
+        """The contract's Node."""
+        faults, name = self.cluster.faults, self.name
+        state, alarm = self.state()
+        keys, digest = self.inventory()
+        mbk = self.hsm.mbk()
+        counts: dict[int, int] = {}
+        for key in keys:
+            counts[key.identity.slot] = counts.get(key.identity.slot, 0) + 1
+        api = faults.find("api_version", name)
+        version, firmware, skew = (
+            faults.find("version_skew", name),
+            faults.find("firmware_skew", name),
+            faults.find("clock_skew", name),
+        )
+        return {
+            "api_version": api.params["version"] if api else API_VERSION,
+            "name": name,
+            "appliance": {"product": PRODUCT, "version": version.params["version"] if version else VERSION},
+            "hsm": {
+                "model": MODEL,
+                "serial": self.serial,
+                "firmware": firmware.params["firmware"] if firmware else FIRMWARE,
+                "state": state,
+                "alarm": alarm,
+                "fips": faults.find("fips", name) is not None,
+                "driver": "stopped" if faults.find("driver_stopped", name) else "running",
+            },
+            "clock": clock.utc_now(float(skew.params["seconds"]) if skew else 0.0),
+            "mbk": mbk.as_dict() if mbk else None,
+            "slots": [
+                {
+                    "slot": slot.slot,
+                    "label": slot.label,
+                    "activation": slot.activation,
+                    "activated": slot.activated,
+                    "key_count": counts.get(slot.slot, 0),
+                }
+                for slot in self.hsm.slots()
+            ],
+            "key_count": len(keys),
+            "unusable_key_count": sum(1 for key in keys if not key.usable),
+            "inventory_digest": digest,
+            "cluster": {
+                "id": self.cluster.id,
+                "name": self.cluster.name,
+                "members": [node.member() for node in self.cluster.nodes.values()],
+            },
+            "running": self.running(),
+        }
+
+    def member(self) -> dict[str, t.Any]:
+        return {
+            "node": self.name,
+            "address": self.config.address,
+            "port": self.config.port,
+            "joined": self.config.joined,
+            "connection": self.connection(),
+        }
+
+    def close(self) -> None:
+        self.hsm.close()
+        self.store.close()

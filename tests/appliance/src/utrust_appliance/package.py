@@ -1,0 +1,208 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The Key Synchronization Package of this reference appliance. The real one's format is not documented, and this is not it.
+
+    magic | uint16 format version | uint32 length, JSON header in clear | for each key: uint32 length, key wrapped under the MBK
+    | 32 bytes HMAC-SHA-256 over the SHA-256 of all before it | trailer magic
+
+The header names the cluster, the source, the MBK and the identity of every key, in the order of the wrapped keys. The tag's
+key is derived from the MBK. A file that does not end with the trailer was truncated; that shows without any key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+import struct
+import typing as t
+from dataclasses import dataclass
+
+from utrust_appliance.errors import Problem
+from utrust_appliance.hsm.base import WrappedKey
+from utrust_appliance.inventory import KNOWN_TYPES, KeyIdentity, SlotSettings, inventory_digest
+
+if t.TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+MAGIC = b"KSP-REFERENCE\r\n\x1a"
+TRAILER = b"KSP-REFERENCE-END"
+FORMAT = 1
+TAG_SIZE = 32
+MAX_HEADER = 16 * 1024 * 1024
+MAX_BLOB = 64 * 1024
+Mac = t.Callable[[bytes], bytes]
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a package says of itself in clear."""
+
+    cluster_id: str
+    node: str
+    hsm_serial: str
+    mbk_name: str
+    mbk_check_value: str
+    slots: list[SlotSettings]
+    keys: list[KeyIdentity]
+
+    @property
+    def inventory_digest(self) -> str:
+        return inventory_digest(self.keys)
+
+    def encode(self) -> bytes:
+        data = {
+            "cluster_id": self.cluster_id,
+            "source": {"node": self.node, "hsm_serial": self.hsm_serial},
+            "mbk": {"name": self.mbk_name, "check_value": self.mbk_check_value},
+            "inventory_digest": self.inventory_digest,
+            "slots": [slot.as_dict() for slot in self.slots],
+            "keys": [key.as_dict() for key in self.keys],
+        }
+        return json.dumps(data, separators=(",", ":")).encode()
+
+    @classmethod
+    def decode(cls, content: bytes) -> Header:
+        try:
+            data = json.loads(content)
+            header = cls(
+                data["cluster_id"],
+                data["source"]["node"],
+                data["source"]["hsm_serial"],
+                data["mbk"]["name"],
+                data["mbk"]["check_value"],
+                [SlotSettings.from_dict(slot) for slot in data["slots"]],
+                [KeyIdentity.from_dict(key) for key in data["keys"]],
+            )
+            stated = data["inventory_digest"]
+            actual = header.inventory_digest
+        except (ValueError, KeyError, TypeError, AttributeError) as exc:
+            raise Problem("package_altered", "its header cannot be read") from exc
+        if stated != actual:
+            raise Problem("package_altered", f"its header names the inventory {stated}, but lists the keys of {actual}")
+        return header
+
+    def facts(self, sha256: str, size: int) -> dict[str, t.Any]:
+        """The contract's PackageFacts."""
+        return {
+            "sha256": sha256,
+            "size": size,
+            "source": {"node": self.node, "hsm_serial": self.hsm_serial},
+            "cluster_id": self.cluster_id,
+            "mbk": {"name": self.mbk_name, "check_value": self.mbk_check_value},
+            "key_count": len(self.keys),
+            "inventory_digest": self.inventory_digest,
+        }
+
+
+def write_package(path: Path, header: Header, blobs: Iterable[bytes], mac: Mac) -> tuple[str, int]:
+    """Write the package under its final name, whole or not at all; returns `sha256:…` and its size."""
+    authenticated, whole, size = hashlib.sha256(), hashlib.sha256(), 0
+    temporary = path.with_name(f".{path.name}.new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+
+        def put(content: bytes) -> None:
+            nonlocal size
+            file.write(content)
+            whole.update(content)
+            size += len(content)
+
+        def put_authenticated(content: bytes) -> None:
+            authenticated.update(content)
+            put(content)
+
+        encoded = header.encode()
+        put_authenticated(MAGIC + struct.pack(">HI", FORMAT, len(encoded)) + encoded)
+        for blob in blobs:
+            put_authenticated(struct.pack(">I", len(blob)) + blob)
+        put(mac(authenticated.digest()))
+        put(TRAILER)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    return f"sha256:{whole.hexdigest()}", size
+
+
+class PackageFile:
+    """A package on disk. Its structure is checked on opening, its content by `verify`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with path.open("rb") as file:
+            self._end = self._check_frame(file)
+            version, length = struct.unpack(">HI", self._read(file, 6))
+            if version != FORMAT:
+                raise Problem("package_altered", f"its format version is {version}; this appliance reads {FORMAT}")
+            if length > MAX_HEADER:
+                raise Problem("package_altered", "its header is too long")
+            self.header = Header.decode(self._read(file, length))
+            self._start = file.tell()
+
+    def _check_frame(self, file: t.BinaryIO) -> int:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        begin = file.read(len(MAGIC))
+        if begin != MAGIC[: len(begin)]:
+            raise Problem("package_altered", "it does not begin like a package of this appliance")
+        file.seek(max(0, size - len(TRAILER)))
+        if size < len(MAGIC) + 6 + TAG_SIZE + len(TRAILER) or file.read() != TRAILER:
+            raise Problem("package_truncated", f"the trailer is missing after {size} bytes")
+        file.seek(len(MAGIC))
+        return size - len(TRAILER) - TAG_SIZE
+
+    def _read(self, file: t.BinaryIO, length: int) -> bytes:
+        if file.tell() + length > self._end:
+            raise Problem("package_altered", "a length in it points beyond its end")
+        return file.read(length)
+
+    def verify_tag(self, mac: Mac) -> None:
+        digest = hashlib.sha256()
+        with self._path.open("rb") as file:
+            left = self._end
+            while left:
+                chunk = file.read(min(left, 1 << 16))
+                digest.update(chunk)
+                left -= len(chunk)
+            tag = file.read(TAG_SIZE)
+        if not hmac.compare_digest(tag, mac(digest.digest())):
+            raise Problem("package_altered", "its authentication tag does not fit")
+
+    def wrapped_keys(self) -> Iterable[WrappedKey]:
+        with self._path.open("rb") as file:
+            file.seek(self._start)
+            for identity in self.header.keys:
+                (length,) = struct.unpack(">I", self._read(file, 4))
+                if length > MAX_BLOB:
+                    raise Problem("package_altered", f"{identity.ref} is too long")
+                yield WrappedKey(identity, self._read(file, length))
+            if file.tell() != self._end:
+                raise Problem("package_altered", "it has more content than keys")
+
+    def verify(self, *, mac: Mac, mbk: str, cluster_id: str | None, check: Callable[[WrappedKey], None]) -> None:
+        """Everything that can be known before a key changes. `mbk` is the check value of the HSM's MBK."""
+        header = self.header
+        if header.mbk_check_value != mbk:
+            raise Problem(
+                "mbk_mismatch",
+                f"the package is under MBK {header.mbk_name} ({header.mbk_check_value}), the HSM holds {mbk}",
+            )
+        self.verify_tag(mac)
+        if cluster_id is not None and header.cluster_id != cluster_id:
+            raise Problem(
+                "cluster_mismatch", f"the package is of cluster {header.cluster_id}, this node belongs to {cluster_id}"
+            )
+        for identity in header.keys:
+            if identity.type not in KNOWN_TYPES:
+                raise Problem(
+                    "unknown_key_type", f"{identity.ref}: type {identity.type} is not supported by this firmware"
+                )
+        refs = [identity.ref for identity in header.keys]
+        if len(set(refs)) != len(refs):
+            raise Problem("package_altered", "it holds two keys under one slot, label and id")
+        for key in self.wrapped_keys():
+            check(key)

@@ -1,0 +1,140 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The background process: starting it, finding it, stopping it and no other.
+
+The process holds a lock on D/lock as long as it lives (flock(2)); that settles whether D is in use. Its id is only trusted together with its
+start time, because ids are used again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import typing as t
+from pathlib import Path
+
+from utrust_appliance.errors import Refused
+from utrust_appliance.files import write_private
+
+POLL = 0.02
+MARK = ".utrust-appliance"
+
+
+def claim(folder: Path) -> None:
+    """Make the folder ours. One that holds anything else is refused before anything is written to it."""
+    if folder.exists() and any(folder.iterdir()) and not (folder / MARK).exists():
+        raise Refused(f"{folder} holds other files; name an empty or new folder")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    if not (folder / MARK).exists():
+        write_private(
+            folder / MARK,
+            b"A cluster of reference appliances. Made by `utrust-appliance up`, removed by `down --purge`.\n",
+        )
+
+
+def start_time(pid: int) -> str | None:
+    """When a process was started, as the system words it; None when there is none (or only its remains)."""
+    stat = Path(f"/proc/{pid}/stat")
+    if Path("/proc/self/stat").exists():
+        try:
+            fields = stat.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+        return None if fields[0] in "ZX" else fields[19]
+    done = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    return done.stdout.strip() or None
+
+
+def lock(folder: Path) -> t.IO[str] | None:
+    """The lock on a cluster's folder, or None when a process holds it."""
+    file = open(folder / "lock", "a", encoding="utf-8")  # noqa: SIM115 - stays open as long as the lock is held
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    return file
+
+
+def read_run(folder: Path) -> dict[str, t.Any] | None:
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        return t.cast("dict[str, t.Any]", json.loads((folder / "run.json").read_text(encoding="utf-8")))
+    return None
+
+
+def running(folder: Path) -> dict[str, t.Any] | None:
+    """The run of the process that serves this folder now."""
+    if not (folder / "lock").exists():
+        return None
+    held = lock(folder)
+    if held is not None:
+        held.close()
+        return None
+    return read_run(folder) or {"pid": None}
+
+
+def spawn(folder: Path, options: dict[str, t.Any]) -> None:
+    """Start the background process, and return when every node answers."""
+    claim(folder)
+    reader, writer = os.pipe()
+    command = [sys.executable, "-m", "utrust_appliance.main", str(folder), json.dumps(options), str(writer)]
+    log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            pass_fds=(writer,),
+            start_new_session=True,
+            cwd="/",
+        )
+    finally:
+        os.close(log)
+        os.close(writer)
+    with os.fdopen(reader, encoding="utf-8") as pipe:
+        message = pipe.read()
+    if message == "ready":
+        child.returncode = 0  # it goes on without us; this silences Popen's warning about that
+        return
+    child.wait()
+    raise Refused(message or f"the appliance ended while starting; see {folder / 'log'}:\n{tail(folder / 'log')}")
+
+
+def tail(path: Path, lines: int = 8) -> str:
+    return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+
+
+def stop(folder: Path, timeout: float = 30.0) -> bool:
+    """Stop the process that serves this folder, and no other; False when none does."""
+    run = running(folder)
+    if run is None:
+        return False
+    pid = run["pid"]
+    if pid is None or start_time(pid) != run["started"]:
+        raise Refused(f"{folder} is locked by a process that run.json does not name; it is not touched")
+    os.kill(pid, signal.SIGTERM)
+    end = time.monotonic() + timeout
+    while running(folder) is not None or start_time(pid) == run["started"]:
+        if time.monotonic() > end:
+            raise Refused(f"process {pid} has not ended within {timeout:g} s")
+        time.sleep(POLL)
+    return True
+
+
+def purge(folder: Path) -> None:
+    if not folder.exists():
+        return
+    if not (folder / MARK).exists():
+        raise Refused(f"{folder} was not made by `utrust-appliance up`; it is not touched")
+    shutil.rmtree(folder)

@@ -1,0 +1,183 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The first start: identities, clients, MBK and cards, keys, and the inventory for Ansible.
+
+cluster.json is written last. A folder with the mark but without it was left by a first start that was interrupted, and is made anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import typing as t
+import uuid
+
+from utrust_appliance import pki, process
+from utrust_appliance.cluster import Cluster, ClusterConfig, NodeConfig, Options
+from utrust_appliance.errors import Refused
+from utrust_appliance.files import write_json, write_private
+from utrust_appliance.inventory import SlotSettings
+from utrust_appliance.jobs.restores import RestoreFailed, restore_from
+from utrust_appliance.mbk import Mbk, combine
+
+if t.TYPE_CHECKING:
+    from pathlib import Path
+
+    from utrust_appliance.cards import CardStore
+    from utrust_appliance.node import Node
+
+MBK_NAME, M, N = "KEYOPS", 2, 3
+SLOTS = [SlotSettings(0, "signing"), SlotSettings(1, "encryption")]
+# The first ten keys: (slot, label, kind). Further ones are `key-0011`, …, alternating over EXTRA.
+FIRST_KEYS = [
+    (0, "signKey-2025", "rsa-3072"),
+    (0, "crlKey-2025", "ec-p384"),
+    (0, "ocspKey-2025", "ec-p256"),
+    (0, "tlsKey-2025", "ec-p256"),
+    (0, "timestampKey-2025", "rsa-3072"),
+    (0, "auditKey-2025", "ec-p256"),
+    (1, "backupKey-2025", "aes-256"),
+    (1, "recoveryKey-2025", "ec-p384"),
+    (1, "archiveKey-2025", "rsa-3072"),
+    (1, "databaseKey-2025", "aes-256"),
+]
+EXTRA = ("ec-p256", "ec-p384", "ec-p256", "aes-256")
+
+
+class Plan(t.NamedTuple):
+    """What the first start makes."""
+
+    addresses: list[tuple[str, int]]
+    joined: int
+    restored: int
+    keys: int
+    key_mix: dict[str, int] | None
+    name: str = "keyops"
+
+
+def is_first_start(folder: Path) -> bool:
+    """Whether the folder holds no cluster yet; what an interrupted first start left is removed."""
+    if (folder / "cluster.json").exists():
+        return False
+    for path in folder.iterdir():
+        if path.name not in (process.MARK, "lock", "log"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return True
+
+
+def provision(folder: Path, plan: Plan, options: Options) -> Cluster:
+    server_ca, client_ca = pki.make_ca("reference nodes CA"), pki.make_ca("reference clients CA")
+    server_ca.write(folder / "ca.pem", _private(folder) / "ca.key")
+    client_ca.write(folder / "client-ca.pem", _private(folder) / "client-ca.key")
+    operator, guest = pki.make_client(client_ca, "operator"), pki.make_client(client_ca, "guest")
+    clients = folder / "clients"
+    clients.mkdir(mode=0o700)
+    operator.write(clients / "operator.pem", clients / "operator.key")
+    guest.write(clients / "guest.pem", clients / "guest.key")
+    token = secrets.token_urlsafe(32)
+    write_private(clients / "operator.token", token.encode() + b"\n")
+
+    nodes = [
+        NodeConfig(f"node{number}", address, port, f"UT{number:06d}", joined=number <= plan.joined)
+        for number, (address, port) in enumerate(plan.addresses, start=1)
+    ]
+    for node in nodes:
+        place = folder / "nodes" / node.name
+        place.mkdir(mode=0o700, parents=True)
+        pki.make_node(server_ca, node.name, node.address).write(place / "tls.pem", place / "tls.key")
+    config = ClusterConfig(
+        str(uuid.uuid4()), plan.name, nodes, [operator.sha256], [hashlib.sha256(token.encode()).hexdigest()]
+    )
+    cluster = Cluster(folder, config, options)
+    _fill(cluster, plan)
+    write_json(folder / "fingerprints.json", {node.name: node.tls_fingerprint for node in cluster.nodes.values()})
+    write_private(folder / "inventory.yml", ansible_inventory(cluster).encode())
+    config.save(folder / "cluster.json")
+    return cluster
+
+
+def _private(folder: Path) -> Path:
+    (folder / "private").mkdir(mode=0o700, exist_ok=True)
+    return folder / "private"
+
+
+def _fill(cluster: Cluster, plan: Plan) -> None:
+    source, *others = cluster.nodes.values()
+    mbk = Mbk.generate(MBK_NAME, M, N)
+    cluster.cards.create_set(mbk)
+    source.hsm.initialise(mbk, SLOTS)
+    wanted = key_list(plan.keys, plan.key_mix)
+    for slot in SLOTS:
+        kinds = [(label, kind) for place, label, kind in wanted if place == slot.slot]
+        if kinds:
+            source.hsm.generate(slot.slot, kinds[0][0], kinds)
+    for node in others[: max(0, plan.restored - 1)]:
+        restore_now(node, source)
+
+
+def key_list(count: int, mix: dict[str, int] | None) -> list[tuple[int, str, str]]:
+    """`mix`: kinds and their weights, instead of the usual mix."""
+    if mix:
+        cycle = [kind for kind, weight in mix.items() for dummy in range(weight)]
+        return [
+            (int(number % 3 == 0), f"key-{number:04d}", cycle[(number - 1) % len(cycle)])
+            for number in range(1, count + 1)
+        ]
+    extra = [
+        (number % 2, f"key-{number:04d}", EXTRA[number % len(EXTRA)])
+        for number in range(len(FIRST_KEYS) + 1, count + 1)
+    ]
+    return (FIRST_KEYS + extra)[:count]
+
+
+def mbk_of_cards(cards: CardStore, folder: Path, name: str) -> Mbk:
+    """The MBK of a card set, by m of its cards and their PIN letters: what people do in a ceremony, without them."""
+    card_set = [card for card in cards.cards() if card.mbk.name == name]
+    if not card_set:
+        raise Refused(f"there are no cards of an MBK {name}")
+    facts = card_set[0].mbk
+    ready = [card for card in card_set if not card.locked][: facts.m]
+    if len(ready) < facts.m:
+        raise Refused(f"only {len(ready)} cards of {name} are not locked, {facts.m} are needed")
+    shares = [
+        cards.read_share(card.card, json.loads((folder / f"{card.card}.json").read_text(encoding="utf-8"))["pin"])
+        for card in ready
+    ]
+    return Mbk(facts.name, combine(shares), facts.m, facts.n)
+
+
+def restore_now(target: Node, source: Node) -> None:
+    """A guided restore without people: the cards' PINs come from their letters. Otherwise it is the same code."""
+    facts = source.hsm.mbk()
+    if facts is None or target.hsm.mbk() is not None:
+        raise Refused(f"{source.name} must hold an MBK and {target.name} must be in Factory Reset Mode")
+    mbk = mbk_of_cards(target.cluster.cards, target.cluster.folder / "cards", facts.name)
+    try:
+        restore_from(target, source, mbk, secrets.token_hex(16))
+    except RestoreFailed as exc:
+        raise Refused(f"{target.name}: {exc}") from exc
+
+
+def ansible_inventory(cluster: Cluster) -> str:
+    folder = os.path.abspath(cluster.folder)  # noqa: PTH100 - symlinks stay as the user wrote them
+    hosts: dict[str, t.Any] = {
+        node.name: {
+            "utrust_host": node.config.address,
+            "utrust_port": node.config.port,
+            "utrust_client_cert": f"{folder}/clients/operator.pem",
+            "utrust_client_key": f"{folder}/clients/operator.key",
+            "utrust_ca_file": f"{folder}/ca.pem",
+            "utrust_tls_fingerprint": [node.tls_fingerprint],
+            "utrust_pin_pad": "front-usb",
+        }
+        for node in cluster.nodes.values()
+    }
+    lines = ["---", "# Reference appliances (a stand-in). Written by `utrust-appliance up`.", "utrust:", "  hosts:"]
+    for name, variables in hosts.items():
+        lines += [f"    {name}:", *(f"      {key}: {json.dumps(value)}" for key, value in variables.items())]
+    return "\n".join(lines) + "\n"

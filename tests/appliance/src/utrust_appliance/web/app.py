@@ -1,0 +1,50 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The application of one node, and the protocol that carries it."""
+
+from __future__ import annotations
+
+import typing as t
+
+from aiohttp import web
+
+from utrust_appliance import SERVER
+from utrust_appliance.errors import Problem
+from utrust_appliance.web import node_api, package_api, restore_api
+from utrust_appliance.web.middleware import NODE, authenticated, faulty, logged, mark, problem_response, refusing
+
+if t.TYPE_CHECKING:
+    from utrust_appliance.node import Node
+
+API = "/api/v1"
+
+
+def make_app(node: Node) -> web.Application:
+    app = web.Application(middlewares=[logged, faulty, refusing, authenticated])
+    app[NODE] = node
+    app.on_response_prepare.append(mark)
+    for module in (node_api, restore_api, package_api):
+        for method, path, handler in module.ROUTES:
+            app.router.add_route(method, API + path, handler)
+    return app
+
+
+class Protocol(web.RequestHandler):
+    """aiohttp's protocol; what is no HTTP is refused with a problem document, too."""
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        if status >= 500:
+            self.log_exception("Error handling request from %s", request.remote, exc_info=exc)
+            problem = Problem("internal_error", "an unexpected error was logged on the node")
+        else:
+            problem = Problem(
+                "invalid_request", f"this is no HTTP request: {(message or str(exc)).splitlines()[0][:200]}"
+            )
+        response = problem_response(problem)
+        response.headers["Server"] = SERVER
+        response.force_close()
+        return response

@@ -1,0 +1,142 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What happens to every request: it is logged, meets its faults, proves who it is; every refusal becomes a problem document."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import logging
+import time
+import typing as t
+
+from aiohttp import web
+
+from utrust_appliance import SERVER
+from utrust_appliance.errors import Problem
+
+if t.TYPE_CHECKING:
+    from utrust_appliance.node import Node
+
+LOG = logging.getLogger(__name__)
+NODE: web.AppKey[Node] = web.AppKey("node")
+Handler = t.Callable[[web.Request], t.Awaitable[web.StreamResponse]]
+LOGGED_QUERY = ("limit", "cursor", "wait", "sequence", "state", "idempotency_key", "pin_pad", "source")
+
+
+def problem_response(problem: Problem) -> web.Response:
+    return web.json_response(
+        problem.document(), status=problem.status, headers=problem.headers, content_type="application/problem+json"
+    )
+
+
+async def mark(dummy_request: web.Request, response: web.StreamResponse) -> None:
+    response.headers["Server"] = SERVER
+
+
+@web.middleware
+async def logged(request: web.Request, handler: Handler) -> web.StreamResponse:
+    started, status, sent = time.monotonic(), 0, 0
+    try:
+        response = await handler(request)
+        status, sent = (
+            response.status,
+            response.body_length if response.prepared else len(getattr(response, "body", None) or b""),
+        )
+        return response
+    finally:
+        request.app[NODE].log.request(
+            {
+                "method": request.method,
+                "path": request.path,
+                "query": {name: request.query[name] for name in LOGGED_QUERY if name in request.query},
+                "status": status,  # 0: no answer was sent
+                "client": request.get("client"),
+                "idempotency_key": request.headers.get("Idempotency-Key"),
+                "seconds": round(time.monotonic() - started, 4),
+                "bytes_in": request.content.total_bytes,
+                "bytes_out": sent,
+            }
+        )
+
+
+def cut(request: web.Request) -> t.NoReturn:
+    """End the connection without an answer."""
+    if request.transport is not None:
+        request.transport.abort()
+    raise ConnectionResetError("cut on purpose")
+
+
+@web.middleware
+async def faulty(request: web.Request, handler: Handler) -> web.StreamResponse:
+    faults, name = request.app[NODE].cluster.faults, request.app[NODE].name
+    if not faults.enabled:
+        return await handler(request)
+    where = (name, request.method, request.path)
+    if latency := faults.find("latency", *where):
+        await asyncio.sleep(float(latency.params["seconds"]))
+    if faults.find("lost_answer_before", *where):
+        cut(request)
+    if refusal := faults.find("status", *where):
+        seconds = str(refusal.params["retry_after"])
+        code = "too_many_requests" if refusal.params["status"] == 429 else "unavailable"
+        return problem_response(Problem(code, f"try again in {seconds} s", headers={"Retry-After": seconds}))
+    if faults.find("not_json", *where):
+        return web.Response(text="<html><body>Please log in.</body></html>", content_type="text/html")
+    lost = faults.find("lost_answer_after", *where)
+    response = await handler(request)
+    if lost:
+        cut(request)
+    return response
+
+
+@web.middleware
+async def refusing(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except Problem as problem:
+        return problem_response(problem)
+    except web.HTTPMethodNotAllowed as exc:
+        detail = f"{request.path} has no {request.method}"
+        return problem_response(
+            Problem("method_not_allowed", detail, headers={"Allow": ", ".join(sorted(exc.allowed_methods))})
+        )
+    except web.HTTPNotFound:
+        return problem_response(Problem("not_found", "the contract has no such path"))
+    except (web.HTTPException, ConnectionError):
+        raise
+    except Exception:
+        LOG.exception("%s: %s %s failed", request.app[NODE].name, request.method, request.path)
+        return problem_response(Problem("internal_error", "an unexpected error was logged on the node"))
+
+
+@web.middleware
+async def authenticated(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """A bearer token if one is sent, else the client certificate, which TLS has verified against the cluster's client CA."""
+    config = request.app[NODE].cluster.config
+    authorization = request.headers.get("Authorization")
+    if authorization is not None:
+        scheme, dummy, token = authorization.partition(" ")
+        digest = hashlib.sha256(token.strip().encode("utf-8", "surrogateescape")).hexdigest()
+        if scheme.lower() != "bearer" or not any(hmac.compare_digest(digest, known) for known in config.tokens):
+            raise _unauthenticated("the bearer token is not one of this node's")
+        request["client"] = "token"
+        return await handler(request)
+    tls = request.transport.get_extra_info("ssl_object") if request.transport else None
+    certificate = tls.getpeercert(binary_form=True) if tls else None
+    if tls is None or not certificate:
+        raise _unauthenticated("the node accepts a client certificate of its own CA or a bearer token; none was sent")
+    subject = dict(pair for rdn in tls.getpeercert().get("subject", ()) for pair in rdn)
+    request["client"] = subject.get("commonName")
+    if hashlib.sha256(certificate).hexdigest() not in config.clients:
+        raise Problem(
+            "forbidden", f"the client certificate CN={request['client']} is valid but not registered on this node"
+        )
+    return await handler(request)
+
+
+def _unauthenticated(detail: str) -> Problem:
+    return Problem("unauthenticated", detail, headers={"WWW-Authenticate": 'Bearer realm="appliance"'})

@@ -1,0 +1,182 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Packages and imports."""
+
+from __future__ import annotations
+
+import hashlib
+import typing as t
+
+from aiohttp import web
+
+from utrust_appliance.errors import Problem
+from utrust_appliance.files import destroy
+from utrust_appliance.web import checks
+from utrust_appliance.web.checks import DIGEST, Query, idempotency_key_of, json_object, made_once, members, object_id
+from utrust_appliance.web.middleware import NODE, cut
+
+if t.TYPE_CHECKING:
+    from pathlib import Path
+
+CHUNK = 1 << 16
+
+
+def _created(request: web.Request, data: dict[str, t.Any]) -> web.Response:
+    return web.json_response(data, status=201, headers={"Location": f"{request.path}/{data['id']}"})
+
+
+def _filtered(request: web.Request, objects: list[dict[str, t.Any]]) -> list[dict[str, t.Any]]:
+    query = Query(request)
+    key = query.get("idempotency_key", idempotency_key_of, "")
+    query.done()
+    return [data for data in objects if key in ("", data["idempotency_key"])]
+
+
+async def list_packages(request: web.Request) -> web.Response:
+    return web.json_response({"packages": _filtered(request, request.app[NODE].packages.list())})
+
+
+async def create_package(request: web.Request) -> web.Response:
+    Query(request).done()
+    checks.idempotency_key(request)
+    data, digest = await json_object(request)
+    members(data, required={}, optional={"expect_inventory_digest": DIGEST})
+    package = await request.app[NODE].packages.create(made_once(request, digest), data.get("expect_inventory_digest"))
+    return _created(request, package)
+
+
+async def get_package(request: web.Request) -> web.Response:
+    package_id = object_id(request, "package_id")
+    Query(request).done()
+    return web.json_response(request.app[NODE].packages.get(package_id))
+
+
+async def delete_package(request: web.Request) -> web.Response:
+    package_id = object_id(request, "package_id")
+    Query(request).done()
+    request.app[NODE].packages.delete(package_id)
+    return web.Response(status=204)
+
+
+async def download_package(request: web.Request) -> web.StreamResponse:
+    node, package_id = request.app[NODE], object_id(request, "package_id")
+    Query(request).done()
+    data, path = node.packages.content(package_id)
+    faults, size, sha256 = node.cluster.faults, data["size"], data["sha256"].removeprefix("sha256:")
+    altered = faults.find("alter_download", node.name)
+    if altered and altered.params["consistent"]:
+        sha256 = hashlib.sha256(_altered(path.read_bytes(), 0, size)).hexdigest()
+    if faults.find("wrong_digest", node.name):
+        sha256 = hashlib.sha256(b"other content").hexdigest()
+    if truncated := faults.find("truncate_download", node.name):
+        size = max(0, size - int(truncated.params["bytes"]))
+    stop_at = size // 2 if faults.find("reset_mid_transfer", node.name, request.method, request.path) else None
+    headers = {
+        "Content-Digest": checks.as_content_digest(sha256),
+        "Cache-Control": "no-store",
+        "Content-Type": "application/octet-stream",
+        "Content-Length": str(size),
+    }
+    response = web.StreamResponse(headers=headers)
+    await response.prepare(request)
+    with path.open("rb") as file:
+        done = 0
+        while done < size:
+            chunk = file.read(min(CHUNK, size - done))
+            if altered:
+                chunk = _altered(chunk, done, data["size"])
+            if stop_at is not None and done + len(chunk) > stop_at:
+                await response.write(chunk[: stop_at - done])
+                cut(request)
+            await response.write(chunk)
+            done += len(chunk)
+    await response.write_eof()
+    return response
+
+
+def _altered(chunk: bytes, start: int, size: int) -> bytes:
+    """The chunk with the byte in the middle of the file turned over."""
+    position = size // 2 - start
+    if not 0 <= position < len(chunk):
+        return chunk
+    return chunk[:position] + bytes([chunk[position] ^ 0xFF]) + chunk[position + 1 :]
+
+
+async def list_imports(request: web.Request) -> web.Response:
+    return web.json_response({"imports": _filtered(request, request.app[NODE].imports.list())})
+
+
+async def stage_import(request: web.Request) -> web.Response:
+    node = request.app[NODE]
+    Query(request).done()
+    once = made_once(request, announced := checks.content_digest(request))
+    checks.media_type(request, "application/octet-stream")
+    checks.announced_size(request, node.cluster.options.max_upload)
+    upload = node.imports.upload_path()
+    try:
+        size, received = await _receive(request, upload)
+        if received != announced:
+            raise Problem(
+                "content_digest_mismatch",
+                f"Content-Digest names another SHA-256 than that of the {size} bytes received",
+            )
+        return _created(request, await node.imports.stage(once, upload, f"sha256:{received}", size))
+    finally:
+        destroy(upload)
+
+
+async def _receive(request: web.Request, path: Path) -> tuple[int, str]:
+    node = request.app[NODE]
+    cut_it = node.cluster.faults.find("reset_mid_transfer", node.name, request.method, request.path)
+    limit, size, digest = node.cluster.options.max_upload, 0, hashlib.sha256()
+    path.touch(mode=0o600)
+    with path.open("wb") as file:
+        async for chunk in request.content.iter_chunked(CHUNK):
+            size += len(chunk)
+            if size > limit:
+                raise checks.too_large(limit)
+            if cut_it:
+                cut(request)
+            digest.update(chunk)
+            file.write(chunk)
+    return size, digest.hexdigest()
+
+
+async def get_import(request: web.Request) -> web.Response:
+    import_id = object_id(request, "import_id")
+    Query(request).done()
+    return web.json_response(request.app[NODE].imports.get(import_id))
+
+
+async def apply_import(request: web.Request) -> web.Response:
+    import_id = object_id(request, "import_id")
+    Query(request).done()
+    once = made_once(request, "")
+    if "If-Match" not in request.headers:
+        request.app[NODE].imports.get(import_id)
+        raise Problem("precondition_required", "name the inventory digest that you have seen in If-Match")
+    tags = checks.entity_tags(request, "If-Match")
+    return web.json_response(await request.app[NODE].imports.apply(import_id, once, tags))
+
+
+async def discard_import(request: web.Request) -> web.Response:
+    import_id = object_id(request, "import_id")
+    Query(request).done()
+    request.app[NODE].imports.discard(import_id)
+    return web.Response(status=204)
+
+
+ROUTES = [
+    ("GET", "/hsm/packages", list_packages),
+    ("POST", "/hsm/packages", create_package),
+    ("GET", "/hsm/packages/{package_id}", get_package),
+    ("DELETE", "/hsm/packages/{package_id}", delete_package),
+    ("GET", "/hsm/packages/{package_id}/content", download_package),
+    ("GET", "/hsm/imports", list_imports),
+    ("POST", "/hsm/imports", stage_import),
+    ("GET", "/hsm/imports/{import_id}", get_import),
+    ("DELETE", "/hsm/imports/{import_id}", discard_import),
+    ("POST", "/hsm/imports/{import_id}/apply", apply_import),
+]
