@@ -83,7 +83,7 @@ class UtrustAction(ActionBase):
         """Arguments as the specification makes them, and the values that must not be shown. Raises AnsibleActionFail."""
         given = ENTRIES[self.name].module_arguments()
         checked = ArgumentSpecValidator(**given).validate(arguments)
-        if checked.errors:
+        if checked.error_messages:
             raise AnsibleActionFail(f"{self.name}: {checked.errors.msg}")
         params = checked.validated_parameters
         secrets = [
