@@ -42,7 +42,7 @@ class Problem(t.NamedTuple):
     facts: dict[str, t.Any]
 
 
-def _take(document: t.Any, name: str, kind: type[T] | tuple[type, ...], default: t.Any = _REQUIRED) -> T:
+def take(document: t.Any, name: str, kind: type[T] | tuple[type, ...], default: t.Any = _REQUIRED) -> T:
     if not isinstance(document, dict):
         raise ApiError(
             f"reading an answer: expected an object with {name!r}, got {type(document).__name__}", code="answer_invalid"
@@ -58,28 +58,28 @@ def _take(document: t.Any, name: str, kind: type[T] | tuple[type, ...], default:
     return t.cast(T, value)
 
 
-def _text(document: t.Any, name: str) -> str:
-    return _take(document, name, str)
+def text(document: t.Any, name: str) -> str:
+    return take(document, name, str)
 
 
 def _maybe_object(document: t.Any, name: str) -> dict[str, t.Any] | None:
-    return _take(document, name, (dict, type(None)))
+    return take(document, name, (dict, type(None)))
 
 
 def _maybe_text(document: t.Any, name: str) -> str | None:
-    return _take(document, name, (str, type(None)))
+    return take(document, name, (str, type(None)))
 
 
-def _number(document: t.Any, name: str) -> int:
-    return _take(document, name, int)
+def number(document: t.Any, name: str) -> int:
+    return take(document, name, int)
 
 
 def _flag(document: t.Any, name: str) -> bool:
-    return _take(document, name, bool)
+    return take(document, name, bool)
 
 
 def listed(document: t.Any, name: str) -> list[t.Any]:
-    return _take(document, name, list)
+    return take(document, name, list)
 
 
 def retry_after(value: str | None) -> float | None:
@@ -104,76 +104,76 @@ def problem(exchange: Exchange) -> Problem:
 def mbk(document: t.Any) -> Mbk:
     whole = (int, type(None))
     return Mbk(
-        _text(document, "name"),
-        _text(document, "check_value"),
-        t.cast("int | None", _take(document, "m", whole, None)),
-        t.cast("int | None", _take(document, "n", whole, None)),
+        text(document, "name"),
+        text(document, "check_value"),
+        t.cast("int | None", take(document, "m", whole, None)),
+        t.cast("int | None", take(document, "n", whole, None)),
     )
 
 
 def node(document: t.Any) -> Node:
-    version = _text(document, "api_version")
+    version = text(document, "api_version")
     if version.split(".")[0] != "1":
         raise ApiError(
             f"reading the node: it speaks appliance API {version}, this collection speaks 1.x; update the collection",
             code="api_version_unknown",
             api_version=version,
         )
-    appliance, hsm, cluster = (_take(document, name, dict) for name in ("appliance", "hsm", "cluster"))
+    appliance, hsm, cluster = (take(document, name, dict) for name in ("appliance", "hsm", "cluster"))
     held = _maybe_object(document, "mbk")
     running = _maybe_object(document, "running")
     return Node(
-        name=_text(document, "name"),
-        product=_text(appliance, "product"),
-        appliance_version=_text(appliance, "version"),
-        hsm_model=_text(hsm, "model"),
-        hsm_serial=_text(hsm, "serial"),
-        hsm_firmware=_text(hsm, "firmware"),
-        hsm_state=_text(hsm, "state"),
+        name=text(document, "name"),
+        product=text(appliance, "product"),
+        appliance_version=text(appliance, "version"),
+        hsm_model=text(hsm, "model"),
+        hsm_serial=text(hsm, "serial"),
+        hsm_firmware=text(hsm, "firmware"),
+        hsm_state=text(hsm, "state"),
         alarm=_maybe_text(hsm, "alarm"),
         fips=_flag(hsm, "fips"),
-        driver=_text(hsm, "driver"),
-        clock=_text(document, "clock"),
+        driver=text(hsm, "driver"),
+        clock=text(document, "clock"),
         mbk=mbk(held) if held is not None else None,
         slots=tuple(
             Slot(
-                _number(slot, "slot"),
-                _text(slot, "label"),
-                _text(slot, "activation"),
+                number(slot, "slot"),
+                text(slot, "label"),
+                text(slot, "activation"),
                 _flag(slot, "activated"),
-                _number(slot, "key_count"),
+                number(slot, "key_count"),
             )
             for slot in listed(document, "slots")
         ),
-        key_count=_number(document, "key_count"),
-        unusable_key_count=_number(document, "unusable_key_count"),
-        inventory_digest=_text(document, "inventory_digest"),
-        cluster_id=_text(cluster, "id"),
-        cluster_name=_text(cluster, "name"),
+        key_count=number(document, "key_count"),
+        unusable_key_count=number(document, "unusable_key_count"),
+        inventory_digest=text(document, "inventory_digest"),
+        cluster_id=text(cluster, "id"),
+        cluster_name=text(cluster, "name"),
         members=tuple(
             Member(
-                _text(one, "node"),
-                _text(one, "address"),
-                _number(one, "port"),
+                text(one, "node"),
+                text(one, "address"),
+                number(one, "port"),
                 _flag(one, "joined"),
-                _text(one, "connection"),
+                text(one, "connection"),
             )
             for one in listed(cluster, "members")
         ),
-        running=(_text(running, "kind"), _text(running, "id")) if running is not None else None,
+        running=(text(running, "kind"), text(running, "id")) if running is not None else None,
     )
 
 
 def hsm_key(document: t.Any, *, usable: bool | None = None) -> HsmKey:
     """One key; raises ApiError (`unknown_key_type`) for a type that this collection does not know."""
     key = HsmKey(
-        _number(document, "slot"),
-        _text(document, "label"),
-        _text(document, "id"),
-        _text(document, "type"),
-        _number(document, "size"),
+        number(document, "slot"),
+        text(document, "label"),
+        text(document, "id"),
+        text(document, "type"),
+        number(document, "size"),
         _maybe_text(document, "curve"),
-        _text(document, "fingerprint"),
+        text(document, "fingerprint"),
         usable=_flag(document, "usable") if usable is None else usable,
     )
     if key.type not in KEY_TYPES:
@@ -188,12 +188,12 @@ def hsm_key(document: t.Any, *, usable: bool | None = None) -> HsmKey:
 
 def key_page(document: t.Any) -> tuple[list[HsmKey], str | None, str]:
     hsm_keys = [hsm_key(row) for row in listed(document, "hsm_keys")]
-    return hsm_keys, _maybe_text(document, "next_cursor"), _text(document, "inventory_digest")
+    return hsm_keys, _maybe_text(document, "next_cursor"), text(document, "inventory_digest")
 
 
 def _pin_pad(document: t.Any) -> PinPad:
     return PinPad(
-        _text(document, "name"), _text(document, "kind"), _maybe_text(document, "address"), _text(document, "status")
+        text(document, "name"), text(document, "kind"), _maybe_text(document, "address"), text(document, "status")
     )
 
 
@@ -202,36 +202,36 @@ def pin_pads(document: t.Any) -> tuple[PinPad, ...]:
 
 
 def restore_preview(document: t.Any) -> RestorePreview:
-    source = _take(document, "source", dict)
+    source = take(document, "source", dict)
     return RestorePreview(
-        node=_text(document, "node"),
-        hsm_serial=_text(document, "hsm_serial"),
-        tls_fingerprint=_text(document, "tls_fingerprint"),
-        pin_pad=_pin_pad(_take(document, "pin_pad", dict)),
-        source=_text(source, "node"),
-        source_key_count=_number(source, "key_count"),
-        source_inventory_digest=_text(source, "inventory_digest"),
-        mbk=mbk(_take(document, "mbk", dict)),
-        cards_required=_number(document, "cards_required"),
-        cards_total=_number(document, "cards_total"),
+        node=text(document, "node"),
+        hsm_serial=text(document, "hsm_serial"),
+        tls_fingerprint=text(document, "tls_fingerprint"),
+        pin_pad=_pin_pad(take(document, "pin_pad", dict)),
+        source=text(source, "node"),
+        source_key_count=number(source, "key_count"),
+        source_inventory_digest=text(source, "inventory_digest"),
+        mbk=mbk(take(document, "mbk", dict)),
+        cards_required=number(document, "cards_required"),
+        cards_total=number(document, "cards_total"),
     )
 
 
 def restore(document: t.Any) -> Restore:
     prompt, notice, failure = (_maybe_object(document, name) for name in ("prompt", "notice", "problem"))
-    seconds_left: int | float | None = _take(document, "seconds_left", (int, float, type(None)))
+    seconds_left: int | float | None = take(document, "seconds_left", (int, float, type(None)))
     return Restore(
-        id=_text(document, "id"),
-        state=_text(document, "state"),
-        sequence=_number(document, "sequence"),
-        pin_pad=_text(document, "pin_pad"),
-        source=_text(document, "source"),
-        prompt=_text(prompt, "text") if prompt is not None else None,
-        notice=(_text(notice, "code"), _text(notice, "text")) if notice is not None else None,
-        cards_accepted=_number(document, "cards_accepted"),
-        cards_required=_number(document, "cards_required"),
+        id=text(document, "id"),
+        state=text(document, "state"),
+        sequence=number(document, "sequence"),
+        pin_pad=text(document, "pin_pad"),
+        source=text(document, "source"),
+        prompt=text(prompt, "text") if prompt is not None else None,
+        notice=(text(notice, "code"), text(notice, "text")) if notice is not None else None,
+        cards_accepted=number(document, "cards_accepted"),
+        cards_required=number(document, "cards_required"),
         seconds_left=float(seconds_left) if seconds_left is not None else None,
-        problem=(_text(failure, "code"), f"{_text(failure, 'title')}: {_text(failure, 'detail')}")
+        problem=(text(failure, "code"), f"{text(failure, 'title')}: {text(failure, 'detail')}")
         if failure is not None
         else None,
     )
@@ -242,27 +242,27 @@ def restores(document: t.Any) -> list[Restore]:
 
 
 def package(document: t.Any) -> Package:
-    source = _take(document, "source", dict)
+    source = take(document, "source", dict)
     return Package(
-        id=_text(document, "id"),
-        sha256=_text(document, "sha256"),
-        size=_number(document, "size"),
-        source=_text(source, "node"),
-        source_serial=_text(source, "hsm_serial"),
-        cluster_id=_text(document, "cluster_id"),
-        mbk=mbk(_take(document, "mbk", dict)),
-        key_count=_number(document, "key_count"),
-        inventory_digest=_text(document, "inventory_digest"),
+        id=text(document, "id"),
+        sha256=text(document, "sha256"),
+        size=number(document, "size"),
+        source=text(source, "node"),
+        source_serial=text(source, "hsm_serial"),
+        cluster_id=text(document, "cluster_id"),
+        mbk=mbk(take(document, "mbk", dict)),
+        key_count=number(document, "key_count"),
+        inventory_digest=text(document, "inventory_digest"),
     )
 
 
 def import_(document: t.Any) -> Import:
     return Import(
-        id=_text(document, "id"),
-        state=_text(document, "state"),
-        inventory_digest=_text(document, "inventory_digest"),
+        id=text(document, "id"),
+        state=text(document, "state"),
+        inventory_digest=text(document, "inventory_digest"),
         rows=tuple(
-            ImportRow(hsm_key(row, usable=True), _text(row, "action"), _maybe_text(row, "current_fingerprint"))
+            ImportRow(hsm_key(row, usable=True), text(row, "action"), _maybe_text(row, "current_fingerprint"))
             for row in listed(document, "rows")
         ),
     )

@@ -69,7 +69,9 @@ def normal_fingerprint(text: str) -> str:
 
     Raises UtrustError (`tls_fingerprint_invalid`) for anything else.
     """
-    digits = re.sub(r"[:\s]", "", re.sub(r"^sha-?256[:=]", "", text.strip(), flags=re.IGNORECASE)).lower()
+    digits = re.sub(
+        r"[:\s]", "", re.sub(r"^sha-?256( fingerprint)?[:=]", "", text.strip(), flags=re.IGNORECASE)
+    ).lower()
     if not re.fullmatch(r"[0-9a-f]{64}", digits):
         raise UtrustError(
             f"tls_fingerprint: {text!r} is no SHA-256 fingerprint; copy the 64 hexadecimal digits from the node's front display",

@@ -83,12 +83,12 @@ def read_receipt(document: t.Any, origin: str) -> Receipt:
         if (sha256 is None) != (size is None):
             raise ValueError("sha256 and size belong together")
         receipt = Receipt(
-            sha256=str(sha256) if sha256 is not None else None,
-            size=int(size) if size is not None else None,
-            mbk=decode.mbk(document["mbk"]),
-            inventory=tuple(decode.hsm_key(row, usable=True) for row in document["inventory"]),
+            sha256=decode.text(document, "sha256") if sha256 is not None else None,
+            size=decode.number(document, "size") if size is not None else None,
+            mbk=decode.mbk(decode.take(document, "mbk", dict)),
+            inventory=tuple(decode.hsm_key(row, usable=True) for row in decode.listed(document, "inventory")),
             **{
-                name: str(document[name])
+                name: decode.text(document, name)
                 for name in (
                     "source",
                     "source_serial",

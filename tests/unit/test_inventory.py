@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import collections
 import hashlib
-import random
 import typing as t
 
 import pytest
@@ -17,6 +16,9 @@ from ansible_collections.keyops.utrust.plugins.module_utils._inventory import co
 from hypothesis import given
 from hypothesis import strategies as st
 from samples import example, fingerprint, key
+
+if t.TYPE_CHECKING:
+    import random
 
 # So few values that the same slot, label, id and fingerprint meet again and again.
 KEYS = st.builds(
@@ -115,7 +117,7 @@ def test_no_key_is_left_out_and_none_is_told_twice(ours: list[HsmKey], theirs: l
 def test_in_sync_is_never_said_of_different_keys(ours: list[HsmKey], theirs: list[HsmKey]) -> None:
     difference = compare(ours, theirs)
     same = collections.Counter(ours) == collections.Counter(theirs)
-    assert not (difference.missing or difference.extra or difference.mismatched) == same
+    assert same == (not (difference.missing or difference.extra or difference.mismatched))
     assert same == (inventory_digest(ours) == inventory_digest(theirs))
     if difference.in_sync:
         assert same

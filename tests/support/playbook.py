@@ -1,0 +1,134 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Runs a playbook of the collection as a user does, and reads what a user reads."""
+
+from __future__ import annotations
+
+import dataclasses as dc
+import os
+import re
+import subprocess
+import sys
+import threading
+import typing as t
+from contextlib import contextmanager
+from pathlib import Path
+
+if t.TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from utrust_appliance.control import Control
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+_RECAP = re.compile(r"^(\S+)\s+: (ok=.*)$", re.MULTILINE)
+
+
+@dc.dataclass(frozen=True)
+class Run:
+    """How a run ended: exit status, everything it printed, and the numbers of its recap for each host."""
+
+    status: int
+    output: str
+    recap: dict[str, dict[str, int]]
+
+    @property
+    def changed(self) -> int:
+        return sum(host["changed"] for host in self.recap.values())
+
+    @property
+    def text(self) -> str:
+        """The output on one line: what Ansible wraps or indents reads as it was said."""
+        return " ".join(self.output.split())
+
+
+def environment(**more: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "UTRUST_"))}
+    return {
+        **kept,
+        "PATH": f"{BIN}{os.pathsep}{kept['PATH']}",
+        "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".ansible/collections"),
+        "ANSIBLE_NOCOLOR": "1",
+        "ANSIBLE_CALLBACK_RESULT_FORMAT": "yaml",
+        **more,
+    }
+
+
+def command(playbook: str, control: Control, *arguments: str, inventory: Path | str | None = None) -> list[str]:
+    source = [] if any("utrust_source" in argument for argument in arguments) else ["-e", "utrust_source=node1"]
+    return [
+        str(BIN / "ansible-playbook"),
+        playbook,
+        "-i",
+        str(inventory or control.inventory_file),
+        *source,
+        *arguments,
+    ]
+
+
+def finish(process: subprocess.Popen[str], *, timeout: float = 180) -> Run:
+    try:
+        output, dummy = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        output, dummy = process.communicate()
+        raise AssertionError(f"the playbook did not end within {timeout} s; it printed:\n{output}") from None
+    recap = {
+        host: {name: int(number) for name, number in (pair.split("=") for pair in numbers.split())}
+        for host, numbers in _RECAP.findall(output)
+    }
+    return Run(process.returncode, output, recap)
+
+
+def start(
+    playbook: str, control: Control, *arguments: str, inventory: Path | str | None = None, **env: str
+) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command(playbook, control, *arguments, inventory=inventory),
+        cwd=ROOT,
+        env=environment(**env),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        text=True,
+    )
+
+
+def play(playbook: str, control: Control, *arguments: str, inventory: Path | str | None = None, **env: str) -> Run:
+    """Run a playbook with node1 as source, unless the arguments name another."""
+    return finish(start(playbook, control, *arguments, inventory=inventory, **env))
+
+
+@contextmanager
+def card_holders(control: Control, *nodes: str, cards: t.Sequence[str] | None = None) -> Iterator[None]:
+    """People at the PIN pads of these nodes, outside of Ansible: whenever a PIN pad waits, they present the next card."""
+    stop = threading.Event()
+    names = list(cards) if cards is not None else [card["card"] for card in control.cards(mbk="KEYOPS")]
+
+    def attend(node: str) -> None:
+        remaining = list(names)
+        while not stop.wait(0.05) and remaining:
+            if control.pin_pad(node)["waiting"]:
+                control.present(node, remaining.pop(0))
+
+    people = [threading.Thread(target=attend, args=(node,)) for node in nodes]
+    for person in people:
+        person.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for person in people:
+            person.join()
+
+
+def inventories(control: Control) -> dict[str, str]:
+    """The inventory digest of every node, as the appliances themselves know it."""
+    return {node["node"]: node["inventory_digest"] for node in control.status()["nodes"]}
+
+
+def methods(control: Control) -> set[str]:
+    """Methods of every request that any node has seen."""
+    return {request["method"] for node in control.status()["nodes"] for request in control.requests(node["node"])}
