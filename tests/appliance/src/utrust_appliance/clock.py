@@ -35,7 +35,7 @@ class Deadlines:
 
     def passed(self) -> list[str]:
         now = time.monotonic()
-        return [object_id for object_id, end in self._ends.items() if now >= end]
+        return [object_id for object_id, end in list(self._ends.items()) if now >= end]
 
     def forget(self, object_id: str) -> None:
         self._ends.pop(object_id, None)

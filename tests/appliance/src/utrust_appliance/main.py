@@ -34,7 +34,7 @@ DEFAULT_NODES, DEFAULT_KEYS = 3, 10
 def run(folder: Path, options: dict[str, t.Any], on_ready: t.Callable[[dict[str, t.Any]], None]) -> None:
     """Serve a cluster until it is told to stop. Raises Refused when it cannot be served."""
     process.claim(folder)
-    held = process.lock(folder)
+    held = process.lock(folder, patience=0.5)
     if held is None:
         other = process.read_run(folder) or {}
         raise Refused(f"{folder} is in use: a cluster runs there as process {other.get('pid', 'unknown')}")
@@ -42,6 +42,7 @@ def run(folder: Path, options: dict[str, t.Any], on_ready: t.Callable[[dict[str,
         stale = process.read_run(folder)
         if stale:
             remove_stale(Path(stale["control"]))
+            (folder / "run.json").unlink()
         cluster, sockets = open_cluster(folder, options)
         asyncio.run(_serve(cluster, sockets, on_ready))
         (folder / "run.json").unlink(missing_ok=True)
@@ -60,8 +61,12 @@ def open_cluster(folder: Path, options: dict[str, t.Any]) -> tuple[Cluster, list
     nodes = options.get("nodes") or DEFAULT_NODES
     if not 1 <= nodes <= 250:
         raise Refused("a cluster has 1 to 250 nodes")
-    sockets = addresses.choose(nodes, options.get("address_mode") or "auto", options.get("port") or 0)
     joined, restored, keys = options.get("joined"), options.get("restored"), options.get("keys")
+    if not 1 <= (nodes if joined is None else joined) <= nodes or not 1 <= (restored or 1) <= (
+        nodes if joined is None else joined
+    ):
+        raise Refused("1 <= restored <= joined <= nodes must hold: node1 always has the keys")
+    sockets = addresses.choose(nodes, options.get("address_mode") or "auto", options.get("port") or 0)
     plan = Plan(
         addresses=[server.getsockname() for server in sockets],
         joined=nodes if joined is None else joined,

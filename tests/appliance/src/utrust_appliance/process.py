@@ -55,15 +55,20 @@ def start_time(pid: int) -> str | None:
     return done.stdout.strip() or None
 
 
-def lock(folder: Path) -> t.IO[str] | None:
-    """The lock on a cluster's folder, or None when a process holds it."""
+def lock(folder: Path, patience: float = 0.0) -> t.IO[str] | None:
+    """The lock on a cluster's folder, or None when a process holds it. Who only asks holds it for a moment, too: hence `patience`."""
     file = open(folder / "lock", "a", encoding="utf-8")  # noqa: SIM115 - stays open as long as the lock is held
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        return None
-    return file
+    end = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                file.close()
+                return None
+            time.sleep(POLL)
+        else:
+            return file
 
 
 def read_run(folder: Path) -> dict[str, t.Any] | None:
@@ -102,8 +107,12 @@ def spawn(folder: Path, options: dict[str, t.Any]) -> None:
     finally:
         os.close(log)
         os.close(writer)
-    with os.fdopen(reader, encoding="utf-8") as pipe:
-        message = pipe.read()
+    try:
+        with os.fdopen(reader, encoding="utf-8") as pipe:
+            message = pipe.read()
+    except KeyboardInterrupt:
+        child.terminate()
+        raise
     if message == "ready":
         child.returncode = 0  # it goes on without us; this silences Popen's warning about that
         return

@@ -22,7 +22,7 @@ from utrust_appliance.cluster import Cluster, ClusterConfig, NodeConfig, Options
 from utrust_appliance.errors import Refused
 from utrust_appliance.files import write_json, write_private
 from utrust_appliance.inventory import SlotSettings
-from utrust_appliance.jobs.restores import RestoreFailed, restore_from
+from utrust_appliance.jobs.transfer import RestoreFailed, restore_from
 from utrust_appliance.mbk import Mbk, combine
 
 if t.TYPE_CHECKING:

@@ -33,12 +33,13 @@ class Imports:
         self._node = node
         self._folder = folder
         self._deadlines = Deadlines(ttl)
+        self._staging = asyncio.Lock()
         self.applying: str | None = None
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         kept = set()
         for data in node.store.list("import"):
             self._settle(data)
-            if data["state"] == "staged" and self._path(data["id"]).exists():
+            if data["state"] == "staged":
                 kept.add(data["id"])
                 self._deadlines.resume(data["id"], data["expires_at"])
         for file in folder.iterdir():
@@ -66,11 +67,12 @@ class Imports:
         self._node.require_idle()
 
     async def stage(self, request: Request, upload: Path, sha256: str, size: int) -> Data:
-        made = self._node.store.made_by(request)
-        if made:
-            return self._node.store.get("import", made)
-        self.require_stageable()
-        return await asyncio.to_thread(self._stage, request, upload, sha256, size)
+        async with self._staging:
+            made = self._node.store.made_by(request)
+            if made:
+                return self._node.store.get("import", made)
+            self.require_stageable()
+            return await asyncio.to_thread(self._stage, request, upload, sha256, size)
 
     def _stage(self, request: Request, upload: Path, sha256: str, size: int) -> Data:
         self._node.checkpoint("import.received")
@@ -91,8 +93,8 @@ class Imports:
             "expires_at": utc_in(self._deadlines.ttl),
             "finished_at": None,
         }
-        self._deadlines.start(import_id)
         self._node.store.add("import", data, request)
+        self._deadlines.start(import_id)
         self._node.checkpoint("import.staged")
         return data
 

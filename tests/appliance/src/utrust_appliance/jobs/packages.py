@@ -96,8 +96,8 @@ class Packages:
             "created_at": utc_now(),
             "expires_at": utc_in(self._deadlines.ttl),
         }
-        self._deadlines.start(package_id)
         self._node.store.add("package", data, request)
+        self._deadlines.start(package_id)
         return data
 
     def list(self) -> list[Data]:

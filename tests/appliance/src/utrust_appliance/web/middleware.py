@@ -78,7 +78,7 @@ async def faulty(request: web.Request, handler: Handler) -> web.StreamResponse:
     where = (name, request.method, request.path)
     if latency := faults.find("latency", *where):
         await asyncio.sleep(float(latency.params["seconds"]))
-    if faults.find("lost_answer_before", *where):
+    if faults.find("node_down", name) or faults.find("lost_answer_before", *where):
         cut(request)
     if refusal := faults.find("status", *where):
         seconds = str(refusal.params["retry_after"])

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import typing as t
 
 from aiohttp import web
@@ -141,6 +142,8 @@ async def _receive(request: web.Request, path: Path) -> tuple[int, str]:
                 cut(request)
             digest.update(chunk)
             file.write(chunk)
+        file.flush()
+        os.fsync(file.fileno())
     return size, digest.hexdigest()
 
 
