@@ -19,6 +19,7 @@ GROUPS = (
     (f"{COLLECTION}/extensions/eda/plugins",),
     ("tests/appliance/src",),
     ("tests/tools",),
+    ("tests/support",),
     ("tests/unit",),
     ("tests/conformance",),
     ("tests/playbooks",),
