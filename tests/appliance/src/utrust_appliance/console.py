@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import re
 import typing as t
 from dataclasses import asdict, replace
 
@@ -18,13 +19,13 @@ from cryptography.hazmat.primitives import serialization
 
 from utrust_appliance.errors import Refused
 from utrust_appliance.faults import CRASH_POINTS, KINDS
+from utrust_appliance.inventory import KeyRef
 from utrust_appliance.mbk import Mbk
 from utrust_appliance.node import PIN_PADS
 from utrust_appliance.provision import SLOTS, mbk_of_cards, restore_now
 
 if t.TYPE_CHECKING:
     from utrust_appliance.cluster import Cluster
-    from utrust_appliance.inventory import KeyRef
     from utrust_appliance.node import Node
 
 Operation = t.Callable[..., t.Any]
@@ -160,12 +161,17 @@ class Console:
         kind: str = "ec-p256",
         slot: int = 0,
         count: int = 1,
+        key_id: str | None = None,
     ) -> list[dict[str, t.Any]]:
+        if key_id is not None and (count != 1 or not re.fullmatch(r"([0-9a-f]{2}){1,64}", key_id)):
+            raise Refused("an id is 1 to 64 bytes in lower case hexadecimal, and belongs to one key")
         if not 1 <= len(label) <= 100 or not 1 <= count <= 100_000:
             raise Refused("a label has 1 to 100 characters, and the count is at least 1")
         labels = [label] if count == 1 else [f"{label}-{number:04d}" for number in range(1, count + 1)]
         hsm = self._cluster.node(node).hsm
-        made = await asyncio.to_thread(hsm.generate, slot, label, [(name, kind) for name in labels])
+        if key_id is not None and KeyRef(slot, label, key_id) in [key.identity.ref for key in hsm.inventory()]:
+            raise Refused(f"{node} holds a key under slot {slot}, label {label}, id {key_id} already")
+        made = await asyncio.to_thread(hsm.generate, slot, label, [(name, kind) for name in labels], key_id)
         return [key.as_dict() for key in made]
 
     def do_key_delete(self, *, node: str, label: str, slot: int | None = None) -> None:

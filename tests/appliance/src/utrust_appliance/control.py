@@ -159,10 +159,19 @@ class Control:
         return t.cast("list[JSON]", self.call("key_list", node=node))
 
     def generate_key(
-        self, node: str, label: str, kind: str = "ec-p256", *, slot: int = 0, count: int = 1
+        self,
+        node: str,
+        label: str,
+        kind: str = "ec-p256",
+        *,
+        slot: int = 0,
+        count: int = 1,
+        key_id: str | None = None,
     ) -> list[JSON]:
+        """New keys; `key_id` is the id of a single one, e.g. that of another key under the same label on another node."""
         return t.cast(
-            "list[JSON]", self.call("key_generate", node=node, label=label, kind=kind, slot=slot, count=count)
+            "list[JSON]",
+            self.call("key_generate", node=node, label=label, kind=kind, slot=slot, count=count, key_id=key_id),
         )
 
     def delete_key(self, node: str, label: str, slot: int | None = None) -> None:

@@ -66,8 +66,8 @@ class Hsm(t.Protocol):
     def initialise(self, mbk: Mbk, slots: list[SlotSettings]) -> None:
         """Factory Reset Mode to operational, without keys."""
 
-    def generate(self, slot: int, label: str, kinds: list[tuple[str, str]]) -> list[HeldKey]:
-        """New keys (label, kind) in a slot; all or none. `label` names the first for messages."""
+    def generate(self, slot: int, label: str, kinds: list[tuple[str, str]], key_id: str | None = None) -> list[HeldKey]:
+        """New keys (label, kind) in a slot; all or none. `label` names the first for messages; `key_id` None is a random id each."""
 
     def delete(self, ref: KeyRef) -> None: ...
 

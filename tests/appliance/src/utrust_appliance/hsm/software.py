@@ -78,8 +78,10 @@ class SoftwareHsm:
     def initialise(self, mbk: Mbk, slots: list[SlotSettings]) -> None:
         self.apply(KeySetChange(job=secrets.token_hex(16), put=[], remove=[], slots=slots, mbk=mbk))
 
-    def generate(self, slot: int, label: str, kinds: list[tuple[str, str]]) -> list[HeldKey]:
-        made = [(KeyRef(slot, name, secrets.token_hex(8)), *keymaterial.generate(kind)) for name, kind in kinds]
+    def generate(self, slot: int, label: str, kinds: list[tuple[str, str]], key_id: str | None = None) -> list[HeldKey]:
+        made = [
+            (KeyRef(slot, name, key_id or secrets.token_hex(8)), *keymaterial.generate(kind)) for name, kind in kinds
+        ]
         with self._db.lock:
             if self._mbk is None:
                 raise Refused(f"the HSM is in Factory Reset Mode: no key {label} can be generated")
