@@ -280,8 +280,7 @@ class RestAppliance:
         try:
             return decode.import_(self._client.call("POST", f"{path}/apply", headers=headers).document)
         except (AnswerLost, ApiError) as lost:
-            # A node that fails with 500 may have committed before: that, too, is settled by reading.
-            if isinstance(lost, ApiError) and lost.facts.get("http_status") not in (500, 502, 504):
+            if _refused(lost):
                 raise
             try:
                 found = decode.import_(self._get(path))
@@ -312,7 +311,9 @@ class RestAppliance:
             return self._client.call(
                 "POST", path, ok=(201,), headers={**headers, "Idempotency-Key": idempotency_key}, body=body
             ).document
-        except AnswerLost as lost:
+        except (AnswerLost, ApiError) as lost:
+            if _refused(lost):
+                raise
             try:
                 found = decode.listed(self._get(path, {"idempotency_key": idempotency_key}), listed_as)
             except (ApiError, Unreachable) as exc:
@@ -324,3 +325,9 @@ class RestAppliance:
                     f"{lost}; the node has no trace of it, so nothing was changed. Run again", code="answer_lost"
                 ) from lost
             return found[0]
+
+
+def _refused(failure: UtrustError) -> bool:
+    """Whether the node said that it did not do it. Any other failure of a POST, nonsense in the answer too, may have changed something."""
+    status = failure.facts.get("http_status", 0) if isinstance(failure, ApiError) else 0
+    return 400 <= status < 500 or status == 503

@@ -6,11 +6,14 @@
 
 from __future__ import annotations
 
+import atexit
 import dataclasses as dc
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import typing as t
 from contextlib import contextmanager
@@ -23,6 +26,9 @@ if t.TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
+#: Runs of these tests keep their packages here, so that runs of others on this machine neither sweep nor disturb them.
+PACKAGES = Path(tempfile.mkdtemp(prefix="utrust-test-run-"))
+atexit.register(shutil.rmtree, PACKAGES)
 _RECAP = re.compile(r"^(\S+)\s+: (ok=.*)$", re.MULTILINE)
 
 
@@ -50,6 +56,7 @@ def environment(**more: str) -> dict[str, str]:
         **kept,
         "PATH": f"{BIN}{os.pathsep}{kept['PATH']}",
         "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".ansible/collections"),
+        "XDG_RUNTIME_DIR": str(PACKAGES),
         "ANSIBLE_NOCOLOR": "1",
         "ANSIBLE_CALLBACK_RESULT_FORMAT": "yaml",
         **more,

@@ -1,0 +1,342 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""`ansible-playbook keyops.utrust.key_sync` as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+import typing as t
+
+import pytest
+from ansible_collections.keyops.utrust.plugins.module_utils import _package_store as store
+from utrust_appliance.testing import cluster
+
+from tests.support.playbook import PACKAGES, finish, inventories, methods, play, start
+
+if t.TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from utrust_appliance.control import Control
+
+SYNC = "keyops.utrust.key_sync"
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Control]:
+    with cluster(nodes=3, restored=3, faults=True) as control:
+        yield control
+
+
+@pytest.fixture
+def control(running: Control) -> Iterator[Control]:
+    """Three nodes with the same keys, nothing broken, empty logs."""
+    give_all_the_same_keys(running)
+    yield running
+    running.clear_faults()
+
+
+def give_all_the_same_keys(running: Control) -> None:
+    running.clear_faults()
+    source = {key["label"] for key in running.keys("node1")}
+    for node in ("node2", "node3"):
+        for key in running.keys(node):
+            if key["label"] not in source or key not in running.keys("node1"):
+                running.delete_key(node, key["label"])
+    if len(set(inventories(running).values())) != 1:
+        run = play(SYNC, running)
+        assert run.status == 0, run.output
+    running.clear_log()
+
+
+def packages_on_disk() -> set[Path]:
+    return set(PACKAGES.glob(store.PREFIX + "*"))
+
+
+def test_new_key_comes_to_every_node_and_a_second_run_changes_nothing(control: Control) -> None:
+    control.generate_key("node1", "newCaKey")
+    before = packages_on_disk()
+
+    first = play(SYNC, control)
+
+    assert first.status == 0, first.output
+    assert {host: numbers["changed"] for host, numbers in first.recap.items()} == {"node1": 0, "node2": 1, "node3": 1}
+    assert len(set(inventories(control).values())) == 1
+    signature = control.sign("node3", "newCaKey", b"message")
+    assert signature
+    assert packages_on_disk() == before
+
+    control.clear_log()
+    second = play(SYNC, control)
+
+    assert second.status == 0, second.output
+    assert second.changed == 0
+    assert methods(control) == {"GET"}, "a second run must export nothing"
+
+
+def test_a_target_gets_at_most_eight_requests_and_an_unchanged_one_two(control: Control) -> None:
+    control.generate_key("node1", "countedKey")
+
+    assert play(SYNC, control).status == 0
+    assert max(len(control.requests(node)) for node in ("node2", "node3")) <= 8
+
+    control.clear_log()
+    assert play(SYNC, control).status == 0
+    assert max(len(control.requests(node)) for node in ("node2", "node3")) <= 2
+
+
+def test_check_mode_tells_what_a_run_would_do_and_sends_nothing_but_get(control: Control) -> None:
+    control.generate_key("node1", "predictedKey")
+    before, packages = inventories(control), packages_on_disk()
+
+    run = play(SYNC, control, "--check", "--diff")
+
+    assert run.status == 0, run.output
+    assert {host: numbers["changed"] for host, numbers in run.recap.items()} == {"node1": 0, "node2": 1, "node3": 1}
+    assert "+slot 0 predictedKey (sha256:" in run.output
+    assert "would be synchronised: 1 key(s) to add" in run.text
+    assert methods(control) == {"GET"}
+    assert inventories(control) == before
+    assert packages_on_disk() == packages
+
+
+def test_limit_narrows_the_targets_and_the_source_is_still_the_source(control: Control) -> None:
+    control.generate_key("node1", "limitedKey")
+    before = inventories(control)
+    control.clear_log()
+
+    run = play(SYNC, control, "--limit", "node3")
+
+    assert run.status == 0, run.output
+    after = inventories(control)
+    assert after["node3"] == after["node1"]
+    assert after["node2"] == before["node2"]
+    assert control.connections("node2") == 0
+    assert [request["path"] for request in control.requests("node1") if request["method"] == "POST"] == [
+        "/api/v1/hsm/packages"
+    ]
+    assert {request["path"] for request in control.requests("node3") if request["method"] == "POST"} >= {
+        "/api/v1/hsm/imports"
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--limit", "node1"], "no node at all"),
+        (["-e", "utrust_hosts=nowhere"], "no_matching_host"),
+        (["-e", "utrust_source=node9"], "from 'node9'"),
+    ],
+    ids=["only the source", "no matching host", "unknown source"],
+)
+def test_a_run_without_a_target_or_source_fails_and_says_so(control: Control, arguments: list[str], code: str) -> None:
+    run = play(SYNC, control, *arguments)
+
+    assert run.status != 0
+    assert code in run.text
+    assert "nothing was" in run.text
+    assert methods(control) <= {"GET"}
+
+
+def test_no_source_at_all_is_named(control: Control) -> None:
+    run = play(SYNC, control, "-e", "utrust_source=''")
+
+    assert run.status != 0
+    assert "utrust_source in the inventory" in run.text
+
+
+def test_an_empty_inventory_does_not_look_like_success(control: Control, tmp_path: Path) -> None:
+    (tmp_path / "empty.yml").write_text("all:\n  hosts: {}\n", encoding="utf-8")
+
+    run = play(SYNC, control, inventory=tmp_path / "empty.yml")
+
+    assert run.status != 0
+    assert "no_matching_host" in run.text
+
+
+def test_problems_of_all_nodes_come_together_before_anything_changes(control: Control) -> None:
+    control.generate_key("node1", "wantedKey")
+    control.generate_key("node2", "onlyOnNode2")
+    control.generate_key("node3", "wantedKey")
+    before = inventories(control)
+
+    run = play(SYNC, control)
+
+    assert run.status != 0
+    assert "onlyOnNode2" in run.text
+    assert "[extra_keys]" in run.text
+    assert "[key_mismatch]" in run.text
+    assert inventories(control) == before
+    assert methods(control) == {"GET"}
+
+    allowed = [key["fingerprint"] for key in control.keys("node1") if key["label"] == "wantedKey"]
+    replace = json.dumps(
+        {"key_sync_extra_keys": "keep", "key_sync_replace": [{"fingerprint": allowed[0], "reason": "test key"}]}
+    )
+    run = play(SYNC, control, "-e", replace)
+
+    assert run.status == 0, run.output
+    after = inventories(control)
+    assert after["node3"] == after["node1"]
+    assert {key["label"] for key in control.keys("node2")} >= {"wantedKey", "onlyOnNode2"}
+    assert play(SYNC, control, "-e", replace).changed == 0
+
+
+def test_retired_key_is_not_brought_back(control: Control) -> None:
+    [retired] = control.generate_key("node1", "retiredKey")
+    before = inventories(control)
+
+    run = play(SYNC, control, "-e", json.dumps({"key_sync_retired": [retired["fingerprint"]]}))
+
+    assert run.status != 0
+    assert "[key_retired]" in run.text
+    assert inventories(control) == before
+    control.delete_key("node1", "retiredKey")
+
+
+def test_failing_canary_stops_the_roll_out_and_the_package_is_removed(control: Control) -> None:
+    control.generate_key("node1", "canaryKey")
+    control.fault("alter_download", node="node1")
+    before, packages = inventories(control), packages_on_disk()
+
+    run = play(SYNC, control)
+
+    assert run.status != 0
+    assert "download_damaged" in run.text
+    assert inventories(control) == before
+    assert packages_on_disk() == packages
+
+    control.clear_faults()
+    control.fault("lost_answer_before", node="node2", method="POST", path="/apply$")
+    run = play(SYNC, control)
+
+    assert run.status != 0
+    assert inventories(control)["node3"] == before["node3"], "nothing may follow a canary that failed"
+    assert packages_on_disk() == packages
+
+    control.clear_faults()
+    assert play(SYNC, control).status == 0
+    assert len(set(inventories(control).values())) == 1
+
+
+def test_answer_lost_after_the_commit_is_settled_by_reading(control: Control) -> None:
+    control.generate_key("node1", "lostAnswerKey")
+    control.fault("lost_answer_after", node="node2", method="POST", path="/apply$", count=1)
+
+    run = play(SYNC, control)
+
+    assert run.status == 0, run.output
+    assert len([r for r in control.requests("node2") if r["path"].endswith("/apply")]) == 1, "a POST is never resent"
+    assert len(set(inventories(control).values())) == 1
+
+
+def test_killed_run_leaves_a_package_that_the_next_run_sweeps(control: Control) -> None:
+    control.generate_key("node1", "killedRunKey")
+    packages = packages_on_disk()
+    control.fault("hold_apply", node="node2")
+    process = start(SYNC, control)
+    wait_for(
+        lambda: (
+            any(r["path"].endswith("/apply") for r in control.log("node2") if "path" in r)
+            or bool(packages_on_disk() - packages)
+        )
+    )
+    os.kill(process.pid, signal.SIGKILL)
+    finish(process)
+    left = packages_on_disk() - packages
+    assert len(left) == 1
+    assert {path.stat().st_mode & 0o777 for path in left} == {0o700}
+
+    control.clear_faults()
+    run = play(SYNC, control)
+
+    assert run.status == 0, run.output
+    assert "swept 1 package(s)" in run.text
+    assert packages_on_disk() == packages
+    assert len(set(inventories(control).values())) == 1
+
+
+def test_serial_and_free_strategy_are_refused(control: Control, tmp_path: Path) -> None:
+    control.generate_key("node1", "notMovedKey")
+    for keyword, message in (("serial: 1", "must not use serial"), ("strategy: free", "strategy free does not honour")):
+        playbook = tmp_path / "own.yml"
+        playbook.write_text(
+            "- hosts: utrust\n  gather_facts: false\n  connection: local\n  "
+            f"{keyword}\n  vars: {{key_sync_source: node1}}\n  roles: [keyops.utrust.key_sync]\n",
+            encoding="utf-8",
+        )
+
+        run = play(str(playbook), control)
+
+        assert run.status != 0
+        assert message in run.text
+        assert methods(control) <= {"GET"}
+
+
+def test_nothing_secret_is_in_any_output_at_vvvv(control: Control) -> None:
+    control.generate_key("node1", "quietKey")
+
+    run = play(SYNC, control, "-vvvv")
+
+    assert run.status == 0
+    assert "PRIVATE KEY" not in run.output
+    assert control.token not in run.output
+    assert not [card for card in control.cards() if control.pin_of(card["card"]) in run.output]
+
+
+def test_two_nodes_need_an_explicit_word() -> None:
+    with cluster(nodes=2, restored=2) as control:
+        control.generate_key("node1", "newCaKey")
+        before = inventories(control)
+
+        refused = play(SYNC, control)
+
+        assert refused.status != 0
+        assert "[quorum_at_risk]" in refused.text
+        assert "key_sync_accept_outage" in refused.text
+        assert inventories(control) == before
+
+        accepted = play(SYNC, control, "-e", "key_sync_accept_outage=true")
+
+        assert accepted.status == 0, accepted.output
+        assert len(set(inventories(control).values())) == 1
+
+
+def test_node_that_has_not_joined_gets_no_connection_at_all() -> None:
+    with cluster(nodes=4, joined=3, restored=3) as control:
+        control.generate_key("node1", "newCaKey")
+        control.clear_log()
+
+        run = play(SYNC, control)
+
+        assert run.status != 0
+        assert "node_not_joined" in run.text
+        for playbook in ("keyops.utrust.status", "keyops.utrust.initial_sync"):
+            play(playbook, control)
+        assert control.connections("node4") == 0
+        assert play(SYNC, control, "--limit", "!node4").status == 0
+
+
+def test_nodes_that_are_down_count_against_the_quorum() -> None:
+    with cluster(nodes=3, restored=3, faults=True) as control:
+        control.generate_key("node1", "newCaKey")
+        control.fault("member_disconnected", node="node1", member="node3")
+
+        run = play(SYNC, control, "--limit", "node2")
+
+        assert run.status != 0
+        assert "[quorum_at_risk]" in run.text
+        assert "node3 down already" in run.text
+
+
+def wait_for(condition: t.Callable[[], bool], limit: float = 60) -> None:
+    """Until the condition holds; fails when the limit (seconds) is over."""
+    end = time.monotonic() + limit
+    while not condition():
+        assert time.monotonic() < end, "what the test waits for did not happen"
+        time.sleep(0.05)
