@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import secrets
 import stat
 import subprocess
@@ -54,12 +55,11 @@ def process_mark(pid: int) -> str | None:
     return hashlib.sha256(started.encode()).hexdigest()[:12]
 
 
-def base_directory() -> pathlib.Path:
-    """Where run directories live: memory if the machine offers some to this user, else the folder for temporary files."""
-    for candidate in (os.environ.get("XDG_RUNTIME_DIR"), "/dev/shm"):
-        if candidate and pathlib.Path(candidate).is_dir() and os.access(candidate, os.W_OK | os.X_OK):
-            return pathlib.Path(candidate)
-    return pathlib.Path(tempfile.gettempdir())
+def base_directories() -> list[pathlib.Path]:
+    """Where run directories may be, the best first: memory if the machine offers some to this user, else the folder for temporary files."""
+    names = (os.environ.get("XDG_RUNTIME_DIR"), "/dev/shm", tempfile.gettempdir())
+    places = dict.fromkeys(pathlib.Path(name) for name in names if name)
+    return [place for place in places if place.is_dir() and os.access(place, os.W_OK | os.X_OK)]
 
 
 def new_run_directory(owner_pid: int | None, keep_for: int) -> pathlib.Path:
@@ -67,15 +67,16 @@ def new_run_directory(owner_pid: int | None, keep_for: int) -> pathlib.Path:
 
     It lives as long as the process `owner_pid`; where that is None because the run is on another machine, for `keep_for` seconds.
     """
-    life = f"pid-{owner_pid}-{process_mark(owner_pid)}" if owner_pid is not None else f"lease-{keep_for}"
-    return pathlib.Path(tempfile.mkdtemp(prefix=f"{PREFIX}{life}-", dir=base_directory()))
+    life = f"pid-{owner_pid}-{process_mark(owner_pid) or 12 * '0'}" if owner_pid is not None else f"lease-{keep_for}"
+    return pathlib.Path(tempfile.mkdtemp(prefix=f"{PREFIX}{life}-", dir=base_directories()[0]))
 
 
 def sweep(*, dry_run: bool = False) -> list[str]:
     """Remove this user's run directories whose run is gone; return their paths. With `dry_run` only name them."""
     swept = []
-    for directory in sorted(base_directory().glob(PREFIX + "*")):
-        with contextlib.suppress(FileNotFoundError):  # another run sweeps, too
+    for directory in (found for base in base_directories() for found in sorted(base.glob(PREFIX + "*"))):
+        # Another run sweeps, too; and what cannot be removed must not keep a package from being exported.
+        with contextlib.suppress(OSError):
             found = directory.lstat()
             if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or _alive(directory.name, found.st_ctime):
                 continue
@@ -86,10 +87,12 @@ def sweep(*, dry_run: bool = False) -> list[str]:
 
 
 def _alive(name: str, changed: float) -> bool:
-    kind, number, mark = name.removeprefix(PREFIX).split("-")[:3]
-    if kind == "pid":
-        return process_mark(int(number)) == mark
-    return time.time() - changed < int(number)
+    """Whether the run that made a directory still lives; also True for a name that no run gives."""
+    life = re.fullmatch(PREFIX + r"(?:pid-(\d+)-([0-9a-f]{12})|lease-(\d+))-[^-]+", name)
+    if life is None:
+        return True
+    pid, mark, lease = life.groups()
+    return time.time() - changed < int(lease) if lease else process_mark(int(pid)) == mark
 
 
 def remove_directory(directory: pathlib.Path) -> None:

@@ -1,0 +1,196 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What speaks against an operation: all of it, at once."""
+
+from __future__ import annotations
+
+import dataclasses as dc
+import typing as t
+
+import pytest
+from ansible_collections.keyops.utrust.plugins.module_utils._appliance import PinPad
+from ansible_collections.keyops.utrust.plugins.module_utils._errors import ProblemsFound, require
+from ansible_collections.keyops.utrust.plugins.module_utils._inventory import compare
+from ansible_collections.keyops.utrust.plugins.module_utils._preflight import (
+    Expected,
+    Policy,
+    problem_of_mbk,
+    problems_of_difference,
+    problems_of_fit,
+    problems_of_identity,
+    problems_of_package,
+    problems_of_pin_pad,
+    problems_of_readiness,
+)
+from ansible_collections.keyops.utrust.plugins.module_utils._receipt import make_receipt
+from samples import KEYOPS, OTHER, fingerprint, key, node
+
+if t.TYPE_CHECKING:
+    from ansible_collections.keyops.utrust.plugins.module_utils._errors import Problem
+
+STRICT = Policy(False, frozenset(), frozenset(), None, frozenset())
+NODE = node(name="node2")
+EXPECTED = Expected("the package of node1", NODE.cluster_id, NODE.appliance_version, NODE.hsm_firmware, KEYOPS)
+
+
+def codes(problems: t.Iterable[Problem]) -> list[str]:
+    return [problem.code for problem in problems]
+
+
+def difference_problems(wanted: t.Any, held: t.Any, **policy: t.Any) -> list[Problem]:
+    return problems_of_difference("node2", "node1", compare(wanted, held), STRICT._replace(**policy))
+
+
+def test_a_node_as_it_should_be_has_no_problems() -> None:
+    assert problems_of_identity(NODE, "node2") == []
+    assert problems_of_identity(NODE, None) == []
+    assert problems_of_readiness(NODE) == []
+    assert problems_of_fit(NODE, EXPECTED) == []
+    assert problem_of_mbk(NODE, EXPECTED) == []
+
+
+def test_every_problem_of_a_node_is_told_at_once() -> None:
+    broken = node(
+        name="node9",
+        hsm_model="Luna Network HSM 7",
+        hsm_state="alarm",
+        alarm="tamper sensor",
+        driver="stopped",
+        running=("import", "1b67"),
+        cluster_id="another",
+        appliance_version="5.2.0",
+        hsm_firmware="6.1.0",
+        mbk=OTHER,
+    )
+    problems = [
+        *problems_of_identity(broken, "node2"),
+        *problems_of_readiness(broken),
+        *problems_of_fit(broken, EXPECTED),
+        *problem_of_mbk(broken, EXPECTED),
+    ]
+    with pytest.raises(ProblemsFound) as caught:
+        require("importing into node9", problems)
+    assert codes(problems) == [
+        "wrong_node",
+        "hsm_not_supported",
+        "hsm_not_operational",
+        "driver_stopped",
+        "import_in_progress",
+        "cluster_mismatch",
+        "appliance_version_mismatch",
+        "hsm_firmware_mismatch",
+        "mbk_mismatch",
+    ]
+    assert caught.value.code == "wrong_node"
+    assert [problem["code"] for problem in caught.value.facts["problems"]] == codes(problems)
+    assert "importing into node9: 9 problem(s) found, nothing was changed" in str(caught.value)
+    for problem in problems:
+        assert f"{problem.text} [{problem.code}] - {problem.remedy}" in str(caught.value)
+        assert problem.node == "node9"
+
+
+def test_without_problems_nothing_is_raised() -> None:
+    require("importing into node2", [])
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "words"),
+    [
+        ({"hsm_state": "factory_reset", "mbk": None}, "hsm_not_operational", "Factory Reset Mode"),
+        ({"hsm_state": "maintenance"}, "hsm_not_operational", "maintenance"),
+        ({"hsm_state": "alarm", "alarm": "tamper sensor"}, "hsm_not_operational", "tamper sensor"),
+        ({"mbk": None}, "mbk_missing", "holds no MBK"),
+        ({"running": ("restore", "7c9e")}, "restore_in_progress", "7c9e"),
+    ],
+    ids=str,
+)
+def test_an_hsm_that_cannot_give_or_take_keys_says_why(changes: dict[str, t.Any], code: str, words: str) -> None:
+    [problem] = problems_of_readiness(node(name="node2", **changes))
+    assert problem.code == code
+    assert words in problem.text
+    assert problem.remedy
+
+
+def test_the_mbk_is_known_by_its_check_value_and_not_by_its_name() -> None:
+    renamed = dc.replace(KEYOPS, name="RENAMED")
+    assert problem_of_mbk(node(mbk=renamed), EXPECTED) == []
+    impostor = dc.replace(OTHER, name=KEYOPS.name)
+    [problem] = problem_of_mbk(node(mbk=impostor), EXPECTED)
+    assert problem.code == "mbk_mismatch"
+    assert impostor.check_value in problem.text
+    assert "never overwritten" in problem.remedy
+
+
+def test_a_package_is_held_against_its_receipt() -> None:
+    receipt = make_receipt(node(), (), sha256=fingerprint("package"), size=100)
+    path = "/run/cluster.ksp"
+    assert problems_of_package((100, fingerprint("package")), receipt, path) == []
+    assert codes(problems_of_package(None, receipt, path)) == ["package_missing"]
+    assert codes(problems_of_package((99, fingerprint("part")), receipt, path)) == ["package_truncated"]
+    assert codes(problems_of_package((100, fingerprint("other")), receipt, path)) == ["package_altered"]
+    assert codes(problems_of_package((101, fingerprint("longer")), receipt, path)) == ["package_altered"]
+
+
+def test_keys_that_are_the_same_are_no_problem_even_if_they_are_called_retired() -> None:
+    assert difference_problems([key()], [key()], retired=frozenset([key().fingerprint])) == []
+
+
+def test_a_key_that_only_the_target_has_stops_an_import_unless_it_is_allowed() -> None:
+    [problem] = difference_problems([], [key()])
+    assert problem.code == "extra_keys"
+    assert key().fingerprint in problem.text
+    assert difference_problems([], [key()], keep_extra=True) == []
+    assert difference_problems([], [key()], known_extra=frozenset([key().fingerprint])) == []
+    other = key("other")
+    assert codes(difference_problems([], [key(), other], known_extra=frozenset([key().fingerprint]))) == ["extra_keys"]
+
+
+def test_another_key_under_the_same_label_stops_an_import_unless_it_is_named() -> None:
+    held = key(fingerprint=fingerprint("impostor"))
+    [problem] = difference_problems([key()], [held], keep_extra=True)
+    assert problem.code == "key_mismatch"
+    assert key().fingerprint in problem.text
+    assert held.fingerprint in problem.text
+    assert difference_problems([key()], [held], replace=frozenset([key().fingerprint])) == []
+    # Naming the target's key allows nothing: it is the source's that has to be wanted.
+    assert codes(difference_problems([key()], [held], replace=frozenset([held.fingerprint]))) == ["key_mismatch"]
+
+
+def test_a_key_that_would_only_be_put_beside_the_other_cannot_replace_it() -> None:
+    held = key(id="02", fingerprint=fingerprint("impostor"))
+    [problem] = difference_problems([key()], [held], replace=frozenset([key().fingerprint]))
+    assert problem.code == "replace_impossible"
+    assert "id 02" in problem.text
+    assert "id 01" in problem.text
+
+
+def test_a_retired_key_does_not_come_back_neither_as_new_nor_in_the_place_of_another() -> None:
+    retired = frozenset([key().fingerprint])
+    assert codes(difference_problems([key()], [], retired=retired)) == ["key_retired"]
+    held = key(fingerprint=fingerprint("impostor"))
+    assert codes(difference_problems([key()], [held], retired=retired, replace=retired)) == ["key_retired"]
+
+
+def test_expect_new_limits_what_may_arrive() -> None:
+    new, other = key("new"), key("other")
+    assert difference_problems([new, other], []) == []
+    assert codes(difference_problems([new, other], [], expect_new=frozenset([new.fingerprint]))) == ["key_not_expected"]
+    assert codes(difference_problems([new], [], expect_new=frozenset())) == ["key_not_expected"]
+    assert difference_problems([new], [new], expect_new=frozenset()) == []
+
+
+def test_a_pin_pad_must_be_configured_and_ready() -> None:
+    pin_pads = [
+        PinPad("front-usb", "local", None, "ready"),
+        PinPad("rack-2", "remote", "192.0.2.40:5000", "unavailable"),
+    ]
+    assert problems_of_pin_pad("node2", pin_pads, "front-usb") == []
+    [problem] = problems_of_pin_pad("node2", pin_pads, "rack-2")
+    assert (problem.code, "unavailable" in problem.text) == ("pin_pad_not_ready", True)
+    [problem] = problems_of_pin_pad("node2", pin_pads, "rack-9")
+    assert problem.code == "pin_pad_not_configured"
+    assert "front-usb, rack-2" in problem.text
+    [problem] = problems_of_pin_pad("node2", [], "rack-9")
+    assert "configured: none" in problem.text
