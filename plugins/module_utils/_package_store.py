@@ -19,7 +19,6 @@ import pathlib
 import re
 import secrets
 import stat
-import subprocess
 import tempfile
 import time
 import typing as t
@@ -32,27 +31,31 @@ CHUNK = 64 * 1024
 
 
 def process_mark(pid: int) -> str | None:
-    """A short mark of this very process, which changes when its number is used again; None if there is no such process."""
-    if pathlib.Path("/proc/self/stat").exists():
-        try:
-            fields = (
-                pathlib.Path(f"/proc/{pid}/stat")
-                .read_text(encoding="ascii", errors="replace")
-                .rpartition(")")[2]
-                .split()
-            )
-        except (FileNotFoundError, ProcessLookupError):
-            return None
-        if fields[0] in ("Z", "X"):
-            return None
-        started = fields[19] + pathlib.Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
-    else:  # no /proc, as on macOS
-        started = subprocess.run(
-            ["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
-        ).stdout.strip()
-        if not started:
-            return None
+    """A short mark of this very process, which changes when its number is used again; None if there is no such process.
+
+    Where there is no /proc (macOS) every process has the same mark, so a package of a dead run may wait until the process ends that has its number now.
+    """
+    if not pathlib.Path("/proc/self/stat").exists():
+        return "alive" if _is_process(pid) else None
+    try:
+        text = pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = text.rpartition(")")[2].split()
+    if fields[0] in ("Z", "X"):
+        return None
+    started = fields[19] + pathlib.Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
     return hashlib.sha256(started.encode()).hexdigest()[:12]
+
+
+def _is_process(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True  # another user's
+    return True
 
 
 def base_directories() -> list[pathlib.Path]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
 import typing as t
 
 import pytest
@@ -17,6 +16,7 @@ from ansible_collections.keyops.utrust.plugins.module_utils import _package_stor
 from utrust_appliance.testing import cluster
 
 from tests.support.playbook import PACKAGES, finish, inventories, methods, play, start
+from tests.support.waiting import wait_for
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -332,11 +332,3 @@ def test_nodes_that_are_down_count_against_the_quorum() -> None:
         assert run.status != 0
         assert "[quorum_at_risk]" in run.text
         assert "node3 down already" in run.text
-
-
-def wait_for(condition: t.Callable[[], bool], limit: float = 60) -> None:
-    """Until the condition holds; fails when the limit (seconds) is over."""
-    end = time.monotonic() + limit
-    while not condition():
-        assert time.monotonic() < end, "what the test waits for did not happen"
-        time.sleep(0.05)

@@ -108,6 +108,12 @@ def play(playbook: str, control: Control, *arguments: str, inventory: Path | str
     return finish(start(playbook, control, *arguments, inventory=inventory, **env))
 
 
+def waits_for_card(control: Control, node: str) -> bool:
+    """Whether the node's PIN pad asks for a card."""
+    restore = control.pin_pad(node)["restore"]
+    return restore is not None and restore["state"] == "waiting_for_card"
+
+
 @contextmanager
 def card_holders(control: Control, *nodes: str, cards: t.Sequence[str] | None = None) -> Iterator[None]:
     """People at the PIN pads of these nodes, outside of Ansible: whenever a PIN pad waits, they present the next card."""
@@ -117,7 +123,7 @@ def card_holders(control: Control, *nodes: str, cards: t.Sequence[str] | None = 
     def attend(node: str) -> None:
         remaining = list(names)
         while not stop.wait(0.05) and remaining:
-            if control.pin_pad(node)["waiting"]:
+            if waits_for_card(control, node):
                 control.present(node, remaining.pop(0))
 
     people = [threading.Thread(target=attend, args=(node,)) for node in nodes]

@@ -1,0 +1,145 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""`ansible-playbook keyops.utrust.initial_sync` as a user runs it, with people at the PIN pads."""
+
+from __future__ import annotations
+
+import os
+import signal
+import typing as t
+
+import pytest
+from utrust_appliance.testing import cluster
+
+from tests.support.playbook import card_holders, finish, inventories, methods, play, start, waits_for_card
+from tests.support.waiting import wait_for
+
+if t.TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from utrust_appliance.control import Control
+
+INITIAL = "keyops.utrust.initial_sync"
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Control]:
+    with cluster(nodes=3, faults=True) as control:
+        yield control
+
+
+@pytest.fixture
+def control(running: Control) -> Control:
+    """Node1 operational; node2 and node3 joined and in Factory Reset Mode."""
+    running.clear_faults()
+    for node in ("node2", "node3"):
+        if waits_for_card(running, node):
+            running.cancel_at_pin_pad(node)
+        if running.node(node)["state"] != "factory_reset":
+            running.factory_reset(node)
+    running.clear_log()
+    return running
+
+
+def test_nodes_are_restored_one_after_the_other_and_a_second_run_changes_nothing(control: Control) -> None:
+    with card_holders(control, "node2", "node3"):
+        run = play(INITIAL, control)
+
+    assert run.status == 0, run.output
+    assert {host: numbers["changed"] for host, numbers in run.recap.items()} == {"node1": 0, "node2": 1, "node3": 1}
+    assert len(set(inventories(control).values())) == 1
+    assert control.sign("node3", "signKey-2025", b"message") == control.sign("node1", "signKey-2025", b"message")
+    assert (
+        "HSM Guided Restore Summary: HSM UT000002, TLS fingerprint " + control.node("node2")["tls_fingerprint"]
+        in run.text
+    )
+    prompts = [line for line in run.output.splitlines() if line.startswith("node2: PIN pad front-usb:")]
+    assert any("card 1 of 2" in prompt for prompt in prompts)
+    assert any("card 2 of 2" in prompt for prompt in prompts)
+    started = [
+        request for node in ("node2", "node3") for request in control.requests(node) if request["method"] == "POST"
+    ]
+    assert [request["path"] for request in started] == ["/api/v1/hsm/restores"] * 2
+
+    control.clear_log()
+    second = play(INITIAL, control)
+
+    assert second.status == 0, second.output
+    assert second.changed == 0
+    assert methods(control) == {"GET"}
+
+
+def test_check_mode_shows_the_summary_and_sends_nothing_but_get(control: Control) -> None:
+    run = play(INITIAL, control, "--check", "--diff")
+
+    assert run.status == 0, run.output
+    assert {host: numbers["changed"] for host, numbers in run.recap.items()} == {"node1": 0, "node2": 1, "node3": 1}
+    assert "+10 key(s) of node1" in run.output
+    assert methods(control) == {"GET"}
+    assert control.node("node2")["state"] == "factory_reset"
+
+
+def test_limit_restores_that_node_only(control: Control) -> None:
+    with card_holders(control, "node3"):
+        run = play(INITIAL, control, "--limit", "node3")
+
+    assert run.status == 0, run.output
+    assert control.node("node3")["state"] == "operational"
+    assert control.node("node2")["state"] == "factory_reset"
+    assert control.connections("node2") == 0
+
+
+def test_problems_of_all_nodes_come_before_anybody_takes_out_a_card(control: Control) -> None:
+    control.fault("pin_pad_gone", node="node2")
+    control.fault("version_skew", node="node3")
+
+    run = play(INITIAL, control)
+
+    assert run.status != 0
+    assert "[pin_pad_not_ready]" in run.text
+    assert "[appliance_version_mismatch]" in run.text
+    assert methods(control) == {"GET"}
+
+
+def test_second_node_is_not_touched_when_the_first_restore_is_cancelled(control: Control) -> None:
+    process = start(INITIAL, control)
+    wait_for(lambda: waits_for_card(control, "node2"))
+    control.cancel_at_pin_pad("node2")
+    run = finish(process)
+
+    assert run.status != 0
+    assert "cancelled_at_pin_pad" in run.text
+    assert "the HSM is as it was" in run.text
+    assert not [request for request in control.requests("node3") if request["method"] != "GET"]
+    assert control.node("node2")["state"] == "factory_reset"
+
+
+def test_killed_controller_finds_its_restore_again(control: Control) -> None:
+    process = start(INITIAL, control, "--limit", "node2")
+    wait_for(lambda: waits_for_card(control, "node2"))
+    os.kill(process.pid, signal.SIGKILL)
+    finish(process)
+    cards = [card["card"] for card in control.cards(mbk="KEYOPS")]
+    control.present("node2", cards[0])
+
+    process = start(INITIAL, control, "--limit", "node2")
+    wait_for(lambda: waits_for_card(control, "node2") and len(control.requests("node2")) > 0)
+    control.present("node2", cards[1])
+    run = finish(process)
+
+    assert run.status == 0, run.output
+    assert control.node("node2")["state"] == "operational"
+    assert len([request for request in control.requests("node2") if request["method"] == "POST"]) == 1
+
+
+def test_no_pin_is_in_any_output_at_vvvv(control: Control) -> None:
+    with card_holders(control, "node2"):
+        run = play(INITIAL, control, "--limit", "node2", "-vvvv")
+
+    assert run.status == 0, run.output
+    pins = [control.pin_of(card["card"]) for card in control.cards()]
+    assert pins
+    assert not [pin for pin in pins if pin in run.output]
+    assert "PRIVATE KEY" not in run.output

@@ -1,0 +1,78 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""`ansible-playbook keyops.utrust.status` as a user runs it."""
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+from utrust_appliance.testing import cluster
+
+from tests.support.playbook import methods, play
+
+if t.TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from utrust_appliance.control import Control
+
+STATUS = "keyops.utrust.status"
+
+
+@pytest.fixture(scope="module")
+def control() -> Iterator[Control]:
+    """Node2 lacks a key and has one of its own, node3 is in Factory Reset Mode."""
+    with cluster(nodes=3, restored=2, faults=True) as control:
+        control.generate_key("node1", "onlyOnNode1")
+        control.generate_key("node2", "onlyOnNode2")
+        control.generate_key("node1", "sameLabel")
+        control.generate_key("node2", "sameLabel")
+        yield control
+
+
+@pytest.mark.parametrize("arguments", [[], ["--check"], ["--check", "--diff"]], ids=["run", "check", "diff"])
+def test_table_names_the_drift_and_nothing_is_changed(control: Control, arguments: list[str]) -> None:
+    control.clear_log()
+
+    run = play(STATUS, control, *arguments)
+
+    assert run.status == 0, run.output
+    assert run.changed == 0
+    assert methods(control) == {"GET"}
+    rows = {
+        label: line for line in run.output.splitlines() for label in ("onlyOnNode1", "onlyOnNode2") if label in line
+    }
+    assert rows["onlyOnNode1"].split()[-3:] == ["yes", "MISSING", "MISSING"]
+    assert rows["onlyOnNode2"].split()[-3:] == ["MISSING", "EXTRA", "MISSING"]
+    assert "node2 against node1: 1 missing, 1 extra, 1 mismatched" in run.text
+    assert "node3 against node1: 12 missing" in run.text
+    assert "Factory Reset Mode" in run.text
+
+
+def test_drift_can_be_made_an_error(control: Control) -> None:
+    run = play(STATUS, control, "-e", "status_fail_on_drift=true")
+
+    assert run.status != 0
+    assert "drift against node1 on node2, node3" in run.text
+
+
+def test_unreachable_node_is_named_and_the_others_are_shown(control: Control) -> None:
+    control.fault("node_down", node="node3")
+
+    run = play(STATUS, control, UTRUST_RETRIES="0")
+
+    control.clear_faults()
+    assert run.status != 0
+    assert "UNKNOWN: GET /api/v1/node" in run.text
+    assert "node2 against node1: 1 missing, 1 extra, 1 mismatched" in run.text
+    assert "nothing is known of node3" in run.text
+
+
+def test_limit_shows_that_node_against_the_source(control: Control) -> None:
+    run = play(STATUS, control, "--limit", "node2")
+
+    assert run.status == 0, run.output
+    assert "node2 against node1" in run.text
+    assert "node3 against" not in run.text
