@@ -2,11 +2,17 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""For tests: a cluster in a temporary folder that is always removed."""
+"""For tests: a cluster in a temporary folder that is always removed, and the API of one node without any convenience."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import http.client
+import json
+import secrets
 import shutil
+import ssl
 import tempfile
 import typing as t
 from contextlib import contextmanager
@@ -32,3 +38,62 @@ def cluster(nodes: int = 3, **options: t.Any) -> Iterator[Control]:
                 process.stop(folder)
         finally:
             shutil.rmtree(parent, ignore_errors=True)
+
+
+class Answer(t.NamedTuple):
+    """What came back."""
+
+    status: int
+    data: t.Any
+    headers: http.client.HTTPMessage
+
+    @property
+    def code(self) -> str | None:
+        return t.cast("str | None", self.data.get("code")) if isinstance(self.data, dict) else None
+
+
+class Api:
+    """One node's API, a connection for each request: `api("GET", "/node")`, `api("POST", "/hsm/imports", package_bytes)`.
+
+    A dict is sent as JSON, bytes as a package with its digest. A POST gets an Idempotency-Key unless one is given. Headers are
+    keyword arguments with underscores; None leaves out one that would be sent.
+    """
+
+    def __init__(self, control: Control, node: str, *, client: str | None = "operator", timeout: float = 30.0) -> None:
+        facts = control.node(node)
+        self._address, self._port, self._timeout = facts["address"], facts["port"], timeout
+        self._tls = ssl.create_default_context(cafile=str(control.ca_file))
+        if client:
+            self._tls.load_cert_chain(*control.client(client))
+
+    def __call__(self, method: str, path: str, body: dict[str, t.Any] | bytes | None = None, **headers: str | None) -> Answer:
+        sent: dict[str, str | None] = {}
+        content = None
+        if isinstance(body, dict):
+            content, sent["content-type"] = json.dumps(body).encode(), "application/json"
+        elif body is not None:
+            digest = base64.b64encode(hashlib.sha256(body).digest()).decode()
+            content, sent["content-type"], sent["content-digest"] = body, "application/octet-stream", f"sha-256=:{digest}:"
+        if method == "POST":
+            sent["idempotency-key"] = secrets.token_hex(16)
+        sent.update({name.replace("_", "-").lower(): value for name, value in headers.items()})
+        connection = http.client.HTTPSConnection(self._address, self._port, timeout=self._timeout, context=self._tls)
+        try:
+            connection.request(method, f"/api/v1{path}", content, {name: value for name, value in sent.items() if value is not None})
+            answer = connection.getresponse()
+            data = answer.read()
+        finally:
+            connection.close()
+        is_json = "json" in answer.headers.get("Content-Type", "")
+        return Answer(answer.status, json.loads(data) if is_json else data, answer.headers)
+
+    def package(self) -> bytes:
+        """Make a package, download it, and destroy the node's copy."""
+        made = self("POST", "/hsm/packages", {}).data
+        content = self("GET", f"/hsm/packages/{made['id']}/content").data
+        self("DELETE", f"/hsm/packages/{made['id']}")
+        return t.cast("bytes", content)
+
+    def apply(self, staged: dict[str, t.Any], **headers: str | None) -> Answer:
+        headers.setdefault("if_match", f'"{staged["inventory_digest"]}"')
+        return self("POST", f"/hsm/imports/{staged['id']}/apply", **headers)
