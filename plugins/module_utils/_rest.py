@@ -141,7 +141,7 @@ class Client:
         )
 
     def _document(self, method: str, path: str, exchange: Exchange) -> t.Any:
-        if exchange.status in (204, 304):
+        if exchange.status in (204, 304) or exchange.status >= 400:  # an accepted refusal: its status says it all
             return None
         content_type = exchange.headers.get_content_type()
         try:
@@ -228,7 +228,8 @@ class RestAppliance:
         )
 
     def watch_restore(self, restore: Restore, wait: float) -> Restore:
-        query = {"wait": str(max(0, int(wait))), "sequence": str(restore.sequence)}
+        # At least a second: asking without waiting, again and again, would be a storm.
+        query = {"wait": str(max(1, int(wait))), "sequence": str(restore.sequence)}
         return decode.restore(self._get(f"/api/v1/hsm/restores/{restore.id}", query))
 
     def cancel_restore(self, restore_id: str) -> Restore:
@@ -250,7 +251,14 @@ class RestAppliance:
             nonlocal size
             size += len(chunk)
             digest.update(chunk)
-            sink.write(chunk)
+            try:
+                sink.write(chunk)
+            except OSError as exc:  # of this machine, not of the connection
+                raise UtrustError(
+                    f"downloading package {package.id}: cannot write it: {exc.strerror or exc}; nothing was left behind. "
+                    "Make room, or choose another destination",
+                    code="package_not_written",
+                ) from exc
 
         self._client.call("GET", f"/api/v1/hsm/packages/{package.id}/content", headers={"Accept": "*/*"}, sink=take)
         if size != package.size or "sha256:" + digest.hexdigest() != package.sha256:
