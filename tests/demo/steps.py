@@ -1,0 +1,255 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the demo shows, step by step. Each step runs commands that people can type, and checks what came of them."""
+
+from __future__ import annotations
+
+import locale
+import os
+import re
+import shlex
+import sys
+import threading
+import typing as t
+from collections import Counter
+from pathlib import Path
+
+from programs import Overdue, Programs
+from utrust_appliance.control import Control
+from utrust_appliance.errors import Refused
+
+if t.TYPE_CHECKING:
+    from programs import Ended, Program
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+NODES = ("node1", "node2", "node3")
+SOURCE, TARGETS = NODES[0], NODES[1:]
+KEY = "caKey-2026"
+LIMIT = 120.0  # seconds for one command
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+RECAP = re.compile(r"^(?P<host>\S+)\s+:\s+(?P<counts>ok=\d+.*)$")
+ONE_AT_A_TIME = threading.Lock()
+
+
+class StepFailed(Exception):
+    """Something is not as the demo promises."""
+
+    def __init__(self, expected: str, came: str) -> None:
+        super().__init__(f"expected: {expected}\ncame:     {came}")
+
+
+def say(text: str = "") -> None:
+    """Print whole lines, also when several programs talk at once."""
+    with ONE_AT_A_TIME:
+        print(text, flush=True)
+
+
+def bold(text: str) -> str:
+    return f"\x1b[1m{text}\x1b[0m" if colourful() else text
+
+
+def colourful() -> bool:
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+
+def expect(what: str, wanted: object, found: object) -> None:
+    if wanted != found:
+        raise StepFailed(f"{what}: {wanted}", str(found))
+
+
+def shown(path: Path) -> str:
+    """A path as somebody in the checkout types it."""
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+
+
+def recap(ended: Ended) -> dict[str, dict[str, int]]:
+    """The PLAY RECAP: host -> ok, changed, failed and so on."""
+    hosts = {}
+    for line in ended.lines:
+        if found := RECAP.match(COLOURS.sub("", line)):
+            counts = (count.split("=") for count in found["counts"].split())
+            hosts[found["host"]] = {name: int(number) for name, number in counts}
+    return hosts
+
+
+class Demo:
+    """One run. Everything that it makes is in `folder`."""
+
+    def __init__(self, folder: Path, card_timeout: float, with_card_holders: bool) -> None:
+        self.folder = folder
+        self.cluster = folder / "cluster"
+        self._card_timeout = card_timeout
+        self._with_card_holders = with_card_holders
+        self._control = Control(self.cluster)
+        settings = self._prepare()
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "UTRUST_"))}
+        if colourful():
+            inherited["ANSIBLE_FORCE_COLOR"] = "1"
+        self.programs = Programs(folder / "programs.json", cwd=ROOT, env={**inherited, **settings})
+
+    def _prepare(self) -> dict[str, str]:
+        """The folder, and the settings of the demo's commands, also as a file for people who type them again."""
+        for name in ("run", "tmp", "ansible"):
+            (self.folder / name).mkdir(mode=0o700)
+        (self.folder / "message.txt").write_text("Signed by whichever node the request reaches.\n", encoding="utf-8")
+        settings = {
+            "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+            "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".ansible" / "collections"),
+            "ANSIBLE_CALLBACK_RESULT_FORMAT": "yaml",
+            "ANSIBLE_NOCOWS": "1",
+        }
+        if locale.getencoding().lower() not in ("utf-8", "utf8"):
+            settings["LC_ALL"] = "C.UTF-8"  # Ansible refuses to run in any other encoding
+        lines = [f"export {name}={shlex.quote(value)}\n" for name, value in settings.items()]
+        (self.folder / "env.sh").write_text("".join(lines), encoding="utf-8")
+        # So that everything is in this folder, whenever and however the demo ends.
+        places = {"ANSIBLE_HOME": "ansible", "TMPDIR": "tmp", "XDG_RUNTIME_DIR": "run"}
+        return {**settings, **{name: str(self.folder / place) for name, place in places.items()}}
+
+    # What a step is made of
+
+    def start(self, *command: str | Path, prefix: str = "    ") -> Program:
+        words = [shown(word) if isinstance(word, Path) else word for word in command]
+        say("  " + bold("$ " + shlex.join(words)))
+        words[0] = str(BIN / words[0]) if (BIN / words[0]).exists() else words[0]
+        return self.programs.start(words, lambda line: say(f"{prefix}{line}".rstrip()))
+
+    def run(self, *command: str | Path, status: int = 0, limit: float = LIMIT, interruptible: bool = True) -> Ended:
+        ended = self.programs.wait(self.start(*command), limit, interruptible=interruptible)
+        expect(f"exit status of {command[0]}", status, ended.status)
+        return ended
+
+    def playbook(self, name: str) -> tuple[str | Path, ...]:
+        inventory = self.cluster / "inventory.yml"
+        return ("ansible-playbook", f"keyops.utrust.{name}", "-i", inventory, "-e", f"utrust_source={SOURCE}")
+
+    def appliance(self, *command: str, node: str | None = None) -> tuple[str | Path, ...]:
+        return ("utrust-appliance", *command, "--dir", self.cluster, *(("--node", node) if node else ()))
+
+    def expect_changed(self, ended: Ended, *changed: str) -> None:
+        counts = recap(ended)
+        wanted = {node: int(node in changed) for node in NODES}
+        expect("`changed` of each host in the PLAY RECAP", wanted, {host: counts[host]["changed"] for host in counts})
+
+    def expect_states(self, *states: tuple[str, int]) -> None:
+        found = {node["node"]: (node["state"], node["key_count"]) for node in self._control.status()["nodes"]}
+        expect("state and number of keys of each HSM", dict(zip(NODES, states, strict=True)), found)
+
+    def expect_in_sync(self, keys: int) -> None:
+        self.expect_states(*[("operational", keys)] * len(NODES))
+        nodes = self._control.status()["nodes"]
+        expect("number of different inventories", 1, len({node["inventory_digest"] for node in nodes}))
+        expect("number of different MBK check values", 1, len({node["mbk"]["check_value"] for node in nodes}))
+
+    # The steps
+
+    def start_cluster(self) -> str:
+        command = self.appliance("up")
+        # Not to be interrupted: it takes a second, and a cluster that is half started could not be found and stopped.
+        self.run(*command, "--nodes", "3", "--card-timeout", f"{self._card_timeout:g}", interruptible=False)
+        keys = self._control.keys(SOURCE)
+        kinds = Counter(key["curve"] or f"{key['type'].upper()}-{key['size']}" for key in keys)
+        expect("kinds of keys in node1", {"AES-256", "P-256", "P-384", "RSA-3072"}, set(kinds))
+        expect("slots with keys in node1", {0, 1}, {key["slot"] for key in keys})
+        self.expect_states(("operational", 10), ("factory_reset", 0), ("factory_reset", 0))
+        in_words = ", ".join(f"{count} x {kind}" for kind, count in sorted(kinds.items()))
+        return f"node1 holds {in_words} in two slots; node2 and node3 hold nothing"
+
+    def restore(self) -> str:
+        people = None
+        if self._with_card_holders:
+            say("  The card holders are a program of their own; `people |` is what they do. In another terminal:")
+            command = ("python", Path(__file__).resolve().with_name("card_holders.py"), "--dir", self.cluster, *TARGETS)
+            people = self.start(*command, prefix="    people | ")
+        else:
+            say("  Nobody is at the PIN pads but you: `utrust-appliance pinpad status`, `card insert`, `pin`.")
+        waits = 4 * len(TARGETS) * self._card_timeout  # two cards and two PINs each
+        ended = self.run(*self.playbook("initial_sync"), limit=LIMIT + waits)
+        if people is not None:
+            expect("exit status of the card holders", 0, self.programs.wait(people, LIMIT).status)
+        self.expect_changed(ended, *TARGETS)
+        self.expect_in_sync(10)
+        return "node2 and node3 hold the MBK and the ten keys; no PIN has passed through Ansible"
+
+    def generate(self) -> str:
+        self.run(*self.appliance("key", "generate", node=SOURCE), "--label", KEY, "--type", "ec-p384")
+        for node in TARGETS:
+            ended = self.run(*self.sign(node), status=1)
+            expect(f"refusal of {node}", [f"utrust-appliance: there is no key {KEY} in the HSM of {node}"], ended.lines)
+        return f"{KEY} exists once, and a CA that used it now would be down on node2 and node3"
+
+    def sign(self, node: str) -> tuple[str | Path, ...]:
+        files = ("--in", self.folder / "message.txt", "--out", self.folder / f"{node}.sig")
+        return (*self.appliance("sign", node=node), "--label", KEY, *files)
+
+    def synchronise(self) -> str:
+        self.expect_changed(self.run(*self.playbook("key_sync")), *TARGETS)
+        self.expect_in_sync(11)
+        expect("packages left on this machine", [], [str(path) for path in (self.folder / "run").iterdir()])
+        return "one package of node1, imported into node2, then into node3; every key verified, the package removed"
+
+    def prove(self) -> str:
+        public_key = self.folder / f"{KEY}.pem"
+        self.run(*self.appliance("key", "public", node=SOURCE), "--label", KEY, "--out", public_key)
+        for node in NODES:
+            self.run(*self.sign(node))
+            signed = (self.folder / f"{node}.sig", self.folder / "message.txt")
+            ended = self.run("openssl", "dgst", "-sha384", "-verify", public_key, "-signature", *signed)
+            expect(f"openssl about the signature of {node}", ["Verified OK"], ended.lines)
+        return "three HSMs, three signatures, one public key"
+
+    def compare(self) -> str:
+        ended = self.run(*self.playbook("status"))
+        wanted = "in sync: 3 node(s) hold the same 11 key(s) as node1"
+        if not any(wanted in line for line in ended.lines):
+            raise StepFailed(f"a line `{wanted}`", "a table without it")
+        return "every node holds every key"
+
+    def synchronise_again(self) -> str:
+        self.run(*self.appliance("log", "--clear"))
+        self.expect_changed(self.run(*self.playbook("key_sync")))
+        methods = {node: Counter(request["method"] for request in self._control.requests(node)) for node in NODES}
+        for node in NODES:
+            expect(f"methods of the requests that reached {node}", {"GET"}, set(methods[node]))
+        in_words = ", ".join(f"{methods[node]['GET']} GET at {node}" for node in NODES)
+        return f"changed=0 everywhere, and the nodes' own logs show {in_words}, and nothing else"
+
+    STEPS: t.ClassVar[tuple[tuple[str, str, t.Callable[[Demo], str]], ...]] = (
+        (
+            "A cluster of three appliances",
+            """Reference appliances: a stand-in with real keys, no vendor's product. node1 works under a Master Backup Key (MBK),
+  whose shares are on three cards; two of them are needed. node2 and node3 have joined, their HSMs are in Factory Reset Mode.""",
+            start_cluster,
+        ),
+        (
+            "First synchronisation: guided restore of node2 and node3",
+            "Ansible previews, starts, shows what the PIN pads wait for, and verifies. People insert cards and type PINs.",
+            restore,
+        ),
+        ("A new CA key, generated on node1", "The other HSMs know nothing of it.", generate),
+        ("Key synchronisation", "One command. No cards are needed: all HSMs hold the same MBK.", synchronise),
+        ("Proof", "Every node signs the same message; plain openssl verifies with the public key of node1.", prove),
+        ("Which node holds which key", "The same at any time, read-only.", compare),
+        ("Once more", "A second run must find nothing to do.", synchronise_again),
+    )
+
+    def show(self) -> None:
+        for number, (title, explanation, step) in enumerate(self.STEPS, start=1):
+            say("\n" + bold(f"[{number}/{len(self.STEPS)}] {title}"))
+            say(f"  {explanation}")
+            try:
+                self.programs.check()
+                say(bold(f"  => {step(self)}"))
+            except (StepFailed, Overdue, Refused, OSError) as exc:
+                raise DemoFailed(number, title, exc) from exc
+
+
+class DemoFailed(Exception):
+    """Says which step, what was expected and what came."""
+
+    def __init__(self, number: int, title: str, reason: Exception) -> None:
+        indented = str(reason).replace("\n", "\n  ")
+        super().__init__(f"DEMO FAILED in step {number}, {title}\n  {indented}")
