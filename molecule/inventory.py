@@ -1,0 +1,25 @@
+#!/usr/bin/env python3
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Inventory of the running reference appliances: what `utrust-appliance up` wrote, or no node while there is none."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import yaml
+
+WRITTEN = Path(__file__).resolve().parents[1] / ".ansible/molecule/cluster/inventory.yml"
+
+
+def main() -> None:
+    hosts = yaml.safe_load(WRITTEN.read_text(encoding="utf-8"))["utrust"]["hosts"] if WRITTEN.exists() else {}
+    group = {"hosts": list(hosts), "vars": {"utrust_source": "node1"}}
+    print(json.dumps({"utrust": group, "_meta": {"hostvars": hosts}}))
+
+
+if __name__ == "__main__":
+    main()
