@@ -9,6 +9,7 @@ One specification serves a module and its action plugin alike.
 
 from __future__ import annotations
 
+import re
 import typing as t
 
 from ansible.module_utils.basic import env_fallback
@@ -188,6 +189,18 @@ def export_options(params: Params, owner_pid: int | None) -> ExportOptions:
     )
 
 
+def _fingerprints(option: str, given: list[str]) -> frozenset[str]:
+    """Fingerprints of keys. Raises UtrustError (`option_invalid`) for one that no key can have: it would silently allow or forbid nothing."""
+    for fingerprint in given:
+        if not re.fullmatch(r"sha256:[0-9a-f]{64}|kcv:[0-9a-f]{6}", fingerprint):
+            raise UtrustError(
+                f"{option}: {fingerprint!r} is no fingerprint of a key; nothing was changed. Copy it from a result: sha256: and 64 lower case digits, "
+                "or kcv: and 6 for a secret key",
+                code="option_invalid",
+            )
+    return frozenset(given)
+
+
 def import_options(params: Params) -> ImportOptions:
     expect_new = params["expect_new"]
     return ImportOptions(
@@ -197,10 +210,10 @@ def import_options(params: Params) -> ImportOptions:
         expect_inventory_digest=params["expect_inventory_digest"],
         policy=Policy(
             keep_extra=params["extra_keys"] == "keep",
-            known_extra=frozenset(params["known_extra"]),
-            retired=frozenset(params["retired"]),
-            expect_new=frozenset(expect_new) if expect_new is not None else None,
-            replace=frozenset(entry["fingerprint"] for entry in params["replace"]),
+            known_extra=_fingerprints("known_extra", params["known_extra"]),
+            retired=_fingerprints("retired", params["retired"]),
+            expect_new=_fingerprints("expect_new", expect_new) if expect_new is not None else None,
+            replace=_fingerprints("replace", [entry["fingerprint"] for entry in params["replace"]]),
         ),
         patience=Patience(params["wait_timeout"]),
     )

@@ -39,7 +39,7 @@ def until_answered(read: t.Callable[[], T], patience: Patience, tried: str) -> T
             waited = patience.clock() - started
             if waited + patience.interval > patience.timeout:
                 raise UtrustError(
-                    f"{tried}: the node did not answer within {patience.timeout:g} s; last: {exc}; "
+                    f"{tried}: the node gave no good answer within {patience.timeout:g} s; last: {exc}; "
                     "its keys may have changed. Look at the node, then run again",
                     code="node_not_back",
                 ) from exc

@@ -12,7 +12,13 @@ import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils import _package_store as store
 from ansible_collections.keyops.utrust.plugins.module_utils._appliance import INVENTORY, STAGED_IMPORT
-from ansible_collections.keyops.utrust.plugins.module_utils._errors import Problem, UtrustError, require
+from ansible_collections.keyops.utrust.plugins.module_utils._errors import (
+    AnswerLost,
+    Problem,
+    Unreachable,
+    UtrustError,
+    require,
+)
 from ansible_collections.keyops.utrust.plugins.module_utils._inventory import Difference, compare, inventory_digest
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight import (
     Expected,
@@ -157,12 +163,16 @@ def _stage_and_apply(
     try:
         _check_table(target, staged, receipt, difference)
         applied = appliance.apply_import(staged, target.inventory_digest)
+    except AnswerLost as lost:
+        report(f"{target.name}: {lost}; reading what is true")
+        if _changed(appliance, target, options):
+            return
+        _discard(appliance, target, staged, report)
+        raise AnswerLost(
+            f"{lost}; {target.name} holds the same keys as before, so nothing was changed. Run again", code=lost.code
+        ) from lost
     except UtrustError:
-        # Discarding cannot hurt where the outcome is unknown: a node refuses it for an import that was applied.
-        try:
-            appliance.discard_import(staged)
-        except UtrustError as exc:
-            report(f"{target.name}: staged import {staged.id} could not be discarded ({exc}); it expires by itself")
+        _discard(appliance, target, staged, report)
         raise
     if applied.state != "applied":
         raise UtrustError(
@@ -170,11 +180,32 @@ def _stage_and_apply(
         )
 
 
+def _changed(appliance: Appliance, target: Node, options: ImportOptions) -> bool:
+    """After a lost answer: whether the HSM's keys have changed, as soon as the node answers and no import runs any more."""
+
+    def settled() -> Node:
+        node = appliance.node()
+        if node.running is not None:
+            raise Unreachable(f"{node.running[0]} {node.running[1]} is running", code="import_in_progress")
+        return node
+
+    after = until_answered(settled, options.patience, f"reading {target.name} after a lost answer")
+    return after.inventory_digest != target.inventory_digest
+
+
+def _discard(appliance: Appliance, target: Node, staged: Import, report: Reporter) -> None:
+    """Discarding cannot hurt where the outcome is unknown: a node refuses it for an import that was applied."""
+    try:
+        appliance.discard_import(staged)
+    except UtrustError as exc:
+        report(f"{target.name}: staged import {staged.id} could not be discarded ({exc}); it expires by itself")
+
+
 def _check_table(target: Node, staged: Import, receipt: Receipt, difference: Difference) -> None:
     """The node's own table must say what was predicted, or nothing is applied."""
-    table = {(row.action, row.key) for row in staged.rows if row.action != "unchanged"}
-    predicted = {("add", key) for key in difference.missing} | {
-        ("replace", pair.wanted) for pair in difference.mismatched
+    table = {(row.action, row.key, row.current_fingerprint) for row in staged.rows if row.action != "unchanged"}
+    predicted = {("add", key, None) for key in difference.missing} | {
+        ("replace", pair.wanted, pair.held.fingerprint) for pair in difference.mismatched
     }
     carried = inventory_digest(row.key for row in staged.rows)
     if carried != receipt.inventory_digest or table != predicted or staged.inventory_digest != target.inventory_digest:

@@ -1,0 +1,503 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Operations where a node misbehaves as no honest one would: a scripted one does. All else is tested against the reference appliance."""
+
+from __future__ import annotations
+
+import dataclasses as dc
+import typing as t
+
+import pytest
+from ansible_collections.keyops.utrust.plugins.module_utils import _package_store as store
+from ansible_collections.keyops.utrust.plugins.module_utils._appliance import (
+    INVENTORY,
+    RESTORE_JOB,
+    STAGED_IMPORT,
+    Import,
+    ImportRow,
+    Package,
+    PinPad,
+    Restore,
+    RestorePreview,
+)
+from ansible_collections.keyops.utrust.plugins.module_utils._errors import (
+    AnswerLost,
+    ApiError,
+    ProblemsFound,
+    Unreachable,
+    UtrustError,
+)
+from ansible_collections.keyops.utrust.plugins.module_utils._operations.export import ExportOptions, export_package
+from ansible_collections.keyops.utrust.plugins.module_utils._operations.import_ import ImportOptions, import_package
+from ansible_collections.keyops.utrust.plugins.module_utils._operations.info import InfoOptions, read_info
+from ansible_collections.keyops.utrust.plugins.module_utils._operations.restore import (
+    RestoreOptions,
+    Source,
+    cancel_restore,
+    restore_hsm,
+)
+from ansible_collections.keyops.utrust.plugins.module_utils._preflight import Policy
+from ansible_collections.keyops.utrust.plugins.module_utils._receipt import make_receipt
+from ansible_collections.keyops.utrust.plugins.module_utils._wait import Patience
+from samples import KEYOPS, OTHER, fingerprint, key, node
+from scripted import ScriptedAppliance
+
+if t.TYPE_CHECKING:
+    from pathlib import Path
+
+    from ansible_collections.keyops.utrust.plugins.module_utils._appliance import HsmKey, Node
+
+OLD, NEW = key("old"), key("new")
+SOURCE, TARGET = node(OLD, NEW), node(OLD, name="node2", hsm_serial="UT000002")
+AFTER = node(OLD, NEW, name="node2", hsm_serial="UT000002")
+LOST = AnswerLost("POST apply: the answer was lost", code="answer_lost")
+AWAY = Unreachable("no route to node2", code="node_unreachable")
+
+
+class Minutes:
+    """A clock that every look at it moves on by a second, and sleeping by what was slept."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def clock(self) -> float:
+        self.now += 1
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def patience(self, timeout: float = 60.0) -> Patience:
+        return Patience(timeout, 2.0, self.clock, self.sleep)
+
+
+# Import
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """A package of OLD and NEW with its receipt."""
+    path = tmp_path / "cluster.ksp"
+    path.write_bytes(b"package")
+    store.write_receipt(path, make_receipt(SOURCE, (OLD, NEW), sha256=fingerprint("package"), size=7))
+    return path
+
+
+def rows(*table: tuple[HsmKey, str, str | None]) -> tuple[ImportRow, ...]:
+    return tuple(ImportRow(*row) for row in table)
+
+
+ROWS = rows((OLD, "unchanged", OLD.fingerprint), (NEW, "add", None))
+STAGED = Import("1b67", "staged", TARGET.inventory_digest, ROWS)
+APPLIED = Import("1b67", "applied", AFTER.inventory_digest, ROWS)
+
+
+def target(**answers: t.Any) -> ScriptedAppliance:
+    """node2 as it behaves when all goes well, but for what a test changes."""
+    usual: dict[str, t.Any] = {
+        "node": TARGET,
+        "inventory": [(OLD,), (OLD, NEW)],
+        "stage_import": STAGED,
+        "apply_import": APPLIED,
+        "discard_import": None,
+    }
+    return ScriptedAppliance(**{**usual, **answers})
+
+
+def import_into(
+    scripted: ScriptedAppliance, package: Path, *, dry_run: bool = False, **policy: t.Any
+) -> dict[str, t.Any]:
+    strict = Policy(False, frozenset(), frozenset(), None, frozenset())
+    options = ImportOptions("node2", str(package), None, None, strict._replace(**policy), Minutes().patience())
+    return import_package(scripted.appliance, options, dry_run=dry_run, report=lambda dummy: None)
+
+
+def test_an_import_stages_looks_at_the_table_applies_and_verifies(package: Path) -> None:
+    scripted = target()
+    result = import_into(scripted, package)
+    assert (result["changed"], result["verified"], result["in_sync"]) == (True, True, True)
+    assert scripted.calls == ["node", "inventory", "stage_import", "apply_import", "inventory"]
+
+
+def test_a_prediction_only_reads(package: Path) -> None:
+    scripted = target()
+    result = import_into(scripted, package, dry_run=True)
+    assert (result["changed"], result["verified"], result["inventory_digest"]) == (True, False, AFTER.inventory_digest)
+    assert scripted.calls == ["node", "inventory"]
+
+
+IMPOSTOR = key("old", fingerprint=fingerprint("impostor"))
+
+
+@pytest.mark.parametrize(
+    "staged",
+    [
+        dc.replace(STAGED, rows=rows((OLD, "unchanged", OLD.fingerprint))),
+        dc.replace(STAGED, rows=rows((OLD, "replace", IMPOSTOR.fingerprint), (NEW, "add", None))),
+        dc.replace(STAGED, rows=rows((OLD, "unchanged", OLD.fingerprint), (NEW, "replace", OLD.fingerprint))),
+        dc.replace(STAGED, rows=rows((OLD, "unchanged", OLD.fingerprint), (NEW, "remove", None))),
+        dc.replace(STAGED, rows=(*ROWS, ImportRow(key("third"), "add", None))),
+        dc.replace(STAGED, rows=()),
+        dc.replace(STAGED, inventory_digest=AFTER.inventory_digest),
+    ],
+    ids=["key left out", "replaces", "replaces another", "unknown action", "one key more", "empty", "other inventory"],
+)
+def test_a_table_that_is_not_what_was_predicted_is_discarded(package: Path, staged: Import) -> None:
+    scripted = target(stage_import=staged)
+    with pytest.raises(UtrustError, match="nothing was changed") as caught:
+        import_into(scripted, package)
+    assert caught.value.code == "table_differs"
+    assert scripted.calls == ["node", "inventory", "stage_import", "discard_import"]
+
+
+def test_only_the_key_that_was_judged_may_be_replaced(package: Path) -> None:
+    """A row that names the same key but takes the place of another one is not what the operator allowed."""
+    held, third = key("new", fingerprint=fingerprint("impostor")), fingerprint("third")
+    staged = Import(
+        "1b67",
+        "staged",
+        node(OLD, held).inventory_digest,
+        rows((OLD, "unchanged", OLD.fingerprint), (NEW, "replace", third)),
+    )
+    scripted = target(node=node(OLD, held, name="node2"), inventory=[(OLD, held), (OLD, NEW)], stage_import=staged)
+    with pytest.raises(UtrustError) as caught:
+        import_into(scripted, package, replace=frozenset([NEW.fingerprint]))
+    assert caught.value.code == "table_differs"
+    right = dc.replace(staged, rows=rows((OLD, "unchanged", OLD.fingerprint), (NEW, "replace", held.fingerprint)))
+    scripted = target(node=node(OLD, held, name="node2"), inventory=[(OLD, held), (OLD, NEW)], stage_import=right)
+    assert import_into(scripted, package, replace=frozenset([NEW.fingerprint]))["replaced"]
+
+
+@pytest.mark.parametrize(
+    "after",
+    [(OLD,), (NEW,), (IMPOSTOR, NEW), (OLD, key("new", fingerprint=fingerprint("impostor"))), ()],
+    ids=["nothing came", "another was lost", "another was overwritten", "another came", "all was lost"],
+)
+def test_an_inventory_that_is_not_as_predicted_fails_whatever_the_node_said(
+    package: Path, after: tuple[HsmKey, ...]
+) -> None:
+    with pytest.raises(UtrustError, match="its inventory does not show it") as caught:
+        import_into(target(inventory=[(OLD,), after]), package)
+    assert caught.value.code == "import_not_verified"
+    assert "do not use these keys" in str(caught.value)
+    assert "difference" in caught.value.facts
+
+
+def test_a_key_that_the_import_lost_is_named_even_if_the_package_never_had_it(package: Path) -> None:
+    extra = key("extra")
+    scripted = target(
+        node=node(OLD, extra, name="node2"),
+        inventory=[(OLD, extra), (OLD, NEW)],
+        stage_import=dc.replace(STAGED, inventory_digest=node(OLD, extra).inventory_digest),
+    )
+    with pytest.raises(UtrustError, match="extra") as caught:
+        import_into(scripted, package, keep_extra=True)
+    assert caught.value.code == "import_not_verified"
+
+
+def test_an_import_that_is_not_applied_in_the_end_is_no_success(package: Path) -> None:
+    with pytest.raises(UtrustError, match="discarded") as caught:
+        import_into(target(apply_import=dc.replace(APPLIED, state="discarded")), package)
+    assert caught.value.code == "import_not_applied"
+
+
+def test_a_refusal_to_apply_discards_what_was_staged(package: Path) -> None:
+    refusal = ApiError("HTTP 412 inventory_changed", code="inventory_changed", http_status=412)
+    scripted = target(apply_import=refusal)
+    with pytest.raises(ApiError) as caught:
+        import_into(scripted, package)
+    assert caught.value is refusal
+    assert scripted.calls[-2:] == ["apply_import", "discard_import"]
+
+
+def test_a_failure_to_discard_does_not_hide_why_the_import_failed(package: Path) -> None:
+    refusal = ApiError("HTTP 409 slot_full", code="slot_full", http_status=409)
+    with pytest.raises(ApiError) as caught:
+        import_into(target(apply_import=refusal, discard_import=AWAY), package)
+    assert caught.value is refusal
+
+
+def test_a_lost_answer_of_an_import_that_was_applied_is_a_success(package: Path) -> None:
+    scripted = target(node=[TARGET, AWAY, AWAY, AFTER], apply_import=LOST)
+    result = import_into(scripted, package)
+    assert (result["changed"], result["verified"]) == (True, True)
+    assert scripted.calls.count("apply_import") == 1
+    assert "discard_import" not in scripted.calls
+
+
+def test_a_lost_answer_is_judged_only_when_the_import_no_longer_runs(package: Path) -> None:
+    applying = dc.replace(TARGET, running=("import", "1b67"))
+    scripted = target(node=[TARGET, applying, applying, AFTER], apply_import=LOST)
+    assert import_into(scripted, package)["changed"] is True
+    assert scripted.calls.count("node") == 4
+
+
+def test_a_lost_answer_of_an_import_that_was_not_applied_says_that_nothing_was_changed(package: Path) -> None:
+    scripted = target(node=[TARGET, AWAY, TARGET], apply_import=LOST)
+    with pytest.raises(AnswerLost, match="holds the same keys as before, so nothing was changed") as caught:
+        import_into(scripted, package)
+    assert caught.value.code == "answer_lost"
+    assert scripted.calls[-2:] == ["node", "discard_import"]
+
+
+def test_a_node_that_does_not_come_back_is_reported_as_unknown(package: Path) -> None:
+    with pytest.raises(UtrustError, match="its keys may have changed") as caught:
+        import_into(target(node=[TARGET, AWAY], apply_import=LOST), package)
+    assert caught.value.code == "node_not_back"
+
+
+def test_a_node_that_restarts_after_the_import_is_waited_for(package: Path) -> None:
+    scripted = target(inventory=[(OLD,), AWAY, AWAY, (OLD, NEW)])
+    assert import_into(scripted, package)["verified"] is True
+
+
+def test_a_receipt_alone_cannot_be_imported() -> None:
+    receipt = make_receipt(SOURCE, (OLD, NEW)).as_dict()
+    strict = Policy(False, frozenset(), frozenset(), None, frozenset())
+    options = ImportOptions("node2", None, receipt, None, strict, Minutes().patience())
+    scripted = target()
+    with pytest.raises(UtrustError, match="give src, or use check mode") as caught:
+        import_package(scripted.appliance, options, dry_run=False, report=lambda dummy: None)
+    assert caught.value.code == "package_missing"
+    assert scripted.calls == ["node", "inventory"]
+
+
+@pytest.mark.parametrize("lacking", [INVENTORY, STAGED_IMPORT])
+def test_a_transport_that_cannot_do_it_says_so(package: Path, lacking: str) -> None:
+    scripted = target(capabilities=frozenset({INVENTORY, STAGED_IMPORT}) - {lacking})
+    with pytest.raises(UtrustError, match=lacking) as caught:
+        import_into(scripted, package)
+    assert caught.value.code == "capability_missing"
+
+
+# Export
+
+OFFERED = Package(
+    "2f1a", fingerprint("package"), 7, "node1", "UT000001", SOURCE.cluster_id, KEYOPS, 2, SOURCE.inventory_digest
+)
+
+
+def export(scripted: ScriptedAppliance, dest: Path) -> dict[str, t.Any]:
+    options = ExportOptions("node1", str(dest), force=False, owner_pid=None, keep_for=60)
+    return export_package(scripted.appliance, options, dry_run=False, report=lambda dummy: None)
+
+
+def source(**answers: t.Any) -> ScriptedAppliance:
+    usual: dict[str, t.Any] = {
+        "node": SOURCE,
+        "inventory": (OLD, NEW),
+        "create_package": OFFERED,
+        "download_package": None,
+        "delete_package": None,
+    }
+    return ScriptedAppliance(**{**usual, **answers})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"inventory_digest": TARGET.inventory_digest}, {"source": "node9"}, {"mbk": OTHER}],
+    ids=["other inventory", "other node", "other MBK"],
+)
+def test_a_package_that_is_not_what_was_asked_for_is_destroyed_unread(tmp_path: Path, change: dict[str, t.Any]) -> None:
+    scripted = source(create_package=dc.replace(OFFERED, **change))
+    with pytest.raises(ApiError, match="nothing was kept") as caught:
+        export(scripted, tmp_path / "cluster.ksp")
+    assert caught.value.code == "package_not_as_asked"
+    assert scripted.calls == ["node", "inventory", "create_package", "delete_package"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_nodes_copy_is_destroyed_when_the_download_fails(tmp_path: Path) -> None:
+    damaged = ApiError("other bytes", code="download_damaged")
+    scripted = source(download_package=damaged, delete_package=AWAY)
+    with pytest.raises(ApiError) as caught:
+        export(scripted, tmp_path / "cluster.ksp")
+    assert caught.value is damaged
+    assert scripted.calls[-1] == "delete_package"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_package_whose_receipt_cannot_be_written_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*dummy: t.Any) -> None:
+        raise UtrustError("the disk is full", code="package_not_written")
+
+    monkeypatch.setattr(store, "write_receipt", full)
+    with pytest.raises(UtrustError, match="the disk is full"):
+        export(source(), tmp_path / "cluster.ksp")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_old_receipt_never_stands_beside_a_new_package(tmp_path: Path) -> None:
+    package = tmp_path / "cluster.ksp"
+    package.write_bytes(b"old")
+    store.write_receipt(package, make_receipt(TARGET, (OLD,), sha256=fingerprint("old"), size=3))
+    with pytest.raises(Unreachable):
+        export(source(download_package=AWAY), package)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"cluster.ksp": b"old"}
+
+
+# Guided restore
+
+JOINING = node(name="node2", hsm_serial="UT000002", hsm_state="factory_reset", mbk=None)
+RESTORED = node(OLD, NEW, name="node2", hsm_serial="UT000002")
+FRONT = PinPad("front-usb", "local", None, "ready")
+PREVIEW = RestorePreview(
+    "node2", "UT000002", fingerprint("tls"), FRONT, "node1", 2, SOURCE.inventory_digest, KEYOPS, 2, 3
+)
+WAITING = Restore(
+    "7c9e", "waiting_for_card", 1, "front-usb", "node1", "Insert MBK card 1 of 2", None, 0, 2, 120.0, None
+)
+RESTORING = dc.replace(WAITING, state="restoring", sequence=5, prompt=None, cards_accepted=2, seconds_left=None)
+DONE = dc.replace(RESTORING, state="succeeded", sequence=6)
+
+
+def joining(**answers: t.Any) -> ScriptedAppliance:
+    usual: dict[str, t.Any] = {
+        "node": [JOINING, RESTORED],
+        "pin_pads": (FRONT,),
+        "preview_restore": PREVIEW,
+        "start_restore": WAITING,
+        "watch_restore": [RESTORING, DONE],
+    }
+    return ScriptedAppliance(**{**usual, **answers})
+
+
+def restore(scripted: ScriptedAppliance, *, timeout: float = 600.0, **changes: t.Any) -> dict[str, t.Any]:
+    usual: dict[str, t.Any] = {
+        "expect_node": "node2",
+        "source": Source.of(SOURCE.public()),
+        "pin_pad": "front-usb",
+        "cards": None,
+        "poll": 20.0,
+        "patience": Minutes().patience(timeout),
+    }
+    options = RestoreOptions(**{**usual, **changes})
+    return restore_hsm(scripted.appliance, options, dry_run=False, report=lambda dummy: None)
+
+
+def test_a_restore_is_previewed_started_watched_and_verified() -> None:
+    scripted = joining()
+    result = restore(scripted)
+    assert (result["changed"], result["hsm_state"], result["in_sync"]) == (True, "operational", True)
+    assert result["events"] == [
+        "PIN pad front-usb: Insert MBK card 1 of 2 (120 s left)",
+        "PIN pad front-usb: restoring keys",
+        "restore succeeded",
+    ]
+    assert scripted.calls == ["node", "pin_pads", "preview_restore", "start_restore", *["watch_restore"] * 2, "node"]
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"node": "node9"}, "wrong_node"),
+        ({"hsm_serial": "UT000009"}, "wrong_node"),
+        ({"mbk": OTHER}, "mbk_mismatch"),
+        ({"source_inventory_digest": TARGET.inventory_digest}, "source_changed"),
+        ({"cards_required": 3}, "cards_differ"),
+    ],
+    ids=str,
+)
+def test_a_summary_that_is_not_what_was_expected_starts_nothing(change: dict[str, t.Any], code: str) -> None:
+    scripted = joining(preview_restore=dc.replace(PREVIEW, **change))
+    with pytest.raises(ProblemsFound) as caught:
+        restore(scripted, cards=(2, 3))
+    assert caught.value.code == code
+    assert "start_restore" not in scripted.calls
+
+
+@pytest.mark.parametrize(
+    "after",
+    [JOINING, dc.replace(RESTORED, mbk=OTHER), dc.replace(RESTORED, hsm_state="alarm"), dc.replace(RESTORED, mbk=None)],
+    ids=["still reset", "other MBK", "alarm", "no MBK"],
+)
+def test_a_restore_that_succeeded_and_did_not_is_no_success(after: Node) -> None:
+    with pytest.raises(UtrustError, match="do not use this node") as caught:
+        restore(joining(node=[JOINING, after]))
+    assert caught.value.code == "restore_not_verified"
+
+
+def test_a_restore_that_brought_other_keys_says_so() -> None:
+    result = restore(joining(node=[JOINING, node(OLD, name="node2", hsm_serial="UT000002")]))
+    assert result["in_sync"] is False
+    assert "synchronise them" in result["warnings"][0]
+
+
+def test_a_node_that_goes_away_while_it_is_watched_is_waited_for() -> None:
+    assert restore(joining(watch_restore=[AWAY, RESTORING, AWAY, DONE]))["changed"] is True
+
+
+def test_when_the_time_is_over_the_restore_goes_on_and_the_message_says_so() -> None:
+    with pytest.raises(UtrustError, match="it goes on at PIN pad front-usb") as caught:
+        restore(joining(watch_restore=WAITING), timeout=30)
+    assert caught.value.code == "restore_timeout"
+    assert caught.value.facts["restore_id"] == "7c9e"
+    assert caught.value.facts["events"] == ["PIN pad front-usb: Insert MBK card 1 of 2 (120 s left)"]
+
+
+def test_a_restore_that_runs_already_is_watched_and_not_started_again() -> None:
+    running = dc.replace(JOINING, running=("restore", "7c9e"))
+    scripted = joining(node=[running, RESTORED], running_restore=WAITING)
+    assert restore(scripted)["changed"] is True
+    assert "start_restore" not in scripted.calls
+    assert "preview_restore" not in scripted.calls
+
+
+def test_a_restore_that_somebody_else_runs_is_not_taken_over() -> None:
+    running = dc.replace(JOINING, running=("restore", "7c9e"))
+    scripted = joining(node=running, running_restore=dc.replace(WAITING, source="node3"))
+    with pytest.raises(ProblemsFound, match="state: cancelled") as caught:
+        restore(scripted)
+    assert caught.value.code == "restore_in_progress"
+
+
+def test_a_state_that_nobody_knows_yet_is_watched_until_the_time_is_over() -> None:
+    with pytest.raises(UtrustError) as caught:
+        restore(joining(watch_restore=dc.replace(WAITING, state="thinking", sequence=2)), timeout=30)
+    assert caught.value.code == "restore_timeout"
+
+
+def test_cancelling_where_nothing_runs_changes_nothing() -> None:
+    options = RestoreOptions("node2", None, None, None, 20.0, Minutes().patience())
+    scripted = ScriptedAppliance(node=JOINING)
+    result = cancel_restore(scripted.appliance, options, dry_run=False, report=lambda dummy: None)
+    assert result["changed"] is False
+    assert scripted.calls == ["node"]
+
+
+def test_a_transport_without_guided_restore_says_so() -> None:
+    with pytest.raises(UtrustError) as caught:
+        restore(joining(capabilities=frozenset({INVENTORY})))
+    assert caught.value.code == "capability_missing"
+    assert RESTORE_JOB not in str(caught.value.facts)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{}, {**SOURCE.public(), "mbk": None}, {**SOURCE.public(), "mbk": "KEYOPS"}, {**SOURCE.public(), "key_count": "x"}],
+    ids=["empty", "no MBK", "MBK is a text", "count is a text"],
+)
+def test_a_source_that_is_no_node_is_refused(given: dict[str, t.Any]) -> None:
+    with pytest.raises(UtrustError, match="RETURN value node of utrust_hsm_info") as caught:
+        Source.of(given)
+    assert caught.value.code == "source_invalid"
+
+
+# Reading
+
+
+def test_another_node_than_the_named_one_is_refused_before_more_is_read() -> None:
+    scripted = ScriptedAppliance(node=SOURCE, inventory=(OLD,))
+    with pytest.raises(ProblemsFound, match="node1, not node2") as caught:
+        read_info(scripted.appliance, InfoOptions("node2", ("inventory",)))
+    assert caught.value.code == "wrong_node"
+    assert scripted.calls == ["node"]
+
+
+def test_an_hsm_of_another_make_is_refused() -> None:
+    scripted = ScriptedAppliance(node=dc.replace(SOURCE, hsm_model="Luna Network HSM 7"))
+    with pytest.raises(ProblemsFound, match="for Utimaco") as caught:
+        read_info(scripted.appliance, InfoOptions(None, ()))
+    assert caught.value.code == "hsm_not_supported"
