@@ -61,7 +61,7 @@ def test_drift_can_be_made_an_error(control: Control) -> None:
 def test_unreachable_node_is_named_and_the_others_are_shown(control: Control) -> None:
     control.fault("node_down", node="node3")
 
-    run = play(STATUS, control, UTRUST_RETRIES="0")
+    run = play(STATUS, control, env={"UTRUST_RETRIES": "0"})
 
     control.clear_faults()
     assert run.status != 0

@@ -63,7 +63,13 @@ def environment(**more: str) -> dict[str, str]:
     }
 
 
-def command(playbook: str, control: Control, *arguments: str, inventory: Path | str | None = None) -> list[str]:
+def command(
+    playbook: str,
+    control: Control,
+    *arguments: str,
+    inventory: Path | str | None = None,
+    ansible_playbook: str = str(BIN / "ansible-playbook"),
+) -> list[str]:
     source = [] if any("utrust_source" in argument for argument in arguments) else ["-e", "utrust_source=node1"]
     return [
         str(BIN / "ansible-playbook"),
@@ -90,12 +96,13 @@ def finish(process: subprocess.Popen[str], *, timeout: float = 180) -> Run:
 
 
 def start(
-    playbook: str, control: Control, *arguments: str, inventory: Path | str | None = None, **env: str
+    playbook: str, control: Control, *arguments: str, env: t.Mapping[str, str] | None = None, **options: t.Any
 ) -> subprocess.Popen[str]:
+    """Start a playbook with node1 as source, unless the arguments name another. `options` are those of `command`."""
     return subprocess.Popen(
-        command(playbook, control, *arguments, inventory=inventory),
+        command(playbook, control, *arguments, **options),
         cwd=ROOT,
-        env=environment(**env),
+        env=environment(**(env or {})),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL,
@@ -103,9 +110,9 @@ def start(
     )
 
 
-def play(playbook: str, control: Control, *arguments: str, inventory: Path | str | None = None, **env: str) -> Run:
-    """Run a playbook with node1 as source, unless the arguments name another."""
-    return finish(start(playbook, control, *arguments, inventory=inventory, **env))
+def play(playbook: str, control: Control, *arguments: str, **options: t.Any) -> Run:
+    """Run a playbook to its end; see `start`."""
+    return finish(start(playbook, control, *arguments, **options))
 
 
 def waits_for_card(control: Control, node: str) -> bool:

@@ -1,0 +1,43 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The whole job on the oldest ansible-core that the collection is for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from utrust_appliance.testing import cluster
+
+from tests.support.playbook import ROOT, card_holders, inventories, play
+
+
+@pytest.fixture(scope="module")
+def floor() -> str:
+    """The ansible-playbook of the floor's environment, which is made if it is not there."""
+    subprocess.run([sys.executable, str(ROOT / "tests/tools/setup_env.py"), "floor"], check=True)
+    return str(ROOT / ".venv-floor/bin/ansible-playbook")
+
+
+def test_restore_synchronise_and_status_work_on_the_floor(floor: str) -> None:
+    version = subprocess.run([floor, "--version"], capture_output=True, text=True, check=True).stdout
+    with cluster(nodes=3) as control:
+        with card_holders(control, "node2", "node3"):
+            restored = play("keyops.utrust.initial_sync", control, ansible_playbook=floor)
+        assert restored.status == 0, version + restored.output
+        control.generate_key("node1", "newCaKey")
+
+        predicted = play("keyops.utrust.key_sync", control, "--check", "--diff", ansible_playbook=floor)
+        assert predicted.changed == 2, predicted.output
+        synchronised = play("keyops.utrust.key_sync", control, ansible_playbook=floor)
+        assert synchronised.status == 0, synchronised.output
+        assert synchronised.changed == 2
+        assert len(set(inventories(control).values())) == 1
+        assert play("keyops.utrust.key_sync", control, ansible_playbook=floor).changed == 0
+
+        status = play("keyops.utrust.status", control, ansible_playbook=floor)
+        assert status.status == 0
+        assert "in sync: 3 node(s) hold the same 11 key(s) as node1" in status.text
