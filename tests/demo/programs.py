@@ -143,10 +143,8 @@ class Programs:
 
     def stop(self) -> None:
         """End those that still run."""
-        for program in reversed(self._running):
-            program.stop()
-        self._running = []
-        self._write()
+        while self._running:
+            self._running.pop().stop()
 
     def _write(self) -> None:
         demo = {"pid": os.getpid(), "started": process.start_time(os.getpid())}
