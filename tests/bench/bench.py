@@ -1,0 +1,241 @@
+#!/usr/bin/env python3
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What key_sync costs: wall time, requests and memory, with few keys and with many, each beside what is aimed at.
+
+Prints a Markdown table, as docs/benchmarks.md has it. Fails only where a run fails: a figure beside its aim is for people to judge.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import tracemalloc
+import typing as t
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+COLLECTIONS = ROOT / ".ansible" / "collections"
+sys.path.insert(0, str(COLLECTIONS))
+
+from ansible_collections.keyops.utrust.plugins.module_utils._errors import ApiError  # noqa: E402
+from ansible_collections.keyops.utrust.plugins.module_utils._http import Endpoint  # noqa: E402
+from ansible_collections.keyops.utrust.plugins.module_utils._rest import Client, RestAppliance  # noqa: E402
+from utrust_appliance.testing import cluster  # noqa: E402
+
+if t.TYPE_CHECKING:
+    from utrust_appliance.control import Control
+
+SOURCE, TARGETS = "node1", ("node2", "node3")
+MBK = "KEYOPS"
+FEW, MANY, LOTS = 10, 1000, 10_000
+KIB, MIB = 1024, 1024 * 1024
+# ru_maxrss is in KiB, on macOS in bytes.
+MAXRSS_UNIT = 1 if sys.platform == "darwin" else KIB
+
+
+class Measured(t.NamedTuple):
+    """One run of a playbook. `memory` is that of the largest process, in bytes."""
+
+    seconds: float
+    memory: int
+    requests: dict[str, int]
+
+    @property
+    def of_a_target(self) -> int:
+        return max(self.requests[node] for node in TARGETS)
+
+
+class BenchFailed(Exception):
+    """A run did not do what is measured here."""
+
+
+def play(name: str, control: Control) -> Measured:
+    """Run a playbook of the collection to its end."""
+    control.clear_log()
+    command = [str(Path(sys.executable).with_name("ansible-playbook")), f"keyops.utrust.{name}"]
+    command += ["-i", str(control.inventory_file), "-e", f"utrust_source={SOURCE}"]
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "UTRUST_"))}
+    env = {**kept, "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS), "ANSIBLE_HOME": str(control.folder.parent / "ansible")}
+    with tempfile.TemporaryFile("w+") as output:
+        began = time.monotonic()
+        child = subprocess.Popen(command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        # With wait4 the system tells the largest process of this one and all that it waited for.
+        dummy_pid, status, usage = os.wait4(child.pid, 0)
+        seconds = time.monotonic() - began
+        child.returncode = os.waitstatus_to_exitcode(status)
+        if child.returncode != 0:
+            output.seek(0)
+            raise BenchFailed(f"{name} ended with status {child.returncode}:\n{output.read()[-3000:]}")
+    requests = {node: len(control.requests(node)) for node in (SOURCE, *TARGETS)}
+    return Measured(seconds, usage.ru_maxrss * MAXRSS_UNIT, requests)
+
+
+def empty_targets(control: Control) -> None:
+    """Targets that hold the cluster's MBK and no key."""
+    for node in TARGETS:
+        control.factory_reset(node)
+        control.load_mbk(node, MBK)
+
+
+def expect_in_sync(control: Control) -> None:
+    if len({node["inventory_digest"] for node in control.status()["nodes"]}) != 1:
+        raise BenchFailed("the nodes do not hold the same keys")
+
+
+def median(runs: t.Sequence[Measured]) -> Measured:
+    """Median time and memory. The numbers of requests must not vary at all."""
+    if len({tuple(run.requests.items()) for run in runs}) != 1:
+        raise BenchFailed(f"the number of requests varies: {[run.requests for run in runs]}")
+    seconds = statistics.median(run.seconds for run in runs)
+    return Measured(seconds, int(statistics.median(run.memory for run in runs)), runs[0].requests)
+
+
+class Figures(t.NamedTuple):
+    """All runs with one number of keys."""
+
+    nothing: Measured
+    change: Measured
+    no_change: Measured
+
+
+def figures(keys: int, runs: int) -> Figures:
+    with cluster(nodes=1 + len(TARGETS), keys=keys) as control:
+        nothing, change, no_change = [], [], []
+        for number in range(1, runs + 1):
+            print(f"{keys} keys, run {number} of {runs} …", file=sys.stderr, flush=True)
+            empty_targets(control)
+            nothing.append(play("require_nodes", control))
+            change.append(play("key_sync", control))
+            expect_in_sync(control)
+            no_change.append(play("key_sync", control))
+        return Figures(median(nothing), median(change), median(no_change))
+
+
+class Transfer(t.NamedTuple):
+    """One package: its size, and the most memory that Python held while it came and went. Bytes."""
+
+    size: int
+    download: int
+    upload: int
+
+
+def transfer(keys: int) -> Transfer:
+    """Download a package from the source, and upload it to a target, with what the collection uses for it."""
+    print(f"transfer of {keys} keys …", file=sys.stderr, flush=True)
+    with cluster(nodes=2, restored=2, keys=0) as control, tempfile.TemporaryFile() as file:
+        control.set_slot(SOURCE, 0, capacity=keys)
+        control.generate_key(SOURCE, "bench", "ec-p256", count=keys)
+        source, target = connect(control, SOURCE), connect(control, TARGETS[0])
+        package = source.create_package(control.node(SOURCE)["inventory_digest"])
+        download = peak(lambda: source.download_package(package, t.cast("t.BinaryIO", file)))
+        # With a wrong digest the node takes every byte and then refuses, so that its table is not in the measured memory.
+        file.seek(0)
+        upload = peak(lambda: refused(lambda: target.stage_import(t.cast("t.BinaryIO", file), package.size, "00" * 32)))
+        source.close()
+        target.close()
+        taken = [request["bytes_in"] for request in control.requests(TARGETS[0]) if request["method"] == "POST"]
+        if taken != [package.size]:
+            raise BenchFailed(f"a package of {package.size} bytes was uploaded, and the node took {taken}")
+        return Transfer(package.size, download, upload)
+
+
+def connect(control: Control, name: str) -> RestAppliance:
+    node, (certificate, key) = control.node(name), control.client()
+    where = Endpoint(
+        node["address"], node["port"], str(certificate), str(key), None, (node["tls_fingerprint"],), 10.0, 60.0
+    )
+    return RestAppliance(Client(where))
+
+
+def refused(action: t.Callable[[], object]) -> None:
+    try:
+        action()
+    except ApiError:
+        return
+    raise BenchFailed("the node accepted what it should refuse")
+
+
+def peak(action: t.Callable[[], object]) -> int:
+    tracemalloc.start()
+    try:
+        action()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def machine() -> str:
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        model = names[0] if names else model
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    core = subprocess.run(
+        [str(Path(sys.executable).with_name("ansible-playbook")), "--version"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split("\n", maxsplit=1)[0]
+    return f"{model}, {cores} cores; {platform.system()}, Python {platform.python_version()}, {core}"
+
+
+def in_words(run: Measured) -> str:
+    return f"{run.seconds:.2f} s"
+
+
+def rows(few: Figures, many: Figures, transfers: list[Transfer]) -> t.Iterator[tuple[str, str, str]]:
+    """What was measured, what is aimed at, what came."""
+    for keys, of in ((FEW, few), (MANY, many)):
+        aim = "at most 8 a target"
+        yield f"{keys:,} keys into two empty targets: time", "", in_words(of.change)
+        yield "… in empty playbooks on the same machine", "", f"{of.change.seconds / of.nothing.seconds:.1f}"
+        yield "… requests at the source, at each target", aim, f"{of.change.requests[SOURCE]}, {of.change.of_a_target}"
+        yield "… largest process", "", f"{of.change.memory / MIB:.0f} MiB"
+    for keys, of in ((FEW, few), (MANY, many)):
+        yield f"nothing to do, {keys:,} keys: time", "less than 3 s", in_words(of.no_change)
+        yield "… in empty playbooks on the same machine", "", f"{of.no_change.seconds / of.nothing.seconds:.1f}"
+        counts = f"{of.no_change.requests[SOURCE]}, {of.no_change.of_a_target}"
+        yield "… requests at the source, at each target", "at most 8 a target", counts
+    yield (
+        f"largest process, {MANY:,} keys against {FEW}",
+        "at most 1.5",
+        f"{many.change.memory / few.change.memory:.2f}",
+    )
+    for one in transfers:
+        size = f"{one.size / KIB:,.0f} KiB"
+        came = f"{one.download / KIB:,.0f} KiB, {one.upload / KIB:,.0f} KiB"
+        yield f"memory while a package of {size} is downloaded, uploaded", "does not grow with the package", came
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    parser.add_argument("--runs", type=int, default=3, help="of each; medians are shown (3)")
+    options = parser.parse_args()
+    try:
+        few, many = figures(FEW, options.runs), figures(MANY, options.runs)
+        transfers = [transfer(keys) for keys in (FEW, MANY, LOTS)]
+    except BenchFailed as exc:
+        print(f"bench: {exc}", file=sys.stderr)
+        return 1
+    print(
+        f"{machine()}\nthree nodes, medians of {options.runs} runs; an empty playbook takes {in_words(few.nothing)}\n"
+    )
+    table = [("measured", "aim", "came"), *rows(few, many, transfers)]
+    widths = [max(len(row[column]) for row in table) for column in range(3)]
+    lines = [" | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in table]
+    print("\n".join(f"| {line} |" for line in [lines[0], " | ".join("-" * width for width in widths), *lines[1:]]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
