@@ -152,6 +152,7 @@ class Wire:
         # lost answer. For requests that change something this must not happen: they begin on a connection of their own.
         if method != "GET":
             self.close()
+        fresh = self._connection is None
         connection = self._connection or self._connect()
         try:
             connection.request(method, path, body=body, headers=dict(headers))
@@ -163,7 +164,10 @@ class Wire:
             raise NoAnswer(f"TLS failed: {exc}", sent=True) from exc
         except (OSError, http.client.HTTPException) as exc:
             self.close()
-            raise NoAnswer(_describe(exc), sent=True) from exc
+            reason = _describe(exc)
+            if fresh and isinstance(exc, ConnectionError) and self._endpoint.client_cert:
+                reason += f" (a node that refuses the client certificate {self._endpoint.client_cert} can look like this, too)"
+            raise NoAnswer(reason, sent=True) from exc
         except BaseException:
             self.close()
             raise

@@ -1,0 +1,298 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The transport `rest` against the reference appliance: who is who."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import ipaddress
+import socket
+import ssl
+import subprocess
+import threading
+import typing as t
+
+import pytest
+from ansible_collections.keyops.utrust.plugins.module_utils._errors import ApiError, Unreachable, UtrustError
+from rest import connected
+from utrust_appliance.testing import cluster
+
+if t.TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from utrust_appliance.control import Control
+
+FILES = {"client_cert": "client.pem", "client_key": "client.key"}
+WRONG = "sha256:" + "ab" * 32
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Control]:
+    with cluster(nodes=2, keys=1, faults=True) as control:
+        yield control
+
+
+@pytest.fixture
+def control(running: Control) -> Iterator[Control]:
+    running.clear_log()
+    yield running
+    running.clear_faults()
+
+
+@pytest.fixture(scope="module")
+def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CA that has nothing to do with the cluster, and a client certificate of its own making."""
+    folder = tmp_path_factory.mktemp("foreign")
+    for name in ("ca", "client"):
+        command = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+        files = ["-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.pem"]
+        subprocess.run(["openssl", *command, *files], cwd=folder, check=True, capture_output=True)
+    return folder
+
+
+def pin(control: Control, node: str = "node1") -> str:
+    return str(control.node(node)["tls_fingerprint"])
+
+
+def own_pin(foreign: Path) -> str:
+    der = ssl.PEM_cert_to_DER_cert((foreign / "ca.pem").read_text(encoding="ascii"))
+    return hashlib.sha256(der).hexdigest()
+
+
+def other_name(control: Control) -> str:
+    """Another way to write the node's address, which is not in its certificate."""
+    return hex(int(ipaddress.ip_address(control.node("node1")["address"])))
+
+
+def nothing_was_sent(control: Control) -> bool:
+    return all(control.requests(node["node"]) == [] for node in control.status()["nodes"])
+
+
+# The node
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param(lambda dummy: {}, id="CA and pin"),
+        pytest.param(lambda dummy: {"tls_fingerprint": ()}, id="CA alone"),
+        pytest.param(lambda dummy: {"ca_file": None}, id="pin alone"),
+        pytest.param(lambda control: {"tls_fingerprint": (WRONG, pin(control))}, id="the next pin and this one"),
+        pytest.param(lambda control: {"tls_fingerprint": (pin(control).upper(),)}, id="pin in capitals"),
+        pytest.param(lambda control: {"ca_file": None, "host": other_name(control)}, id="pin under another name"),
+        pytest.param(lambda control: {"host": other_name(control)}, id="CA and pin under another name"),
+    ],
+)
+def test_a_node_that_is_what_it_should_be_is_asked(
+    control: Control, changes: t.Callable[[Control], dict[str, t.Any]]
+) -> None:
+    with connected(control, **changes(control)) as node:
+        assert node.node().name == "node1"
+    assert [request["client"] for request in control.requests("node1")] == ["operator"]
+
+
+def test_a_certificate_of_an_unknown_ca_is_refused_before_anything_is_sent(control: Control, foreign: Path) -> None:
+    with (
+        connected(control, ca_file=str(foreign / "ca.pem"), tls_fingerprint=()) as node,
+        pytest.raises(UtrustError, match="nothing was sent") as caught,
+    ):
+        node.node()
+    assert caught.value.code == "certificate_not_trusted"
+    assert str(foreign / "ca.pem") in str(caught.value)
+    assert "front display" in str(caught.value)
+    assert nothing_was_sent(control)
+
+
+def test_a_certificate_for_another_name_is_refused_if_no_pin_says_which_it_is(control: Control) -> None:
+    with (
+        connected(control, host=other_name(control), tls_fingerprint=()) as node,
+        pytest.raises(UtrustError, match="nothing was sent") as caught,
+    ):
+        node.node()
+    assert caught.value.code == "certificate_not_trusted"
+    assert "mismatch" in str(caught.value)
+    assert nothing_was_sent(control)
+
+
+def test_another_certificate_than_the_pinned_one_gets_no_request_not_even_with_the_right_ca(control: Control) -> None:
+    with (
+        connected(control, tls_fingerprint=(WRONG, pin(control, "node2"))) as node,
+        pytest.raises(UtrustError, match="nothing was sent") as caught,
+    ):
+        node.node()
+    assert caught.value.code == "tls_fingerprint_mismatch"
+    assert caught.value.facts["seen"] == pin(control)
+    assert caught.value.facts["pinned"] == sorted([WRONG, pin(control, "node2")])
+    for words in (pin(control), WRONG, "front display", "somebody else"):
+        assert words in str(caught.value)
+    assert nothing_was_sent(control)
+
+
+def test_the_pin_does_not_stand_in_for_the_ca_where_both_are_given(control: Control, foreign: Path) -> None:
+    with connected(control, ca_file=str(foreign / "ca.pem")) as node, pytest.raises(UtrustError) as caught:
+        node.node()
+    assert caught.value.code == "certificate_not_trusted"
+    assert nothing_was_sent(control)
+
+
+def test_a_post_is_held_against_the_pin_as_well(control: Control) -> None:
+    with connected(control, tls_fingerprint=(WRONG,)) as node, pytest.raises(UtrustError) as caught:
+        node.start_restore("front-usb", "node1")
+    assert caught.value.code == "tls_fingerprint_mismatch"
+    assert nothing_was_sent(control)
+
+
+# The client
+
+
+def test_a_bearer_token_is_a_login_without_a_certificate(control: Control) -> None:
+    with connected(control, client_cert=None, client_key=None, bearer_token=control.token) as node:
+        assert node.node().name == "node1"
+    assert [request["client"] for request in control.requests("node1")] == ["token"]
+
+
+def test_a_wrong_token_is_refused_and_not_repeated_in_the_message(control: Control) -> None:
+    with (
+        connected(control, client_cert=None, client_key=None, bearer_token="wrong-token") as node,
+        pytest.raises(ApiError) as caught,
+    ):
+        node.node()
+    assert (caught.value.code, caught.value.facts["http_status"]) == ("unauthenticated", 401)
+    assert "wrong-token" not in str(caught.value)
+
+
+def test_no_login_at_all_is_refused(control: Control) -> None:
+    with connected(control, client_cert=None, client_key=None) as node, pytest.raises(ApiError) as caught:
+        node.node()
+    assert (caught.value.code, caught.value.facts["http_status"]) == ("unauthenticated", 401)
+    assert "Webconf, page Access" in str(caught.value)
+
+
+def test_a_client_that_is_not_registered_is_refused(control: Control) -> None:
+    certificate, key = control.client("guest")
+    with (
+        connected(control, client_cert=str(certificate), client_key=str(key)) as node,
+        pytest.raises(ApiError) as caught,
+    ):
+        node.node()
+    assert (caught.value.code, caught.value.facts["http_status"]) == ("forbidden", 403)
+    for words in ("CN=guest", "Webconf, page Access"):
+        assert words in str(caught.value)
+
+
+def test_a_client_certificate_of_a_foreign_ca_is_cut_off_and_the_message_names_it(
+    control: Control, foreign: Path
+) -> None:
+    certificate, key = str(foreign / "client.pem"), str(foreign / "client.key")
+    with (
+        connected(control, client_cert=certificate, client_key=key) as node,
+        pytest.raises(Unreachable, match="refuses the client certificate") as caught,
+    ):
+        node.node()
+    assert certificate in str(caught.value)
+    assert nothing_was_sent(control)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=str)
+@pytest.mark.parametrize("certificate", ["client.pem", None])
+def test_a_client_certificate_that_is_refused_in_the_handshake_is_named(
+    control: Control, foreign: Path, version: ssl.TLSVersion, certificate: str | None
+) -> None:
+    """The reference appliance cuts the connection without a TLS alert; another server says what it minds."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = context.maximum_version = version
+    context.load_cert_chain(foreign / "ca.pem", foreign / "ca.key")
+    context.load_verify_locations(control.folder / "client-ca.pem")
+    context.verify_mode = ssl.CERT_REQUIRED
+
+    def refuse() -> None:
+        plain, dummy = server.accept()
+        secured = context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
+        with contextlib.suppress(ssl.SSLError):
+            secured.do_handshake()
+        # What the client has sent meanwhile is read, or closing would take the alert back.
+        with socket.socket(fileno=secured.detach()) as rest:
+            rest.shutdown(socket.SHUT_WR)
+            while rest.recv(1 << 16):
+                pass
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=refuse)
+        thread.start()
+        port = server.getsockname()[1]
+        where: dict[str, t.Any] = {
+            "host": "127.0.0.1",
+            "port": port,
+            "ca_file": None,
+            "tls_fingerprint": (own_pin(foreign),),
+            **{name: str(foreign / file) if certificate else None for name, file in FILES.items()},
+        }
+        with connected(control, **where) as node, pytest.raises(UtrustError) as caught:
+            node.node()
+        thread.join()
+    assert caught.value.code == "client_certificate_refused"
+    for words in (f"127.0.0.1:{port}", where["client_cert"] or "(none given)", "Webconf, page Access"):
+        assert words in str(caught.value)
+
+
+# The network
+
+
+def test_a_port_where_nobody_listens_is_unreachable(control: Control) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        free = server.getsockname()[1]
+    with connected(control, host="127.0.0.1", port=free, retries=2) as node, pytest.raises(Unreachable) as caught:
+        node.node()
+    assert caught.value.code == "node_unreachable"
+    for words in (f"127.0.0.1:{free}", "3 attempt(s)", "Connection refused", "Check address"):
+        assert words in str(caught.value)
+
+
+def test_a_node_that_cuts_every_connection_is_unreachable(control: Control) -> None:
+    control.fault("node_down", node="node1")
+    with connected(control, retries=2) as node, pytest.raises(Unreachable) as caught:
+        node.node()
+    assert caught.value.code == "node_unreachable"
+    assert control.connections("node1") == 3
+
+
+def test_a_machine_that_takes_the_connection_and_says_nothing_is_unreachable(control: Control) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        connected(control, host="127.0.0.1", port=server.getsockname()[1], connect_timeout=0.2) as node,
+        pytest.raises(Unreachable) as caught,
+    ):
+        node.node()
+    assert caught.value.code == "node_unreachable"
+    assert "timed out" in str(caught.value)
+
+
+def test_a_node_that_takes_too_long_to_answer_is_unreachable(control: Control) -> None:
+    control.fault("latency", node="node1", seconds=30)
+    with connected(control, timeout=0.3) as node, pytest.raises(Unreachable) as caught:
+        node.node()
+    assert caught.value.code == "node_unreachable"
+    assert "timed out" in str(caught.value)
+
+
+def test_a_service_that_does_not_speak_tls_is_unreachable(control: Control) -> None:
+    def speak() -> None:
+        connection, dummy = server.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
+            connection.recv(1 << 16)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=speak)
+        thread.start()
+        with (
+            connected(control, host="127.0.0.1", port=server.getsockname()[1]) as node,
+            pytest.raises(Unreachable, match="TLS") as caught,
+        ):
+            node.node()
+        thread.join()
+    assert caught.value.code == "node_unreachable"

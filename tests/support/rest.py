@@ -1,0 +1,65 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Connections of the transport `rest` to a reference appliance."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import typing as t
+
+from ansible_collections.keyops.utrust.plugins.module_utils._http import Endpoint
+from ansible_collections.keyops.utrust.plugins.module_utils._rest import Client, RestAppliance
+
+if t.TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ansible_collections.keyops.utrust.plugins.module_utils._appliance import Import, Package
+    from utrust_appliance.control import Control
+
+
+def endpoint(control: Control, node: str = "node1", **changes: t.Any) -> Endpoint:
+    """As an operator would configure it: client certificate, CA and pin; unless told otherwise."""
+    facts = control.node(node)
+    certificate, key = control.client("operator")
+    usual: dict[str, t.Any] = {
+        "host": facts["address"],
+        "port": facts["port"],
+        "client_cert": str(certificate),
+        "client_key": str(key),
+        "ca_file": str(control.ca_file),
+        "tls_fingerprint": (facts["tls_fingerprint"],),
+        "connect_timeout": 10.0,
+        "timeout": 30.0,
+    }
+    return Endpoint(**{**usual, **changes})
+
+
+@contextlib.contextmanager
+def connected(
+    control: Control, node: str = "node1", *, retries: int = 0, bearer_token: str | None = None, **changes: t.Any
+) -> Iterator[RestAppliance]:
+    """One node; nobody sleeps between repetitions."""
+    client = Client(
+        endpoint(control, node, **changes), bearer_token=bearer_token, retries=retries, sleep=lambda dummy: None
+    )
+    try:
+        yield RestAppliance(client)
+    finally:
+        client.close()
+
+
+def downloaded(appliance: RestAppliance) -> tuple[Package, io.BytesIO]:
+    """A package of what the HSM holds now, and its content."""
+    package = appliance.create_package(appliance.node().inventory_digest)
+    content = io.BytesIO()
+    appliance.download_package(package, content)
+    content.seek(0)
+    return package, content
+
+
+def staged(appliance: RestAppliance, package: Package, content: io.BytesIO) -> Import:
+    content.seek(0)
+    return appliance.stage_import(content, package.size, package.sha256)
