@@ -88,7 +88,7 @@ def compare(wanted: t.Iterable[HsmKey], held: t.Iterable[HsmKey]) -> Difference:
                 common.append(held_here.pop(held_here.index(key)))
             else:
                 left.append(key)
-        # A node replaces the key with the same id, so that is the one which a mismatch has to name; only then any other.
+        # The contract's rule of what takes whose place: the key with the same id, then any other under the label.
         for key in list(left):
             same_id = next((one for one in held_here if one.id == key.id), None)
             if same_id is not None:

@@ -207,13 +207,6 @@ def problems_of_difference(node: str, source: str, difference: Difference, polic
                 f"on {node} is another key than {pair.wanted.fingerprint} (id {pair.wanted.id}) under the same label on {source}",
                 "find out which one is in use; to overwrite the target's, name the source's fingerprint in replace, with a reason",
             )
-        elif pair.wanted.id != pair.held.id:
-            add(
-                "replace_impossible",
-                pair.held,
-                f"has id {pair.held.id} on {node}, the key that is to replace it has id {pair.wanted.id}: it would be put beside it, under the same label",
-                f"destroy it on {node} if that is what you want, then run again without replace",
-            )
     arriving = [*difference.missing, *(pair.wanted for pair in difference.mismatched)]
     for key in arriving:
         if key.fingerprint in policy.retired:

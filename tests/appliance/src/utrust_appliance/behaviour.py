@@ -34,16 +34,30 @@ class Behaviour:
         return state == "factory_reset"
 
     def plan_import(self, held: list[HeldKey], package: list[KeyIdentity]) -> ImportPlan:
-        """Additive: what the package has not, stays; a key under the same slot, label and id is replaced."""
-        current = {key.identity.ref: key.identity.fingerprint for key in held}
-        rows, put = [], set()
-        for key in package:
-            fingerprint = current.get(key.ref)
-            action = "add" if fingerprint is None else "unchanged" if fingerprint == key.fingerprint else "replace"
-            if action != "unchanged":
-                put.add(key.ref)
-            rows.append({**key.as_dict(), "action": action, "current_fingerprint": fingerprint, "outcome": "pending"})
-        return ImportPlan(rows, put, [])
+        """Additive: what the package has not, stays, unless a key of the package takes its place.
+
+        A key replaces the one under its slot, label and id; where there is none, another one under its slot and label that the package has not.
+        """
+        current = {key.identity.ref: key.identity for key in held}
+        carried = {key.ref for key in package}
+        others: dict[tuple[int, str], list[KeyIdentity]] = {}
+        for ref, identity in sorted(current.items()):
+            if ref not in carried:
+                others.setdefault((identity.slot, identity.label), []).append(identity)
+        plan = ImportPlan([], set(), [])
+        for key in sorted(package, key=lambda key: key.ref):
+            replaced = current.get(key.ref)
+            if replaced is None and (beside := others.get((key.slot, key.label))):
+                replaced = beside.pop(0)
+                plan.remove.append(replaced.ref)
+            fingerprint = replaced.fingerprint if replaced else None
+            unchanged = replaced is not None and replaced.ref == key.ref and fingerprint == key.fingerprint
+            action = "unchanged" if unchanged else "replace" if replaced else "add"
+            if not unchanged:
+                plan.put.add(key.ref)
+            row = {**key.as_dict(), "action": action, "current_fingerprint": fingerprint, "outcome": "pending"}
+            plan.rows.append(row)
+        return plan
 
     def slots_after_import(self, held: list[SlotSettings], package: list[SlotSettings]) -> list[SlotSettings]:
         """An import makes the slots that are missing and leaves the settings of the others alone."""
