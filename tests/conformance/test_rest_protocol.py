@@ -1,0 +1,355 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The transport `rest` against the reference appliance: every method of the protocol `Appliance`, as it should be and refused."""
+
+from __future__ import annotations
+
+import hashlib
+import typing as t
+
+import pytest
+from ansible_collections.keyops.utrust.plugins.module_utils import _rest
+from ansible_collections.keyops.utrust.plugins.module_utils._appliance import Appliance, HsmKey
+from ansible_collections.keyops.utrust.plugins.module_utils._errors import ApiError
+from ansible_collections.keyops.utrust.plugins.module_utils._inventory import inventory_digest
+from rest import connected, downloaded, staged
+from utrust_appliance.testing import cluster
+
+if t.TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ansible_collections.keyops.utrust.plugins.module_utils._rest import RestAppliance
+    from utrust_appliance.control import Control
+
+
+@pytest.fixture(scope="module")
+def control() -> Iterator[Control]:
+    """Two nodes with the same keys and a third that has joined."""
+    with cluster(nodes=3, restored=2, keys=4, faults=True, card_timeout=30) as running:
+        yield running
+
+
+@pytest.fixture
+def source(control: Control) -> Iterator[RestAppliance]:
+    with connected(control, "node1") as appliance:
+        yield appliance
+
+
+@pytest.fixture
+def target(control: Control) -> Iterator[RestAppliance]:
+    with connected(control, "node2") as appliance:
+        yield appliance
+
+
+@pytest.fixture
+def joining(control: Control) -> Iterator[RestAppliance]:
+    """node3, in Factory Reset Mode again afterwards."""
+    with connected(control, "node3") as appliance:
+        yield appliance
+        running = appliance.running_restore()
+        if running is not None:
+            appliance.cancel_restore(running.id)
+    if control.node("node3")["mbk"]:
+        control.factory_reset("node3")
+
+
+def held(control: Control, node: str) -> tuple[HsmKey, ...]:
+    """What the node itself says that its HSM holds."""
+    return tuple(HsmKey(**key) for key in control.keys(node))
+
+
+# Reading
+
+
+def test_the_transport_has_every_method_of_the_protocol(source: RestAppliance) -> None:
+    methods = [name for name in vars(Appliance) if not name.startswith("_") and callable(getattr(Appliance, name))]
+    assert len(methods) > 10
+    assert [name for name in methods if not callable(getattr(source, name, None))] == []
+
+
+def test_a_node_is_what_it_says_at_its_console(control: Control, source: RestAppliance) -> None:
+    node, facts = source.node(), control.node("node1")
+    assert (node.name, node.hsm_serial, node.hsm_state) == ("node1", facts["serial"], "operational")
+    assert (node.key_count, node.inventory_digest) == (facts["key_count"], facts["inventory_digest"])
+    assert node.mbk is not None
+    assert node.mbk.check_value == facts["mbk"]["check_value"]
+    assert [(member.node, member.joined) for member in node.members] == [
+        ("node1", True),
+        ("node2", True),
+        ("node3", True),
+    ]
+    assert node.running is None
+
+
+def test_the_inventory_is_that_of_the_hsm_and_has_its_digest(control: Control, source: RestAppliance) -> None:
+    inventory = source.inventory()
+    assert inventory == held(control, "node1")
+    assert inventory_digest(inventory) == control.node("node1")["inventory_digest"]
+
+
+def test_an_inventory_of_many_pages_is_read_whole(
+    control: Control, source: RestAppliance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    control.generate_key("node1", "page", kind="aes-256", count=25)
+    control.clear_log("node1")
+    monkeypatch.setattr(_rest, "PAGE", 3)
+    assert source.inventory() == held(control, "node1")
+    assert len(control.requests("node1")) == 10
+    for number in range(1, 26):
+        control.delete_key("node1", f"page-{number:04d}")
+
+
+def test_a_key_that_cannot_be_used_is_listed_as_such(control: Control, target: RestAppliance) -> None:
+    control.generate_key("node2", "damaged")
+    control.damage_key("node2", "damaged")
+    assert [key.label for key in target.inventory() if not key.usable] == ["damaged"]
+    assert target.node().unusable_key_count == 1
+    control.delete_key("node2", "damaged")
+
+
+def test_pin_pads_are_listed_with_their_state(source: RestAppliance) -> None:
+    assert {pin_pad.name: pin_pad.status for pin_pad in source.pin_pads()} == {
+        "front-usb": "ready",
+        "rack-2": "unavailable",
+    }
+
+
+# Guided restore
+
+
+def test_the_summary_tells_what_card_holders_must_know(control: Control, joining: RestAppliance) -> None:
+    preview = joining.preview_restore("front-usb", "node1")
+    facts = control.node("node3")
+    assert (preview.node, preview.hsm_serial) == ("node3", facts["serial"])
+    assert preview.tls_fingerprint == facts["tls_fingerprint"]
+    assert (preview.cards_required, preview.cards_total) == (2, 3)
+    assert preview.source_inventory_digest == control.node("node1")["inventory_digest"]
+    assert control.node("node3")["state"] == "factory_reset"
+
+
+@pytest.mark.parametrize(
+    ("pin_pad", "source", "code"),
+    [
+        ("rack-9", "node1", "pin_pad_not_configured"),
+        ("rack-2", "node1", "pin_pad_unavailable"),
+        ("front-usb", "node9", "source_not_a_member"),
+        ("front-usb", "node3", "source_not_ready"),
+    ],
+)
+def test_a_restore_that_cannot_be_is_refused_with_a_code(
+    joining: RestAppliance, pin_pad: str, source: str, code: str
+) -> None:
+    for attempt in (joining.preview_restore, joining.start_restore):
+        with pytest.raises(ApiError) as caught:
+            attempt(pin_pad, source)
+        assert caught.value.code == code
+        if code == "pin_pad_not_configured":
+            assert caught.value.facts["configured"] == ["front-usb", "rack-2"]
+    assert joining.running_restore() is None
+
+
+def test_an_operational_hsm_is_not_restored(target: RestAppliance) -> None:
+    with pytest.raises(ApiError) as caught:
+        target.start_restore("front-usb", "node1")
+    assert caught.value.code == "not_factory_reset"
+
+
+def test_a_restore_is_watched_from_card_to_card_to_its_end(control: Control, joining: RestAppliance) -> None:
+    restore = joining.start_restore("front-usb", "node1")
+    assert (restore.state, restore.finished) == ("waiting_for_card", False)
+    seen = [restore]
+    for card in ("KEYOPS-1", "KEYOPS-2"):
+        control.present("node3", card)
+        seen.append(joining.watch_restore(seen[-1], 20))
+    while not seen[-1].finished:
+        seen.append(joining.watch_restore(seen[-1], 20))
+    assert seen[1].prompt == "Insert MBK card 2 of 2"
+    assert seen[1].cards_accepted == 1
+    assert seen[-1].state == "succeeded"
+    assert [one.sequence for one in seen] == sorted({one.sequence for one in seen})
+    assert control.node("node3")["inventory_digest"] == control.node("node1")["inventory_digest"]
+    assert joining.running_restore() is None
+
+
+def test_what_the_pin_pad_minds_is_told(control: Control, joining: RestAppliance) -> None:
+    restore = joining.start_restore("front-usb", "node1")
+    control.present("node3", "KEYOPS-3")
+    control.insert_card("node3", "KEYOPS-3")
+    watched = joining.watch_restore(restore, 20)
+    assert watched.notice is not None
+    assert watched.notice[0] == "card_already_used"
+    assert watched.cards_accepted == 1
+
+
+def test_only_one_restore_runs_at_a_time(joining: RestAppliance) -> None:
+    running = joining.start_restore("front-usb", "node1")
+    with pytest.raises(ApiError) as caught:
+        joining.start_restore("front-usb", "node1")
+    assert caught.value.code == "restore_in_progress"
+    assert caught.value.facts["running_id"] == running.id
+    found = joining.running_restore()
+    assert found is not None
+    assert found.id == running.id
+
+
+def test_a_restore_is_cancelled_once_and_stays_so(control: Control, joining: RestAppliance) -> None:
+    running = joining.start_restore("front-usb", "node1")
+    for dummy in range(2):
+        cancelled = joining.cancel_restore(running.id)
+        assert (cancelled.state, cancelled.problem and cancelled.problem[0]) == ("cancelled", "cancelled_by_request")
+    assert joining.running_restore() is None
+    assert control.node("node3")["state"] == "factory_reset"
+
+
+# Packages
+
+
+def test_a_package_is_of_the_inventory_that_was_asked_for_and_whole(control: Control, source: RestAppliance) -> None:
+    package, content = downloaded(source)
+    assert package.inventory_digest == control.node("node1")["inventory_digest"]
+    assert (package.source, package.key_count) == ("node1", len(control.keys("node1")))
+    assert len(content.getvalue()) == package.size
+    assert "sha256:" + hashlib.sha256(content.getvalue()).hexdigest() == package.sha256
+
+
+def test_a_package_of_an_inventory_that_is_gone_is_refused(control: Control, source: RestAppliance) -> None:
+    before = source.node().inventory_digest
+    control.generate_key("node1", "meanwhile")
+    with pytest.raises(ApiError) as caught:
+        source.create_package(before)
+    assert (caught.value.code, caught.value.facts["http_status"]) == ("inventory_changed", 412)
+    assert caught.value.facts["inventory_digest"] == control.node("node1")["inventory_digest"]
+    control.delete_key("node1", "meanwhile")
+
+
+def test_a_package_is_destroyed_and_destroying_it_again_is_no_error(source: RestAppliance) -> None:
+    package, content = downloaded(source)
+    source.delete_package(package)
+    source.delete_package(package)
+    with pytest.raises(ApiError) as caught:
+        source.download_package(package, content)
+    assert caught.value.code == "not_found"
+
+
+def test_an_hsm_in_factory_reset_mode_gives_no_package(joining: RestAppliance) -> None:
+    with pytest.raises(ApiError) as caught:
+        joining.create_package(joining.node().inventory_digest)
+    assert caught.value.code == "hsm_not_operational"
+
+
+# Imports
+
+
+@pytest.fixture
+def new_key(control: Control) -> Iterator[str]:
+    """A key that node1 has and node2 has not; afterwards neither has it."""
+    control.generate_key("node1", "newKey")
+    yield "newKey"
+    for node in ("node1", "node2"):
+        if "newKey" in [key["label"] for key in control.keys(node)]:
+            control.delete_key(node, "newKey")
+
+
+def test_staging_tells_what_would_happen_and_changes_nothing(
+    control: Control, source: RestAppliance, target: RestAppliance, new_key: str
+) -> None:
+    before = control.keys("node2")
+    made = staged(target, *downloaded(source))
+    assert made.state == "staged"
+    assert made.inventory_digest == control.node("node2")["inventory_digest"]
+    assert {row.key.label: row.action for row in made.rows if row.action != "unchanged"} == {new_key: "add"}
+    assert inventory_digest(row.key for row in made.rows) == control.node("node1")["inventory_digest"]
+    assert control.keys("node2") == before
+    target.discard_import(made)
+
+
+def test_applying_brings_the_keys_and_they_sign(
+    control: Control, source: RestAppliance, target: RestAppliance, new_key: str
+) -> None:
+    made = staged(target, *downloaded(source))
+    applied = target.apply_import(made, target.node().inventory_digest)
+    assert applied.state == "applied"
+    assert target.inventory() == source.inventory()
+    assert control.public_key("node2", new_key) == control.public_key("node1", new_key)
+    assert control.sign("node2", new_key, b"message")
+
+
+def test_a_key_that_would_be_replaced_is_shown_with_the_one_that_gives_way(
+    control: Control, source: RestAppliance, target: RestAppliance, new_key: str
+) -> None:
+    [ours] = [key for key in control.keys("node1") if key["label"] == new_key]
+    [theirs] = control.generate_key("node2", new_key, key_id=ours["id"])
+    made = staged(target, *downloaded(source))
+    [row] = [row for row in made.rows if row.action != "unchanged"]
+    assert (row.action, row.key.fingerprint, row.current_fingerprint) == (
+        "replace",
+        ours["fingerprint"],
+        theirs["fingerprint"],
+    )
+    target.discard_import(made)
+
+
+def test_an_import_into_an_hsm_that_has_changed_is_refused(
+    control: Control, source: RestAppliance, target: RestAppliance, new_key: str
+) -> None:
+    made = staged(target, *downloaded(source))
+    seen = target.node().inventory_digest
+    control.generate_key("node2", "meanwhile")
+    before = control.keys("node2")
+    for digest in (seen, target.node().inventory_digest, "sha256:" + "0" * 64):
+        with pytest.raises(ApiError) as caught:
+            target.apply_import(made, digest)
+        assert (caught.value.code, caught.value.facts["http_status"]) == ("inventory_changed", 412)
+    assert control.keys("node2") == before
+    assert new_key not in [key["label"] for key in before]
+    control.delete_key("node2", "meanwhile")
+
+
+def test_a_discarded_import_cannot_be_applied_and_an_applied_one_not_discarded(
+    control: Control, source: RestAppliance, target: RestAppliance, new_key: str
+) -> None:
+    package, content = downloaded(source)
+    discarded = staged(target, package, content)
+    target.discard_import(discarded)
+    target.discard_import(discarded)
+    with pytest.raises(ApiError) as caught:
+        target.apply_import(discarded, target.node().inventory_digest)
+    assert caught.value.code == "import_finished"
+    applied = staged(target, package, content)
+    target.apply_import(applied, target.node().inventory_digest)
+    target.discard_import(applied)
+    assert new_key in [key["label"] for key in control.keys("node2")]
+
+
+@pytest.mark.parametrize(
+    ("damage", "code"),
+    [
+        (lambda content: content[:-1], "package_truncated"),
+        (lambda content: content[: len(content) // 2], "package_truncated"),
+        (lambda content: content[:100] + bytes([content[100] ^ 1]) + content[101:], "package_altered"),
+        (lambda content: content[:-60] + bytes([content[-60] ^ 1]) + content[-59:], "package_altered"),
+        (lambda dummy: b"MZ\x90 this is something else" * 10, "package_altered"),
+    ],
+    ids=["last byte", "half", "header", "keys", "something else"],
+)
+def test_a_damaged_package_is_refused_when_it_is_staged(
+    control: Control,
+    source: RestAppliance,
+    target: RestAppliance,
+    damage: t.Callable[[bytes], bytes],
+    code: str,
+) -> None:
+    before = control.keys("node2")
+    package, content = downloaded(source)
+    damaged = damage(content.getvalue())
+    content.seek(0)
+    content.truncate()
+    content.write(damaged)
+    content.seek(0)
+    with pytest.raises(ApiError) as caught:
+        target.stage_import(content, len(damaged), "sha256:" + hashlib.sha256(damaged).hexdigest())
+    assert caught.value.code == code
+    assert package.source == "node1"
+    assert control.keys("node2") == before
