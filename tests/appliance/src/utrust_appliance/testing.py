@@ -66,20 +66,28 @@ class Api:
         if client:
             self._tls.load_cert_chain(*control.client(client))
 
-    def __call__(self, method: str, path: str, body: dict[str, t.Any] | bytes | None = None, **headers: str | None) -> Answer:
+    def __call__(
+        self, method: str, path: str, body: dict[str, t.Any] | bytes | None = None, **headers: str | None
+    ) -> Answer:
         sent: dict[str, str | None] = {}
         content = None
         if isinstance(body, dict):
             content, sent["content-type"] = json.dumps(body).encode(), "application/json"
         elif body is not None:
             digest = base64.b64encode(hashlib.sha256(body).digest()).decode()
-            content, sent["content-type"], sent["content-digest"] = body, "application/octet-stream", f"sha-256=:{digest}:"
+            content, sent["content-type"], sent["content-digest"] = (
+                body,
+                "application/octet-stream",
+                f"sha-256=:{digest}:",
+            )
         if method == "POST":
             sent["idempotency-key"] = secrets.token_hex(16)
         sent.update({name.replace("_", "-").lower(): value for name, value in headers.items()})
         connection = http.client.HTTPSConnection(self._address, self._port, timeout=self._timeout, context=self._tls)
         try:
-            connection.request(method, f"/api/v1{path}", content, {name: value for name, value in sent.items() if value is not None})
+            connection.request(
+                method, f"/api/v1{path}", content, {name: value for name, value in sent.items() if value is not None}
+            )
             answer = connection.getresponse()
             data = answer.read()
         finally:
