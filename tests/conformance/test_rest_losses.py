@@ -1,0 +1,327 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The transport `rest` against the reference appliance when things go wrong on the way: nothing twice, nothing half, nothing guessed."""
+
+from __future__ import annotations
+
+import io
+import threading
+import typing as t
+
+import pytest
+from ansible_collections.keyops.utrust.plugins.module_utils._errors import AnswerLost, ApiError, Unreachable
+from rest import connected, downloaded, staged
+from utrust_appliance.testing import cluster
+from waiting import wait_for
+
+if t.TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ansible_collections.keyops.utrust.plugins.module_utils._rest import RestAppliance
+    from utrust_appliance.control import Control
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Control]:
+    with cluster(nodes=3, restored=2, keys=2, faults=True) as control:
+        yield control
+
+
+@pytest.fixture
+def control(running: Control) -> Iterator[Control]:
+    """node1 has a key that node2 has not; node3 has joined. Nothing is broken yet."""
+    running.generate_key("node1", "newKey")
+    running.clear_log()
+    yield running
+    running.clear_faults()
+    for node in ("node1", "node2"):
+        for key in running.keys(node):
+            if key["label"] == "newKey":
+                running.delete_key(node, "newKey")
+    if running.node("node3")["mbk"]:
+        running.factory_reset("node3")
+
+
+@pytest.fixture
+def source(control: Control) -> Iterator[RestAppliance]:
+    with connected(control, "node1") as appliance:
+        yield appliance
+
+
+@pytest.fixture
+def target(control: Control) -> Iterator[RestAppliance]:
+    with connected(control, "node2") as appliance:
+        yield appliance
+
+
+@pytest.fixture
+def joining(control: Control) -> Iterator[RestAppliance]:
+    with connected(control, "node3") as appliance:
+        yield appliance
+        left = appliance.running_restore()
+        if left is not None:
+            appliance.cancel_restore(left.id)
+
+
+def posts(control: Control, node: str) -> list[str]:
+    return [request["path"] for request in control.requests(node) if request["method"] == "POST"]
+
+
+# Answers that are none
+
+
+def test_a_page_for_people_is_no_answer(control: Control, source: RestAppliance) -> None:
+    control.fault("not_json", node="node1")
+    with pytest.raises(ApiError, match="text/html") as caught:
+        source.node()
+    assert caught.value.code == "answer_not_json"
+
+
+def test_a_page_for_people_after_a_post_is_settled_by_reading(control: Control, source: RestAppliance) -> None:
+    control.fault("not_json", node="node1", method="POST")
+    with pytest.raises(AnswerLost, match="no trace of it"):
+        source.create_package(source.node().inventory_digest)
+    assert posts(control, "node1") == ["/api/v1/hsm/packages"]
+
+
+def test_another_version_of_the_contract_is_refused(control: Control, source: RestAppliance) -> None:
+    control.fault("api_version", node="node1", version="9.0")
+    with pytest.raises(ApiError, match="update the collection") as caught:
+        source.node()
+    assert caught.value.code == "api_version_unknown"
+
+
+def test_a_key_of_an_unknown_type_stops_the_reading(control: Control, source: RestAppliance) -> None:
+    control.fault("unknown_key_type", node="node1", type="ml_dsa")
+    with pytest.raises(ApiError, match="exotic") as caught:
+        source.inventory()
+    assert caught.value.facts == {"code": "unknown_key_type", "key_type": "ml_dsa"}
+
+
+def test_an_hsm_whose_driver_is_stopped_says_so(control: Control, source: RestAppliance) -> None:
+    control.fault("driver_stopped", node="node1")
+    with pytest.raises(ApiError, match="driver") as caught:
+        source.inventory()
+    assert (caught.value.code, caught.value.facts["http_status"]) == ("hsm_unavailable", 503)
+
+
+# Nothing is done twice
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_busy_node_is_asked_again_with_the_same_idempotency_key(control: Control, status: int) -> None:
+    control.fault("status", node="node1", method="POST", status=status, retry_after=1, count=2)
+    with connected(control, "node1", retries=3) as source:
+        source.delete_package(source.create_package(source.node().inventory_digest))
+    asked = [request for request in control.requests("node1") if request["method"] == "POST"]
+    assert [request["status"] for request in asked] == [status, status, 201]
+    assert len({request["idempotency_key"] for request in asked}) == 1
+
+
+def test_a_reading_whose_answer_is_lost_is_repeated(control: Control) -> None:
+    control.fault("lost_answer_after", node="node1", method="GET", count=2)
+    with connected(control, "node1", retries=3) as source:
+        assert source.node().name == "node1"
+    assert len(control.requests("node1")) == 3
+
+
+def test_a_package_whose_answer_is_lost_is_made_once(control: Control, source: RestAppliance) -> None:
+    control.fault("lost_answer_after", node="node1", method="POST")
+    package = source.create_package(source.node().inventory_digest)
+    content = io.BytesIO()
+    source.download_package(package, content)
+    assert len(content.getvalue()) == package.size
+    assert posts(control, "node1") == ["/api/v1/hsm/packages"]
+
+
+def test_an_upload_whose_answer_is_lost_is_staged_once(
+    control: Control, source: RestAppliance, target: RestAppliance
+) -> None:
+    control.fault("lost_answer_after", node="node2", method="POST")
+    made = staged(target, *downloaded(source))
+    assert made.state == "staged"
+    assert posts(control, "node2") == ["/api/v1/hsm/imports"]
+    target.discard_import(made)
+
+
+def test_an_import_whose_answer_is_lost_after_the_commit_is_applied_once(
+    control: Control, source: RestAppliance, target: RestAppliance
+) -> None:
+    made = staged(target, *downloaded(source))
+    control.clear_log()
+    control.fault("lost_answer_after", node="node2", method="POST", path="/apply$")
+    assert target.apply_import(made, target.node().inventory_digest).state == "applied"
+    assert posts(control, "node2") == [f"/api/v1/hsm/imports/{made.id}/apply"]
+    assert control.node("node2")["inventory_digest"] == control.node("node1")["inventory_digest"]
+
+
+def test_a_restore_whose_answer_is_lost_is_started_once(control: Control, joining: RestAppliance) -> None:
+    control.fault("lost_answer_after", node="node3", method="POST")
+    started = joining.start_restore("front-usb", "node1")
+    assert control.node("node3")["running"] == {"kind": "restore", "id": started.id}
+    assert posts(control, "node3") == ["/api/v1/hsm/restores"]
+
+
+# What was lost before it did anything did nothing
+
+
+def test_a_package_that_was_never_made_is_not_made_later(control: Control, source: RestAppliance) -> None:
+    control.fault("lost_answer_before", node="node1", method="POST")
+    with pytest.raises(AnswerLost, match="nothing was changed") as caught:
+        source.create_package(source.node().inventory_digest)
+    assert caught.value.code == "answer_lost"
+    assert posts(control, "node1") == ["/api/v1/hsm/packages"]
+
+
+def test_an_import_that_was_not_applied_is_told_so(
+    control: Control, source: RestAppliance, target: RestAppliance
+) -> None:
+    before = control.keys("node2")
+    made = staged(target, *downloaded(source))
+    control.fault("lost_answer_before", node="node2", method="POST", path="/apply$")
+    with pytest.raises(AnswerLost, match="the import is staged") as caught:
+        target.apply_import(made, target.node().inventory_digest)
+    assert caught.value.code == "answer_lost"
+    assert control.keys("node2") == before
+    target.discard_import(made)
+
+
+def test_a_restore_that_was_never_started_does_not_run(control: Control, joining: RestAppliance) -> None:
+    control.fault("lost_answer_before", node="node3", method="POST")
+    with pytest.raises(AnswerLost, match="nothing was changed"):
+        joining.start_restore("front-usb", "node1")
+    assert control.node("node3")["running"] is None
+
+
+def test_a_node_that_dies_while_it_applies_leaves_the_outcome_open(
+    control: Control, source: RestAppliance, target: RestAppliance
+) -> None:
+    made = staged(target, *downloaded(source))
+    seen = target.node().inventory_digest
+    control.fault("lost_answer_after", node="node2", method="POST", path="/apply$")
+    control.fault("lost_answer_before", node="node2", method="GET", count=1)
+    with pytest.raises(AnswerLost) as caught:
+        target.apply_import(made, seen)
+    assert caught.value.code == "outcome_unknown"
+    assert "did not settle it" in str(caught.value)
+    # And the node knows, as soon as it answers.
+    assert target.node().inventory_digest == control.node("node1")["inventory_digest"]
+
+
+# Packages on their way
+
+
+@pytest.mark.parametrize(
+    ("fault", "params"),
+    [("truncate_download", {"bytes": 1}), ("alter_download", {}), ("alter_download", {"consistent": True})],
+    ids=["truncated", "altered", "altered with its digest"],
+)
+def test_a_package_that_changed_on_its_way_is_not_taken(
+    control: Control, source: RestAppliance, fault: str, params: dict[str, t.Any]
+) -> None:
+    package = source.create_package(source.node().inventory_digest)
+    control.fault(fault, node="node1", **params)
+    with pytest.raises(ApiError, match="nothing was kept") as caught:
+        source.download_package(package, io.BytesIO())
+    assert caught.value.code == "download_damaged"
+    assert f"of {package.size} bytes" in str(caught.value)
+
+
+def test_a_download_that_breaks_off_is_not_complete(control: Control, source: RestAppliance) -> None:
+    package = source.create_package(source.node().inventory_digest)
+    control.clear_log()
+    control.fault("reset_mid_transfer", node="node1")
+    with pytest.raises(Unreachable) as caught:
+        source.download_package(package, io.BytesIO())
+    assert caught.value.code == "node_unreachable"
+    assert len(control.requests("node1")) == 1
+
+
+def test_an_upload_that_breaks_off_stages_nothing(
+    control: Control, source: RestAppliance, target: RestAppliance
+) -> None:
+    before = control.keys("node2")
+    package, content = downloaded(source)
+    control.fault("reset_mid_transfer", node="node2")
+    with pytest.raises(AnswerLost, match="nothing was changed") as caught:
+        staged(target, package, content)
+    assert caught.value.code == "answer_lost"
+    assert posts(control, "node2") == ["/api/v1/hsm/imports"]
+    assert control.keys("node2") == before
+
+
+def test_a_package_of_another_cluster_is_refused_by_the_node(
+    control: Control, source: RestAppliance, target: RestAppliance
+) -> None:
+    control.fault("package_cluster", node="node1")
+    package, content = downloaded(source)
+    assert package.cluster_id == "another-cluster"
+    with pytest.raises(ApiError, match="another-cluster") as caught:
+        staged(target, package, content)
+    assert caught.value.code == "cluster_mismatch"
+
+
+def test_a_package_with_other_keys_than_the_inventory_shows_is_not_made(
+    control: Control, source: RestAppliance
+) -> None:
+    control.fault("package_key_type", node="node1")
+    with pytest.raises(ApiError) as caught:
+        source.create_package(source.node().inventory_digest)
+    assert caught.value.code == "inventory_changed"
+
+
+def test_a_package_that_is_larger_than_the_node_takes_is_refused_and_not_called_lost() -> None:
+    with (
+        cluster(nodes=2, restored=2, keys=40, key_mix={"aes-256": 1}, max_upload=5000) as small,
+        connected(small, "node1") as source,
+        connected(small, "node2") as target,
+    ):
+        package, content = downloaded(source)
+        assert package.size > 5000
+        with pytest.raises(ApiError, match="5000 bytes") as caught:
+            staged(target, package, content)
+    assert caught.value.code == "payload_too_large"
+
+
+def test_a_slot_that_is_full_takes_no_import(control: Control, source: RestAppliance, target: RestAppliance) -> None:
+    held = sum(key["slot"] == 0 for key in control.keys("node2"))
+    control.set_slot("node2", 0, capacity=held)
+    with pytest.raises(ApiError, match="slot 0") as caught:
+        staged(target, *downloaded(source))
+    assert caught.value.code == "slot_full"
+    control.set_slot("node2", 0, capacity=1000)
+
+
+# Two at the same time
+
+
+def test_a_second_import_at_the_same_time_is_refused_and_the_first_goes_on(
+    control: Control, source: RestAppliance, target: RestAppliance
+) -> None:
+    package, content = downloaded(source)
+    first, second = staged(target, package, content), staged(target, package, content)
+    seen = target.node().inventory_digest
+    control.fault("hold_apply", node="node2")
+    outcome: list[str] = []
+
+    def apply() -> None:
+        with connected(control, "node2") as other:
+            outcome.append(other.apply_import(first, seen).state)
+
+    thread = threading.Thread(target=apply)
+    thread.start()
+    wait_for(lambda: control.node("node2")["running"] is not None)
+    assert target.node().running == ("import", first.id)
+    for attempt in (lambda: target.apply_import(second, seen), lambda: staged(target, package, content)):
+        with pytest.raises(ApiError) as caught:
+            attempt()
+        assert caught.value.code == "import_in_progress"
+        assert caught.value.facts["running_id"] == first.id
+    control.clear_faults("hold_apply")
+    thread.join()
+    assert outcome == ["applied"]
+    with pytest.raises(ApiError) as caught:
+        target.apply_import(second, seen)
+    assert caught.value.code == "inventory_changed"
