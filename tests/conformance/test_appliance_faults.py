@@ -31,6 +31,7 @@ CUT = (ConnectionError, http.client.RemoteDisconnected, http.client.IncompleteRe
 def running() -> Iterator[Control]:
     with cluster(nodes=2, restored=2, keys=3, faults=True) as control:
         yield control
+        assert "Traceback" not in (control.folder / "log").read_text(encoding="utf-8")  # a fault on purpose is no error
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import asyncio
 import json
 import logging
 import os
+import resource
 import ssl
 import sys
 import typing as t
@@ -29,11 +30,13 @@ if t.TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 DEFAULT_NODES, DEFAULT_KEYS = 3, 10
+MANY_FILES = 8192
 
 
 def run(folder: Path, options: dict[str, t.Any], on_ready: t.Callable[[dict[str, t.Any]], None]) -> None:
     """Serve a cluster until it is told to stop. Raises Refused when it cannot be served."""
     process.claim(folder)
+    _allow_many_files()
     held = process.lock(folder, patience=0.5)
     if held is None:
         other = process.read_run(folder) or {}
@@ -46,6 +49,14 @@ def run(folder: Path, options: dict[str, t.Any], on_ready: t.Callable[[dict[str,
         cluster, sockets = open_cluster(folder, options)
         asyncio.run(_serve(cluster, sockets, on_ready))
         (folder / "run.json").unlink(missing_ok=True)
+
+
+def _allow_many_files() -> None:
+    """Every node has some databases and many connections; the usual soft limit of 1,024 is too low for a hundred nodes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MANY_FILES if hard == resource.RLIM_INFINITY else min(MANY_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def open_cluster(folder: Path, options: dict[str, t.Any]) -> tuple[Cluster, list[socket.socket]]:
@@ -95,11 +106,13 @@ async def _serve(
             "version": __version__,
         }
         write_json(cluster.folder / "run.json", facts)
+        LOG.info("serving %d nodes", len(cluster.nodes))
         on_ready(console.do_status())
 
     try:
         await serve(cluster, sockets, check_all, ready)
     finally:
+        LOG.info("stopping")
         for channel in channels:
             channel.stop()
 

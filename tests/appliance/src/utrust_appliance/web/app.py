@@ -37,7 +37,10 @@ class Protocol(web.RequestHandler):
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
-        if status >= 500:
+        if isinstance(exc, ConnectionError):
+            self.log_debug("the connection to %s was cut", request.remote)
+            problem = Problem("internal_error", "the connection was cut")  # nobody is there to read it
+        elif status >= 500:
             self.log_exception("Error handling request from %s", request.remote, exc_info=exc)
             problem = Problem("internal_error", "an unexpected error was logged on the node")
         else:
