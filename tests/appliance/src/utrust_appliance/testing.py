@@ -85,9 +85,8 @@ class Api:
         sent.update({name.replace("_", "-").lower(): value for name, value in headers.items()})
         connection = http.client.HTTPSConnection(self._address, self._port, timeout=self._timeout, context=self._tls)
         try:
-            connection.request(
-                method, f"/api/v1{path}", content, {name: value for name, value in sent.items() if value is not None}
-            )
+            wire = {name: value for name, value in sent.items() if value is not None}
+            connection.request(method, f"/api/v1{path}", content, wire)
             answer = connection.getresponse()
             data = answer.read()
         finally:
@@ -104,4 +103,4 @@ class Api:
 
     def apply(self, staged: dict[str, t.Any], **headers: str | None) -> Answer:
         headers.setdefault("if_match", f'"{staged["inventory_digest"]}"')
-        return self("POST", f"/hsm/imports/{staged['id']}/apply", **headers)
+        return self("POST", f"/hsm/imports/{staged['id']}/apply", None, **headers)
