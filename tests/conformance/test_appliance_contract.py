@@ -32,7 +32,7 @@ def follow(value: t.Any) -> t.Any:
 
 def media_with_examples() -> t.Iterator[tuple[str, dict[str, t.Any]]]:
     for path, item in CONTRACT["paths"].items():
-        for method in METHODS if method in item:
+        for method in (name for name in METHODS if name in item):
             operation = item[method]
             bodies = {f"{status}": follow(response) for status, response in operation["responses"].items()}
             if "requestBody" in operation:
@@ -69,7 +69,9 @@ def test_every_code_has_an_example_and_the_appliance_knows_its_status_and_title(
 
 
 def test_appliance_has_the_operations_of_the_contract_and_no_other() -> None:
-    wanted = {(method.upper(), path) for path, item in CONTRACT["paths"].items() for method in METHODS if method in item}
+    wanted = {
+        (method.upper(), path) for path, item in CONTRACT["paths"].items() for method in METHODS if method in item
+    }
     routes = [*node_api.ROUTES, *restore_api.ROUTES, *package_api.ROUTES]
     assert {(method, f"/api/v1{path}") for method, path, dummy in routes} == wanted
 
@@ -81,7 +83,8 @@ def test_every_status_that_a_code_has_is_documented_where_the_code_is() -> None:
             statuses = {
                 status
                 for item in CONTRACT["paths"].values()
-                for method in METHODS if method in item
+                for method in METHODS
+                if method in item
                 for status, answer in item[method]["responses"].items()
                 if answer.get("$ref", "").endswith(f"/{name}")
             }
