@@ -1,0 +1,48 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the collection predicts of an import is what the reference appliance does, whatever keys the two hold."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.keyops.utrust.plugins.module_utils._appliance import HsmKey
+from ansible_collections.keyops.utrust.plugins.module_utils._inventory import compare
+from hypothesis import given
+from hypothesis import strategies as st
+from samples import fingerprint
+from utrust_appliance.behaviour import Behaviour
+from utrust_appliance.inventory import HeldKey, KeyIdentity
+
+# An HSM holds at most one key under a slot, label and id.
+PLACES = st.tuples(st.integers(0, 1), st.sampled_from(["a", "b"]), st.sampled_from(["01", "02", "03"]))
+FINGERPRINTS = st.sampled_from([fingerprint(name) for name in "12345"])
+INVENTORIES = st.dictionaries(PLACES, FINGERPRINTS, max_size=7).map(
+    lambda keys: [HsmKey(*place, "ec", 256, "P-256", fingerprint) for place, fingerprint in keys.items()]
+)
+
+
+def identity(key: HsmKey) -> KeyIdentity:
+    return KeyIdentity(key.slot, key.label, key.id, key.type, key.size, key.curve, key.fingerprint)
+
+
+@given(INVENTORIES, INVENTORIES)
+def test_the_node_adds_and_replaces_exactly_what_was_predicted(held: list[HsmKey], package: list[HsmKey]) -> None:
+    plan = Behaviour().plan_import(
+        [HeldKey(identity(key), usable=True) for key in held], [identity(key) for key in package]
+    )
+    table: set[tuple[t.Any, ...]] = {
+        (row["action"], row["slot"], row["label"], row["id"], row["fingerprint"], row["current_fingerprint"])
+        for row in plan.rows
+        if row["action"] != "unchanged"
+    }
+    difference = compare(package, held)
+    predicted: set[tuple[t.Any, ...]] = {
+        ("add", key.slot, key.label, key.id, key.fingerprint, None) for key in difference.missing
+    }
+    for pair in difference.mismatched:
+        key = pair.wanted
+        predicted.add(("replace", key.slot, key.label, key.id, key.fingerprint, pair.held.fingerprint))
+    assert table == predicted
