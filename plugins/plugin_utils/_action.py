@@ -45,8 +45,6 @@ class UtrustAction(ActionBase):
             # The worker that runs this task is a child of the process that is the run: packages live as long as that one.
             call = Call(params, self._task.check_mode, display.display, os.getppid())
             result.update(execute(self.name, call))
-            if not self._task.diff:
-                result.pop("diff", None)
         else:
             # Paths in the arguments belong to the machine that executes, so they go there as they were written.
             result.update(
@@ -54,6 +52,8 @@ class UtrustAction(ActionBase):
                     module_name=f"keyops.utrust.{self.name}", module_args=arguments, task_vars=task_vars
                 )
             )
+        if not self._task.diff:
+            result.pop("diff", None)
         return t.cast("dict[str, t.Any]", remove_values(result, secrets))
 
     def _refuse_lost_run_once(self) -> None:

@@ -1,0 +1,20 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Fixtures of the tests that run Ansible."""
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+
+from tests.support.doors import DOORS, Door
+
+
+@pytest.fixture(scope="module", params=DOORS)
+def door(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Door:
+    """Each test that asks for it runs twice: through the action plugin and through the module."""
+    name = t.cast("str", request.param)
+    return Door(name, tmp_path_factory.mktemp(name))
