@@ -178,16 +178,14 @@ class Wire:
         if sink is not None and response.status == 200:
             while chunk := response.read(CHUNK):
                 sink(chunk)
-            # read() in chunks does not raise IncompleteRead; the length that is still due tells that the answer broke off.
-            if response.length:
-                raise http.client.IncompleteRead(b"", response.length)
             kept = b""
         else:
             kept = response.read(limit + 1)
             if len(kept) > limit:
                 raise TooLarge(f"the answer is larger than {limit} bytes")
-            if response.length:
-                raise http.client.IncompleteRead(b"", response.length)
+        # Reading a part does not raise IncompleteRead; the length that is still due tells that the answer broke off.
+        if response.length:
+            raise NoAnswer(f"the answer broke off {response.length} bytes before its end", sent=True)
         if response.will_close:
             self.close()
         return Exchange(response.status, response.headers, kept)

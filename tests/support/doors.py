@@ -72,7 +72,7 @@ class Door:
 
     def __init__(self, name: str, folder: Path) -> None:
         self.name = name
-        self._folder = folder
+        self.folder = folder
         ssh = folder / "ssh"
         ssh.write_text(SSH, encoding="ascii")
         ssh.chmod(0o700)
@@ -91,9 +91,9 @@ class Door:
     def command(self, tasks: t.Sequence[dict[str, t.Any]], *arguments: str, hosts: t.Sequence[str]) -> list[str]:
         play = {"hosts": "all", "gather_facts": False, "tasks": list(tasks)}
         inventory = {"all": {"hosts": dict.fromkeys(hosts, self._host)}}
-        (self._folder / "play.yml").write_text(json.dumps([play]), encoding="utf-8")
-        (self._folder / "inventory.yml").write_text(json.dumps(inventory), encoding="utf-8")
-        where = ["-i", str(self._folder / "inventory.yml"), str(self._folder / "play.yml")]
+        (self.folder / "play.yml").write_text(json.dumps([play]), encoding="utf-8")
+        (self.folder / "inventory.yml").write_text(json.dumps(inventory), encoding="utf-8")
+        where = ["-i", str(self.folder / "inventory.yml"), str(self.folder / "play.yml")]
         return [str(BIN / "ansible-playbook"), "-f", "20", *arguments, *where]
 
     def start(
@@ -105,17 +105,17 @@ class Door:
         before: t.Sequence[str] = (),
     ) -> subprocess.Popen[str]:
         """`before` is a command that executes the command which follows it, e.g. with limits set."""
-        (self._folder / "results.jsonl").unlink(missing_ok=True)
+        (self.folder / "results.jsonl").unlink(missing_ok=True)
         added = {
             "ANSIBLE_PIPELINING": "1",
-            "ANSIBLE_HOME": str(self._folder / "home"),
+            "ANSIBLE_HOME": str(self.folder / "home"),
             "ANSIBLE_CALLBACK_PLUGINS": str(ROOT / "tests/support/callback"),
             "ANSIBLE_CALLBACKS_ENABLED": "results",
-            "KEYOPS_RESULTS": str(self._folder / "results.jsonl"),
+            "KEYOPS_RESULTS": str(self.folder / "results.jsonl"),
         }
         return subprocess.Popen(
             [*before, *self.command(tasks, *arguments, hosts=hosts)],
-            cwd=self._folder,
+            cwd=self.folder,
             env=environment(**{**added, **(env or {})}),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -128,7 +128,7 @@ class Door:
             output, dummy = process.communicate(timeout=180)
         finally:
             process.kill()
-        results = self._folder / "results.jsonl"
+        results = self.folder / "results.jsonl"
         assert results.exists(), output
         return Outcome(process.returncode, output, [json.loads(line) for line in results.read_text().splitlines()])
 
