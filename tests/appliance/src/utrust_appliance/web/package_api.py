@@ -62,8 +62,14 @@ async def delete_package(request: web.Request) -> web.Response:
 
 
 async def download_package(request: web.Request) -> web.StreamResponse:
-    node, package_id = request.app[NODE], object_id(request, "package_id")
+    package_id = object_id(request, "package_id")
     Query(request).done()
+    return await send_package(request, package_id, {})
+
+
+async def send_package(request: web.Request, package_id: str, more: dict[str, str]) -> web.StreamResponse:
+    """The content of a package, with `more` headers."""
+    node = request.app[NODE]
     data, path = node.packages.content(package_id)
     faults, size, sha256 = node.cluster.faults, data["size"], data["sha256"].removeprefix("sha256:")
     altered = faults.find("alter_download", node.name)
@@ -79,6 +85,7 @@ async def download_package(request: web.Request) -> web.StreamResponse:
         "Cache-Control": "no-store",
         "Content-Type": "application/octet-stream",
         "Content-Length": str(size),
+        **more,
     }
     response = web.StreamResponse(headers=headers)
     await response.prepare(request)
@@ -117,7 +124,7 @@ async def stage_import(request: web.Request) -> web.Response:
     checks.announced_size(request, node.cluster.options.max_upload)
     upload = node.imports.upload_path()
     try:
-        size, received = await _receive(request, upload)
+        size, received = await receive(request, upload, request.content.iter_chunked(CHUNK))
         if received != announced:
             raise Problem(
                 "content_digest_mismatch",
@@ -128,13 +135,14 @@ async def stage_import(request: web.Request) -> web.Response:
         destroy(upload)
 
 
-async def _receive(request: web.Request, path: Path) -> tuple[int, str]:
+async def receive(request: web.Request, path: Path, chunks: t.AsyncIterator[bytes]) -> tuple[int, str]:
+    """Write an upload to this file; its size and SHA-256."""
     node = request.app[NODE]
     cut_it = node.cluster.faults.find("reset_mid_transfer", node.name, request.method, request.path)
     limit, size, digest = node.cluster.options.max_upload, 0, hashlib.sha256()
     path.touch(mode=0o600)
     with path.open("wb") as file:
-        async for chunk in request.content.iter_chunked(CHUNK):
+        async for chunk in chunks:
             size += len(chunk)
             if size > limit:
                 raise checks.too_large(limit)

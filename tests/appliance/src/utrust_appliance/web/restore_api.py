@@ -6,11 +6,9 @@
 
 from __future__ import annotations
 
-import typing as t
-
 from aiohttp import web
 
-from utrust_appliance.errors import Problem
+from utrust_appliance.jobs.preview import preview, require_restorable
 from utrust_appliance.jobs.restores import RUNNING
 from utrust_appliance.web.checks import (
     NAME,
@@ -26,59 +24,12 @@ from utrust_appliance.web.checks import (
 )
 from utrust_appliance.web.middleware import NODE
 
-if t.TYPE_CHECKING:
-    from utrust_appliance.node import Node
 
-
-def _may_restore(node: Node, pin_pad: str, source: str) -> Node:
-    """Whether a guided restore can start now; returns the source. Names first, then states."""
-    pads = {pad["name"]: pad for pad in node.pin_pads()}
-    if pin_pad not in pads:
-        raise Problem("pin_pad_not_configured", f"{pin_pad} is not configured on {node.name}", configured=list(pads))
-    other = node.cluster.nodes.get(source)
-    if other is None or not other.config.joined:
-        raise Problem("source_not_a_member", f"{source} has not joined the cluster {node.cluster.name}")
-    node.require_driver()
-    node.require_idle()
-    state, dummy = node.state()
-    if not node.behaviour.restore_allowed(state):
-        mbk = node.hsm.mbk()
-        detail = f"the HSM of {node.name} is {state}" + (
-            f" under MBK {mbk.name}; a guided restore would overwrite it" if mbk else ""
-        )
-        raise Problem("not_factory_reset", detail)
-    if pads[pin_pad]["status"] != "ready":
-        where = f" at {pads[pin_pad]['address']}" if pads[pin_pad]["address"] else ""
-        raise Problem("pin_pad_unavailable", f"{pin_pad} is configured{where} but does not answer")
-    if other is node:
-        raise Problem("source_not_ready", f"{source} is this node itself")
-    if not other.reachable():
-        raise Problem("source_not_ready", f"{source} does not answer")
-    if other.state()[0] != "operational":
-        raise Problem("source_not_ready", f"the HSM of {source} is {other.state()[0]}, not operational")
-    return other
-
-
-async def preview(request: web.Request) -> web.Response:
-    node, query = request.app[NODE], Query(request)
+async def preview_restore(request: web.Request) -> web.Response:
+    query = Query(request)
     pin_pad, source = query.required("pin_pad", name_of), query.required("source", name_of)
     query.done()
-    other = _may_restore(node, pin_pad, source)
-    mbk = other.hsm.mbk()
-    if mbk is None:
-        raise Problem("source_not_ready", f"the HSM of {source} holds no MBK")
-    keys, digest = other.inventory()
-    data = {
-        "node": node.name,
-        "hsm_serial": node.serial,
-        "tls_fingerprint": node.tls_fingerprint,
-        "pin_pad": next(pad for pad in node.pin_pads() if pad["name"] == pin_pad),
-        "source": {"node": source, "key_count": len(keys), "inventory_digest": digest},
-        "mbk": mbk.as_dict(),
-        "cards_required": mbk.m,
-        "cards_total": mbk.n,
-    }
-    return web.json_response(data)
+    return web.json_response(preview(request.app[NODE], pin_pad, source))
 
 
 async def list_restores(request: web.Request) -> web.Response:
@@ -105,7 +56,7 @@ async def start_restore(request: web.Request) -> web.Response:
     if made:
         restore = node.restores.get(made)
     else:
-        restore = node.restores.start(once, data["pin_pad"], _may_restore(node, data["pin_pad"], data["source"]))
+        restore = node.restores.start(once, data["pin_pad"], require_restorable(node, data["pin_pad"], data["source"]))
     return web.json_response(restore, status=201, headers={"Location": f"{request.path}/{restore['id']}"})
 
 
@@ -124,7 +75,7 @@ async def cancel_restore(request: web.Request) -> web.Response:
 
 
 ROUTES = [
-    ("GET", "/hsm/restore-preview", preview),
+    ("GET", "/hsm/restore-preview", preview_restore),
     ("GET", "/hsm/restores", list_restores),
     ("POST", "/hsm/restores", start_restore),
     ("GET", "/hsm/restores/{restore_id}", get_restore),
