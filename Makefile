@@ -25,6 +25,10 @@ help: ## this list
 setup: ## make .venv with all tools, and the collection path
 	@$(PYTHON) tests/tools/setup_env.py dev
 
+.PHONY: system
+system: ## Debian packages that the tests need: installed as root with apt, otherwise named
+	@$(PYTHON) tests/tools/system_packages.py
+
 .PHONY: setup-demo
 setup-demo: # only what the demo needs
 	@$(PYTHON) tests/tools/setup_env.py demo
@@ -44,7 +48,7 @@ SUITES := unit conformance playbooks demo-test
 
 .PHONY: test
 test: ## everything that follows, one stage after the other; the first failure ends it
-	@$(PYTHON) tests/tools/run_stages.py setup $(GATES) $(SUITES) molecule
+	@$(PYTHON) tests/tools/run_stages.py system setup $(GATES) $(SUITES) molecule
 
 .PHONY: check
 check: ## all gates
@@ -56,11 +60,11 @@ unit: setup ## tests/unit: pure functions, modules, guards
 	@$(IN_VENV) $(BIN)/python -m pytest tests/unit $(ARGS)
 
 .PHONY: conformance
-conformance: setup ## tests/conformance: transports against the reference appliance
+conformance: system setup ## tests/conformance: transports against the reference appliance
 	@$(IN_VENV) $(BIN)/python -m pytest tests/conformance $(ARGS)
 
 .PHONY: playbooks
-playbooks: setup ## tests/playbooks: modules, roles and playbooks through Ansible
+playbooks: system setup ## tests/playbooks: modules, roles and playbooks through Ansible
 	@$(IN_VENV) $(BIN)/python -m pytest tests/playbooks $(ARGS)
 
 .PHONY: demo-test
