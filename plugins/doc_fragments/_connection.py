@@ -83,6 +83,13 @@ options:
       - If not set, the environment variable E(UTRUST_TIMEOUT) is used.
     type: float
     default: 30.0
+  max_clock_skew:
+    description:
+      - Seconds that the node's clock may differ from that of the machine that executes the module, because the clocks of a cluster must agree. It is looked at
+        before anything is changed; reading a node does not depend on it.
+      - If not set, the environment variable E(UTRUST_MAX_CLOCK_SKEW) is used.
+    type: float
+    default: 60.0
   retries:
     description:
       - How often a request is repeated when the node was busy (HTTP 429 or 503), or when no answer came to a request that changes nothing. A request that may

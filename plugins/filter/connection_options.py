@@ -10,6 +10,7 @@ import typing as t
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.keyops.utrust.plugins.module_utils._options import connection_spec
+from ansible_collections.keyops.utrust.plugins.plugin_utils._host import node_name
 
 DOCUMENTATION = r"""
 name: connection_options
@@ -52,7 +53,7 @@ def connection_options(variables: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
         raise AnsibleFilterError(
             "connection_options: the input must be the variables of an inventory host, such as hostvars['node1']"
         )
-    options = {"expect_node": variables.get("utrust_node") or variables["inventory_hostname"]}
+    options = {"expect_node": node_name(variables)}
     for option in connection_spec():
         if option not in NOT_FROM_INVENTORY and variables.get(f"utrust_{option}") is not None:
             options[option] = variables[f"utrust_{option}"]

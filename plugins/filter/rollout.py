@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible.errors import AnsibleFilterError
 from ansible_collections.keyops.utrust.plugins.module_utils._rollout import plan_rollout
 
 DOCUMENTATION = r"""
@@ -56,8 +57,11 @@ _value:
 
 
 def rollout(hosts: t.Sequence[str], members: t.Sequence[t.Mapping[str, t.Any]], **limits: t.Any) -> dict[str, t.Any]:
-    """See DOCUMENTATION."""
-    return plan_rollout(hosts, members=members, **limits)._asdict()
+    """See DOCUMENTATION. Raises AnsibleFilterError for limits of another type."""
+    try:
+        return plan_rollout(hosts, members=members, **limits)._asdict()
+    except TypeError as exc:
+        raise AnsibleFilterError(f"rollout: {exc}") from exc
 
 
 class FilterModule:

@@ -32,17 +32,14 @@ class UtrustError(Exception):
         self.code = code
         self.facts: dict[str, t.Any] = {"code": code, **facts}
 
+    def within(self, tried: str, remedy: str) -> t.Self:
+        """The same error, told as part of what was tried, with what to do."""
+        facts = {name: fact for name, fact in self.facts.items() if name != "code"}
+        return type(self)(f"{tried}: {self}; {remedy}", code=self.code, **facts)
+
 
 class ProblemsFound(UtrustError):
     """A preflight found problems; nothing has been changed."""
-
-    def __init__(self, tried: str, problems: t.Sequence[Problem]) -> None:
-        lines = "; ".join(f"{problem.text} [{problem.code}] - {problem.remedy}" for problem in problems)
-        super().__init__(
-            f"{tried}: {len(problems)} problem(s) found, nothing was changed: {lines}",
-            code=problems[0].code,
-            problems=[problem.public() for problem in problems],
-        )
 
 
 class ApiError(UtrustError):
@@ -60,4 +57,9 @@ class AnswerLost(UtrustError):
 def require(tried: str, problems: t.Sequence[Problem]) -> None:
     """Raise `ProblemsFound` with every problem at once, if there is one."""
     if problems:
-        raise ProblemsFound(tried, problems)
+        lines = "; ".join(f"{problem.text} [{problem.code}] - {problem.remedy}" for problem in problems)
+        raise ProblemsFound(
+            f"{tried}: {len(problems)} problem(s) found, nothing was changed: {lines}",
+            code=problems[0].code,
+            problems=[problem.public() for problem in problems],
+        )

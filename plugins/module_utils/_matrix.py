@@ -92,9 +92,7 @@ def as_table(matrix: t.Mapping[str, t.Any]) -> list[str]:
 
 def _drift_in_words(matrix: t.Mapping[str, t.Any]) -> list[str]:
     if matrix["in_sync"]:
-        return [
-            f"in sync: {len(matrix['nodes'])} node(s) hold the same {len(matrix['rows'])} key(s) as {matrix['source']}"
-        ]
+        return [f"in sync: {', '.join(matrix['nodes'])} hold the same {len(matrix['rows'])} key(s)"]
     return [
         f"DRIFT: {one['node']} against {matrix['source']}: {len(one['missing'])} missing, {len(one['extra'])} extra, "
         f"{len(one['mismatched'])} mismatched, {len(one['unusable'])} unusable"

@@ -46,6 +46,7 @@ def connection_spec() -> Spec:
         "transport": {"type": "str", "choices": ["rest"], "default": "rest"},
         "connect_timeout": _env("UTRUST_CONNECT_TIMEOUT", type="float", default=10.0),
         "timeout": _env("UTRUST_TIMEOUT", type="float", default=30.0),
+        "max_clock_skew": _env("UTRUST_MAX_CLOCK_SKEW", type="float", default=60.0),
         "retries": _env("UTRUST_RETRIES", type="int", default=3),
     }
 
@@ -64,6 +65,8 @@ def info_spec() -> Spec:
             "choices": ["inventory", "pin_pads", "restore"],
             "default": [],
         },
+        "wait_for_members": {"type": "list", "elements": "str", "default": []},
+        "wait_timeout": {"type": "float", "default": 600.0},
     }
 
 
@@ -91,6 +94,7 @@ def export_spec() -> Spec:
         "dest": {"type": "path"},
         "force": {"type": "bool", "default": False},
         "keep_for": {"type": "int", "default": 14400},
+        "expect_inventory_digest": {"type": "str"},
     }
 
 
@@ -176,7 +180,12 @@ def endpoint(params: Params) -> Endpoint:
 
 
 def info_options(params: Params) -> InfoOptions:
-    return InfoOptions(expect_node=params["expect_node"], gather=tuple(params["gather"]))
+    return InfoOptions(
+        expect_node=params["expect_node"],
+        gather=tuple(params["gather"]),
+        wait_for_members=tuple(params["wait_for_members"]),
+        patience=Patience(params["wait_timeout"]),
+    )
 
 
 def export_options(params: Params, owner_pid: int | None) -> ExportOptions:
@@ -186,6 +195,8 @@ def export_options(params: Params, owner_pid: int | None) -> ExportOptions:
         force=params["force"],
         owner_pid=owner_pid,
         keep_for=params["keep_for"],
+        expect_inventory_digest=params["expect_inventory_digest"],
+        max_clock_skew=params["max_clock_skew"],
     )
 
 
@@ -216,6 +227,7 @@ def import_options(params: Params) -> ImportOptions:
             replace=_fingerprints("replace", [entry["fingerprint"] for entry in params["replace"]]),
         ),
         patience=Patience(params["wait_timeout"]),
+        max_clock_skew=params["max_clock_skew"],
     )
 
 
@@ -229,4 +241,5 @@ def restore_options(params: Params) -> RestoreOptions:
         # A long poll must be answered before the read times out.
         poll=min(LONG_POLL, params["timeout"] / 2),
         patience=Patience(params["restore_timeout"]),
+        max_clock_skew=params["max_clock_skew"],
     )

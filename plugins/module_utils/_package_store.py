@@ -104,14 +104,17 @@ def remove_directory(directory: pathlib.Path) -> None:
     directory.rmdir()
 
 
-def remove_package(path: pathlib.Path) -> bool:
-    """Remove a package and its receipt, and the run directory if that is where they are. Says whether there was one."""
-    there = path.exists() or receipt_path(path).exists()
+def is_there(path: pathlib.Path) -> bool:
+    """Whether anything is left of a package: itself, or its receipt."""
+    return path.exists() or receipt_path(path).exists()
+
+
+def remove_package(path: pathlib.Path) -> None:
+    """Remove a package and its receipt, and the run directory if that is where they are."""
     path.unlink(missing_ok=True)
     receipt_path(path).unlink(missing_ok=True)
     if path.parent.name.startswith(PREFIX) and path.parent.is_dir():
         remove_directory(path.parent)
-    return there
 
 
 def receipt_path(package: pathlib.Path) -> pathlib.Path:

@@ -9,6 +9,7 @@ The rules and their sources: Keyfactor's documentation (cluster configuration, r
 
 from __future__ import annotations
 
+import datetime
 import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import Problem
@@ -111,6 +112,24 @@ def problems_of_service(node: Node) -> list[Problem]:
             )
         )
     return problems
+
+
+def problems_of_clock(node: Node, max_skew: float) -> list[Problem]:
+    """Clocks must agree (NTP); the node's is compared with this machine's, `max_skew` is in seconds."""
+    now = datetime.datetime.now(datetime.UTC)
+    try:
+        skew = abs((datetime.datetime.fromisoformat(node.clock) - now).total_seconds())
+    except (TypeError, ValueError):
+        text = f"the clock of {node.name} says {node.clock!r}, which is no time with a zone"
+    else:
+        if skew <= max_skew:
+            return []
+        text = (
+            f"the clock of {node.name} differs by {skew:.0f} s from this machine's, at most {max_skew:g} s are allowed"
+        )
+    return [
+        Problem("clock_skew", node.name, text, "set up NTP on the node and on this machine, or raise max_clock_skew")
+    ]
 
 
 def problems_of_fit(node: Node, expected: Expected) -> list[Problem]:

@@ -30,13 +30,18 @@ def plan_rollout(
 ) -> Rollout:
     """Batches for the `hosts` that have to take the package, in their order.
 
+    Raises TypeError for limits of another type: a quorum must not depend on whether the text "false" is true.
     `members` is the member list of the source node: it alone says how many nodes there are. `batch_size` is the operator's own limit; with
     `accept_outage` one node at a time is allowed even where that costs the quorum.
     """
+    if not isinstance(accept_outage, bool):
+        raise TypeError(f"accept_outage must be true or false, not {accept_outage!r}")
+    if batch_size is not None and (isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1):
+        raise TypeError(f"batch_size must be a number of at least 1, not {batch_size!r}")
     if not hosts:
         return Rollout([], None)
-    if canary is not None and canary not in hosts:
-        canary = None  # in sync already, or outside of --limit
+    if canary not in hosts:
+        canary = None  # none named, in sync already, or outside of --limit; the caller has made sure that it exists
     joined = [member for member in members if member["joined"]]
     down = [member["node"] for member in joined if member["connection"] != "connected"]
     allowed = (len(joined) - 1) // 2 - len(down)

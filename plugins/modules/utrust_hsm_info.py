@@ -41,6 +41,17 @@ options:
     elements: str
     choices: [inventory, pin_pads, restore]
     default: []
+  wait_for_members:
+    description:
+      - Names of nodes that this node must see as Connected. The module waits for that, and fails and names those that are not when O(wait_timeout) is over.
+    type: list
+    elements: str
+    default: []
+  wait_timeout:
+    description:
+      - Seconds to wait for O(wait_for_members).
+    type: float
+    default: 600.0
 seealso:
   - module: keyops.utrust.utrust_hsm_restore
   - module: keyops.utrust.utrust_ksp_export

@@ -43,7 +43,7 @@ options:
     default: present
   dest:
     description:
-      - Path of the package on the machine that executes the module. Its directory must exist and should have mode 0700.
+      - Path of the package on the machine that executes the module. Its directory must exist, and nobody else may look into it (mode 0700).
       - If not set, a private directory is made for this run, in memory where the machine has C(XDG_RUNTIME_DIR) or C(/dev/shm). It belongs to this run;
         remove it with O(state=absent) in C(always). When a run is killed, the next one removes it.
     type: path
@@ -57,6 +57,10 @@ options:
       - Seconds that a private directory outlives its run where the run's process cannot be watched, because the module runs on another machine.
     type: int
     default: 14400
+  expect_inventory_digest:
+    description:
+      - Digest of the inventory that the node is expected to have. If its keys have changed since that was read, nothing is exported.
+    type: str
 seealso:
   - module: keyops.utrust.utrust_ksp_import
   - module: keyops.utrust.utrust_hsm_info

@@ -164,7 +164,7 @@ inventory_digest:
   returned: success
   type: str
 in_sync:
-  description: Whether this is the source's inventory exactly. With extra keys it is not.
+  description: Whether the node holds the source's inventory exactly; in check mode, whether it does so already. With extra keys it does not.
   returned: success
   type: bool
 unusable_key_count:

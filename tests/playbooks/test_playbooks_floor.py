@@ -24,6 +24,7 @@ def floor() -> str:
 
 def test_restore_synchronise_and_status_work_on_the_floor(floor: str) -> None:
     version = subprocess.run([floor, "--version"], capture_output=True, text=True, check=True).stdout
+    assert "core 2.18." in version or sys.version_info >= (3, 14)
     with cluster(nodes=3) as control:
         with card_holders(control, "node2", "node3"):
             restored = play("keyops.utrust.initial_sync", control, ansible_playbook=floor)
@@ -40,4 +41,4 @@ def test_restore_synchronise_and_status_work_on_the_floor(floor: str) -> None:
 
         status = play("keyops.utrust.status", control, ansible_playbook=floor)
         assert status.status == 0
-        assert "in sync: 3 node(s) hold the same 11 key(s) as node1" in status.text
+        assert "in sync: node1, node2, node3 hold the same 11 key(s)" in status.text

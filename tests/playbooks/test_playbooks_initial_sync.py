@@ -103,6 +103,26 @@ def test_problems_of_all_nodes_come_before_anybody_takes_out_a_card(control: Con
     assert methods(control) == {"GET"}
 
 
+def test_source_that_cannot_give_its_keys_and_members_that_are_away_are_named_first(control: Control) -> None:
+    control.fault("member_disconnected", node="node1", member="node3")
+    run = play(INITIAL, control)
+    assert run.status != 0
+    assert "[member_disconnected]" in run.text
+    control.clear_faults()
+    control.fault("driver_stopped", node="node1")
+    run = play(INITIAL, control)
+    assert run.status != 0
+    assert "source_not_ready" in run.text or "hsm_unavailable" in run.text
+    assert methods(control) == {"GET"}
+
+
+def test_limit_to_the_source_alone_does_not_look_like_success(control: Control) -> None:
+    run = play(INITIAL, control, "--limit", "node1")
+
+    assert run.status != 0
+    assert "no node at all besides the source" in run.text
+
+
 def test_second_node_is_not_touched_when_the_first_restore_is_cancelled(control: Control) -> None:
     process = start(INITIAL, control)
     wait_for(lambda: waits_for_card(control, "node2"))

@@ -6,12 +6,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
 import typing as t
 
 import pytest
+import yaml
 from ansible_collections.keyops.utrust.plugins.module_utils import _package_store as store
 from utrust_appliance.testing import cluster
 
@@ -278,15 +280,137 @@ def test_serial_and_free_strategy_are_refused(control: Control, tmp_path: Path) 
         assert methods(control) <= {"GET"}
 
 
-def test_nothing_secret_is_in_any_output_at_vvvv(control: Control) -> None:
+def by_token(control: Control, folder: Path) -> Path:
+    """The inventory with a bearer token instead of a client certificate."""
+    inventory = yaml.safe_load(control.inventory_file.read_text(encoding="utf-8"))
+    for variables in inventory["utrust"]["hosts"].values():
+        del variables["utrust_client_cert"], variables["utrust_client_key"]
+        variables["utrust_bearer_token"] = control.token
+    written = folder / "inventory.yml"
+    written.write_text(yaml.safe_dump(inventory), encoding="utf-8")
+    return written
+
+
+def test_nothing_secret_is_in_any_output_at_vvvv(control: Control, tmp_path: Path) -> None:
     control.generate_key("node1", "quietKey")
+    tmp_path.chmod(0o700)
+    kept = tmp_path / "kept.ksp"
 
-    run = play(SYNC, control, "-vvvv")
+    run = play(SYNC, control, "-vvvv", "--diff", "-e", f"key_sync_dest={kept}", inventory=by_token(control, tmp_path))
 
-    assert run.status == 0
-    assert "PRIVATE KEY" not in run.output
+    assert run.status == 0, run.output
+    assert control.requests("node2")[-1]["client"] != "operator", "the run must log in with the token"
     assert control.token not in run.output
-    assert not [card for card in control.cards() if control.pin_of(card["card"]) in run.output]
+    assert "PRIVATE KEY" not in run.output
+    package = kept.read_bytes()
+    for start_of_window in range(0, len(package) - 48, 1024):
+        window = package[start_of_window : start_of_window + 48]
+        assert window.hex() not in run.output
+        assert base64.b64encode(window).decode() not in run.output
+
+
+def test_arguments_given_as_texts_mean_what_they_say(control: Control) -> None:
+    control.generate_key("node1", "textKey")
+    texts = [
+        "key_sync_wait_timeout=60",
+        "key_sync_batch_size=1",
+        "key_sync_accept_outage=false",
+        "key_sync_canary=node3",
+    ]
+
+    run = play(SYNC, control, *(word for text in texts for word in ("-e", text)))
+
+    assert run.status == 0, run.output
+    assert run.output.index("node3: applied") < run.output.index("node2: importing"), "the canary goes first and alone"
+
+
+@pytest.mark.parametrize(
+    "text", ["key_sync_canary=nod3", "key_sync_canary=node1", "key_sync_batch_size=0", "key_sync_wait_timeout=0"]
+)
+def test_limits_that_make_no_sense_are_refused_before_anything_changes(control: Control, text: str) -> None:
+    control.generate_key("node1", f"refused-{text.replace('=', '-')}")
+
+    run = play(SYNC, control, "-e", text)
+
+    assert run.status != 0
+    assert "[option_invalid]" in run.text
+    assert methods(control) <= {"GET"}
+
+
+def test_joined_member_that_is_not_in_the_inventory_is_not_forgotten(control: Control, tmp_path: Path) -> None:
+    control.generate_key("node1", "forgottenKey")
+    inventory = yaml.safe_load(control.inventory_file.read_text(encoding="utf-8"))
+    del inventory["utrust"]["hosts"]["node3"]
+    (tmp_path / "inventory.yml").write_text(yaml.safe_dump(inventory), encoding="utf-8")
+
+    refused = play(SYNC, control, inventory=tmp_path / "inventory.yml")
+
+    assert refused.status != 0
+    assert "node3 joined the cluster, says node1, but is no host of the inventory" in refused.text
+    assert methods(control) == {"GET"}
+    status = play("keyops.utrust.status", control, inventory=tmp_path / "inventory.yml")
+    assert status.status != 0
+    assert "nothing is known of node3" in status.text
+
+    allowed = play(
+        SYNC, control, "-e", json.dumps({"key_sync_leave_out": ["node3"]}), inventory=tmp_path / "inventory.yml"
+    )
+
+    assert allowed.status == 0, allowed.output
+    assert "not in this run: node3" in allowed.text
+
+
+def test_hosts_may_have_other_names_than_their_nodes(control: Control, tmp_path: Path) -> None:
+    control.generate_key("node1", "renamedKey")
+    hosts = yaml.safe_load(control.inventory_file.read_text(encoding="utf-8"))["utrust"]["hosts"]
+    renamed = {f"hsm-{name}.example": {**variables, "utrust_node": name} for name, variables in hosts.items()}
+    (tmp_path / "inventory.yml").write_text(yaml.safe_dump({"utrust": {"hosts": renamed}}), encoding="utf-8")
+
+    run = play(SYNC, control, "-e", "utrust_source=hsm-node1.example", inventory=tmp_path / "inventory.yml")
+
+    assert run.status == 0, run.output
+    assert len(set(inventories(control).values())) == 1
+    assert "not in this run" not in run.text
+
+
+def test_clock_that_is_wrong_is_a_problem_before_anything_changes(control: Control) -> None:
+    control.generate_key("node1", "clockKey")
+    control.fault("clock_skew", node="node2")
+
+    run = play(SYNC, control)
+
+    assert run.status != 0
+    assert "[clock_skew]" in run.text
+    assert methods(control) == {"GET"}
+
+
+def test_member_that_goes_down_during_the_roll_out_stops_it_and_is_named(control: Control) -> None:
+    control.generate_key("node1", "memberKey")
+    control.fault("hold_apply", node="node2")
+    process = start(SYNC, control, "-e", "key_sync_wait_timeout=3", "-e", "key_sync_batch_size=1")
+    wait_for(lambda: control.node("node2")["running"] is not None)
+    control.fault("member_disconnected", node="node1", member="node3")
+    control.clear_faults("hold_apply")
+    run = finish(process)
+
+    assert run.status != 0
+    assert "does not see node3 as Connected after 3 s" in run.text
+    assert not [request for request in control.requests("node3") if request["method"] == "POST"]
+
+
+def test_key_that_appears_on_the_source_after_the_plan_stops_the_export(control: Control) -> None:
+    control.generate_key("node1", "plannedKey")
+    control.fault("latency", node="node3", method="GET", path="/keys", count=1, seconds=3)
+    process = start(SYNC, control)
+    wait_for(lambda: bool(control.requests("node2")))
+    control.generate_key("node1", "surpriseKey")
+    run = finish(process)
+
+    assert run.status != 0
+    assert "[source_changed]" in run.text or "source_changed" in run.text
+    assert not [
+        request for node in ("node2", "node3") for request in control.requests(node) if request["method"] == "POST"
+    ]
 
 
 def test_two_nodes_need_an_explicit_word() -> None:

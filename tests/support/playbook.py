@@ -72,7 +72,7 @@ def command(
 ) -> list[str]:
     source = [] if any("utrust_source" in argument for argument in arguments) else ["-e", "utrust_source=node1"]
     return [
-        str(BIN / "ansible-playbook"),
+        ansible_playbook,
         playbook,
         "-i",
         str(inventory or control.inventory_file),

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses as dc
+import datetime
+import datetime
 import functools
 import hashlib
 import typing as t
@@ -59,6 +61,7 @@ def node(*hsm_keys: HsmKey, **changes: t.Any) -> Node:
         "inventory_digest": inventory_digest(hsm_keys),
         "key_count": len(hsm_keys),
         "mbk": KEYOPS,
+        "clock": datetime.datetime.now(datetime.UTC).isoformat(),
         **changes,
     }
     return dc.replace(decode.node(example("NodeOperational")), **given)

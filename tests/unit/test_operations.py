@@ -139,10 +139,20 @@ IMPOSTOR = key("old", fingerprint=fingerprint("impostor"))
         dc.replace(STAGED, rows=rows((OLD, "unchanged", OLD.fingerprint), (NEW, "replace", OLD.fingerprint))),
         dc.replace(STAGED, rows=rows((OLD, "unchanged", OLD.fingerprint), (NEW, "remove", None))),
         dc.replace(STAGED, rows=(*ROWS, ImportRow(key("third"), "add", None))),
+        dc.replace(STAGED, rows=rows((IMPOSTOR, "unchanged", IMPOSTOR.fingerprint), (NEW, "add", None))),
         dc.replace(STAGED, rows=()),
         dc.replace(STAGED, inventory_digest=AFTER.inventory_digest),
     ],
-    ids=["key left out", "replaces", "replaces another", "unknown action", "one key more", "empty", "other inventory"],
+    ids=[
+        "key left out",
+        "replaces",
+        "replaces another",
+        "unknown action",
+        "one key more",
+        "another key",
+        "empty",
+        "other inventory",
+    ],
 )
 def test_a_table_that_is_not_what_was_predicted_is_discarded(package: Path, staged: Import) -> None:
     scripted = target(stage_import=staged)
@@ -208,7 +218,8 @@ def test_a_refusal_to_apply_discards_what_was_staged(package: Path) -> None:
     scripted = target(apply_import=refusal)
     with pytest.raises(ApiError) as caught:
         import_into(scripted, package)
-    assert caught.value is refusal
+    assert caught.value.code == refusal.code
+    assert f"importing into node2: {refusal}; nothing was changed" in str(caught.value)
     assert scripted.calls[-2:] == ["apply_import", "discard_import"]
 
 
@@ -216,7 +227,8 @@ def test_a_failure_to_discard_does_not_hide_why_the_import_failed(package: Path)
     refusal = ApiError("HTTP 409 slot_full", code="slot_full", http_status=409)
     with pytest.raises(ApiError) as caught:
         import_into(target(apply_import=refusal, discard_import=AWAY), package)
-    assert caught.value is refusal
+    assert caught.value.code == refusal.code
+    assert f"importing into node2: {refusal}; nothing was changed" in str(caught.value)
 
 
 def test_a_lost_answer_of_an_import_that_was_applied_is_a_success(package: Path) -> None:
@@ -420,9 +432,9 @@ def test_a_restore_that_succeeded_and_did_not_is_no_success(after: Node) -> None
 
 
 def test_a_restore_that_brought_other_keys_says_so() -> None:
-    result = restore(joining(node=[JOINING, node(OLD, name="node2", hsm_serial="UT000002")]))
-    assert result["in_sync"] is False
-    assert "synchronise them" in result["warnings"][0]
+    with pytest.raises(UtrustError, match="synchronise them with key_sync") as caught:
+        restore(joining(node=[JOINING, node(OLD, name="node2", hsm_serial="UT000002")]))
+    assert caught.value.code == "restore_not_in_sync"
 
 
 def test_a_node_that_goes_away_while_it_is_watched_is_waited_for() -> None:

@@ -109,6 +109,16 @@ def test_a_name_that_somebody_has_linked_elsewhere_is_replaced_and_not_followed(
     assert (package.read_bytes(), package.is_symlink()) == (b"new", False)
 
 
+def test_a_temporary_name_that_is_taken_is_not_followed_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_bytes(b"untouched")
+    monkeypatch.setattr("secrets.token_hex", lambda dummy: "guessed")
+    (tmp_path / ".cluster.ksp.guessed.part").symlink_to(elsewhere)
+    with pytest.raises(UtrustError, match="File exists"), store.replacing(tmp_path / "cluster.ksp") as file:
+        file.write(b"package")
+    assert elsewhere.read_bytes() == b"untouched"
+
+
 def test_a_disk_that_is_full_at_the_last_moment_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(dummy: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -246,8 +256,10 @@ def test_a_package_is_removed_with_its_receipt_and_its_run_directory(base: Path,
         package = directory / "cluster.ksp"
         package.write_bytes(b"package")
         store.write_receipt(package, RECEIPT)
-        assert store.remove_package(package) is True
-        assert store.remove_package(package) is False
+        assert store.is_there(package)
+        store.remove_package(package)
+        assert not store.is_there(package)
+        store.remove_package(package)
     assert list(base.iterdir()) == []
     assert list((tmp_path / "mine").iterdir()) == []
 

@@ -13,8 +13,9 @@ import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils import _package_store as store
 from ansible_collections.keyops.utrust.plugins.module_utils._appliance import INVENTORY
-from ansible_collections.keyops.utrust.plugins.module_utils._errors import ApiError, UtrustError, require
+from ansible_collections.keyops.utrust.plugins.module_utils._errors import ApiError, Problem, UtrustError, require
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight import (
+    problems_of_clock,
     problems_of_identity,
     problems_of_readiness,
 )
@@ -35,6 +36,8 @@ class ExportOptions:
     force: bool
     owner_pid: int | None
     keep_for: int
+    expect_inventory_digest: str | None = None
+    max_clock_skew: float = 60.0
 
 
 def export_package(
@@ -51,13 +54,27 @@ def export_package(
             f"{'would sweep' if dry_run else 'swept'} {len(swept)} package(s) that killed runs had left: {', '.join(swept)}"
         )
     source = appliance.node()
-    require(tried, [*problems_of_identity(source, options.expect_node), *problems_of_readiness(source)])
+    require(
+        tried,
+        [
+            *problems_of_identity(source, options.expect_node),
+            *problems_of_readiness(source),
+            *problems_of_clock(source, options.max_clock_skew),
+            *_problems_of_directory(source.name, options.dest),
+        ],
+    )
     if INVENTORY not in appliance.capabilities:
         raise UtrustError(
             f"{tried}: this transport cannot read the inventory, so no receipt can be made", code="capability_missing"
         )
     inventory = appliance.inventory()
     forecast = make_receipt(source, inventory)
+    if options.expect_inventory_digest not in (None, forecast.inventory_digest):
+        raise UtrustError(
+            f"{tried}: its keys have changed since they were read: inventory {forecast.inventory_digest}, expected "
+            f"{options.expect_inventory_digest}; nothing was changed. Let the key generation on the source end, then run again",
+            code="source_changed",
+        )
     common: dict[str, t.Any] = {"node": source.public(), "swept": swept}
 
     held = _held(options)
@@ -73,10 +90,6 @@ def export_package(
             path = directory / PACKAGE_NAME
         else:
             path = pathlib.Path(options.dest)
-            if not path.parent.is_dir():
-                raise UtrustError(
-                    f"{tried}: there is no directory {path.parent}; create it, mode 0700", code="package_not_written"
-                )
         receipt = _download(appliance, path, forecast, report)
         undo.pop_all()
     report(
@@ -91,8 +104,24 @@ def remove_package(options: ExportOptions, *, dry_run: bool) -> dict[str, t.Any]
     removed = False
     if options.dest is not None:
         path = pathlib.Path(options.dest)
-        removed = path.exists() if dry_run else store.remove_package(path)
+        removed = store.is_there(path)
+        if not dry_run:
+            store.remove_package(path)
     return {"changed": removed, "swept": swept}
+
+
+def _problems_of_directory(node: str, dest: str | None) -> list[Problem]:
+    """A package is a copy of every CA key: its directory must be there and be the user's alone."""
+    if dest is None:
+        return []
+    directory = pathlib.Path(dest).parent
+    if not directory.is_dir():
+        return [Problem("directory_missing", node, f"there is no directory {directory}", "create it with mode 0700")]
+    mode = directory.stat().st_mode & 0o777
+    if mode & 0o077:
+        text = f"directory {directory} has mode {mode:04o}, so that others can look into it"
+        return [Problem("directory_not_private", node, text, f"chmod 0700 {directory}, or choose another one")]
+    return []
 
 
 def _download(appliance: Appliance, path: pathlib.Path, forecast: Receipt, report: Reporter) -> Receipt:

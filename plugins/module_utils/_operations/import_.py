@@ -14,6 +14,7 @@ from ansible_collections.keyops.utrust.plugins.module_utils import _package_stor
 from ansible_collections.keyops.utrust.plugins.module_utils._appliance import INVENTORY, STAGED_IMPORT
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import (
     AnswerLost,
+    ApiError,
     Problem,
     Unreachable,
     UtrustError,
@@ -24,6 +25,7 @@ from ansible_collections.keyops.utrust.plugins.module_utils._preflight import (
     Expected,
     Policy,
     problem_of_mbk,
+    problems_of_clock,
     problems_of_difference,
     problems_of_fit,
     problems_of_identity,
@@ -53,6 +55,7 @@ class ImportOptions:
     expect_inventory_digest: str | None
     policy: Policy
     patience: Patience
+    max_clock_skew: float = 60.0
 
 
 def import_package(
@@ -81,6 +84,7 @@ def import_package(
     problems = [
         *problems_of_identity(target, options.expect_node),
         *problems_of_readiness(target),
+        *problems_of_clock(target, options.max_clock_skew),
         *problems_of_fit(target, expected),
         *problem_of_mbk(target, expected),
         *_problems_of_receipt(target, receipt, options),
@@ -129,7 +133,7 @@ def _problems_of_receipt(target: Node, receipt: Receipt, options: ImportOptions)
             Problem(
                 "package_stale",
                 target.name,
-                f"the package of {receipt.source} holds inventory {receipt.inventory_digest}, the source has {options.expect_inventory_digest} now",
+                f"the package of {receipt.source} holds inventory {receipt.inventory_digest}, expected is {options.expect_inventory_digest}",
                 "export the package again",
             )
         )
@@ -158,8 +162,13 @@ def _stage_and_apply(
             f"importing into {target.name}: a receipt alone predicts, it cannot be imported; give src, or use check mode",
             code="package_missing",
         )
-    with open(options.src, "rb") as content:
-        staged = appliance.stage_import(content, receipt.size, receipt.sha256)
+    tried = f"importing into {target.name}"
+    unchanged = "nothing was changed. When that is mended, or the other job has ended, run again"
+    try:
+        with open(options.src, "rb") as content:
+            staged = appliance.stage_import(content, receipt.size, receipt.sha256)
+    except ApiError as refusal:
+        raise refusal.within(tried, unchanged) from refusal
     try:
         _check_table(target, staged, receipt, difference)
         applied = appliance.apply_import(staged, target.inventory_digest)
@@ -171,6 +180,9 @@ def _stage_and_apply(
         raise AnswerLost(
             f"{lost}; {target.name} holds the same keys as before, so nothing was changed. Run again", code=lost.code
         ) from lost
+    except ApiError as refusal:
+        _discard(appliance, target, staged, report)
+        raise refusal.within(tried, unchanged) from refusal
     except UtrustError:
         _discard(appliance, target, staged, report)
         raise
@@ -280,7 +292,7 @@ def _result(
         "weak": difference.weak,
         "inventory_digest_before": target.inventory_digest,
         "inventory_digest": after,
-        "in_sync": after == receipt.inventory_digest,
+        "in_sync": (target.inventory_digest if predicted else after) == receipt.inventory_digest,
         "verified": not predicted,
         "prediction": "known",
         "diff": {

@@ -9,22 +9,29 @@ from __future__ import annotations
 import dataclasses as dc
 import typing as t
 
-from ansible_collections.keyops.utrust.plugins.module_utils._errors import require
+from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError, require
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight import problems_of_identity
+from ansible_collections.keyops.utrust.plugins.module_utils._wait import Patience
 
 if t.TYPE_CHECKING:
-    from ansible_collections.keyops.utrust.plugins.module_utils._appliance import Appliance
+    from ansible_collections.keyops.utrust.plugins.module_utils._appliance import Appliance, Node
+
+NO_PATIENCE = Patience(0)
 
 
 @dc.dataclass(frozen=True)
 class InfoOptions:
+    """`wait_for_members` are names of nodes that this one must see as Connected before it is told."""
+
     expect_node: str | None
     gather: tuple[str, ...]
+    wait_for_members: tuple[str, ...] = ()
+    patience: Patience = NO_PATIENCE
 
 
 def read_info(appliance: Appliance, options: InfoOptions) -> dict[str, t.Any]:
     """The node, and what `gather` asks for beyond it."""
-    node = appliance.node()
+    node = _node(appliance, options)
     require(f"reading {options.expect_node or 'the node'}", problems_of_identity(node, options.expect_node))
     result: dict[str, t.Any] = {"changed": False, "node": node.public()}
     if "inventory" in options.gather:
@@ -35,3 +42,23 @@ def read_info(appliance: Appliance, options: InfoOptions) -> dict[str, t.Any]:
         restore = appliance.running_restore()
         result["restore"] = dc.asdict(restore) if restore is not None else None
     return result
+
+
+def _node(appliance: Appliance, options: InfoOptions) -> Node:
+    """The node, as soon as it sees every member of `wait_for_members` as Connected."""
+    patience = options.patience
+    started = patience.clock()
+    while True:
+        node = appliance.node()
+        up = {member.node for member in node.members if member.up}
+        away = [name for name in options.wait_for_members if name not in up]
+        if not away:
+            return node
+        if patience.clock() - started + patience.interval > patience.timeout:
+            raise UtrustError(
+                f"waiting for the members of the cluster: {node.name} does not see {', '.join(away)} as Connected after {patience.timeout:g} s. "
+                "Look at these nodes; when they are Connected, run again",
+                code="member_not_back",
+                members=away,
+            )
+        patience.sleep(patience.interval)

@@ -19,6 +19,7 @@ from ansible_collections.keyops.utrust.plugins.module_utils._errors import Probl
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight import (
     Expected,
     problem_of_mbk,
+    problems_of_clock,
     problems_of_fit,
     problems_of_identity,
     problems_of_pin_pad,
@@ -47,6 +48,7 @@ class Source:
     key_count: int
     inventory_digest: str
     expected: Expected
+    problems: tuple[Problem, ...] = ()
 
     @staticmethod
     def of(node: dict[str, t.Any]) -> Source:
@@ -65,6 +67,7 @@ class Source:
                     str(node["hsm_firmware"]),
                     Mbk(str(node["mbk"]["name"]), str(node["mbk"]["check_value"])),
                 ),
+                _problems_of_source(node),
             )
         except (KeyError, TypeError, ValueError) as exc:
             raise UtrustError(
@@ -83,6 +86,26 @@ class RestoreOptions:
     cards: tuple[int, int] | None
     poll: float
     patience: Patience
+    max_clock_skew: float = 60.0
+
+
+def _problems_of_source(node: dict[str, t.Any]) -> tuple[Problem, ...]:
+    """A source that cannot give its keys, and members that are not Connected: all must be before the cluster changes."""
+    name = str(node["name"])
+    problems = [
+        Problem(
+            "member_disconnected",
+            member["node"],
+            f"{member['node']} is not Connected, says {name}",
+            "bring it up first",
+        )
+        for member in node["members"]
+        if member["joined"] and member["connection"] != "connected"
+    ]
+    if node["hsm_state"] != "operational" or node["driver"] != "running":
+        text = f"the HSM of the source {name} is {node['hsm_state']}, its driver is {node['driver']}"
+        problems.append(Problem("source_not_ready", name, text, "bring the source back to operation first"))
+    return tuple(problems)
 
 
 def restore_hsm(appliance: Appliance, options: RestoreOptions, *, dry_run: bool, report: Reporter) -> dict[str, t.Any]:
@@ -102,6 +125,7 @@ def restore_hsm(appliance: Appliance, options: RestoreOptions, *, dry_run: bool,
     ]
     if node.hsm_state == "operational" and not problems:
         return _already(node, source)
+    problems += [*source.problems, *problems_of_clock(node, options.max_clock_skew)]
     running = appliance.running_restore() if node.running is not None and node.running[0] == "restore" else None
     problems += _problems_of_state(node, running)
     if running is None:
@@ -279,6 +303,12 @@ def _verified(appliance: Appliance, before: Node, source: Source, options: Resto
         raise UtrustError(
             f"guided restore of {before.name}: it succeeded, but the HSM is {state_in_words(after)} under MBK {after.mbk}; do not use this node",
             code="restore_not_verified",
+        )
+    if after.inventory_digest != source.inventory_digest:
+        raise UtrustError(
+            f"guided restore of {before.name}: it is operational under MBK {after.mbk}, but with {after.key_count} key(s), inventory "
+            f"{after.inventory_digest}, not those that {source.name} had when it was read; synchronise them with key_sync before this node is used",
+            code="restore_not_in_sync",
         )
     return {**_already(after, source), "changed": True}
 
