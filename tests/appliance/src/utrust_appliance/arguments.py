@@ -52,6 +52,7 @@ def parser() -> argparse.ArgumentParser:
     _cluster(sub)
     _people(sub)
     _keys(sub)
+    _application(sub)
     _tests(sub)
     return top
 
@@ -79,6 +80,19 @@ def _cluster(sub: Sub) -> None:
         "--object-ttl", type=float, metavar="SECONDS", help="after how long packages and staged imports expire (900)"
     )
     up.add_argument("--max-upload", type=int, metavar="BYTES", help="the largest package that is taken (64 MiB)")
+    up.add_argument(
+        "--restart-time", type=float, metavar="SECONDS", help="how long a restart after an import takes (3)"
+    )
+    up.add_argument(
+        "--profile",
+        action="append",
+        metavar="NAME",
+        help="how it behaves where nobody knows what the real one does: a name or ASPECT=VALUE of `profile list`; may be given several times; kept",
+    )
+    up.add_argument("--application", action="store_true", help="a small CA beside every node that has joined; kept")
+    up.add_argument(
+        "--database", metavar="URL", help="the application's shared database, postgresql://… (a file in D); kept"
+    )
     up.add_argument("--faults", action="store_true", help="allow the command `fault`")
     up.add_argument("--foreground", action="store_true", help="stay in the foreground")
     down = add(sub, "down", "stop the cluster; its state stays in D")
@@ -156,7 +170,37 @@ def _key_of(command: argparse.ArgumentParser) -> None:
     command.add_argument("--slot", type=int, help="needed where several slots hold such a label")
 
 
+def _application(sub: Sub) -> None:
+    apps = group(sub, "app", "the application beside a node; needs `up --application`")
+    add(apps, "status", "its crypto token, its CAs and its health", node=True).add_argument("--json", action="store_true")
+    issue = add(apps, "issue", "issue a certificate for a throw-away key, signed by this node's HSM", node=True)
+    issue.add_argument("--out", metavar="FILE", help="where it goes; the CA's certificate goes to FILE.ca")
+    issue.add_argument("--name", default="throw-away", help="its common name")
+    renew = add(apps, "renew", "renew the CA: with that key, else the next one, else a new key made here", node=True)
+    renew.add_argument("--alias")
+    following = add(apps, "next", "map a key as the CA's next one, on all nodes", node=True)
+    following.add_argument("--alias", required=True)
+    create = add(apps, "create", "one more CA, whose key is there already", node=True)
+    create.add_argument("--name", required=True)
+    create.add_argument("--alias", required=True)
+    create.add_argument("--not-in-health-check", action="store_true", help="the health check does not look at it")
+    for command in (issue, renew, following):
+        command.add_argument("--ca", default="IssuingCA", help="which CA (IssuingCA)")
+    add(apps, "activate", "activate the crypto token on this node: it reads its aliases", node=True)
+    add(apps, "deactivate", "deactivate it; with auto-activation it activates itself again", node=True)
+    change = add(apps, "set", "settings of the crypto token, on all nodes", node=True)
+    change.add_argument("--auto-activation", choices=["yes", "no"])
+    change.add_argument(
+        "--second-key", choices=["yes", "no"], help="a next key that fails its test is made again under its alias"
+    )
+
+
 def _tests(sub: Sub) -> None:
+    profiles = group(sub, "profile", "what the appliance does where nobody knows what the real one does")
+    known = profiles.add_parser("list", help="the profiles and aspects", description="the profiles and aspects")
+    known.add_argument("--json", action="store_true")
+    other = add(profiles, "set", "behave like that from now on, also after the next `up`")
+    other.add_argument("names", nargs="*", metavar="NAME", help="profiles and ASPECT=VALUE; none is the contract")
     faults = group(sub, "fault", "faults on demand; need `up --faults`")
     add(faults, "kinds", "what can be set").add_argument("--json", action="store_true")
     add(faults, "list", "what is set").add_argument("--json", action="store_true")

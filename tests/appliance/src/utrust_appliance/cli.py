@@ -14,12 +14,14 @@ from pathlib import Path
 
 from utrust_appliance import process
 from utrust_appliance.arguments import parser
+from utrust_appliance.behaviour import ASPECTS, PROFILES
 from utrust_appliance.commands import COMMANDS, table
 from utrust_appliance.control import Control
 from utrust_appliance.errors import Refused
 
 UP_OPTIONS = (
-    "nodes", "port", "address_mode", "joined", "restored", "keys", "key_mix", "name", "card_timeout", "object_ttl", "max_upload", "faults",
+    "nodes", "port", "address_mode", "joined", "restored", "keys", "key_mix", "name",
+    "card_timeout", "object_ttl", "max_upload", "restart_time", "profile", "application", "database", "faults",
 )  # fmt: skip
 
 
@@ -66,6 +68,22 @@ def show_nodes(nodes: list[dict[str, t.Any]]) -> None:
     print(table(["node", "url", "joined", "HSM state", "keys", "TLS fingerprint"], rows), flush=True)
 
 
+def profiles(args: t.Any) -> None:
+    if args.json:
+        data = {name: {"meaning": meaning, "aspects": chosen} for name, (meaning, chosen) in PROFILES.items()}
+        print(json.dumps({"profiles": data, "aspects": ASPECTS}, indent=1))
+        return
+    rows = [
+        [name, meaning + "".join(f"; {aspect}={value}" for aspect, value in chosen.items())]
+        for name, (meaning, chosen) in PROFILES.items()
+    ]
+    print(table(["profile", "what it means"], rows) + "\n")
+    answers = [
+        [f"{aspect}={value}", meaning] for aspect, values in ASPECTS.items() for value, meaning in values.items()
+    ]
+    print(table(["aspect", "what it means; the first one of each aspect is the default"], answers))
+
+
 def down(folder: Path, args: t.Any) -> None:
     run = process.running(folder)
     stopped = process.stop(folder)
@@ -90,6 +108,9 @@ def status(folder: Path, args: t.Any) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
+    if args.command == "profile" and args.action == "list":
+        profiles(args)
+        return 0
     folder = Path(args.dir).absolute()
     try:
         if args.command == "up":

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import typing as t
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 
 from utrust_appliance.behaviour import Behaviour
 from utrust_appliance.cards import CardStore
@@ -20,6 +20,8 @@ from utrust_appliance.node import Node
 
 if t.TYPE_CHECKING:
     from pathlib import Path
+
+    from utrust_appliance.application.authority import Application
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class ClusterConfig:
     nodes: list[NodeConfig]
     clients: list[str]
     tokens: list[str]
+    profile: list[str] = field(default_factory=list)
 
     def save(self, path: Path) -> None:
         write_json(path, asdict(self))
@@ -50,7 +53,12 @@ class ClusterConfig:
     def load(cls, path: Path) -> ClusterConfig:
         data = json.loads(path.read_text(encoding="utf-8"))
         return cls(
-            data["id"], data["name"], [NodeConfig(**node) for node in data["nodes"]], data["clients"], data["tokens"]
+            data["id"],
+            data["name"],
+            [NodeConfig(**node) for node in data["nodes"]],
+            data["clients"],
+            data["tokens"],
+            data.get("profile", []),
         )
 
 
@@ -61,30 +69,31 @@ class Options:
     card_timeout: float = 120.0
     object_ttl: float = 900.0
     max_upload: int = 64 * 1024 * 1024
+    restart_time: float = 3.0
     faults: bool = False
 
     @classmethod
     def of(cls, data: dict[str, t.Any]) -> Options:
-        known = {field.name for field in fields(cls)}
+        known = {known.name for known in fields(cls)}
         return cls(**{name: value for name, value in data.items() if name in known and value is not None})
 
 
 class Cluster:
     """Everything that one process serves."""
 
-    def __init__(
-        self, folder: Path, config: ClusterConfig, options: Options, behaviour: Behaviour | None = None
-    ) -> None:
+    def __init__(self, folder: Path, config: ClusterConfig, options: Options) -> None:
         self.folder = folder
         self.config = config
         self.id = config.id
         self.name = config.name
         self.options = options
-        self.behaviour = behaviour or Behaviour()
+        self.behaviour = Behaviour.of(config.profile)
         self.faults = Faults(enabled=options.faults)
         self.cards = CardStore(folder / "cards")
         self.closing = asyncio.Event()
         self.nodes: dict[str, Node] = {}
+        self.applications: dict[str, Application] = {}
+        self.closers: list[t.Callable[[], None]] = []
         for node in config.nodes:
             self.nodes[node.name] = Node(self, node, folder / "nodes" / node.name)
 
@@ -93,9 +102,17 @@ class Cluster:
             raise Refused(f"there is no node {name}; there are {', '.join(self.nodes)}")
         return self.nodes[name]
 
+    def set_profile(self, profile: list[str]) -> None:
+        """Behave like that from now on; kept in D for the next run."""
+        self.behaviour = Behaviour.of(profile)
+        self.config = replace(self.config, profile=list(profile))
+        self.config.save(self.folder / "cluster.json")
+
     def close(self) -> None:
         self.closing.set()
         for node in self.nodes.values():
             node.restores.wake()
             node.close()
+        for close in self.closers:
+            close()
         self.cards.close()

@@ -206,6 +206,51 @@ def log(control: Control, args: Args) -> None:
             print(f"{entry['at']}  {entry['event']} from {entry['peer']}")
 
 
+def app(control: Control, args: Args) -> None:
+    given = {"ca": getattr(args, "ca", None), "name": getattr(args, "name", None), "alias": getattr(args, "alias", None)}
+    given = {name: value for name, value in given.items() if value is not None}
+    if args.action == "status":
+        facts = control.app(args.node, "status")
+        print(json.dumps(facts, indent=1) if args.json else app_status(facts))
+    elif args.action == "issue":
+        made = control.app(args.node, "issue", ca=args.ca, common_name=args.name)
+        if args.out:
+            Path(args.out).write_text(made["certificate"], encoding="ascii")
+            Path(f"{args.out}.ca").write_text(made["ca_certificate"], encoding="ascii")
+        else:
+            print(made["certificate"], end="")
+    elif args.action == "renew":
+        print(f"{args.ca} uses {control.app(args.node, 'renew', **given)['alias']} from now on, on all nodes")
+    elif args.action == "create":
+        control.app(args.node, "create", **given, in_health_check=not args.not_in_health_check)
+        print(f"{args.name} exists, on all nodes")
+    elif args.action == "set":
+        wanted = {name: getattr(args, name) for name in ("auto_activation", "second_key")}
+        chosen = {name: value == "yes" for name, value in wanted.items() if value is not None}
+        changed = control.app(args.node, "set", **chosen)
+        print(", ".join(f"{name}: {_cell(changed[name])}" for name in wanted))
+    else:
+        control.app(args.node, args.action, **given)
+        print(app_status(control.app(args.node, "status")))
+
+
+def app_status(facts: dict[str, t.Any]) -> str:
+    lines = [facts["url"], f"health check: {facts['health']['status']} {facts['health']['text']}", ""]
+    for token in facts["crypto_tokens"]:
+        state = "active" if token["active"] else "offline"
+        lines.append(f"crypto token {token['name']} (slot {token['slot']}) is {state} and sees {', '.join(token['keys']) or 'no key'}")
+    for ca in facts["certificate_authorities"]:
+        for place in ("current", "next", "previous"):
+            if key := ca[place]:
+                lines.append(f"CA {ca['name']}: {place} key {key['alias']} is {'seen' if key['seen'] else 'NOT SEEN'} on {facts['node']}")
+    return "\n".join(lines)
+
+
+def profile(control: Control, args: Args) -> None:
+    for aspect, value in control.set_profile(*args.names).items():
+        print(f"{aspect}={value}")
+
+
 COMMANDS: dict[str, t.Callable[[Control, Args], None]] = {
     "card": card,
     "pin": pin,
@@ -218,4 +263,6 @@ COMMANDS: dict[str, t.Callable[[Control, Args], None]] = {
     "slot": slot,
     "fault": fault,
     "log": log,
+    "app": app,
+    "profile": profile,
 }

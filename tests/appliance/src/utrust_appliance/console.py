@@ -17,6 +17,7 @@ from dataclasses import asdict, replace
 
 from cryptography.hazmat.primitives import serialization
 
+from utrust_appliance.application.serving import operate
 from utrust_appliance.errors import Refused
 from utrust_appliance.faults import CRASH_POINTS, KINDS
 from utrust_appliance.inventory import KeyRef
@@ -68,8 +69,13 @@ class Console:
             "cluster": self._cluster.name,
             "id": self._cluster.id,
             "faults": self._cluster.faults.enabled,
+            "profile": self._cluster.config.profile,
             "nodes": nodes,
         }
+
+    def do_profile_set(self, *, names: list[str]) -> dict[str, t.Any]:
+        self._cluster.set_profile(names)
+        return asdict(self._cluster.behaviour)
 
     def do_shutdown(self) -> None:
         self._stop.set()
@@ -175,7 +181,10 @@ class Console:
         return [key.as_dict() for key in made]
 
     def do_key_delete(self, *, node: str, label: str, slot: int | None = None) -> None:
-        self._cluster.node(node).hsm.delete(self._find(node, label, slot))
+        place, ref = self._cluster.node(node), self._find(node, label, slot)
+        identity = next(key.identity for key in place.hsm.inventory() if key.identity.ref == ref)
+        place.hsm.delete(ref)
+        place.note_destroyed([identity])
 
     def do_key_damage(self, *, node: str, label: str, slot: int | None = None) -> None:
         self._cluster.node(node).hsm.damage(self._find(node, label, slot))
@@ -222,6 +231,11 @@ class Console:
             )
         hsm.set_slot(changed)
         return changed.as_dict()
+
+    # The application beside a node
+
+    async def do_app(self, *, node: str, operation: str, args: dict[str, t.Any]) -> t.Any:
+        return await asyncio.to_thread(operate, self._cluster, node, operation, args)
 
     # Faults and logs
 

@@ -78,6 +78,10 @@ class Control:
             raise Refused(answer["refused"])
         return answer["result"]
 
+    def set_profile(self, *names: str) -> JSON:
+        """Behave from now on as these profiles and `aspect=value` say, and at the next start; none is the contract."""
+        return t.cast("JSON", self.call("profile_set", names=list(names)))
+
     # What clients need
 
     @property
@@ -195,6 +199,13 @@ class Control:
     def set_slot(self, node: str, slot: int, **settings: t.Any) -> JSON:
         """Settings: label, capacity, activation (auto, manual, smart_card), activated."""
         return t.cast("JSON", self.call("slot_set", node=node, slot=slot, **settings))
+
+    # The application beside a node
+
+    def app(self, node: str, operation: str, **args: t.Any) -> t.Any:
+        """status; issue(ca, common_name): certificate and ca_certificate in PEM; renew(ca, alias); next(alias, ca); create(name, alias,
+        in_health_check); activate; deactivate; set(auto_activation, second_key)."""
+        return self.call("app", node=node, operation=operation, args=args)
 
     # Faults and logs
 

@@ -33,6 +33,7 @@ CODES: dict[str, tuple[int, str]] = {
     "pin_pad_not_configured": (422, "No such PIN pad"),
     "source_not_a_member": (422, "The source is no member of the cluster"),
     "source_not_ready": (422, "The source cannot give its keys"),
+    "package_required": (422, "A guided restore needs a package"),
     "idempotency_key_reused": (422, "The Idempotency-Key belongs to another request"),
     "package_truncated": (422, "The package is truncated"),
     "package_altered": (422, "The package is altered"),
@@ -43,6 +44,7 @@ CODES: dict[str, tuple[int, str]] = {
     "too_many_requests": (429, "Too many requests"),
     "unavailable": (503, "The node is busy"),
     "hsm_unavailable": (503, "The HSM does not answer"),
+    "import_failed": (500, "The import failed"),
     "internal_error": (500, "The node failed"),
 }
 

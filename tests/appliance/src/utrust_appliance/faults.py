@@ -83,6 +83,9 @@ KINDS: dict[str, FaultKind] = {
     "pin_pad_gone": FaultKind("a PIN pad (default: all) does not answer", {"pin_pad": None}),
     "member_disconnected": FaultKind("the member list shows a member as disconnected", {"member": None}),
     "node_down": FaultKind("the node resets every connection, and the others show it as disconnected"),
+    "import_fails": FaultKind(
+        "an import fails when so many keys are written; whether they stay is up to the profile", {"after": 1}, count=1
+    ),
     "crash_at": FaultKind("the whole appliance is killed (SIGKILL) at a named point", {"point": None}, count=1),
 }
 CRASH_POINTS = (

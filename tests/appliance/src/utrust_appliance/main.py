@@ -14,16 +14,19 @@ import resource
 import ssl
 import sys
 import typing as t
+from dataclasses import replace
 from pathlib import Path
 
 from utrust_appliance import __version__, addresses, process
+from utrust_appliance.application.serving import open_applications
+from utrust_appliance.behaviour import Behaviour
 from utrust_appliance.channel import Channel, remove_stale
 from utrust_appliance.cluster import Cluster, ClusterConfig, Options
 from utrust_appliance.console import Console
 from utrust_appliance.errors import Refused
 from utrust_appliance.files import write_json
 from utrust_appliance.provision import Plan, is_first_start, provision
-from utrust_appliance.server import serve
+from utrust_appliance.server import Site, serve
 
 if t.TYPE_CHECKING:
     import socket
@@ -47,7 +50,7 @@ def run(folder: Path, options: dict[str, t.Any], on_ready: t.Callable[[dict[str,
             remove_stale(Path(stale["control"]))
             (folder / "run.json").unlink()
         cluster, sockets = open_cluster(folder, options)
-        asyncio.run(_serve(cluster, sockets, on_ready))
+        asyncio.run(_serve(cluster, sockets, open_applications(cluster, options), on_ready))
         (folder / "run.json").unlink(missing_ok=True)
 
 
@@ -67,6 +70,9 @@ def open_cluster(folder: Path, options: dict[str, t.Any]) -> tuple[Cluster, list
             raise Refused(
                 f"{folder} holds a cluster of {len(config.nodes)} nodes; leave --nodes out or name another folder"
             )
+        if options.get("profile") is not None:
+            config = replace(config, profile=Behaviour.check(options["profile"]))
+            config.save(folder / "cluster.json")
         sockets = addresses.listen_all([(node.address, node.port) for node in config.nodes])
         return Cluster(folder, config, run_options), sockets
     nodes = options.get("nodes") or DEFAULT_NODES
@@ -85,12 +91,16 @@ def open_cluster(folder: Path, options: dict[str, t.Any]) -> tuple[Cluster, list
         keys=DEFAULT_KEYS if keys is None else keys,
         key_mix=options.get("key_mix"),
         name=options.get("name") or "keyops",
+        profile=Behaviour.check(options.get("profile") or []),
     )
     return provision(folder, plan, run_options), sockets
 
 
 async def _serve(
-    cluster: Cluster, sockets: list[socket.socket], on_ready: t.Callable[[dict[str, t.Any]], None]
+    cluster: Cluster,
+    sockets: list[socket.socket],
+    applications: list[Site],
+    on_ready: t.Callable[[dict[str, t.Any]], None],
 ) -> None:
     channels: list[Channel] = []
 
@@ -110,7 +120,7 @@ async def _serve(
         on_ready(console.do_status())
 
     try:
-        await serve(cluster, sockets, check_all, ready)
+        await serve(cluster, sockets, check_all, ready, applications)
     finally:
         LOG.info("stopping")
         for channel in channels:

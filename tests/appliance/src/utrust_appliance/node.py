@@ -6,11 +6,14 @@
 
 from __future__ import annotations
 
+import json
+import time
 import typing as t
 from dataclasses import dataclass
 
 from utrust_appliance import clock
 from utrust_appliance.errors import Problem
+from utrust_appliance.files import write_json
 from utrust_appliance.hsm.software import SoftwareHsm
 from utrust_appliance.inventory import HeldKey, KeyIdentity, inventory_digest
 from utrust_appliance.jobs.imports import Imports
@@ -23,10 +26,11 @@ from utrust_appliance.store import Store
 if t.TYPE_CHECKING:
     from pathlib import Path
 
+    from utrust_appliance.behaviour import Behaviour
     from utrust_appliance.cluster import Cluster, NodeConfig
     from utrust_appliance.hsm.base import Hsm
 
-API_VERSION = "1.0"
+API_VERSION = "1.1"
 PRODUCT = "Next Generation Hardware Appliance (reference)"
 VERSION = "5.1.0"
 MODEL = "u.trust Anchor Se2k (reference)"
@@ -59,7 +63,6 @@ class Node:
         self.name = config.name
         self.serial = config.serial
         self.folder = folder
-        self.behaviour = cluster.behaviour
         self.checkpoint = cluster.faults.checkpoint(config.name)
         self.hsm: Hsm = SoftwareHsm(folder / "hsm", self.checkpoint)
         self.store = Store(folder / "node.sqlite3")
@@ -68,8 +71,20 @@ class Node:
         self.packages = Packages(self, folder / "packages", cluster.options.object_ttl)
         self.imports = Imports(self, folder / "imports", cluster.options.object_ttl)
         self.restores = Restores(self, cluster.options.card_timeout)
+        self._restarted_at = 0.0
 
     # State
+
+    @property
+    def behaviour(self) -> Behaviour:
+        return self.cluster.behaviour
+
+    def restart(self) -> None:
+        """What the profile lets an import restart is away for a while, beginning now."""
+        self._restarted_at = time.monotonic() + self.cluster.options.restart_time
+
+    def restarting(self) -> str:
+        return self.behaviour.restart if time.monotonic() < self._restarted_at else "nothing"
 
     def state(self) -> tuple[str, str | None]:
         """The HSM state, and the reason of an alarm."""
@@ -82,25 +97,31 @@ class Node:
 
     def running(self) -> dict[str, str] | None:
         if self.restores.running:
-            return {"kind": "restore", "id": self.restores.running["id"]}
+            return {"kind": self.restores.kind, "id": self.restores.running["id"]}
         if self.imports.applying:
             return {"kind": "import", "id": self.imports.applying}
         return None
 
     def reachable(self) -> bool:
         """Whether the other members reach this node and its HSM."""
-        faults = self.cluster.faults
-        return self.connection() == "connected" and not faults.find("driver_stopped", self.name)
+        return self.connection() == "connected" and not self._driver_stopped()
+
+    def _driver_stopped(self) -> bool:
+        return self.cluster.faults.find("driver_stopped", self.name) is not None or self.restarting() == "driver"
+
+    def away(self) -> bool:
+        """Whether the node answers nobody."""
+        return self.cluster.faults.find("node_down", self.name) is not None or self.restarting() == "node"
 
     def connection(self) -> str:
         faults = self.cluster.faults
         cut = any(
             f["name"] == "member_disconnected" and f["params"]["member"] in (None, self.name) for f in faults.list()
         )
-        return "disconnected" if cut or not self.config.joined or faults.find("node_down", self.name) else "connected"
+        return "disconnected" if cut or not self.config.joined or self.away() else "connected"
 
     def require_driver(self) -> None:
-        if self.cluster.faults.find("driver_stopped", self.name):
+        if self._driver_stopped():
             raise Problem("hsm_unavailable", f"the HSM driver of {self.name} is stopped")
 
     def require_operational(self) -> None:
@@ -112,13 +133,25 @@ class Node:
 
     def require_idle(self) -> None:
         """One restore or one import at a time."""
-        if restore := self.restores.running:
+        if (restore := self.restores.running) and self.restores.kind == "restore":
             detail = f"restore {restore['id']} of {self.name} is {restore['state'].replace('_', ' ')}"
             raise Problem("restore_in_progress", detail, running_id=restore["id"])
-        if applying := self.imports.applying:
+        running = self.running()
+        if applying := running and running["id"]:
             raise Problem(
                 "import_in_progress", f"import {applying} is being applied on {self.name}", running_id=applying
             )
+
+    def destroyed(self) -> list[KeyIdentity]:
+        """Keys that were destroyed here on purpose, and are still not here; what a package says of them is up to the behaviour."""
+        path = self.folder / "destroyed.json"
+        known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+        held = {key.identity for key in self.hsm.inventory()}
+        return [identity for identity in map(KeyIdentity.from_dict, known) if identity not in held]
+
+    def note_destroyed(self, keys: t.Iterable[KeyIdentity]) -> None:
+        noted = dict.fromkeys([*self.destroyed(), *keys])
+        write_json(self.folder / "destroyed.json", [identity.as_dict() for identity in noted])
 
     # What it says of itself
 
@@ -173,7 +206,7 @@ class Node:
                 "state": state,
                 "alarm": alarm,
                 "fips": faults.find("fips", name) is not None,
-                "driver": "stopped" if faults.find("driver_stopped", name) else "running",
+                "driver": "stopped" if self._driver_stopped() else "running",
             },
             "clock": clock.utc_now(float(skew.params["seconds"]) if skew else 0.0),
             "mbk": mbk.as_dict() if mbk else None,
@@ -196,6 +229,8 @@ class Node:
                 "members": [node.member() for node in self.cluster.nodes.values()],
             },
             "running": self.running(),
+            "capabilities": self.behaviour.capabilities(),
+            "import_behaviour": self.behaviour.announced(),
         }
 
     def member(self) -> dict[str, t.Any]:

@@ -19,7 +19,7 @@ import json
 import os
 import struct
 import typing as t
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from utrust_appliance.errors import Problem
 from utrust_appliance.hsm.base import WrappedKey
@@ -49,6 +49,7 @@ class Header:
     mbk_check_value: str
     slots: list[SlotSettings]
     keys: list[KeyIdentity]
+    destroyed: list[KeyIdentity] = field(default_factory=list)
 
     @property
     def inventory_digest(self) -> str:
@@ -63,6 +64,8 @@ class Header:
             "slots": [slot.as_dict() for slot in self.slots],
             "keys": [key.as_dict() for key in self.keys],
         }
+        if self.destroyed:
+            data["destroyed"] = [key.as_dict() for key in self.destroyed]
         return json.dumps(data, separators=(",", ":")).encode()
 
     @classmethod
@@ -77,6 +80,7 @@ class Header:
                 data["mbk"]["check_value"],
                 [SlotSettings.from_dict(slot) for slot in data["slots"]],
                 [KeyIdentity.from_dict(key) for key in data["keys"]],
+                [KeyIdentity.from_dict(key) for key in data.get("destroyed", [])],
             )
             stated = data["inventory_digest"]
             actual = header.inventory_digest

@@ -58,6 +58,7 @@ class Plan(t.NamedTuple):
     keys: int
     key_mix: dict[str, int] | None
     name: str = "keyops"
+    profile: t.Sequence[str] = ()
 
 
 def is_first_start(folder: Path) -> bool:
@@ -91,7 +92,12 @@ def provision(folder: Path, plan: Plan, options: Options) -> Cluster:
         place.mkdir(mode=0o700, parents=True)
         pki.make_node(server_ca, node.name, node.address).write(place / "tls.pem", place / "tls.key")
     config = ClusterConfig(
-        str(uuid.uuid4()), plan.name, nodes, [operator.sha256], [hashlib.sha256(token.encode()).hexdigest()]
+        str(uuid.uuid4()),
+        plan.name,
+        nodes,
+        [operator.sha256],
+        [hashlib.sha256(token.encode()).hexdigest()],
+        list(plan.profile),
     )
     cluster = Cluster(folder, config, options)
     _fill(cluster, plan)
@@ -163,7 +169,8 @@ def restore_now(target: Node, source: Node) -> None:
         raise Refused(f"{target.name}: {exc}") from exc
 
 
-def ansible_inventory(cluster: Cluster) -> str:
+def ansible_inventory(cluster: Cluster, applications: t.Mapping[str, int] | None = None) -> str:
+    """`applications`: on which port each node's application listens, where there is one."""
     folder = os.path.abspath(cluster.folder)  # noqa: PTH100 - symlinks stay as the user wrote them
     hosts: dict[str, t.Any] = {
         node.name: {
@@ -177,6 +184,12 @@ def ansible_inventory(cluster: Cluster) -> str:
         }
         for node in cluster.nodes.values()
     }
+    for name, port in (applications or {}).items():
+        hosts[name] |= {"utrust_ejbca_host": hosts[name]["utrust_host"], "utrust_ejbca_port": port}
+        hosts[name] |= {
+            f"utrust_ejbca_{option}": hosts[name][f"utrust_{option}"]
+            for option in ("client_cert", "client_key", "ca_file", "tls_fingerprint")
+        }
     lines = ["---", "# Reference appliances (a stand-in). Written by `utrust-appliance up`.", "utrust:", "  hosts:"]
     for name, variables in hosts.items():
         lines += [f"    {name}:", *(f"      {key}: {json.dumps(value)}" for key, value in variables.items())]

@@ -33,12 +33,12 @@ SILENT = logging.Logger("access", level=logging.CRITICAL + 1)  # the nodes have 
 
 
 class Site:
-    """One node's HTTPS site. It accepts by itself, so that a bare TCP connection is counted, too."""
+    """An HTTPS site of one node: its API, or the application beside it. It accepts by itself, so that a bare TCP connection is counted, too."""
 
-    def __init__(self, node: Node, server: socket.socket) -> None:
+    def __init__(self, node: Node, server: socket.socket, app: web.Application | None = None) -> None:
         self._node = node
         self._socket = server
-        self._runner = web.AppRunner(make_app(node), access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT)
+        self._runner = web.AppRunner(app or make_app(node), access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -65,7 +65,7 @@ class Site:
                 continue
             name = f"{peer[0]}:{peer[1]}"
             self._node.log.connection(name)
-            if self._node.cluster.faults.find("node_down", self._node.name):
+            if self._node.away():
                 connection.setsockopt(
                     socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
                 )  # close with a reset
@@ -103,6 +103,7 @@ async def serve(
     sockets: list[socket.socket],
     check: t.Callable[[Cluster], t.Awaitable[None]],
     ready: t.Callable[[asyncio.Event], t.Awaitable[None]],
+    more: t.Sequence[Site] = (),
 ) -> None:
     """Serve until SIGTERM, SIGINT or the event that `ready` is given. `ready` is called when `check` has found that every node answers."""
     stop = asyncio.Event()
@@ -110,6 +111,7 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     sites = [Site(node, server) for node, server in zip(cluster.nodes.values(), sockets, strict=True)]
+    sites += more
     try:
         for site in sites:
             await site.start()

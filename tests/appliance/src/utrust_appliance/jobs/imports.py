@@ -2,11 +2,15 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Key Synchronization Packages brought to a node: verified and staged first, then applied as one change, or discarded."""
+"""Key Synchronization Packages brought to a node: verified and staged first, then applied as one change, or discarded.
+
+What else may happen (the upload is the commit, keys are written one by one, cards are asked for, something restarts) is up to the profile.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import typing as t
 
@@ -14,7 +18,8 @@ from utrust_appliance.clock import Deadlines, utc_in, utc_now
 from utrust_appliance.errors import Problem
 from utrust_appliance.files import destroy
 from utrust_appliance.hsm.base import KeySetChange, UnwrapFailed
-from utrust_appliance.inventory import KeyRef, SlotSettings, inventory_digest
+from utrust_appliance.inventory import KeyIdentity, KeyRef, SlotSettings, inventory_digest
+from utrust_appliance.jobs.restores import Work
 from utrust_appliance.package import PackageFile
 
 if t.TYPE_CHECKING:
@@ -23,7 +28,8 @@ if t.TYPE_CHECKING:
     from utrust_appliance.node import Node
     from utrust_appliance.store import Data, Request
 
-ENDED = ("discarded", "expired")
+LOG = logging.getLogger(__name__)
+ENDED = ("discarded", "expired", "failed", "cancelled")
 
 
 class Imports:
@@ -48,12 +54,16 @@ class Imports:
 
     def _settle(self, data: Data) -> None:
         """After a crash the HSM says whether an import that was being applied is in it."""
-        if data["state"] == "applying":
-            if self._node.hsm.committed(data["id"]):
-                self._finish(data)
-            else:
-                data["state"] = "staged"
-            self._node.store.save(data)
+        if data["state"] not in ("applying", "waiting_for_card", "waiting_for_pin"):
+            return
+        behaviour = self._node.behaviour
+        if self._node.hsm.committed(data["id"]):
+            self._finish(data)
+        elif data["state"] == "applying" and (behaviour.commit, behaviour.atomic) == ("apply", "all"):
+            data["state"] = "staged"
+        else:
+            self._fail(data, Problem("import_failed", "the node was restarted while the import was running"))
+        self._node.store.save(data)
 
     def _path(self, import_id: str) -> Path:
         return self._folder / f"{import_id}.ksp"
@@ -72,13 +82,14 @@ class Imports:
             if made:
                 return self._node.store.get("import", made)
             self.require_stageable()
-            return await asyncio.to_thread(self._stage, request, upload, sha256, size)
+            data = await asyncio.to_thread(self._stage, request, upload, sha256, size)
+            return await self._commit(data) if self._node.behaviour.commit == "upload" else data
 
     def _stage(self, request: Request, upload: Path, sha256: str, size: int) -> Data:
         self._node.checkpoint("import.received")
         package = self._verified(upload)
         held = self._node.hsm.inventory()
-        plan = self._node.behaviour.plan_import(held, package.header.keys)
+        plan = self._node.behaviour.plan_import(held, package.header.keys, package.header.destroyed)
         self._require_room(package, ({key.identity.ref for key in held} | plan.put) - set(plan.remove))
         import_id = secrets.token_hex(16)
         upload.rename(self._path(import_id))
@@ -86,6 +97,7 @@ class Imports:
             "id": import_id,
             "idempotency_key": request.key,
             "state": "staged",
+            "sequence": 1,
             "package": package.header.facts(sha256, size),
             "inventory_digest": inventory_digest(key.identity for key in held),
             "rows": plan.rows,
@@ -108,7 +120,7 @@ class Imports:
             package.verify(
                 mac=hsm.package_mac,
                 mbk=mbk.check_value,
-                cluster_id=node.cluster.id if node.behaviour.package_bound_to_cluster else None,
+                cluster_id=node.cluster.id if node.behaviour.binding == "cluster" else None,
                 check=hsm.check,
             )
         except UnwrapFailed as exc:
@@ -126,21 +138,22 @@ class Imports:
 
     def list(self) -> list[Data]:
         self.sweep()
-        return self._node.store.list("import")
+        return [self._node.restores.view(data) for data in self._node.store.list("import")]
 
     def get(self, import_id: str) -> Data:
         self.sweep()
-        return self._node.store.get("import", import_id)
+        return self._node.restores.view(self._node.store.get("import", import_id))
 
     async def apply(self, import_id: str, request: Request, if_match: t.Container[str]) -> Data:
-        data = self.get(import_id)
+        self.sweep()
+        data = self._node.store.get("import", import_id)
         self._node.store.made_by(request)  # refuses a key that belongs to another request
         if data["state"] == "applied":
             return data
         if data["state"] == "expired":
             raise Problem("expired", f"import {import_id} was staged more than {self._deadlines.ttl:g} s ago")
-        if data["state"] == "discarded":
-            raise Problem("import_finished", f"import {import_id} was discarded")
+        if data["state"] in ENDED:
+            raise Problem("import_finished", f"import {import_id} has ended: {data['state']}")
         self._node.require_operational()
         self._node.require_idle()
         now = self._node.hsm.digest()
@@ -153,34 +166,100 @@ class Imports:
         if now != data["inventory_digest"]:
             detail = f"the HSM held the inventory {data['inventory_digest']} when the package was staged, now {now}: stage it again"
             raise Problem("inventory_changed", detail, inventory_digest=now)
-        self.applying = import_id
+        return await self._commit(data, request)
+
+    async def _commit(self, data: Data, request: Request | None = None) -> Data:
+        """From here on it is applied, or waits for cards."""
+        mbk = self._node.hsm.mbk()
+        if self._node.behaviour.cards == "asked" and mbk is not None:
+            pad = next((pad["name"] for pad in self._node.pin_pads() if pad["status"] == "ready"), None)
+            if pad is None:
+                self._end(data, "failed")
+                raise Problem(
+                    "pin_pad_unavailable", f"an import needs cards, and no PIN pad of {self._node.name} answers"
+                )
+            self._node.store.save(data, request)
+            work = Work(lambda: self._after_cards(data), lambda: self._forget(data["id"]))
+            return self._node.restores.ask_for_cards(data, pad, mbk, work)
+        self.applying = data["id"]
         try:
             data["state"] = "applying"
             self._node.store.save(data, request)
             self._node.checkpoint("import.applying")
             await self._node.cluster.faults.hold("hold_apply", self._node.name)
-            return await asyncio.to_thread(self._apply, data, now)
+            return await asyncio.to_thread(self._apply, data)
         finally:
             self.applying = None
 
-    def _apply(self, data: Data, expect: str) -> Data:
-        hsm, path = self._node.hsm, self._path(data["id"])
+    def _after_cards(self, data: Data) -> t.Awaitable[None]:
+        self.applying = data["id"]
+        return self._apply_in_background(data)
+
+    async def _apply_in_background(self, data: Data) -> None:
+        try:
+            await self._node.cluster.faults.hold("hold_apply", self._node.name)
+            await asyncio.to_thread(self._apply, data)
+        except (Problem, UnwrapFailed) as exc:
+            LOG.info("%s: import %s: %s", self._node.name, data["id"], exc)
+            if data["state"] == "staged":
+                self._fail(data, Problem("import_failed", str(exc)))
+                self._node.store.save(data)
+        finally:
+            self.applying = None
+
+    def _apply(self, data: Data) -> Data:
+        node, behaviour, hsm, path = self._node, self._node.behaviour, self._node.hsm, self._path(data["id"])
         try:
             package = self._verified(path)
-            plan = self._node.behaviour.plan_import(hsm.inventory(), package.header.keys)
+            plan = behaviour.plan_import(hsm.inventory(), package.header.keys, package.header.destroyed)
             put = [key for key in package.wrapped_keys() if key.identity.ref in plan.put]
-            slots = self._node.behaviour.slots_after_import(hsm.slots(), package.header.slots)
-            hsm.apply(KeySetChange(job=data["id"], put=put, remove=plan.remove, slots=slots, expect_digest=expect))
-        except (Problem, UnwrapFailed):
-            data["state"] = "staged"  # nothing has changed; the client may try again or discard it
-            self._node.store.save(data)
+            slots = behaviour.slots_after_import(hsm.slots(), package.header.slots)
+            self._write(KeySetChange(data["id"], put, plan.remove, slots, expect_digest=data["inventory_digest"]))
+        except (Problem, UnwrapFailed) as exc:
+            if isinstance(exc, Problem) and exc.code == "import_failed":
+                self._fail(data, exc)
+            elif behaviour.commit == "upload":
+                self._fail(data, Problem("import_failed", str(exc)))
+            else:
+                data["state"] = "staged"  # nothing has changed; the client may try again or discard it
+            node.store.save(data)
             raise
+        if behaviour.deletions == "travel":
+            node.note_destroyed(package.header.destroyed)
         self._finish(data)
-        self._node.store.save(data)
-        self._deadlines.forget(data["id"])
-        destroy(path)
-        self._node.checkpoint("import.applied")
+        node.store.save(data)
+        self._forget(data["id"])
+        node.checkpoint("import.applied")
+        node.restart()
         return data
+
+    def _write(self, change: KeySetChange) -> None:
+        """All of it or nothing, or key by key. Where keys are written one by one, those that no key of the package replaces are removed last."""
+        fails = self._node.cluster.faults.find("import_fails", self._node.name)
+        after = int(fails.params["after"]) if fails else len(change.put) + 1
+        if self._node.behaviour.atomic == "all":
+            if after <= len(change.put):
+                raise Problem(
+                    "import_failed", f"key {after} of {len(change.put)} could not be written; nothing has changed"
+                )
+            self._node.hsm.apply(change)
+            return
+        expect, slots, remove = change.expect_digest, change.slots, list(change.remove)
+        for number, key in enumerate(change.put):
+            if number == after:
+                raise Problem("import_failed", f"{number} of {len(change.put)} keys were written, then the HSM failed")
+            place = (key.identity.slot, key.identity.label)
+            beside = [ref for ref in remove if (ref.slot, ref.label) == place][:1]
+            try:
+                self._node.hsm.apply(KeySetChange(f"{change.job}/{number}", [key], beside, slots, expect_digest=expect))
+            except (Problem, UnwrapFailed) as exc:
+                if number == 0:
+                    raise
+                raise Problem("import_failed", f"{number} of {len(change.put)} keys were written, then: {exc}") from exc
+            expect, slots, remove = None, [], [ref for ref in remove if ref not in beside]
+        if len(change.put) == after:
+            raise Problem("import_failed", "all keys were written, then the HSM failed")
+        self._node.hsm.apply(KeySetChange(change.job, [], remove, slots, expect_digest=expect))
 
     def _finish(self, data: Data) -> None:
         data["state"] = "applied"
@@ -189,24 +268,42 @@ class Imports:
         for row in data["rows"]:
             row["outcome"] = "done"
 
+    def _fail(self, data: Data, problem: Problem) -> None:
+        """The rows say what became of each key."""
+        held = {key.identity for key in self._node.hsm.inventory()}
+        data.update(state="failed", finished_at=utc_now(), inventory_digest=self._node.hsm.digest())
+        data["problem"] = {"code": problem.code, "title": problem.title, "detail": problem.detail}
+        for row in data["rows"]:
+            there = KeyIdentity.from_dict(row) in held
+            row["outcome"] = "done" if there != (row["action"] == "remove") else "pending"
+        self._forget(data["id"])
+
+    def _forget(self, import_id: str) -> None:
+        self._deadlines.forget(import_id)
+        destroy(self._path(import_id))
+
     def discard(self, import_id: str) -> None:
-        data = self.get(import_id)
+        self.sweep()
+        data = self._node.store.get("import", import_id)
         if data["state"] in ENDED:
             return
         if data["state"] == "applied":
             raise Problem("import_finished", f"import {import_id} was applied")
         if data["state"] == "applying":
             raise Problem("import_in_progress", f"import {import_id} is being applied", running_id=import_id)
-        self._end(data, "discarded")
+        if data["state"] in ("waiting_for_card", "waiting_for_pin"):
+            self._node.restores.cancel_import()
+        else:
+            self._end(data, "discarded")
 
     def sweep(self) -> None:
         for import_id in self._deadlines.passed():
-            if import_id != self.applying:
+            running = self._node.running()
+            if running is None or running["id"] != import_id:
                 self._end(self._node.store.get("import", import_id), "expired")
 
     def _end(self, data: Data, state: str) -> None:
-        destroy(self._path(data["id"]))
         data["state"] = state
         data["finished_at"] = utc_now()
         self._node.store.save(data)
-        self._deadlines.forget(data["id"])
+        self._forget(data["id"])

@@ -34,6 +34,7 @@ def build_package(node: Node, path: Path) -> tuple[Header, str, int]:
         mbk_check_value=image.mbk.check_value,
         slots=image.slots,
         keys=[key.identity for key in image.keys],
+        destroyed=node.destroyed() if node.behaviour.deletions == "travel" else [],
     )
     faults = node.cluster.faults
     if other := faults.find("package_cluster", node.name):

@@ -31,6 +31,10 @@ def require_restorable(node: Node, pin_pad: str, source: str) -> Node:
             f" under MBK {mbk.name}; a guided restore would overwrite it" if mbk else ""
         )
         raise Problem("not_factory_reset", detail)
+    if node.behaviour.restore_from == "package":
+        raise Problem(
+            "package_required", f"{node.name} restores from a package of a file, not from a member of the cluster"
+        )
     if pads[pin_pad]["status"] != "ready":
         where = f" at {pads[pin_pad]['address']}" if pads[pin_pad]["address"] else ""
         raise Problem("pin_pad_unavailable", f"{pin_pad} is configured{where} but does not answer")

@@ -31,12 +31,20 @@ LOG = logging.getLogger(__name__)
 RUNNING = ("waiting_for_card", "waiting_for_pin", "restoring")
 
 
-class Ceremony:
-    """What is only in memory while people are at the PIN pad."""
+class Work(t.NamedTuple):
+    """What an import does when the cards have been accepted, and when it has ended without them."""
 
-    def __init__(self, mbk: MbkFacts, source_digest: str) -> None:
+    accepted: t.Callable[[], t.Awaitable[None]]
+    ended: t.Callable[[], None]
+
+
+class Ceremony:
+    """What is only in memory while people are at the PIN pad, for a guided restore or for an import that asks for cards."""
+
+    def __init__(self, mbk: MbkFacts, source_digest: str = "", work: Work | None = None) -> None:
         self.mbk = mbk
         self.source_digest = source_digest
+        self.work = work
         self.shares: dict[str, Share] = {}
         self.card: str | None = None
         self.deadline: float | None = None
@@ -50,7 +58,7 @@ class Restores:
         self._node = node
         self._card_timeout = card_timeout
         self._changed = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._task: asyncio.Future[None] | None = None
         self.running: Data | None = None
         self._ceremony: Ceremony | None = None
         for data in node.store.list("restore"):
@@ -71,6 +79,25 @@ class Restores:
     def _success(self) -> Data:
         hsm = self._node.hsm
         return {"state": "succeeded", "result": {"key_count": len(hsm.inventory()), "inventory_digest": hsm.digest()}}
+
+    @property
+    def kind(self) -> str:
+        return "import" if self._ceremony and self._ceremony.work else "restore"
+
+    def ask_for_cards(self, data: Data, pin_pad: str, mbk: MbkFacts, work: Work) -> Data:
+        """Let people present m cards for an import, then do its work."""
+        data.update(
+            state="waiting_for_card",
+            pin_pad=pin_pad,
+            prompt=None,
+            notice=None,
+            cards_accepted=0,
+            cards_required=mbk.m,
+            problem=None,
+        )
+        self.running, self._ceremony = data, Ceremony(mbk, work=work)
+        self._ask_for_card()
+        return self.view(data)
 
     # For clients
 
@@ -186,6 +213,9 @@ class Restores:
             self._node.checkpoint("restore.card_accepted")
         else:
             self._limit(None)
+            if ceremony.work:
+                self._accepted(ceremony.work)
+                return self.view(data)
             self._update(state="restoring", prompt=None, notice=None)
             self._task = asyncio.get_running_loop().create_task(self._restore())
         return self.view(data)
@@ -196,6 +226,15 @@ class Restores:
             "cancelled", RestoreFailed("cancelled_at_pin_pad", f"Somebody pressed Cancel at {data['pin_pad']}").problem
         )
         return self.view(data)
+
+    def _accepted(self, work: Work) -> None:
+        self._update(state="applying", prompt=None, notice=None)
+        self.running = self._ceremony = None
+        self._task = asyncio.ensure_future(work.accepted())  # which says at once that the import is being applied
+
+    def cancel_import(self) -> None:
+        """A client discards the import that waits at the PIN pad."""
+        self._end("discarded")
 
     def card_in_reader(self) -> str | None:
         return self._ceremony.card if self._ceremony else None
@@ -255,8 +294,14 @@ class Restores:
 
     def _end(self, state: str, problem: Data | None = None, result: Data | None = None) -> None:
         self._limit(None)
-        self._update(state=state, prompt=None, notice=None, problem=problem, result=result, finished_at=utc_now())
+        ceremony = self._ceremony
+        if ceremony and ceremony.work:
+            self._update(state=state, prompt=None, notice=None, problem=problem, finished_at=utc_now())
+        else:
+            self._update(state=state, prompt=None, notice=None, problem=problem, result=result, finished_at=utc_now())
         self.running = self._ceremony = None
+        if ceremony and ceremony.work:
+            ceremony.work.ended()
 
     async def _restore(self) -> None:
         data, ceremony = self._waiting("restoring")

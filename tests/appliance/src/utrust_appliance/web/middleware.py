@@ -73,12 +73,14 @@ def cut(request: web.Request) -> t.NoReturn:
 @web.middleware
 async def faulty(request: web.Request, handler: Handler) -> web.StreamResponse:
     faults, name = request.app[NODE].cluster.faults, request.app[NODE].name
+    if request.app[NODE].away():
+        cut(request)
     if not faults.enabled:
         return await handler(request)
     where = (name, request.method, request.path)
     if latency := faults.find("latency", *where):
         await asyncio.sleep(float(latency.params["seconds"]))
-    if faults.find("node_down", name) or faults.find("lost_answer_before", *where):
+    if request.app[NODE].away() or faults.find("lost_answer_before", *where):
         cut(request)
     if refusal := faults.find("status", *where):
         seconds = str(refusal.params["retry_after"])
