@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import dataclasses as dc
 import datetime
-import datetime
 import functools
 import hashlib
 import typing as t
