@@ -134,10 +134,22 @@ def test_an_export_to_a_directory_that_is_not_there_is_refused(control: Control,
     dest = str(tmp_path / "missing" / "cluster.ksp")
     refused(
         door.run(task(EXPORT, reach(control, "node1", dest=dest))),
-        "package_not_written",
+        "directory_missing",
         "exporting from node1",
         f"there is no directory {tmp_path / 'missing'}",
         "0700",
+    )
+    assert posts(control, "node1") == []
+
+
+def test_an_export_to_a_directory_that_others_can_read_is_refused(control: Control, door: Door, tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    refused(
+        door.run(task(EXPORT, reach(control, "node1", dest=str(tmp_path / "cluster.ksp")))),
+        "directory_not_private",
+        "exporting from node1",
+        f"directory {tmp_path} has mode 0755",
+        "chmod 0700",
     )
     assert posts(control, "node1") == []
 
