@@ -114,8 +114,9 @@ def test_no_private_key_and_no_mbk_is_in_clear_in_any_file(tmp_path: Path) -> No
     hsm = SoftwareHsm(tmp_path / "hsm", lambda dummy: None)
     hsm.initialise(mbk, [SlotSettings(0, "signing")])
     key_type, material = keymaterial.generate("ec-p256")
-    identity = keymaterial.facts_of(key_type, material).identity(place)
-    hsm.apply(KeySetChange("job", [WrappedKey(identity, mbk.wrap(material))], [], []))
+    facts = keymaterial.facts_of(key_type, material)
+    identity = facts.identity(place)
+    hsm.apply(KeySetChange("job", [WrappedKey(identity, facts.public, mbk.wrap(material))], [], []))
     private = (
         t.cast("ec.EllipticCurvePrivateKey", keymaterial.load_private(material))
         .private_numbers()

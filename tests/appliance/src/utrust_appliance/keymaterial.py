@@ -21,13 +21,14 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from utrust_appliance.errors import Refused
 from utrust_appliance.inventory import KeyIdentity, KeyRef
 
-_CURVES: dict[str, tuple[type[ec.EllipticCurve], hashes.HashAlgorithm]] = {
+CURVES: dict[str, tuple[type[ec.EllipticCurve], hashes.HashAlgorithm]] = {
     "P-256": (ec.SECP256R1, hashes.SHA256()),
     "P-384": (ec.SECP384R1, hashes.SHA384()),
     "P-521": (ec.SECP521R1, hashes.SHA512()),
 }
 KINDS = ("rsa-2048", "rsa-3072", "rsa-4096", "ec-p256", "ec-p384", "ec-p521", "aes-128", "aes-256", "generic")
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
+PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
 
 
 class Facts(t.NamedTuple):
@@ -43,15 +44,19 @@ class Facts(t.NamedTuple):
         return KeyIdentity(*ref, self.type, self.size, self.curve, self.fingerprint)
 
 
-def generate(kind: str) -> tuple[str, bytes]:
-    """A new key of this kind: its type and its material (PKCS #8 for key pairs, the value for secrets)."""
-    family, dummy, variant = kind.partition("-")
+def require_kind(kind: str) -> None:
     if kind not in KINDS:
         raise Refused(f"unknown key type {kind}; known are {', '.join(KINDS)}")
+
+
+def generate(kind: str) -> tuple[str, bytes]:
+    """A new key of this kind: its type and its material (PKCS #8 for key pairs, the value for secrets)."""
+    require_kind(kind)
+    family, dummy, variant = kind.partition("-")
     if family == "rsa":
         return "rsa", _pkcs8(rsa.generate_private_key(65537, int(variant)))
     if family == "ec":
-        return "ec", _pkcs8(ec.generate_private_key(_CURVES[f"P-{variant[1:]}"][0]()))
+        return "ec", _pkcs8(ec.generate_private_key(CURVES[f"P-{variant[1:]}"][0]()))
     return family, secrets.token_bytes(int(variant or 256) // 8)
 
 
@@ -63,15 +68,22 @@ def facts_of(key_type: str, material: bytes) -> Facts:
     if key_type == "generic":
         check = hashlib.sha1(material, usedforsecurity=False).digest()[:3]
         return Facts("generic", len(material) * 8, None, f"kcv:{check.hex()}", None)
-    key = load_private(material)
-    public = key.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return facts_of_public(load_private(material).public_key())
+
+
+def facts_of_public(key: PublicKey) -> Facts:
+    public = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     fingerprint = f"sha256:{hashlib.sha256(public).hexdigest()}"
-    if isinstance(key, rsa.RSAPrivateKey):
+    if isinstance(key, rsa.RSAPublicKey):
         return Facts("rsa", key.key_size, None, fingerprint, public)
-    curve = next((name for name, (kind, dummy) in _CURVES.items() if isinstance(key.curve, kind)), None)
-    if curve is None:
-        raise ValueError(f"curve {key.curve.name} is not supported")
-    return Facts("ec", key.curve.key_size, curve, fingerprint, public)
+    return Facts("ec", key.curve.key_size, curve_name(key.curve), fingerprint, public)
+
+
+def curve_name(curve: ec.EllipticCurve) -> str:
+    for name, (kind, dummy) in CURVES.items():
+        if isinstance(curve, kind):
+            return name
+    raise ValueError(f"curve {curve.name} is not supported")
 
 
 def load_private(material: bytes) -> PrivateKey:
@@ -87,7 +99,7 @@ def sign(material: bytes, data: bytes) -> bytes:
     key = load_private(material)
     if isinstance(key, rsa.RSAPrivateKey):
         return key.sign(data, padding.PKCS1v15(), hashes.SHA256())
-    return key.sign(data, ec.ECDSA(next(digest for kind, digest in _CURVES.values() if isinstance(key.curve, kind))))
+    return key.sign(data, ec.ECDSA(CURVES[curve_name(key.curve)][1]))
 
 
 def _pkcs8(key: PrivateKey) -> bytes:

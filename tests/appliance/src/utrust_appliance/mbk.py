@@ -78,7 +78,11 @@ class Mbk:
 
     def mac(self, content_sha256: bytes) -> bytes:
         """Authenticates a package by the digest of all that comes before this tag."""
-        return hmac.new(self._derive(b"package authentication"), content_sha256, hashlib.sha256).digest()
+        return hmac.new(self.mac_key, content_sha256, hashlib.sha256).digest()
+
+    @property
+    def mac_key(self) -> bytes:
+        return self._derive(b"package authentication")
 
     def split(self) -> list[Share]:
         halves = [dict(Shamir.split(self.m, self.n, self.key[start : start + 16])) for start in (0, 16)]

@@ -4,8 +4,8 @@
 
 """The Key Synchronization Package of this reference appliance. The real one's format is not documented, and this is not it.
 
-    magic | uint16 format version | uint32 length, JSON header in clear | for each key: uint32 length, key wrapped under the MBK
-    | 32 bytes HMAC-SHA-256 over the SHA-256 of all before it | trailer magic
+    magic | uint16 format version | uint32 length, JSON header in clear | for each key: uint32 length, public key (DER; empty for
+    a secret key), uint32 length, key wrapped under the MBK | 32 bytes HMAC-SHA-256 over the SHA-256 of all before it | trailer magic
 
 The header names the cluster, the source, the MBK and the identity of every key, in the order of the wrapped keys. The tag's
 key is derived from the MBK. A file that does not end with the trailer was truncated; that shows without any key.
@@ -31,7 +31,7 @@ if t.TYPE_CHECKING:
 
 MAGIC = b"KSP-REFERENCE\r\n\x1a"
 TRAILER = b"KSP-REFERENCE-END"
-FORMAT = 1
+FORMAT = 2
 TAG_SIZE = 32
 MAX_HEADER = 16 * 1024 * 1024
 MAX_BLOB = 64 * 1024
@@ -103,7 +103,7 @@ class Header:
         }
 
 
-def write_package(path: Path, header: Header, blobs: Iterable[bytes], mac: Mac) -> tuple[str, int]:
+def write_package(path: Path, header: Header, keys: Iterable[WrappedKey], mac: Mac) -> tuple[str, int]:
     """Write the package under its final name, whole or not at all; returns `sha256:…` and its size."""
     authenticated, whole, size = hashlib.sha256(), hashlib.sha256(), 0
     temporary = path.with_name(f".{path.name}.new")
@@ -122,8 +122,9 @@ def write_package(path: Path, header: Header, blobs: Iterable[bytes], mac: Mac) 
 
         encoded = header.encode()
         put_authenticated(MAGIC + struct.pack(">HI", FORMAT, len(encoded)) + encoded)
-        for blob in blobs:
-            put_authenticated(struct.pack(">I", len(blob)) + blob)
+        for key in keys:
+            for part in (key.public or b"", key.blob):
+                put_authenticated(struct.pack(">I", len(part)) + part)
         put(mac(authenticated.digest()))
         put(TRAILER)
         file.flush()
@@ -180,12 +181,16 @@ class PackageFile:
         with self._path.open("rb") as file:
             file.seek(self._start)
             for identity in self.header.keys:
-                (length,) = struct.unpack(">I", self._read(file, 4))
-                if length > MAX_BLOB:
-                    raise Problem("package_altered", f"{identity.ref} is too long")
-                yield WrappedKey(identity, self._read(file, length))
+                public, blob = self._read_part(file, identity), self._read_part(file, identity)
+                yield WrappedKey(identity, public or None, blob)
             if file.tell() != self._end:
                 raise Problem("package_altered", "it has more content than keys")
+
+    def _read_part(self, file: t.BinaryIO, identity: KeyIdentity) -> bytes:
+        (length,) = struct.unpack(">I", self._read(file, 4))
+        if length > MAX_BLOB:
+            raise Problem("package_altered", f"{identity.ref} is too long")
+        return self._read(file, length)
 
     def verify(self, *, mac: Mac, mbk: str, cluster_id: str | None, check: Callable[[WrappedKey], None]) -> None:
         """Everything that can be known before a key changes. `mbk` is the check value of the HSM's MBK."""

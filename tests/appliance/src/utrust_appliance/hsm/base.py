@@ -23,9 +23,10 @@ class UnwrapFailed(Exception):
 
 @dataclass(frozen=True)
 class WrappedKey:
-    """A key on its way between HSMs, wrapped under the MBK."""
+    """A key on its way between HSMs, wrapped under the MBK; of a key pair the public key (DER) comes along, because tokens cannot compute it."""
 
     identity: KeyIdentity
+    public: bytes | None
     blob: bytes
 
 

@@ -41,7 +41,7 @@ def build_package(node: Node, path: Path) -> tuple[Header, str, int]:
         header = replace(header, cluster_id=other.params["cluster_id"])
     if header.keys and (exotic := faults.find("package_key_type", node.name)):
         header = replace(header, keys=[replace(header.keys[0], type=exotic.params["type"]), *header.keys[1:]])
-    sha256, size = write_package(path, header, (key.blob for key in image.keys), node.hsm.package_mac)
+    sha256, size = write_package(path, header, image.keys, node.hsm.package_mac)
     return header, sha256, size
 
 

@@ -1,0 +1,306 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What every backend knows of its HSM, durable in SQLite: slots, the identities of keys, which changes are done.
+
+A change is one transaction; what is committed here is what the HSM holds. Secrets are the backend's: for each key it keeps one value
+(`held`), with which it finds the secret part. A backend puts new secrets where they belong before the transaction that names them.
+"""
+
+from __future__ import annotations
+
+import abc
+import secrets
+import typing as t
+from contextlib import contextmanager
+
+from utrust_appliance import keymaterial
+from utrust_appliance.errors import Problem, Refused
+from utrust_appliance.hsm.base import Checkpoint, Image, KeySetChange, UnwrapFailed, WrappedKey
+from utrust_appliance.inventory import HeldKey, KeyIdentity, KeyRef, SlotSettings, inventory_digest
+from utrust_appliance.mbk import Mbk, MbkFacts
+from utrust_appliance.sqlite import Database
+
+if t.TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS mbk (
+  only INTEGER PRIMARY KEY CHECK (only = 1), name TEXT, check_value TEXT, m INTEGER, n INTEGER, held);
+CREATE TABLE IF NOT EXISTS slots (slot INTEGER PRIMARY KEY, label TEXT, activation TEXT, activated INTEGER, capacity INTEGER);
+CREATE TABLE IF NOT EXISTS hsm_keys (
+  slot INTEGER REFERENCES slots, label TEXT, id TEXT, type TEXT, size INTEGER, curve TEXT, fingerprint TEXT,
+  public BLOB, complete INTEGER, held, PRIMARY KEY (slot, label, id));
+CREATE TABLE IF NOT EXISTS journal (job TEXT PRIMARY KEY);
+"""
+_IDENTITY = ", ".join(KeyIdentity.__dataclass_fields__)
+Held = t.TypeVar("Held", bytes, int)
+
+
+class Stored(t.NamedTuple, t.Generic[Held]):
+    """A key that the backend holds: its identity, its public key (DER) if it has one, and where its secret part is."""
+
+    identity: KeyIdentity
+    public: bytes | None
+    held: Held
+
+
+class CatalogueHsm(abc.ABC, t.Generic[Held]):
+    """Implements `utrust_appliance.hsm.base.Hsm`, but for the secrets."""
+
+    def __init__(self, folder: Path, checkpoint: Checkpoint, schema: str = "") -> None:
+        self._db = Database(folder / "keys.sqlite3", SCHEMA + schema)
+        self._checkpoint = checkpoint
+        self._read_again()
+
+    # The secrets
+
+    @abc.abstractmethod
+    def _make(self, wanted: list[tuple[KeyRef, str]]) -> list[Stored[Held]]:
+        """New keys of these kinds."""
+
+    @abc.abstractmethod
+    def _take_mbk(self, mbk: Mbk) -> Held: ...
+
+    @abc.abstractmethod
+    def _take_keys(self, keys: list[WrappedKey], mbk: Mbk | None, mbk_held: Held) -> list[Stored[Held]]:
+        """Keys wrapped under the MBK (which is in clear in a restore only). Raises UnwrapFailed."""
+
+    @abc.abstractmethod
+    def _wrap(self, mbk_held: Held, keys: list[Stored[Held]]) -> list[bytes]: ...
+
+    @abc.abstractmethod
+    def _check(self, mbk_held: Held, key: WrappedKey) -> None: ...
+
+    @abc.abstractmethod
+    def _mac(self, mbk_held: Held, content_sha256: bytes) -> bytes: ...
+
+    @abc.abstractmethod
+    def _sign(self, key: Stored[Held], data: bytes) -> bytes: ...
+
+    @abc.abstractmethod
+    def _drop_public(self, key: Stored[Held]) -> None: ...
+
+    @abc.abstractmethod
+    def _tidy(self) -> None:
+        """Destroy secrets that no key has any more; called after every change, however it ended. Does not raise."""
+
+    # What it holds
+
+    def mbk(self) -> MbkFacts | None:
+        return self._mbk
+
+    def slots(self) -> list[SlotSettings]:
+        return list(self._slots)
+
+    def inventory(self) -> list[HeldKey]:
+        return list(self._keys)
+
+    def digest(self) -> str:
+        return self._digest
+
+    def committed(self, job: str) -> bool:
+        return bool(self._db.query("SELECT 1 FROM journal WHERE job = ?", job))
+
+    def close(self) -> None:
+        self._db.close()
+
+    # Changes by people
+
+    def initialise(self, mbk: Mbk, slots: list[SlotSettings]) -> None:
+        self.apply(KeySetChange(job=secrets.token_hex(16), put=[], remove=[], slots=slots, mbk=mbk))
+
+    def generate(self, slot: int, label: str, kinds: list[tuple[str, str]], key_id: str | None = None) -> list[HeldKey]:
+        for dummy, kind in kinds:
+            keymaterial.require_kind(kind)
+        with self._changing():
+            if self._mbk is None:
+                raise Refused(f"the HSM is in Factory Reset Mode: no key {label} can be generated")
+            if not any(settings.slot == slot for settings in self._slots):
+                known = ", ".join(str(settings.slot) for settings in self._slots)
+                raise Refused(f"there is no slot {slot}; this HSM has {known}")
+            made = self._make([(KeyRef(slot, name, key_id or secrets.token_hex(8)), kind) for name, kind in kinds])
+            with self._db.transaction() as db:
+                for key in made:
+                    self._put(db, key)
+                self._check_capacity(db)
+        refs = {key.identity.ref for key in made}
+        return [key for key in self.inventory() if key.identity.ref in refs]
+
+    def delete(self, ref: KeyRef) -> None:
+        with self._changing(), self._db.transaction() as db:
+            self._remove(db, ref)
+
+    def damage(self, ref: KeyRef) -> None:
+        with self._changing():
+            for key in self._stored(ref):
+                self._drop_public(key)
+            with self._db.transaction() as db:
+                db.execute("UPDATE hsm_keys SET complete = 0 WHERE (slot, label, id) = (?, ?, ?)", ref)
+
+    def set_slot(self, settings: SlotSettings) -> None:
+        with self._changing(), self._db.transaction() as db:
+            self._put_slot(db, settings)
+
+    def factory_reset(self) -> None:
+        with self._changing(), self._db.transaction() as db:
+            for table in ("hsm_keys", "slots", "mbk"):
+                db.execute(f"DELETE FROM {table}")
+
+    # Use
+
+    def public_key(self, ref: KeyRef) -> bytes:
+        rows = self._db.query(
+            "SELECT public FROM hsm_keys WHERE (slot, label, id) = (?, ?, ?) AND complete AND public IS NOT NULL", *ref
+        )
+        if not rows:
+            raise Refused(f"{ref}: there is no public key object")
+        return bytes(rows[0]["public"])
+
+    def sign(self, ref: KeyRef, data: bytes) -> bytes:
+        held = next((key for key in self._keys if key.identity.ref == ref), None)
+        if held is None:
+            raise Refused(f"{ref}: this HSM holds no such key")
+        if held.identity.type not in ("rsa", "ec"):
+            raise Refused(f"{ref}: a key of type {held.identity.type} does not sign")
+        if not held.usable:
+            raise Refused(f"{ref}: the key is unusable (its object set is incomplete or its slot is not activated)")
+        with self._db.lock:
+            (key,) = self._stored(ref)
+            return self._sign(key, data)
+
+    # Keys on their way
+
+    def export(self) -> Image:
+        with self._db.lock:
+            facts, held = self._held_mbk()
+            keys = sorted(self._stored(), key=lambda key: key.identity.order)
+            wrapped = [
+                WrappedKey(key.identity, key.public, blob)
+                for key, blob in zip(keys, self._wrap(held, keys), strict=True)
+            ]
+            return Image(facts, list(self._slots), wrapped)
+
+    def package_mac(self, content_sha256: bytes) -> bytes:
+        with self._db.lock:
+            return self._mac(self._held_mbk()[1], content_sha256)
+
+    def check(self, key: WrappedKey) -> None:
+        with self._db.lock:
+            self._check(self._held_mbk()[1], key)
+
+    def apply(self, change: KeySetChange) -> None:
+        with self._changing():
+            old_mbk = None if change.mbk else self._held_mbk()[1]
+            if change.expect_digest not in (None, self._digest):
+                raise Problem(
+                    "inventory_changed",
+                    f"the HSM holds the inventory {self._digest}, not {change.expect_digest}",
+                    inventory_digest=self._digest,
+                )
+            self._checkpoint("hsm.before_transaction")
+            mbk = self._take_mbk(change.mbk) if change.mbk else t.cast("Held", old_mbk)
+            arrived = self._take_keys(change.put, change.mbk, mbk)
+            with self._db.transaction() as db:
+                if change.mbk:
+                    self._put_mbk(db, change.mbk.facts, mbk)
+                for settings in change.slots:
+                    self._put_slot(db, settings)
+                for ref in change.remove:
+                    self._remove(db, ref)
+                for index, key in enumerate(arrived):
+                    if index == len(arrived) // 2:
+                        self._checkpoint("hsm.in_transaction")
+                    self._put(db, key)
+                self._check_capacity(db)
+                db.execute("INSERT INTO journal (job) VALUES (?)", (change.job,))
+                self._checkpoint("hsm.before_commit")
+            self._checkpoint("hsm.after_commit")
+
+    # Inside
+
+    def _held_mbk(self) -> tuple[MbkFacts, Held]:
+        rows = self._db.query("SELECT held FROM mbk")
+        if self._mbk is None or not rows:
+            raise Problem("mbk_missing", "the HSM is in Factory Reset Mode and holds no Master Backup Key")
+        return self._mbk, rows[0]["held"]
+
+    def _stored(self, ref: KeyRef | None = None) -> list[Stored[Held]]:
+        """The key of that place, or all."""
+        where = ("WHERE (slot, label, id) = (?, ?, ?)", *ref) if ref else ("",)
+        rows = self._db.query(f"SELECT {_IDENTITY}, public, held FROM hsm_keys {where[0]}", *where[1:])
+        return [Stored(KeyIdentity.from_dict(dict(row)), row["public"], row["held"]) for row in rows]
+
+    # A row is always removed before another takes its place: backends may have a trigger on DELETE.
+
+    @staticmethod
+    def _remove(db: sqlite3.Connection, ref: KeyRef) -> None:
+        db.execute("DELETE FROM hsm_keys WHERE (slot, label, id) = (?, ?, ?)", ref)
+
+    def _put(self, db: sqlite3.Connection, key: Stored[Held]) -> None:
+        self._remove(db, key.identity.ref)
+        row = (*key.identity.as_dict().values(), key.public, key.held)
+        db.execute(
+            f"INSERT INTO hsm_keys ({_IDENTITY}, public, complete, held) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1, ?)", row
+        )
+
+    @staticmethod
+    def _put_mbk(db: sqlite3.Connection, facts: MbkFacts, held: Held) -> None:
+        db.execute("DELETE FROM mbk")
+        row = (facts.name, facts.check_value, facts.m, facts.n, held)
+        db.execute("INSERT INTO mbk (only, name, check_value, m, n, held) VALUES (1, ?, ?, ?, ?, ?)", row)
+
+    @staticmethod
+    def _put_slot(db: sqlite3.Connection, settings: SlotSettings) -> None:
+        row = (settings.slot, settings.label, settings.activation, settings.activated, settings.capacity)
+        db.execute(
+            "INSERT INTO slots (slot, label, activation, activated, capacity) VALUES (?, ?, ?, ?, ?) ON CONFLICT (slot) DO UPDATE SET "
+            "label = excluded.label, activation = excluded.activation, activated = excluded.activated, capacity = excluded.capacity",
+            row,
+        )
+
+    @staticmethod
+    def _check_capacity(db: sqlite3.Connection) -> None:
+        sql = "SELECT slot, capacity, COUNT(*) AS keys FROM hsm_keys JOIN slots USING (slot) GROUP BY slot HAVING keys > capacity"
+        for row in db.execute(sql):
+            raise Problem(
+                "slot_full", f"slot {row['slot']} takes {row['capacity']} keys, this would make {row['keys']}"
+            )
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """One change at a time; however it ended, what is cached is read again, and the backend tidies up."""
+        with self._db.lock:
+            try:
+                yield
+            finally:
+                self._read_again()
+                self._tidy()
+
+    def _read_again(self) -> None:
+        with self._db.lock:
+            rows = self._db.query("SELECT name, check_value, m, n FROM mbk")
+            self._mbk = MbkFacts(*rows[0]) if rows else None
+            self._slots = [
+                SlotSettings(row["slot"], row["label"], row["activation"], bool(row["activated"]), row["capacity"])
+                for row in self._db.query("SELECT * FROM slots ORDER BY slot")
+            ]
+            activated = {settings.slot: settings.activated for settings in self._slots}
+            rows = self._db.query(f"SELECT {_IDENTITY}, complete FROM hsm_keys")
+            keys = [
+                HeldKey(KeyIdentity.from_dict(dict(row)), bool(row["complete"]) and activated[row["slot"]])
+                for row in rows
+            ]
+            self._keys = sorted(keys, key=lambda key: key.identity.order)
+            self._digest = inventory_digest(key.identity for key in self._keys)
+
+
+def require_identity(key: WrappedKey, facts: keymaterial.Facts) -> None:
+    """Raises UnwrapFailed unless these are the facts of the key that the identity names."""
+    if facts.identity(key.identity.ref) != key.identity or facts.public != key.public:
+        raise UnwrapFailed(
+            f"{key.identity.ref} is another key inside ({facts.fingerprint}) than its identity says ({key.identity.fingerprint})"
+        )
