@@ -17,7 +17,6 @@ from dataclasses import asdict, replace
 
 from cryptography.hazmat.primitives import serialization
 
-from utrust_appliance.application.serving import operate
 from utrust_appliance.errors import Refused
 from utrust_appliance.faults import CRASH_POINTS, KINDS
 from utrust_appliance.inventory import KeyRef
@@ -235,6 +234,8 @@ class Console:
     # The application beside a node
 
     async def do_app(self, *, node: str, operation: str, args: dict[str, t.Any]) -> t.Any:
+        from utrust_appliance.application.serving import operate  # its database layer takes long to import
+
         return await asyncio.to_thread(operate, self._cluster, node, operation, args)
 
     # Faults and logs

@@ -18,7 +18,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from utrust_appliance import __version__, addresses, process
-from utrust_appliance.application.serving import open_applications
 from utrust_appliance.behaviour import Behaviour
 from utrust_appliance.channel import Channel, remove_stale
 from utrust_appliance.cluster import Cluster, ClusterConfig, Options
@@ -50,7 +49,7 @@ def run(folder: Path, options: dict[str, t.Any], on_ready: t.Callable[[dict[str,
             remove_stale(Path(stale["control"]))
             (folder / "run.json").unlink()
         cluster, sockets = open_cluster(folder, options)
-        asyncio.run(_serve(cluster, sockets, open_applications(cluster, options), on_ready))
+        asyncio.run(_serve(cluster, sockets, _applications(cluster, options), on_ready))
         (folder / "run.json").unlink(missing_ok=True)
 
 
@@ -94,6 +93,15 @@ def open_cluster(folder: Path, options: dict[str, t.Any]) -> tuple[Cluster, list
         profile=Behaviour.check(options.get("profile") or []),
     )
     return provision(folder, plan, run_options), sockets
+
+
+def _applications(cluster: Cluster, options: dict[str, t.Any]) -> list[Site]:
+    wanted = options.get("application") or options.get("database")
+    if not wanted and not (cluster.folder / "application").exists():
+        return []
+    from utrust_appliance.application.serving import open_applications  # its database layer takes long to import
+
+    return open_applications(cluster, options)
 
 
 async def _serve(

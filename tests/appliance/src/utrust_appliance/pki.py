@@ -28,7 +28,7 @@ _USAGES = ("digital_signature", "content_commitment", "key_encipherment", "data_
 _ALL_USAGES = (*_USAGES, "key_cert_sign", "crl_sign", "encipher_only", "decipher_only")
 
 
-def _usage(*names: str) -> x509.KeyUsage:
+def key_usage(*names: str) -> x509.KeyUsage:
     return x509.KeyUsage(**{name: name in names for name in _ALL_USAGES})
 
 
@@ -84,7 +84,7 @@ def make_ca(common_name: str) -> Identity:
     key = ec.generate_private_key(ec.SECP256R1())
     builder = _build(common_name, key, None)
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-    builder = builder.add_extension(_usage("key_cert_sign", "crl_sign"), critical=True)
+    builder = builder.add_extension(key_usage("key_cert_sign", "crl_sign"), critical=True)
     return Identity(builder.sign(key, hashes.SHA256()), key)
 
 
@@ -92,7 +92,7 @@ def _leaf(ca: Identity, common_name: str, usage: x509.ObjectIdentifier, names: l
     key = ec.generate_private_key(ec.SECP256R1())
     builder = _build(common_name, key, ca)
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-    builder = builder.add_extension(_usage("digital_signature"), critical=True)
+    builder = builder.add_extension(key_usage("digital_signature"), critical=True)
     builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
     if names:
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
