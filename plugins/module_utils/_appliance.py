@@ -18,6 +18,9 @@ INVENTORY = "inventory"
 STAGED_IMPORT = "staged_import"
 RESTORE_JOB = "restore_job"
 
+#: What a node may say of its imports where it cannot tell, and where a client must not guess.
+UNKNOWN = "unknown"
+
 #: Key types of appliance API v1; a node that reports another one is refused, never skipped.
 KEY_TYPES = ("rsa", "ec", "aes", "generic")
 
@@ -64,6 +67,17 @@ class Member:
 
 
 @dc.dataclass(frozen=True)
+class ImportBehaviour:
+    """How imports behave on a node, in the words of appliance API v1 (*ImportBehaviour*). The defaults are those of version 1.0."""
+
+    effect: str = "overwriting"
+    deletions: str = "stay"
+    atomic: str = "all"
+    restart: str = UNKNOWN
+    cards: str = "never"
+
+
+@dc.dataclass(frozen=True)
 class Node:
     """Identity and state of one node. `running` is (kind, id) of the job that occupies its HSM."""
 
@@ -87,11 +101,14 @@ class Node:
     cluster_name: str
     members: tuple[Member, ...]
     running: tuple[str, str] | None
+    capabilities: frozenset[str] = frozenset({INVENTORY, STAGED_IMPORT, RESTORE_JOB})
+    import_behaviour: ImportBehaviour = ImportBehaviour()
 
     def public(self) -> dict[str, t.Any]:
         facts = dc.asdict(self)
         facts["slots"] = list(facts["slots"])
         facts["members"] = list(facts["members"])
+        facts["capabilities"] = sorted(self.capabilities)
         facts["running"] = {"kind": self.running[0], "id": self.running[1]} if self.running else None
         return facts
 
@@ -190,16 +207,24 @@ class ImportRow:
 
 @dc.dataclass(frozen=True)
 class Import:
-    """A package brought to a node: staged with its table, or applied."""
+    """A package brought to a node: staged with its table, applied, or somewhere between; it may wait for cards as a `Restore` does."""
 
     id: str
     state: str
     inventory_digest: str
     rows: tuple[ImportRow, ...]
+    pin_pad: str | None = None
+    prompt: str | None = None
+    notice: tuple[str, str] | None = None
+    seconds_left: float | None = None
+    problem: tuple[str, str] | None = None
 
 
 class Appliance(t.Protocol):
-    """One node. Methods raise `Unreachable`, `ApiError` or, where a change may have happened, `AnswerLost`."""
+    """One node. Methods raise `Unreachable`, `ApiError` or, where a change may have happened, `AnswerLost`.
+
+    `capabilities` are those of the transport, and of the node as soon as `node` has read it.
+    """
 
     capabilities: frozenset[str]
 
@@ -237,7 +262,10 @@ class Appliance(t.Protocol):
         """Destroy the node's copy."""
 
     def stage_import(self, content: t.BinaryIO, size: int, sha256: str) -> Import:
-        """Upload; the HSM's keys stay as they are."""
+        """Upload; the HSM's keys stay as they are. Without `staged_import` this is the point of no return."""
+
+    def read_import(self, started: Import) -> Import:
+        """How it stands now."""
 
     def apply_import(self, staged: Import, expect_inventory_digest: str) -> Import:
         """The point of no return: all of it or nothing, and only onto this inventory."""

@@ -15,8 +15,10 @@ import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils._appliance import (
     KEY_TYPES,
+    UNKNOWN,
     HsmKey,
     Import,
+    ImportBehaviour,
     ImportRow,
     Mbk,
     Member,
@@ -34,6 +36,14 @@ if t.TYPE_CHECKING:
 
 T = t.TypeVar("T")
 _REQUIRED: t.Any = object()
+#: What a node may say of its imports; any other word is unknown, too.
+IMPORT_WORDS: t.Final = {
+    "effect": ("additive", "overwriting", "replacing"),
+    "deletions": ("stay", "travel"),
+    "atomic": ("all", "key_by_key"),
+    "restart": ("nothing", "driver", "node"),
+    "cards": ("never", "asked"),
+}
 
 
 class Problem(t.NamedTuple):
@@ -161,7 +171,21 @@ def node(document: t.Any) -> Node:
             for one in listed(cluster, "members")
         ),
         running=(text(running, "kind"), text(running, "id")) if running is not None else None,
+        **_since_1_1(document),
     )
+
+
+def _since_1_1(document: t.Any) -> dict[str, t.Any]:
+    """What a node of contract version 1.0 does not say; the defaults of `Node` are that version's."""
+    since: dict[str, t.Any] = {}
+    if "capabilities" in document:
+        since["capabilities"] = frozenset(str(name) for name in listed(document, "capabilities"))
+    if "import_behaviour" in document:
+        said = take(document, "import_behaviour", dict)
+        words = {name: str(said.get(name)) for name in IMPORT_WORDS}
+        known = {name: word if word in IMPORT_WORDS[name] else UNKNOWN for name, word in words.items()}
+        since["import_behaviour"] = ImportBehaviour(**known)
+    return since
 
 
 def hsm_key(document: t.Any, *, usable: bool | None = None) -> HsmKey:
@@ -218,23 +242,31 @@ def restore_preview(document: t.Any) -> RestorePreview:
 
 
 def restore(document: t.Any) -> Restore:
-    prompt, notice, failure = (_maybe_object(document, name) for name in ("prompt", "notice", "problem"))
-    seconds_left: int | float | None = take(document, "seconds_left", (int, float, type(None)))
     return Restore(
         id=text(document, "id"),
         state=text(document, "state"),
         sequence=number(document, "sequence"),
         pin_pad=text(document, "pin_pad"),
         source=text(document, "source"),
-        prompt=text(prompt, "text") if prompt is not None else None,
-        notice=(text(notice, "code"), text(notice, "text")) if notice is not None else None,
         cards_accepted=number(document, "cards_accepted"),
         cards_required=number(document, "cards_required"),
-        seconds_left=float(seconds_left) if seconds_left is not None else None,
-        problem=(text(failure, "code"), f"{text(failure, 'title')}: {text(failure, 'detail')}")
+        **_at_pin_pad(document, _REQUIRED),
+    )
+
+
+def _at_pin_pad(document: t.Any, default: t.Any) -> dict[str, t.Any]:
+    """What a PIN pad asks of people, and why a job has ended."""
+    objects = ("prompt", "notice", "problem")
+    prompt, notice, failure = (t.cast(t.Any, take(document, name, (dict, type(None)), default)) for name in objects)
+    seconds_left: int | float | None = take(document, "seconds_left", (int, float, type(None)), default)
+    return {
+        "prompt": text(prompt, "text") if prompt is not None else None,
+        "notice": (text(notice, "code"), text(notice, "text")) if notice is not None else None,
+        "seconds_left": float(seconds_left) if seconds_left is not None else None,
+        "problem": (text(failure, "code"), f"{text(failure, 'title')}: {text(failure, 'detail')}")
         if failure is not None
         else None,
-    )
+    }
 
 
 def restores(document: t.Any) -> list[Restore]:
@@ -265,4 +297,6 @@ def import_(document: t.Any) -> Import:
             ImportRow(hsm_key(row, usable=True), text(row, "action"), _maybe_text(row, "current_fingerprint"))
             for row in listed(document, "rows")
         ),
+        pin_pad=take(document, "pin_pad", (str, type(None)), None),
+        **_at_pin_pad(document, None),
     )

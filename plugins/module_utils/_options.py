@@ -120,6 +120,7 @@ def import_spec() -> Spec:
                 "reason": {"type": "str", "required": True},
             },
         },
+        "declared_import_effect": {"type": "str", "choices": ["additive", "overwriting", "replacing"]},
         "wait_timeout": {"type": "float", "default": 600.0},
     }
 
@@ -225,6 +226,7 @@ def import_options(params: Params) -> ImportOptions:
             retired=_fingerprints("retired", params["retired"]),
             expect_new=_fingerprints("expect_new", expect_new) if expect_new is not None else None,
             replace=_fingerprints("replace", [entry["fingerprint"] for entry in params["replace"]]),
+            declared_effect=params["declared_import_effect"],
         ),
         patience=Patience(params["wait_timeout"]),
         max_clock_skew=params["max_clock_skew"],

@@ -12,6 +12,7 @@ from __future__ import annotations
 import datetime
 import typing as t
 
+from ansible_collections.keyops.utrust.plugins.module_utils._appliance import UNKNOWN
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import Problem
 
 if t.TYPE_CHECKING:
@@ -200,6 +201,7 @@ class Policy(t.NamedTuple):
     retired: frozenset[str]
     expect_new: frozenset[str] | None
     replace: frozenset[str]
+    declared_effect: str | None = None
 
 
 def problems_of_difference(node: str, source: str, difference: Difference, policy: Policy) -> list[Problem]:
@@ -241,6 +243,44 @@ def problems_of_difference(node: str, source: str, difference: Difference, polic
                 key,
                 f"would be new on {node} and is not in expect_new",
                 "find out who generated it; add its fingerprint to expect_new if it is wanted",
+            )
+    return problems
+
+
+def problems_of_behaviour(node: Node, difference: Difference, policy: Policy) -> list[Problem]:
+    """What the operator allows, and imports of this node would not do so, or nobody knows whether they would."""
+    told, declared = node.import_behaviour, policy.declared_effect
+    if declared is not None and told.effect not in (UNKNOWN, declared):
+        text = f"imports of {node.name} are {told.effect}, as it says itself, not {declared}"
+        return [Problem("behaviour_differs", node.name, text, "take declared_import_effect away, or correct it")]
+    if not (difference.missing or difference.mismatched):
+        return []  # nothing would be imported
+    effect = told.effect if told.effect != UNKNOWN else declared or UNKNOWN
+    deletions = told.deletions if told.deletions != UNKNOWN or declared is None else "stay"
+    unknown = (
+        f"and nobody knows what an import does to it on {node.name}",
+        "find it out on a node that takes no requests, then declare it with declared_import_effect; or synchronise this key by hand first",
+    )
+    extra = [key for key in difference.extra if policy.keep_extra or key.fingerprint in policy.known_extra]
+    replaced = [pair.held for pair in difference.mismatched if pair.wanted.fingerprint in policy.replace]
+    problems = []
+    for key in extra:
+        if effect == "replacing" or deletions == "travel":
+            text = f"{key} is on {node.name} only and is to stay, but an import would remove it: "
+            text += "it replaces all keys" if effect == "replacing" else "deletions travel with the keys"
+            remedy = "it exists once: synchronise from the node that has it first"
+            problems.append(Problem("extra_keys_lost", node.name, text, remedy))
+        elif UNKNOWN in (effect, deletions):
+            text = f"{key} is on {node.name} only and is to stay, {unknown[0]}"
+            problems.append(Problem("behaviour_unknown", node.name, text, unknown[1]))
+    for key in replaced:
+        if effect == "additive":
+            text = f"{key} is to be replaced, but imports of {node.name} only add: both would be there"
+            remedy = f"destroy it on {node.name} by hand when you are sure, then run again"
+            problems.append(Problem("key_not_replaceable", node.name, text, remedy))
+        elif effect == UNKNOWN:
+            problems.append(
+                Problem("behaviour_unknown", node.name, f"{key} is to be replaced, {unknown[0]}", unknown[1])
             )
     return problems
 

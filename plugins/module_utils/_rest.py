@@ -160,10 +160,9 @@ class Client:
 class RestAppliance:
     """One node over appliance API v1; implements the protocol `Appliance`."""
 
-    capabilities = frozenset({INVENTORY, STAGED_IMPORT, RESTORE_JOB})
-
     def __init__(self, client: Client) -> None:
         self._client = client
+        self.capabilities = frozenset({INVENTORY, STAGED_IMPORT, RESTORE_JOB})
 
     def close(self) -> None:
         self._client.close()
@@ -171,7 +170,9 @@ class RestAppliance:
     # -- reading
 
     def node(self) -> Node:
-        return decode.node(self._get("/api/v1/node"))
+        node = decode.node(self._get("/api/v1/node"))
+        self.capabilities &= node.capabilities
+        return node
 
     def inventory(self) -> tuple[HsmKey, ...]:
         """All pages of one reading; begins again when the inventory changes between two pages, at most `READINGS` times."""
@@ -296,13 +297,16 @@ class RestAppliance:
                 raise AnswerLost(
                     f"{lost}; reading the import did not settle it: {exc}", code="outcome_unknown"
                 ) from lost
-            if found.state != "applied":
+            if found.state not in ("applied", "waiting_for_card", "waiting_for_pin"):
                 raise AnswerLost(
                     f"{lost}; the node says that the import is {found.state}",
                     code="answer_lost",
                     import_state=found.state,
                 ) from lost
             return found
+
+    def read_import(self, started: Import) -> Import:
+        return decode.import_(self._get(f"/api/v1/hsm/imports/{started.id}"))
 
     def discard_import(self, staged: Import) -> None:
         self._client.call("DELETE", f"/api/v1/hsm/imports/{staged.id}", ok=(204, 404, 409))

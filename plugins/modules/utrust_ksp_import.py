@@ -14,7 +14,9 @@ description:
   - Checks everything first and names every problem at once. Keys are compared by fingerprint and in both directions. Nothing is ever deleted, and nothing is
     overwritten that the operator has not named.
   - The package is staged, the node's own table is compared with what the receipt predicts, and only then it is applied, all of it or nothing, and only onto
-    the inventory that was read.
+    the inventory that was read. Where a node cannot stage, the upload is the commit, and everything but its table is checked before. Where a node writes keys
+    one by one, a failure says which of them are there, and running again continues.
+  - A node says how its imports behave, as far as it can tell. What it does not know is never guessed; an import whose outcome hangs on it is refused.
   - After a lost answer the node is read, and the result says what is true.
 author:
   - The keyops.utrust authors (@keyops)
@@ -50,7 +52,8 @@ options:
     description:
       - What to do when the node holds a key that the package does not have. Such a key exists once, and is at risk.
       - V(fail) stops before anything is changed, except for keys named in O(known_extra).
-      - V(keep) goes on; extra keys stay where they are.
+      - V(keep) goes on; extra keys stay where they are. It is refused where an import would remove them, or where nobody knows; see
+        O(declared_import_effect).
     type: str
     choices: [fail, keep]
     default: fail
@@ -86,9 +89,20 @@ options:
         description: Why, for those who read the playbook later.
         type: str
         required: true
+  declared_import_effect:
+    description:
+      - What an import does on a node that cannot tell by itself, declared by you after you have tried it on a node that takes no requests. It is needed only if
+        keys are to stay (O(extra_keys), O(known_extra)) or to be replaced (O(replace)); else every effect comes to the same.
+      - V(additive) adds keys and leaves alone all that is there; V(overwriting) puts a key in the place of another one under its slot and label, too. Both also
+        declare that keys which were destroyed on the source stay.
+      - V(replacing) leaves no key but those of the package.
+      - Refused if the node says otherwise.
+    type: str
+    choices: [additive, overwriting, replacing]
   wait_timeout:
     description:
       - Seconds to wait for the node to answer again after the import, because it may restart.
+      - Also how long people have in all, where an import asks for MBK cards at the PIN pad.
     type: float
     default: 600.0
 seealso:
@@ -176,9 +190,19 @@ verified:
   returned: success
   type: bool
 prediction:
-  description: V(known), or V(unknown) where the transport cannot read the inventory.
+  description:
+    - Always V(known). An import whose outcome cannot be known is refused, in check mode, too.
   returned: success
   type: str
+lost:
+  description: With RV(code=import_not_verified), keys that were in the HSM before the import and are not any more.
+  returned: if an import was not verified
+  type: list
+  elements: dict
+difference:
+  description: With RV(code=import_not_verified) and RV(code=import_incomplete), what the node lacks, has beyond the package, or holds otherwise.
+  returned: if keys have changed and the import failed
+  type: dict
 executed_on:
   description: Host name of the machine that ran the operation.
   returned: always

@@ -10,12 +10,14 @@ import dataclasses as dc
 import typing as t
 
 import pytest
+from ansible_collections.keyops.utrust.plugins.module_utils import _decode as decode
 from ansible_collections.keyops.utrust.plugins.module_utils import _package_store as store
 from ansible_collections.keyops.utrust.plugins.module_utils._appliance import (
     INVENTORY,
     RESTORE_JOB,
     STAGED_IMPORT,
     Import,
+    ImportBehaviour,
     ImportRow,
     Package,
     PinPad,
@@ -41,7 +43,7 @@ from ansible_collections.keyops.utrust.plugins.module_utils._operations.restore 
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight import Policy
 from ansible_collections.keyops.utrust.plugins.module_utils._receipt import make_receipt
 from ansible_collections.keyops.utrust.plugins.module_utils._wait import Patience
-from samples import KEYOPS, OTHER, fingerprint, key, node
+from samples import KEYOPS, OTHER, example, fingerprint, key, node
 from scripted import ScriptedAppliance
 
 if t.TYPE_CHECKING:
@@ -276,12 +278,146 @@ def test_a_receipt_alone_cannot_be_imported() -> None:
     assert scripted.calls == ["node", "inventory"]
 
 
-@pytest.mark.parametrize("lacking", [INVENTORY, STAGED_IMPORT])
-def test_a_transport_that_cannot_do_it_says_so(package: Path, lacking: str) -> None:
-    scripted = target(capabilities=frozenset({INVENTORY, STAGED_IMPORT}) - {lacking})
-    with pytest.raises(UtrustError, match=lacking) as caught:
+def test_a_node_whose_keys_cannot_be_listed_takes_no_import(package: Path) -> None:
+    scripted = target(capabilities=frozenset({STAGED_IMPORT}))
+    with pytest.raises(UtrustError, match="nothing was changed") as caught:
         import_into(scripted, package)
     assert caught.value.code == "capability_missing"
+    assert scripted.calls == ["node"]
+
+
+# Import where the upload is the commit
+
+AT_ONCE = frozenset({INVENTORY})
+
+
+def test_where_the_upload_is_the_commit_it_is_sent_once_and_verified(package: Path) -> None:
+    scripted = target(capabilities=AT_ONCE, stage_import=APPLIED)
+    assert import_into(scripted, package)["verified"] is True
+    assert scripted.calls == ["node", "inventory", "stage_import", "inventory"]
+
+
+def test_a_lost_upload_that_was_the_commit_is_settled_by_reading(package: Path) -> None:
+    scripted = target(capabilities=AT_ONCE, stage_import=LOST, node=[TARGET, AWAY, AFTER])
+    assert import_into(scripted, package)["verified"] is True
+    with pytest.raises(AnswerLost, match="holds the same keys as before, so nothing was changed"):
+        import_into(target(capabilities=AT_ONCE, stage_import=LOST), package)
+
+
+def test_an_answer_without_sense_to_an_upload_that_was_the_commit_is_settled_by_reading(package: Path) -> None:
+    nonsense = ApiError("reading an answer: 'rows' is missing", code="answer_invalid")
+    scripted = target(capabilities=AT_ONCE, stage_import=nonsense, node=[TARGET, AFTER])
+    assert import_into(scripted, package)["verified"] is True
+
+
+def test_an_upload_that_is_refused_changed_nothing_and_is_not_read_again(package: Path) -> None:
+    refusal = ApiError("HTTP 422 package_altered", code="package_altered", http_status=422)
+    scripted = target(capabilities=AT_ONCE, stage_import=refusal)
+    with pytest.raises(ApiError, match="nothing was changed") as caught:
+        import_into(scripted, package)
+    assert caught.value.code == "package_altered"
+    assert scripted.calls == ["node", "inventory", "stage_import"]
+
+
+def test_an_import_that_failed_in_the_middle_names_the_keys_that_are_there_and_those_that_are_not(
+    package: Path,
+) -> None:
+    third = key("third")
+    store.write_receipt(
+        package, make_receipt(node(OLD, NEW, third), (OLD, NEW, third), sha256=fingerprint("package"), size=7)
+    )
+    failed = Import("1b67", "failed", "", (), problem=("import_failed", "The import failed: 1 of 2 keys were written"))
+    scripted = target(capabilities=AT_ONCE, stage_import=failed, node=[TARGET, AFTER], inventory=[(OLD,), (OLD, NEW)])
+    with pytest.raises(UtrustError, match="Run again to continue") as caught:
+        import_into(scripted, package)
+    facts = caught.value.facts
+    assert (facts["code"], facts["changed"], facts["pending"]) == ("import_incomplete", True, 1)
+    assert [one["label"] for one in facts["added"]] == ["new"]
+    assert "not there yet: slot 0 third" in str(caught.value)
+
+
+def test_an_import_that_waits_for_cards_shows_what_the_pin_pad_asks_for(package: Path) -> None:
+    waiting = dc.replace(APPLIED, state="waiting_for_card", pin_pad="front-usb", prompt="Insert MBK card 1 of 2")
+    again = dc.replace(waiting, notice=("wrong_card", "Card OTHER-1 is of MBK OTHER"))
+    scripted = target(
+        apply_import=waiting, read_import=[waiting, again, dc.replace(APPLIED, state="applying"), APPLIED]
+    )
+    lines: list[str] = []
+    strict = Policy(False, frozenset(), frozenset(), None, frozenset())
+    options = ImportOptions("node2", str(package), None, None, strict, Minutes().patience())
+    assert import_package(scripted.appliance, options, dry_run=False, report=lines.append)["verified"] is True
+    assert [line for line in lines if "PIN pad" in line] == [
+        "node2: PIN pad front-usb: Insert MBK card 1 of 2",
+        "node2: Card OTHER-1 is of MBK OTHER [wrong_card]; PIN pad front-usb: Insert MBK card 1 of 2",
+    ]
+
+
+def test_an_import_that_waits_for_cards_too_long_is_discarded(package: Path) -> None:
+    waiting = dc.replace(APPLIED, state="waiting_for_card", pin_pad="front-usb", prompt="Insert MBK card 1 of 2")
+    scripted = target(apply_import=waiting, read_import=waiting)
+    with pytest.raises(UtrustError, match=r"Insert MBK card 1 of 2.*nothing was changed") as caught:
+        import_into(scripted, package)
+    assert caught.value.code == "import_timeout"
+    assert "discard_import" in scripted.calls
+
+
+def test_a_key_that_could_be_used_before_the_import_and_cannot_now_is_named(package: Path) -> None:
+    locked = dc.replace(OLD, usable=False)
+    result = import_into(target(inventory=[(OLD,), (locked, NEW)]), package)
+    assert "could be used before the import and cannot now: old" in result["warnings"][1]
+
+
+# What an import does, where it matters and where it does not
+
+EXTRA, HELD = key("extra"), key("new", fingerprint=fingerprint("held"))
+BEHAVIOURS = [
+    ("additive", "stay", None, None, "key_not_replaceable"),
+    ("overwriting", "stay", None, None, None),
+    ("replacing", "stay", None, "extra_keys_lost", None),
+    ("overwriting", "travel", None, "extra_keys_lost", None),
+    ("overwriting", "unknown", None, "behaviour_unknown", None),
+    ("unknown", "unknown", None, "behaviour_unknown", "behaviour_unknown"),
+    ("unknown", "stay", None, "behaviour_unknown", "behaviour_unknown"),
+    ("unknown", "unknown", "additive", None, "key_not_replaceable"),
+    ("unknown", "unknown", "overwriting", None, None),
+    ("unknown", "unknown", "replacing", "extra_keys_lost", None),
+    ("unknown", "travel", "overwriting", "extra_keys_lost", None),
+    ("overwriting", "unknown", "overwriting", None, None),
+    ("additive", "stay", "overwriting", "behaviour_differs", "behaviour_differs"),
+]
+
+
+@pytest.mark.parametrize(("effect", "deletions", "declared", "for_extra", "for_replace"), BEHAVIOURS)
+def test_what_must_not_happen_or_is_not_known_is_refused_and_all_else_is_not(
+    package: Path, effect: str, deletions: str, declared: str | None, for_extra: str | None, for_replace: str | None
+) -> None:
+    behaviour = ImportBehaviour(effect, deletions)
+
+    def refusal(*held: HsmKey, **policy: t.Any) -> str | None:
+        told = node(*held, name="node2", import_behaviour=behaviour)
+        try:
+            import_into(target(node=told, inventory=[held]), package, dry_run=True, declared_effect=declared, **policy)
+        except ProblemsFound as exc:
+            return exc.code
+        return None
+
+    assert refusal(OLD, EXTRA, keep_extra=True) == for_extra
+    assert refusal(OLD, EXTRA, known_extra=frozenset([EXTRA.fingerprint])) == for_extra
+    assert refusal(OLD, HELD, replace=frozenset([NEW.fingerprint])) == for_replace
+    # Neither to be kept nor to be replaced: it is the same whatever an import does.
+    assert refusal(OLD) == (for_extra if for_extra == "behaviour_differs" else None)
+    # Nothing to import: nothing can be lost.
+    assert refusal(OLD, NEW, EXTRA, keep_extra=True) == (for_extra if for_extra == "behaviour_differs" else None)
+
+
+def test_a_word_that_nobody_knows_is_unknown_and_a_node_of_version_1_0_is_as_that_contract_says() -> None:
+    document = example("NodeOperational")
+    document["import_behaviour"] = {"effect": "merging", "deletions": "stay"}
+    assert decode.node(document).import_behaviour == ImportBehaviour("unknown", "stay", "unknown", "unknown", "unknown")
+    del document["import_behaviour"], document["capabilities"]
+    old = decode.node(document)
+    assert (old.import_behaviour.effect, old.import_behaviour.deletions) == ("overwriting", "stay")
+    assert old.capabilities == {INVENTORY, STAGED_IMPORT, RESTORE_JOB}
 
 
 # Export

@@ -13,6 +13,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.keyops.utrust.plugins.module_utils import _options
 from ansible_collections.keyops.utrust.plugins.module_utils._doors import ENTRIES
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
+from ansible_collections.keyops.utrust.plugins.module_utils._preflight import Policy
 from samples import fingerprint
 
 CONNECTION = {"host": "127.0.0.2", "client_cert": "/pki/operator.pem", "tls_fingerprint": ["ab" * 32]}
@@ -66,7 +67,7 @@ def test_cancelling_and_removing_need_less() -> None:
 
 def test_what_is_not_set_is_safe() -> None:
     options = _options.import_options(validated("utrust_ksp_import", IMPORT))
-    assert options.policy == (False, frozenset(), frozenset(), None, frozenset())
+    assert options.policy == Policy(False, frozenset(), frozenset(), None, frozenset(), None)
     endpoint = _options.endpoint(validated("utrust_hsm_info", CONNECTION))
     assert (endpoint.port, endpoint.ca_file) == (443, None)
 

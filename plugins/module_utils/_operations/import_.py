@@ -11,12 +11,10 @@ import pathlib
 import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils import _package_store as store
-from ansible_collections.keyops.utrust.plugins.module_utils._appliance import INVENTORY, STAGED_IMPORT
+from ansible_collections.keyops.utrust.plugins.module_utils._appliance import INVENTORY
+from ansible_collections.keyops.utrust.plugins.module_utils._commit import Commit, commit, verify
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import (
-    AnswerLost,
-    ApiError,
     Problem,
-    Unreachable,
     UtrustError,
     require,
 )
@@ -25,6 +23,7 @@ from ansible_collections.keyops.utrust.plugins.module_utils._preflight import (
     Expected,
     Policy,
     problem_of_mbk,
+    problems_of_behaviour,
     problems_of_clock,
     problems_of_difference,
     problems_of_fit,
@@ -39,7 +38,6 @@ if t.TYPE_CHECKING:
     from ansible_collections.keyops.utrust.plugins.module_utils._appliance import (
         Appliance,
         HsmKey,
-        Import,
         Node,
         Reporter,
     )
@@ -63,16 +61,16 @@ def import_package(
 ) -> dict[str, t.Any]:
     """Bring the target to the keys of the package, verified key by key; nothing is ever deleted.
 
-    Raises ProblemsFound before anything is changed; ApiError, AnswerLost or UtrustError (`import_not_verified`) afterwards, each of which says what
-    the node holds as far as it could be read.
+    Raises ProblemsFound before anything is changed; ApiError, AnswerLost or UtrustError (`import_incomplete`, `import_not_verified`) afterwards, each of
+    which says what the node holds as far as it could be read.
     """
     receipt = _receipt(options)
     target = appliance.node()
-    for capability in (INVENTORY, STAGED_IMPORT):
-        if capability not in appliance.capabilities:
-            raise UtrustError(
-                f"importing into {target.name}: this transport lacks {capability}", code="capability_missing"
-            )
+    if INVENTORY not in appliance.capabilities:
+        raise UtrustError(
+            f"importing into {target.name}: its keys cannot be listed, so nothing could be predicted or verified; nothing was changed",
+            code="capability_missing",
+        )
     tried = f"importing into {target.name}"
     expected = Expected(
         f"the package of {receipt.source}",
@@ -95,20 +93,27 @@ def import_package(
     difference = compare(receipt.inventory, held)
     if target.hsm_state == "operational":
         problems += problems_of_difference(target.name, receipt.source, difference, options.policy)
+        problems += problems_of_behaviour(target, difference, options.policy)
     require(tried, problems)
 
     if not (difference.missing or difference.mismatched):
         return _result(
             target, target.inventory_digest, difference, receipt, changed=False, unusable=target.unusable_key_count
         )
-    after_all = _expected_after(held, difference)
     if dry_run:
-        return _result(target, inventory_digest(after_all), difference, receipt, changed=True, predicted=True)
+        after = inventory_digest(_expected_after(held, difference))
+        return _result(target, after, difference, receipt, changed=True, predicted=True)
+    if options.src is None or receipt.forecast:
+        raise UtrustError(
+            f"importing into {target.name}: a receipt alone predicts, it cannot be imported; give src, or use check mode",
+            code="package_missing",
+        )
 
     report(f"{target.name}: importing {len(difference.missing)} new and {len(difference.mismatched)} replaced key(s)")
-    _stage_and_apply(appliance, target, options, receipt, difference, report)
-    report(f"{target.name}: applied, verifying")
-    return _verified(appliance, target, options, receipt, difference, after_all)
+    job = Commit(options.src, receipt, target, difference, options.patience)
+    failure = commit(appliance, job, report)
+    report(f"{target.name}: {'applied' if failure is None else 'its keys have changed'}, verifying")
+    return _verified(appliance, job, held, failure)
 
 
 def _receipt(options: ImportOptions) -> Receipt:
@@ -149,85 +154,6 @@ def _problems_of_receipt(target: Node, receipt: Receipt, options: ImportOptions)
     return problems
 
 
-def _stage_and_apply(
-    appliance: Appliance,
-    target: Node,
-    options: ImportOptions,
-    receipt: Receipt,
-    difference: Difference,
-    report: Reporter,
-) -> None:
-    if options.src is None or receipt.size is None or receipt.sha256 is None:
-        raise UtrustError(
-            f"importing into {target.name}: a receipt alone predicts, it cannot be imported; give src, or use check mode",
-            code="package_missing",
-        )
-    tried = f"importing into {target.name}"
-    unchanged = "nothing was changed. When that is mended, or the other job has ended, run again"
-    try:
-        with open(options.src, "rb") as content:
-            staged = appliance.stage_import(content, receipt.size, receipt.sha256)
-    except ApiError as refusal:
-        raise refusal.within(tried, unchanged) from refusal
-    try:
-        _check_table(target, staged, receipt, difference)
-        applied = appliance.apply_import(staged, target.inventory_digest)
-    except AnswerLost as lost:
-        report(f"{target.name}: {lost}; reading what is true")
-        if _changed(appliance, target, options):
-            return
-        _discard(appliance, target, staged, report)
-        raise AnswerLost(
-            f"{lost}; {target.name} holds the same keys as before, so nothing was changed. Run again", code=lost.code
-        ) from lost
-    except ApiError as refusal:
-        _discard(appliance, target, staged, report)
-        raise refusal.within(tried, unchanged) from refusal
-    except UtrustError:
-        _discard(appliance, target, staged, report)
-        raise
-    if applied.state != "applied":
-        raise UtrustError(
-            f"importing into {target.name}: the node says that the import is {applied.state}", code="import_not_applied"
-        )
-
-
-def _changed(appliance: Appliance, target: Node, options: ImportOptions) -> bool:
-    """After a lost answer: whether the HSM's keys have changed, as soon as the node answers and no import runs any more."""
-
-    def settled() -> Node:
-        node = appliance.node()
-        if node.running is not None:
-            raise Unreachable(f"{node.running[0]} {node.running[1]} is running", code="import_in_progress")
-        return node
-
-    after = until_answered(settled, options.patience, f"reading {target.name} after a lost answer")
-    return after.inventory_digest != target.inventory_digest
-
-
-def _discard(appliance: Appliance, target: Node, staged: Import, report: Reporter) -> None:
-    """Discarding cannot hurt where the outcome is unknown: a node refuses it for an import that was applied."""
-    try:
-        appliance.discard_import(staged)
-    except UtrustError as exc:
-        report(f"{target.name}: staged import {staged.id} could not be discarded ({exc}); it expires by itself")
-
-
-def _check_table(target: Node, staged: Import, receipt: Receipt, difference: Difference) -> None:
-    """The node's own table must say what was predicted, or nothing is applied."""
-    table = {(row.action, row.key, row.current_fingerprint) for row in staged.rows if row.action != "unchanged"}
-    predicted = {("add", key, None) for key in difference.missing} | {
-        ("replace", pair.wanted, pair.held.fingerprint) for pair in difference.mismatched
-    }
-    carried = inventory_digest(row.key for row in staged.rows)
-    if carried != receipt.inventory_digest or table != predicted or staged.inventory_digest != target.inventory_digest:
-        raise UtrustError(
-            f"importing into {target.name}: the node's table of what would be restored is not what the receipt and its inventory predict "
-            f"({len(table)} rows would change, {len(predicted)} were predicted); the import was discarded, nothing was changed. Run again",
-            code="table_differs",
-        )
-
-
 def _expected_after(held: t.Iterable[HsmKey], difference: Difference) -> list[HsmKey]:
     replaced = [pair.held for pair in difference.mismatched]
     return [key for key in held if key not in replaced] + [
@@ -237,35 +163,30 @@ def _expected_after(held: t.Iterable[HsmKey], difference: Difference) -> list[Hs
 
 
 def _verified(
-    appliance: Appliance,
-    target: Node,
-    options: ImportOptions,
-    receipt: Receipt,
-    difference: Difference,
-    predicted: list[HsmKey],
+    appliance: Appliance, job: Commit, held: t.Sequence[HsmKey], failure: UtrustError | None
 ) -> dict[str, t.Any]:
-    """Read the inventory again, as soon as the node answers, and compare it key by key with the receipt."""
+    """Read the inventory again, as soon as the node answers, and compare it key by key."""
+    target = job.target
     after = until_answered(
-        appliance.inventory, options.patience, f"reading the inventory of {target.name} after the import"
+        appliance.inventory, job.patience, f"reading the inventory of {target.name} after the import"
     )
-    remaining = compare(receipt.inventory, after)
-    lost = compare(predicted, after)
-    if remaining.missing or remaining.mismatched or lost.missing or lost.mismatched:
-        gone = [str(key) for key in (*lost.missing, *(pair.wanted for pair in lost.mismatched))]
-        raise UtrustError(
-            f"importing into {target.name}: the node says that it applied the package, but its inventory does not show it: {', '.join(gone)}; "
-            "do not use these keys on this node, and compare it with the source before anything else",
-            code="import_not_verified",
-            difference=remaining.public(),
-        )
-    return _result(
+    verify(job, held, after, failure)
+    result = _result(
         target,
         inventory_digest(after),
-        difference,
-        receipt,
+        job.difference,
+        job.receipt,
         changed=True,
         unusable=sum(not key.usable for key in after),
     )
+    usable_before = {key for key in held if key.usable}
+    locked = [key.label for key in after if key in usable_before and not key.usable]
+    if locked:
+        result.setdefault("warnings", []).append(
+            f"{len(locked)} key(s) of {target.name} could be used before the import and cannot now: {', '.join(locked)}; the import changed their slots. "
+            "Activate them before this node takes requests"
+        )
+    return result
 
 
 def _result(

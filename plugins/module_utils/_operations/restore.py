@@ -113,8 +113,6 @@ def restore_hsm(appliance: Appliance, options: RestoreOptions, *, dry_run: bool,
 
     Raises ProblemsFound before anything is changed; UtrustError with the restore's own code when people or the node ended it.
     """
-    if RESTORE_JOB not in appliance.capabilities:
-        raise UtrustError("guided restore: this transport cannot run one", code="capability_missing")
     source, pin_pad = t.cast(Source, options.source), t.cast(str, options.pin_pad)
     node = appliance.node()
     tried = f"guided restore of {node.name}"
@@ -125,6 +123,12 @@ def restore_hsm(appliance: Appliance, options: RestoreOptions, *, dry_run: bool,
     ]
     if node.hsm_state == "operational" and not problems:
         return _already(node, source)
+    if RESTORE_JOB not in appliance.capabilities:
+        raise UtrustError(
+            f"{tried}: here a guided restore cannot take the keys from {source.name}; nothing was changed. Restore it in Webconf from a package of "
+            f"{source.name}, then run again to verify it",
+            code="capability_missing",
+        )
     problems += [*source.problems, *problems_of_clock(node, options.max_clock_skew)]
     running = appliance.running_restore() if node.running is not None and node.running[0] == "restore" else None
     problems += _problems_of_state(node, running)
