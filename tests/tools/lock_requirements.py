@@ -42,7 +42,8 @@ def resolve(python: str) -> dict[str, str]:
     with tempfile.TemporaryDirectory(prefix="keyops-lock-") as folder:
         setup_env.run([python, "-m", "venv", folder], "making a virtual environment")
         pip = [f"{folder}/bin/python", "-m", "pip", "--disable-pip-version-check"]
-        sources = ["--requirement", str(setup_env.REQUIREMENTS / "dev.txt"), "--editable", str(setup_env.APPLIANCE)]
+        everything = setup_env.LEVELS["dev"]
+        sources = ["--requirement", str(setup_env.REQUIREMENTS / "dev.txt"), "--editable", str(everything.appliance)]
         setup_env.run([*pip, "install", "--quiet", *sources], "pip install")
         frozen = subprocess.run(
             [*pip, "freeze", "--exclude-editable"], check=True, capture_output=True, text=True

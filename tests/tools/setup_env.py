@@ -43,19 +43,19 @@ class SetupError(Exception):
 
 
 class Level(t.NamedTuple):
-    """One kind of environment: where it lies, what goes in, whose Python it prefers."""
+    """One kind of environment: where it lies, what goes in (with which extras of the reference appliance), whose Python it prefers."""
 
     folder: str
     files: tuple[str, ...]
     constrained: bool
-    appliance: bool
+    appliance: str | None
     prefer_oldest: bool = False
 
 
 LEVELS = {
-    "demo": Level(".venv", ("demo.txt",), constrained=True, appliance=True),
-    "dev": Level(".venv", ("demo.txt", "dev.txt"), constrained=True, appliance=True),
-    "floor": Level(".venv-floor", ("floor.txt",), constrained=False, appliance=False, prefer_oldest=True),
+    "demo": Level(".venv", ("demo.txt",), constrained=True, appliance=str(APPLIANCE)),
+    "dev": Level(".venv", ("demo.txt", "dev.txt"), constrained=True, appliance=f"{APPLIANCE}[pkcs11]"),
+    "floor": Level(".venv-floor", ("floor.txt",), constrained=False, appliance=None, prefer_oldest=True),
 }
 CONTAINS = {"demo": ("demo",), "dev": ("demo", "dev"), "floor": ("floor",)}
 
@@ -156,7 +156,7 @@ def install(name: str, venv: Path) -> None:
         command += ["--constraint", str(CONSTRAINTS)]
     command += ["--requirement", str(REQUIREMENTS / level.files[-1])]
     if level.appliance and (APPLIANCE / "pyproject.toml").exists():
-        command += ["--editable", str(APPLIANCE)]
+        command += ["--editable", level.appliance]
     run(command, "pip install")
 
 
