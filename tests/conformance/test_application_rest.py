@@ -47,8 +47,8 @@ def test_every_node_issues_certificates_that_openssl_accepts(control: Control, t
             for text in (answer.data["certificate"], answer.data["certificate_chain"][0])
         )
         assert f"{made.serial_number:X}" == answer.data["serial_number"]
-        pem = [item.public_bytes(Encoding.PEM).decode() for item in (made, issuer)]
-        assert openssl_verifies(*pem, tmp_path)
+        leaf, ca = (item.public_bytes(Encoding.PEM).decode() for item in (made, issuer))
+        assert openssl_verifies(leaf, ca, tmp_path)
         public = issuer.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
         assert public.decode() == control.public_key("node1", FIRST)
 

@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import typing as t
+from pathlib import Path
 
 APT = ["apt-get", "-qq", "-o", "DPkg::Lock::Timeout=300"]
 
@@ -30,12 +31,15 @@ class Package(t.NamedTuple):
 PACKAGES = (
     Package("softhsm2", "softhsm2-util", "the HSM backend pkcs11"),
     Package("opensc", "pkcs11-tool", "a third party's client of that HSM"),
+    Package("postgresql", "initdb", "the application's shared database"),
 )
 
 
 def missing() -> list[Package]:
-    # Debian keeps some commands in /usr/sbin, which is not on everybody's PATH.
-    path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"])
+    # Debian keeps some commands in folders that are not on everybody's PATH.
+    path = os.pathsep.join(
+        [os.environ.get("PATH", os.defpath), "/usr/sbin", *map(str, Path("/usr/lib/postgresql").glob("*/bin"))]
+    )
     return [package for package in PACKAGES if not shutil.which(package.command, path=path)]
 
 

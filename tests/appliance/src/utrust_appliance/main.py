@@ -24,6 +24,7 @@ from utrust_appliance.cluster import Cluster, ClusterConfig, Options
 from utrust_appliance.console import Console
 from utrust_appliance.errors import Refused
 from utrust_appliance.files import write_json
+from utrust_appliance.hsm.choice import HsmChoice
 from utrust_appliance.provision import Plan, is_first_start, provision
 from utrust_appliance.server import Site, serve
 
@@ -69,6 +70,12 @@ def open_cluster(folder: Path, options: dict[str, t.Any]) -> tuple[Cluster, list
             raise Refused(
                 f"{folder} holds a cluster of {len(config.nodes)} nodes; leave --nodes out or name another folder"
             )
+        hsm = HsmChoice.of(config.hsm.backend, options.get("module") or config.hsm.module)
+        if options.get("hsm") not in (None, hsm.backend):
+            raise Refused(f"{folder} holds a cluster with HSMs of the backend {hsm.backend}; leave --hsm out")
+        if hsm != config.hsm:
+            config = replace(config, hsm=hsm)
+            config.save(folder / "cluster.json")
         if options.get("profile") is not None:
             config = replace(config, profile=Behaviour.check(options["profile"]))
             config.save(folder / "cluster.json")
@@ -82,6 +89,7 @@ def open_cluster(folder: Path, options: dict[str, t.Any]) -> tuple[Cluster, list
         nodes if joined is None else joined
     ):
         raise Refused("1 <= restored <= joined <= nodes must hold: node1 always has the keys")
+    hsm = HsmChoice.of(options.get("hsm") or "software", options.get("module"))
     sockets = addresses.choose(nodes, options.get("address_mode") or "auto", options.get("port") or 0)
     plan = Plan(
         addresses=[server.getsockname() for server in sockets],
@@ -91,6 +99,7 @@ def open_cluster(folder: Path, options: dict[str, t.Any]) -> tuple[Cluster, list
         key_mix=options.get("key_mix"),
         name=options.get("name") or "keyops",
         profile=Behaviour.check(options.get("profile") or []),
+        hsm=hsm,
     )
     return provision(folder, plan, run_options), sockets
 
@@ -99,8 +108,12 @@ def _applications(cluster: Cluster, options: dict[str, t.Any]) -> list[Site]:
     wanted = options.get("application") or options.get("database")
     if not wanted and not (cluster.folder / "application").exists():
         return []
-    from utrust_appliance.application.serving import open_applications  # its database layer takes long to import
-
+    try:
+        from utrust_appliance.application.serving import open_applications  # its database layer takes long to import
+    except ImportError as exc:
+        raise Refused(
+            f"the application needs {exc.name}: pip install 'utrust-appliance[application]', from tests/appliance"
+        ) from exc
     return open_applications(cluster, options)
 
 

@@ -197,8 +197,11 @@ class Application:
         """Settings of a crypto token; like all of them, they are the same on every node."""
         with self._lock:
             known = self._database.token(token)
-            wanted = {"auto_activation": auto_activation, "second_key": second_key}
-            changed = replace(known, **{name: value for name, value in wanted.items() if value is not None})
+            changed = replace(
+                known,
+                auto_activation=known.auto_activation if auto_activation is None else auto_activation,
+                second_key=known.second_key if second_key is None else second_key,
+            )
             self._database.put_token(changed)
             return self._describe_token(changed)
 

@@ -18,7 +18,8 @@ if t.TYPE_CHECKING:
     from utrust_appliance.hsm.base import Hsm
     from utrust_appliance.inventory import KeyRef
 
-_EC_HASHES = {256: hashes.SHA256(), 384: hashes.SHA384(), 521: hashes.SHA512()}
+SignatureHash = hashes.SHA256 | hashes.SHA384 | hashes.SHA512
+_EC_HASHES: dict[int, SignatureHash] = {256: hashes.SHA256(), 384: hashes.SHA384(), 521: hashes.SHA512()}
 
 
 class _InHsm:
@@ -74,6 +75,6 @@ def private_key(hsm: Hsm, ref: KeyRef) -> RsaKey | EcKey:
     raise TypeError(f"{ref}: a key of this type does not sign certificates")
 
 
-def hash_of(key: RsaKey | EcKey) -> hashes.SHA256 | hashes.SHA384 | hashes.SHA512:
+def hash_of(key: RsaKey | EcKey) -> SignatureHash:
     """The hash that the HSM uses with this key."""
     return _EC_HASHES[key.key_size] if isinstance(key, EcKey) else hashes.SHA256()

@@ -1,0 +1,44 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The warning of the vendor's page as a fact: "other cluster nodes will try to use the new key shortly after the renewal. This will fail"."""
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+from utrust_appliance.errors import Refused
+from utrust_appliance.testing import cluster
+
+from tests.support.application import DISCONNECTED, TOKEN, Web, openssl_verifies
+from tests.support.playbook import play
+
+if t.TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_renewed_ca_fails_on_other_nodes_until_synchronised_and_activated_again(tmp_path: Path) -> None:
+    with cluster(nodes=3, restored=3, keys=1, application=True) as control:
+        assert control.app("node2", "issue")
+        new = control.app("node1", "renew")["alias"]
+
+        with pytest.raises(Refused, match=f"no key with alias {new}"):
+            control.app("node2", "issue")
+        assert Web(control, "node2").health() == (500, DISCONNECTED)
+
+        run = play("keyops.utrust.key_sync", control)
+        assert run.status == 0, run.output
+        assert new in [key["label"] for key in control.keys("node2")]
+
+        with pytest.raises(Refused, match=f"no key with alias {new}"):
+            control.app("node2", "issue")
+        assert Web(control, "node2").health() == (500, DISCONNECTED)
+
+        assert Web(control, "node2")("PUT", f"/cryptotoken/{TOKEN}/deactivate").status == 200
+        made = control.app("node2", "issue")
+        assert openssl_verifies(made["certificate"], made["ca_certificate"], tmp_path)
+        assert made["ca_certificate"] == control.app("node1", "issue")["ca_certificate"]
+        assert Web(control, "node2").health() == (200, "ALLOK")
+        assert Web(control, "node3").health() == (500, DISCONNECTED)  # nobody has activated its token again
