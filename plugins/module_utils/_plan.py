@@ -1,0 +1,183 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Plan, approve, apply: what a synchronisation would change, as data that people can read, sign and hold a run to. Private to keyops.utrust.
+
+Pure functions. Nothing secret is in a plan: names, public fingerprints and digests.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import typing as t
+
+FORMAT = 1
+KEY_FACTS = ("slot", "label", "id", "type", "size", "curve", "fingerprint")
+
+Document = dict[str, t.Any]
+
+
+def canonical(document: t.Any) -> bytes:
+    """The one form of a document that a digest or a signature is made of: JSON, keys sorted, no white space, ASCII."""
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode("ascii")
+
+
+def plan_digest(plan: t.Mapping[str, t.Any]) -> str:
+    """Digest of a plan: of everything in it but the digest itself."""
+    return (
+        "sha256:"
+        + hashlib.sha256(canonical({name: part for name, part in plan.items() if name != "digest"})).hexdigest()
+    )
+
+
+def _key(key: t.Mapping[str, t.Any]) -> Document:
+    return {name: key[name] for name in KEY_FACTS}
+
+
+def make_changes(
+    receipt: t.Mapping[str, t.Any],
+    predictions: t.Sequence[t.Mapping[str, t.Any]],
+    *,
+    batches: t.Sequence[t.Sequence[str]],
+    policy: t.Mapping[str, t.Any],
+) -> Document:
+    """What a run would change: from the source's receipt and each target's prediction (results of an import in check mode)."""
+    return {
+        "source": {
+            "node": receipt["source"],
+            "hsm_serial": receipt["source_serial"],
+            "inventory_digest": receipt["inventory_digest"],
+            "key_count": len(receipt["inventory"]),
+        },
+        "cluster": {"id": receipt["cluster_id"], "name": receipt["cluster_name"]},
+        "mbk": {"name": receipt["mbk"]["name"], "check_value": receipt["mbk"]["check_value"]},
+        "policy": dict(policy),
+        "batches": [list(batch) for batch in batches],
+        "targets": {
+            one["node"]: {
+                "hsm_serial": one["hsm_serial"],
+                "inventory_digest": one["inventory_digest_before"],
+                "inventory_digest_after": one["inventory_digest"],
+                "add": [_key(key) for key in one["added"]],
+                "replace": [{"wanted": _key(pair["wanted"]), "held": _key(pair["held"])} for pair in one["replaced"]],
+                "left_alone": [_key(key) for key in one["extra"]],
+                "unchanged": one["unchanged"],
+            }
+            for one in predictions
+        },
+    }
+
+
+def make_plan(changes: Document, *, requested_by: str, requested_at: str) -> Document:
+    plan: Document = {"format": FORMAT, "requested_by": requested_by, "requested_at": requested_at, "changes": changes}
+    return {**plan, "digest": plan_digest(plan)}
+
+
+def problems_of_plan(plan: t.Any, changes: Document) -> list[str]:
+    """Why a plan must not be applied now: it is none, it was altered, or what it would change is not what it was made for."""
+    if not isinstance(plan, dict) or plan.get("format") != FORMAT or not isinstance(plan.get("changes"), dict):
+        return [f"it is no plan of format {FORMAT} [plan_invalid]"]
+    if plan.get("digest") != plan_digest(plan):
+        return [f"it was altered: its digest is {plan_digest(plan)}, it names {plan.get('digest')} [plan_altered]"]
+    planned, now = _flat(_without_done(plan["changes"], changes)), _flat(_without_done(changes, plan["changes"]))
+    return [
+        f"{place} was {planned.get(place, 'not there'):.120}, is {now.get(place, 'not there'):.120} [plan_outdated]"
+        for place in sorted(planned.keys() | now.keys())
+        if planned.get(place) != now.get(place)
+    ]
+
+
+def _without_done(changes: Document, other: Document) -> Document:
+    """The changes without the targets that hold by now what was planned for them: a run that was interrupted goes on by the same plan."""
+    done = {
+        node
+        for node in changes["targets"].keys() & other["targets"].keys()
+        if changes["targets"][node]["inventory_digest_after"] == other["targets"][node]["inventory_digest_after"]
+        and any(
+            one["targets"][node]["inventory_digest"] == one["targets"][node]["inventory_digest_after"]
+            for one in (changes, other)
+        )
+    }
+    if not done:
+        return changes
+    targets = {node: target for node, target in changes["targets"].items() if node not in done}
+    return {**{name: part for name, part in changes.items() if name != "batches"}, "targets": targets}
+
+
+def _flat(document: t.Any, place: str = "") -> dict[str, str]:
+    """A document as its leaves, each under the path that leads to it."""
+    if isinstance(document, dict) and document:
+        leaves: dict[str, str] = {}
+        for name, part in document.items():
+            leaves |= _flat(part, f"{place}.{name}" if place else str(name))
+        return leaves
+    return {place: canonical(document).decode()}
+
+
+def approval_message(digest: str, name: str, time: str) -> bytes:
+    """What an approver signs."""
+    return f"keyops.utrust approval\n{digest}\n{name}\n{time}\n".encode()
+
+
+def problems_of_approvals(
+    plan: t.Mapping[str, t.Any],
+    approvals: t.Sequence[t.Mapping[str, t.Any]],
+    *,
+    required: int,
+    approvers: t.Mapping[str, str],
+    verify: t.Callable[[str, str, bytes], bool],
+) -> list[str]:
+    """Why the approvals do not suffice: `required` different people, the requester not among them, each for this very plan.
+
+    `approvers` are public keys (PEM) by name: who is in it must have signed; if it is not empty, nobody else counts. `verify` tells whether a
+    signature (base64) fits a public key and a message. A signature that does not fit is a problem even where enough others do.
+    """
+    wrong: list[str] = []
+    uncounted: list[str] = []
+    people: set[str] = set()
+    for approval in approvals:
+        name = str(approval.get("name", "")).strip()
+        message = approval_message(plan["digest"], name, str(approval.get("time", "")))
+        if not name or not approval.get("time"):
+            uncounted.append("an approval has no name or no time [approval_incomplete]")
+        elif approval.get("plan_digest") != plan["digest"]:
+            uncounted.append(
+                f"{name} approved the plan {approval.get('plan_digest')}, not this one [approval_of_another_plan]"
+            )
+        elif name.casefold() == str(plan["requested_by"]).strip().casefold():
+            uncounted.append(f"{name} requested the plan [approval_by_requester]")
+        elif approvers and name not in approvers:
+            uncounted.append(f"{name} is not among the approvers {', '.join(sorted(approvers))} [approver_unknown]")
+        elif approvers and not verify(approvers[name], str(approval.get("signature", "")), message):
+            wrong.append(f"the signature of {name} does not fit [approval_signature_wrong]")
+        else:
+            people.add(name.casefold())
+    if str(plan["requested_by"]).strip() in ("", "unknown"):
+        wrong.append(
+            "the plan does not say who requested it, so that person cannot be told from the approvers [requester_unknown]"
+        )
+    if len(people) >= required:
+        return wrong
+    missing = f"{len(people)} of {required} approvals by different people other than {plan['requested_by']} [approvals_missing]"
+    return [missing, *uncounted, *wrong]
+
+
+def verify_ed25519(public_key: str, signature: str, message: bytes) -> bool:
+    """Whether an Ed25519 signature (base64) of the message fits the public key (PEM). Raises ImportError without `cryptography`."""
+    import base64
+    import binascii
+
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+    key = load_pem_public_key(public_key.encode())
+    if not isinstance(key, Ed25519PublicKey):
+        raise TypeError("an approver's key must be an Ed25519 public key")
+    try:
+        key.verify(base64.b64decode(signature, validate=True), message)
+    except (InvalidSignature, binascii.Error):
+        return False
+    return True

@@ -1,0 +1,57 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""How a roll-out ended, for every node: a pure function. Private to keyops.utrust."""
+
+from __future__ import annotations
+
+import typing as t
+
+UP_TO_DATE = "up to date"
+SYNCHRONISED = "synchronised now"
+WOULD = "would be synchronised"
+FAILED = "FAILED"
+NOT_TOUCHED = "not touched"
+LEFT_OUT = "MUST BE GATED before it returns"
+
+
+def summarise(
+    targets: t.Mapping[str, t.Mapping[str, t.Any]],
+    *,
+    untouched: t.Sequence[str] = (),
+    dry_run: bool = False,
+) -> list[dict[str, str]]:
+    """A row a node: `node`, `outcome`, `detail`.
+
+    `targets` has for each host what was registered: `plan` (prediction) and `result` (import), each possibly missing or skipped.
+    `untouched` are joined members outside of this run, which may lack keys that are in use now.
+    """
+    rows = [{"node": host, **_outcome(results, dry_run)} for host, results in targets.items()]
+    changed = any(row["outcome"] in (SYNCHRONISED, FAILED) for row in rows)
+    why = "keys have changed without it" if changed else "it was not part of this run, so nothing is known of it"
+    return rows + [{"node": node, "outcome": LEFT_OUT, "detail": why} for node in untouched]
+
+
+def _outcome(results: t.Mapping[str, t.Any], dry_run: bool) -> dict[str, str]:
+    plan, result = results.get("plan") or {}, results.get("result") or {}
+    for one in (result, plan):
+        if one.get("failed") or one.get("unreachable"):
+            return {"outcome": FAILED, "detail": str(one.get("msg", "no message"))}
+    if "node" in result:
+        added, replaced = len(result["added"]), len(result["replaced"])
+        if result.get("verified"):
+            detail = f"{added} key(s) added, {replaced} replaced; a new backup is needed"
+            return {"outcome": SYNCHRONISED, "detail": detail}
+        return {"outcome": WOULD, "detail": f"{added} key(s) to add, {replaced} to replace"}
+    if "node" not in plan:
+        return {"outcome": NOT_TOUCHED, "detail": "the run ended before it was looked at"}
+    if plan["pending"]:
+        return {"outcome": WOULD if dry_run else NOT_TOUCHED, "detail": f"{plan['pending']} key(s) are still to come"}
+    return {"outcome": UP_TO_DATE, "detail": f"{plan['unchanged']} key(s) as on the source"}
+
+
+def in_words(rows: t.Sequence[t.Mapping[str, str]]) -> list[str]:
+    """The rows as lines of text."""
+    width = max((len(row["node"]) for row in rows), default=0)
+    return [f"{row['node'].ljust(width)}  {row['outcome']}: {row['detail']}" for row in rows]

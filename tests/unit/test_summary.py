@@ -1,0 +1,55 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""How a roll-out ended, for every node."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.keyops.utrust.plugins.module_utils._summary import in_words, summarise
+
+DIFFERS: dict[str, t.Any] = {"node": "n", "pending": 1, "unchanged": 9}
+SAME: dict[str, t.Any] = {"node": "n", "pending": 0, "unchanged": 10}
+DONE: dict[str, t.Any] = {"node": "n", "added": [{}], "replaced": [], "verified": True}
+PREDICTED: dict[str, t.Any] = {**DONE, "verified": False}
+SKIPPED: dict[str, t.Any] = {"changed": False, "skipped": True}
+
+
+def outcomes(targets: dict[str, dict[str, t.Any]], **options: t.Any) -> dict[str, str]:
+    return {row["node"]: row["outcome"] for row in summarise(targets, **options)}
+
+
+def test_every_node_of_a_run_that_failed_is_named_with_what_happened_to_it() -> None:
+    failed = {"failed": True, "msg": "importing into node3: the disk is full"}
+    targets = {
+        "node2": {"plan": DIFFERS, "result": DONE},
+        "node3": {"plan": DIFFERS, "result": failed},
+        "node4": {"plan": DIFFERS, "result": SKIPPED},
+        "node5": {"plan": SAME, "result": None},
+        "node6": {"plan": None, "result": None},
+    }
+
+    assert outcomes(targets, untouched=["node7"]) == {
+        "node2": "synchronised now",
+        "node3": "FAILED",
+        "node4": "not touched",
+        "node5": "up to date",
+        "node6": "not touched",
+        "node7": "MUST BE GATED before it returns",
+    }
+    lines = in_words(summarise(targets, untouched=["node7"]))
+    assert "node2  synchronised now: 1 key(s) added, 0 replaced; a new backup is needed" in lines
+    assert "node3  FAILED: importing into node3: the disk is full" in lines
+    assert "node7  MUST BE GATED before it returns: keys have changed without it" in lines
+
+
+def test_a_preflight_that_failed_is_the_reason() -> None:
+    plan = {"failed": True, "msg": "extra keys"}
+    assert outcomes({"node2": {"plan": plan, "result": None}}) == {"node2": "FAILED"}
+
+
+def test_check_mode_never_claims_that_something_was_done() -> None:
+    rows = summarise({"node2": {"plan": DIFFERS, "result": PREDICTED}}, dry_run=True)
+    assert rows == [{"node": "node2", "outcome": "would be synchronised", "detail": "1 key(s) to add, 0 to replace"}]
