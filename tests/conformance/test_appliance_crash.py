@@ -24,8 +24,8 @@ DEAD = (ConnectionError, http.client.HTTPException, OSError)
 
 
 @pytest.fixture(scope="module")
-def control() -> Iterator[Control]:
-    with cluster(nodes=2, restored=2, keys=3, faults=True) as running:
+def control(hsm: str) -> Iterator[Control]:
+    with cluster(nodes=2, restored=2, keys=3, faults=True, hsm=hsm) as running:
         yield running
 
 
@@ -75,6 +75,8 @@ def test_kill_while_applying_leaves_old_keys_or_new_ones(control: Control, point
     again = target.apply(staged, idempotency_key=key)
     assert (again.status, again.data["state"]) == (200, "applied")
     assert control.node("node2")["inventory_digest"] == new
+    signatures = {control.sign(node, f"at-{point}-b", b"m") for node in ("node1", "node2")}
+    assert len(signatures) == 1  # PKCS #1 v1.5 has no random part
 
 
 @pytest.mark.parametrize("point", ["import.received", "import.staged"])

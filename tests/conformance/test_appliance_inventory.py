@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from utrust_appliance import keymaterial
 from utrust_appliance.hsm.base import KeySetChange, WrappedKey
-from utrust_appliance.hsm.software import SoftwareHsm
+from utrust_appliance.hsm.choice import HsmChoice
 from utrust_appliance.inventory import KeyIdentity, KeyRef, SlotSettings, inventory_digest
 from utrust_appliance.mbk import Mbk, combine
 from utrust_appliance.testing import Api, cluster
@@ -28,8 +28,8 @@ if t.TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module")
-def control() -> Iterator[Control]:
-    with cluster(nodes=2, restored=2) as running:
+def control(hsm: str) -> Iterator[Control]:
+    with cluster(nodes=2, restored=2, hsm=hsm) as running:
         yield running
 
 
@@ -109,21 +109,21 @@ def test_shares_of_two_cards_are_the_mbk_and_one_is_not() -> None:
     assert combine(shares[:1]) != mbk.key
 
 
-def test_no_private_key_and_no_mbk_is_in_clear_in_any_file(tmp_path: Path) -> None:
+def test_no_private_key_and_no_mbk_is_in_clear_in_any_file(tmp_path: Path, hsm: str) -> None:
     mbk, place = Mbk.generate("TEST", 2, 3), KeyRef(0, "known", "01")
-    hsm = SoftwareHsm(tmp_path / "hsm", lambda dummy: None)
-    hsm.initialise(mbk, [SlotSettings(0, "signing")])
+    device = HsmChoice.of(hsm, None).open(tmp_path / "hsm", lambda dummy: None, "test")
+    device.initialise(mbk, [SlotSettings(0, "signing")])
     key_type, material = keymaterial.generate("ec-p256")
     facts = keymaterial.facts_of(key_type, material)
     identity = facts.identity(place)
-    hsm.apply(KeySetChange("job", [WrappedKey(identity, facts.public, mbk.wrap(material))], [], []))
+    device.apply(KeySetChange("job", [WrappedKey(identity, facts.public, mbk.wrap(material))], [], []))
     private = (
         t.cast("ec.EllipticCurvePrivateKey", keymaterial.load_private(material))
         .private_numbers()
         .private_value.to_bytes(32, "big")
     )
     content = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())  # the write-ahead log, too
-    hsm.close()
+    device.close()
     content += b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     assert hashlib.sha256(material).digest() != hashlib.sha256(b"").digest()
     assert identity.label.encode() in content  # we are looking at the right files

@@ -22,8 +22,8 @@ if t.TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module")
-def control() -> Iterator[Control]:
-    with cluster(nodes=3, restored=2, keys=4, faults=True, max_upload=200_000) as running:
+def control(hsm: str) -> Iterator[Control]:
+    with cluster(nodes=3, restored=2, keys=4, faults=True, max_upload=200_000, hsm=hsm) as running:
         yield running
 
 
@@ -263,8 +263,8 @@ def test_one_import_at_a_time_and_the_node_says_which(control: Control, source: 
     assert target("GET", "/node").data["running"] is None
 
 
-def test_packages_and_staged_imports_expire() -> None:
-    with cluster(nodes=2, restored=2, keys=1, object_ttl=0.4) as short:
+def test_packages_and_staged_imports_expire(hsm: str) -> None:
+    with cluster(nodes=2, restored=2, keys=1, object_ttl=0.4, hsm=hsm) as short:
         source, target = Api(short, "node1"), Api(short, "node2")
         made = source("POST", "/hsm/packages", {}).data
         staged = stage(target, source("GET", f"/hsm/packages/{made['id']}/content").data)

@@ -24,8 +24,8 @@ START = {"pin_pad": "front-usb", "source": "node1"}
 
 
 @pytest.fixture(scope="module")
-def running() -> Iterator[Control]:
-    with cluster(nodes=3, joined=2, keys=4, faults=True) as control:
+def running(hsm: str) -> Iterator[Control]:
+    with cluster(nodes=3, joined=2, keys=4, faults=True, hsm=hsm) as control:
         yield control
 
 
@@ -107,8 +107,8 @@ def test_right_pin_sets_the_counter_of_wrong_ones_back(control: Control, joining
     assert {card["card"]: card["wrong_pins"] for card in control.cards("KEYOPS")}["KEYOPS-2"] == 0
 
 
-def test_locked_card_is_refused_even_with_its_right_pin_and_after_a_restart() -> None:
-    with cluster(nodes=2, keys=1) as control:
+def test_locked_card_is_refused_even_with_its_right_pin_and_after_a_restart(hsm: str) -> None:
+    with cluster(nodes=2, keys=1, hsm=hsm) as control:
         api = Api(control, "node2")
         api("POST", "/hsm/restores", START)
         control.insert_card("node2", "KEYOPS-2")
@@ -126,8 +126,8 @@ def test_locked_card_is_refused_even_with_its_right_pin_and_after_a_restart() ->
         assert finish(api, restore["id"])["state"] == "succeeded"
 
 
-def test_pin_pad_gives_up_when_nobody_comes() -> None:
-    with cluster(nodes=2, keys=1, card_timeout=0.3) as control:
+def test_pin_pad_gives_up_when_nobody_comes(hsm: str) -> None:
+    with cluster(nodes=2, keys=1, card_timeout=0.3, hsm=hsm) as control:
         api = Api(control, "node2")
         done = finish(api, api("POST", "/hsm/restores", START).data["id"])
         assert (done["state"], done["problem"]["code"]) == ("failed", "card_timeout")

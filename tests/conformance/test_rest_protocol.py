@@ -25,9 +25,9 @@ if t.TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module")
-def control() -> Iterator[Control]:
+def control(hsm: str) -> Iterator[Control]:
     """Two nodes with the same keys and a third that has joined."""
-    with cluster(nodes=3, restored=2, keys=4, faults=True, card_timeout=30) as running:
+    with cluster(nodes=3, restored=2, keys=4, faults=True, card_timeout=30, hsm=hsm) as running:
         yield running
 
 

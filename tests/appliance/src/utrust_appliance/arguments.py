@@ -10,6 +10,7 @@ import argparse
 import typing as t
 
 from utrust_appliance import __version__
+from utrust_appliance.hsm.choice import BACKENDS
 
 ABOUT = """\
 A cluster of REFERENCE appliances: a stand-in for hardware appliances and their HSMs, cards and PIN pads, for tests and for
@@ -88,6 +89,10 @@ def _cluster(sub: Sub) -> None:
         action="append",
         metavar="NAME",
         help="how it behaves where nobody knows what the real one does: a name or ASPECT=VALUE of `profile list`; may be given several times; kept",
+    )
+    up.add_argument("--hsm", choices=BACKENDS, help="what the HSMs are (software); only at the first start")
+    up.add_argument(
+        "--module", metavar="PATH", help="PKCS #11 module for --hsm pkcs11 (SoftHSM2 where it is installed); kept"
     )
     up.add_argument("--application", action="store_true", help="a small CA beside every node that has joined; kept")
     up.add_argument(
@@ -172,7 +177,9 @@ def _key_of(command: argparse.ArgumentParser) -> None:
 
 def _application(sub: Sub) -> None:
     apps = group(sub, "app", "the application beside a node; needs `up --application`")
-    add(apps, "status", "its crypto token, its CAs and its health", node=True).add_argument("--json", action="store_true")
+    add(apps, "status", "its crypto token, its CAs and its health", node=True).add_argument(
+        "--json", action="store_true"
+    )
     issue = add(apps, "issue", "issue a certificate for a throw-away key, signed by this node's HSM", node=True)
     issue.add_argument("--out", metavar="FILE", help="where it goes; the CA's certificate goes to FILE.ca")
     issue.add_argument("--name", default="throw-away", help="its common name")

@@ -21,7 +21,7 @@ from utrust_appliance.errors import Refused
 
 UP_OPTIONS = (
     "nodes", "port", "address_mode", "joined", "restored", "keys", "key_mix", "name",
-    "card_timeout", "object_ttl", "max_upload", "restart_time", "profile", "application", "database", "faults",
+    "card_timeout", "object_ttl", "max_upload", "restart_time", "profile", "hsm", "module", "application", "database", "faults",
 )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from utrust_appliance.cards import CardStore
 from utrust_appliance.errors import Refused
 from utrust_appliance.faults import Faults
 from utrust_appliance.files import write_json
+from utrust_appliance.hsm.choice import HsmChoice
 from utrust_appliance.node import Node
 
 if t.TYPE_CHECKING:
@@ -45,6 +46,7 @@ class ClusterConfig:
     clients: list[str]
     tokens: list[str]
     profile: list[str] = field(default_factory=list)
+    hsm: HsmChoice = field(default_factory=HsmChoice)
 
     def save(self, path: Path) -> None:
         write_json(path, asdict(self))
@@ -59,6 +61,7 @@ class ClusterConfig:
             data["clients"],
             data["tokens"],
             data.get("profile", []),
+            HsmChoice(**data.get("hsm", {})),
         )
 
 

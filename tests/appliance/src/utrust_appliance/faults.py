@@ -94,6 +94,7 @@ CRASH_POINTS = (
     "import.staged",
     "import.applying",
     "hsm.before_transaction",
+    "hsm.in_token",  # backend pkcs11: half of the keys are in the token
     "hsm.in_transaction",
     "hsm.before_commit",
     "hsm.after_commit",

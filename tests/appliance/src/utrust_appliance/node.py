@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from utrust_appliance import clock
 from utrust_appliance.errors import Problem
 from utrust_appliance.files import write_json
-from utrust_appliance.hsm.software import SoftwareHsm
 from utrust_appliance.inventory import HeldKey, KeyIdentity, inventory_digest
 from utrust_appliance.jobs.imports import Imports
 from utrust_appliance.jobs.packages import Packages
@@ -64,14 +63,14 @@ class Node:
         self.serial = config.serial
         self.folder = folder
         self.checkpoint = cluster.faults.checkpoint(config.name)
-        self.hsm: Hsm = SoftwareHsm(folder / "hsm", self.checkpoint)
+        self.hsm: Hsm = cluster.config.hsm.open(folder / "hsm", self.checkpoint, f"{config.name} {cluster.id[:8]}")
         self.store = Store(folder / "node.sqlite3")
         self.tls_fingerprint = fingerprint_of(folder / "tls.pem")
         self.log = RequestLog(folder / "requests.jsonl")
         self.packages = Packages(self, folder / "packages", cluster.options.object_ttl)
         self.imports = Imports(self, folder / "imports", cluster.options.object_ttl)
         self.restores = Restores(self, cluster.options.card_timeout)
-        self._restarted_at = 0.0
+        self._restart = ("nothing", 0.0)  # what restarts, and until when
 
     # State
 
@@ -81,10 +80,11 @@ class Node:
 
     def restart(self) -> None:
         """What the profile lets an import restart is away for a while, beginning now."""
-        self._restarted_at = time.monotonic() + self.cluster.options.restart_time
+        self._restart = (self.behaviour.restart, time.monotonic() + self.cluster.options.restart_time)
 
     def restarting(self) -> str:
-        return self.behaviour.restart if time.monotonic() < self._restarted_at else "nothing"
+        what, until = self._restart
+        return what if time.monotonic() < until else "nothing"
 
     def state(self) -> tuple[str, str | None]:
         """The HSM state, and the reason of an alarm."""

@@ -21,6 +21,7 @@ from utrust_appliance import pki, process
 from utrust_appliance.cluster import Cluster, ClusterConfig, NodeConfig, Options
 from utrust_appliance.errors import Refused
 from utrust_appliance.files import write_json, write_private
+from utrust_appliance.hsm.choice import HsmChoice
 from utrust_appliance.inventory import SlotSettings
 from utrust_appliance.jobs.transfer import RestoreFailed, restore_from
 from utrust_appliance.mbk import Mbk, combine
@@ -59,6 +60,7 @@ class Plan(t.NamedTuple):
     key_mix: dict[str, int] | None
     name: str = "keyops"
     profile: t.Sequence[str] = ()
+    hsm: HsmChoice = HsmChoice()
 
 
 def is_first_start(folder: Path) -> bool:
@@ -98,6 +100,7 @@ def provision(folder: Path, plan: Plan, options: Options) -> Cluster:
         [operator.sha256],
         [hashlib.sha256(token.encode()).hexdigest()],
         list(plan.profile),
+        plan.hsm,
     )
     cluster = Cluster(folder, config, options)
     _fill(cluster, plan)

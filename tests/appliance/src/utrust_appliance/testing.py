@@ -10,6 +10,7 @@ import base64
 import hashlib
 import http.client
 import json
+import os
 import secrets
 import shutil
 import ssl
@@ -28,7 +29,7 @@ if t.TYPE_CHECKING:
 @contextmanager
 def cluster(nodes: int = 3, **options: t.Any) -> Iterator[Control]:
     """A running cluster; options are those of `utrust-appliance up`, e.g. `faults=True, restored=2, card_timeout=1`."""
-    parent = Path(tempfile.mkdtemp(prefix="utrust-test-"))
+    parent = Path(tempfile.mkdtemp(prefix="utrust-test-", dir=_fast(options)))
     folder = parent / "cluster"
     try:
         yield Control.up(folder, nodes=nodes, **options)
@@ -38,6 +39,12 @@ def cluster(nodes: int = 3, **options: t.Any) -> Iterator[Control]:
                 process.stop(folder)
         finally:
             shutil.rmtree(parent, ignore_errors=True)
+
+
+def _fast(options: dict[str, t.Any]) -> Path | None:
+    """SoftHSM2 waits for the disk several times for each object that it writes; memory makes it five times faster and more."""
+    memory = Path("/dev/shm")
+    return memory if options.get("hsm") == "pkcs11" and os.access(memory, os.W_OK) else None
 
 
 class Answer(t.NamedTuple):

@@ -1,0 +1,368 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The process that has one PKCS #11 token open: `python -m utrust_appliance.hsm.pkcs11_token SOCKET MODULE LABEL` in the HSM's folder.
+
+Keys move between tokens by C_WrapKey and C_UnwrapKey with CKM_AES_KEY_WRAP_PAD (RFC 5649) under the MBK, which is an object in the token that is
+sensitive and cannot be extracted. Label and id are not in a wrapped key, nor is the public key object: all three are made anew.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import socket
+import sys
+import threading
+import typing as t
+from collections import Counter, defaultdict
+from pathlib import Path
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa, utils
+from pkcs11 import MGF, Attribute, KeyType, Mechanism, ObjectClass, PKCS11Error
+from pkcs11.constants import DEFAULT
+from pkcs11.util.ec import decode_ec_public_key, encode_ec_public_key, encode_named_curve_parameters
+
+from utrust_appliance import keymaterial, process
+from utrust_appliance.hsm import pkcs11_setup
+from utrust_appliance.hsm.base import UnwrapFailed
+from utrust_appliance.hsm.pkcs11_process import Entry
+
+if t.TYPE_CHECKING:
+    from pkcs11 import Object, Session
+
+Part = tuple[ObjectClass, KeyType]
+# The objects of a key, the one with the secret first. An MBK has a companion that authenticates packages.
+PARTS: dict[str, tuple[Part, ...]] = {
+    "rsa": ((ObjectClass.PRIVATE_KEY, KeyType.RSA), (ObjectClass.PUBLIC_KEY, KeyType.RSA)),
+    "ec": ((ObjectClass.PRIVATE_KEY, KeyType.EC), (ObjectClass.PUBLIC_KEY, KeyType.EC)),
+    "aes": ((ObjectClass.SECRET_KEY, KeyType.AES),),
+    "generic": ((ObjectClass.SECRET_KEY, KeyType.GENERIC_SECRET),),
+    "mbk": ((ObjectClass.SECRET_KEY, KeyType.AES), (ObjectClass.SECRET_KEY, KeyType.GENERIC_SECRET)),
+}
+# python-pkcs11 would give a private key the attributes of a secret key, too; DEFAULT leaves them out.
+PRIVATE = {Attribute.ENCRYPT: DEFAULT, Attribute.VERIFY: DEFAULT, Attribute.WRAP: DEFAULT, Attribute.SIGN: True}
+SECRET = {
+    "aes": {Attribute.ENCRYPT: True, Attribute.DECRYPT: True, Attribute.WRAP: False, Attribute.UNWRAP: False},
+    "generic": {Attribute.SIGN: True, Attribute.VERIFY: True},
+}
+MAY_TRAVEL = {Attribute.PRIVATE: True, Attribute.SENSITIVE: True, Attribute.EXTRACTABLE: True}
+STAYS = {Attribute.PRIVATE: True, Attribute.SENSITIVE: True, Attribute.EXTRACTABLE: False}
+NO_USE = dict.fromkeys(
+    (Attribute.ENCRYPT, Attribute.DECRYPT, Attribute.SIGN, Attribute.VERIFY, Attribute.WRAP, Attribute.UNWRAP), False
+)
+CURVE_NAMES = {"P-256": "secp256r1", "P-384": "secp384r1", "P-521": "secp521r1"}
+
+
+class Token:
+    """An open token and the handles of its objects; looking objects up by id takes long in a token with many."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._objects: dict[int, list[Object]] = {}
+        self._transport: tuple[t.Any, t.Any] | None = None
+
+    # Opening: which object belongs to which key
+
+    def find(self, live: list[Entry], doomed: list[Entry]) -> dict[str, list[int]]:
+        """Find the objects of live keys, destroy those of doomed ones. Objects that neither names are somebody else's, and stay.
+
+        Several may have the same label and id: a replaced key and its successor, or keys of two slots. Then only the key itself tells.
+        """
+        found: dict[tuple[Part, str, str], list[Object]] = defaultdict(list)
+        for kind in (ObjectClass.PRIVATE_KEY, ObjectClass.PUBLIC_KEY, ObjectClass.SECRET_KEY):
+            for thing in self._session.get_objects({Attribute.CLASS: kind}):
+                facts = _read(thing, Attribute.KEY_TYPE, Attribute.LABEL, Attribute.ID)
+                if facts:
+                    key_type, label, key_id = facts
+                    found[(kind, key_type), label, bytes(key_id).hex()].append(thing)
+        claims = Counter((part, key.label, key.id) for key in [*live, *doomed] for part in PARTS[key.type])
+        missing, incomplete = [], []
+        for key in live:
+            objects = []
+            for part in PARTS[key.type]:
+                place = (part, key.label, key.id)
+                certain = claims[place] == len(found[place]) == 1
+                thing = next((thing for thing in found[place] if certain or self._is(key, part, thing)), None)
+                if thing is not None:
+                    found[place].remove(thing)
+                    objects.append(thing)
+                elif part == PARTS[key.type][0]:
+                    missing.append(key.number)
+                    break
+                else:
+                    incomplete.append(key.number)
+            self._objects[key.number] = objects
+        for key in doomed:
+            for part in PARTS[key.type]:
+                for thing in found[part, key.label, key.id]:
+                    if self._is(key, part, thing) is not False:
+                        _destroy(thing)
+        return {"missing": missing, "incomplete": incomplete}
+
+    def _is(self, key: Entry, part: Part, thing: Object) -> bool | None:
+        """Whether this object is of this key; None where nobody can tell, as of an object that was not finished."""
+        try:
+            if key.type == "mbk":
+                return True  # its id is its own
+            if key.fingerprint is None:
+                return None
+            if part[0] == ObjectClass.PUBLIC_KEY:
+                return _public_key(key.type, thing) == _load(key.public)
+            return self._has_secret(key, thing)
+        except (PKCS11Error, ValueError, KeyError):
+            return None
+
+    def _has_secret(self, key: Entry, thing: t.Any) -> bool:
+        if key.type == "rsa":
+            public = _load(key.public)
+            return (
+                isinstance(public, rsa.RSAPublicKey) and _number(thing, Attribute.MODULUS) == public.public_numbers().n
+            )
+        if key.type == "ec":
+            public, digest = _load(key.public), hashes.SHA256()
+            challenge = os.urandom(digest.digest_size)
+            try:
+                t.cast("t.Any", public).verify(_ecdsa(thing, challenge), challenge, ec.ECDSA(utils.Prehashed(digest)))
+            except InvalidSignature:
+                return False
+            return True
+        return self._check_value(key.type, thing) == key.fingerprint
+
+    def _check_value(self, key_type: str, thing: t.Any) -> str:
+        """CKA_CHECK_VALUE, which SoftHSM leaves empty for an unwrapped key."""
+        if key_type == "aes":
+            return f"kcv:{thing.encrypt(bytes(16), mechanism=Mechanism.AES_ECB)[:3].hex()}"
+        return f"kcv:{self._session.digest(thing, mechanism=Mechanism.SHA_1)[:3].hex()}"
+
+    # MBK
+
+    def transport_key(self) -> str:
+        """The public half of a key pair for the MBK's way into the token; it lives as long as this process."""
+        if self._transport is None:
+            template = {**STAYS, Attribute.UNWRAP: True, Attribute.DECRYPT: False, Attribute.SIGN: False}
+            self._transport = self._session.generate_keypair(KeyType.RSA, 2048, private_template=template)
+        return _encode(_public_key("rsa", self._transport[0]))
+
+    def take_mbk(self, key: Entry, mbk: str, mac: str) -> None:
+        """MBK and MAC key, encrypted for the transport key (RSA-OAEP, RFC 8017)."""
+        if self._transport is None:
+            raise ValueError("nobody has asked for the transport key")
+        objects = self._objects[key.number] = []
+        for (kind, key_type), blob, use in zip(
+            PARTS["mbk"], (mbk, mac), ((Attribute.WRAP, Attribute.UNWRAP), (Attribute.SIGN,)), strict=True
+        ):
+            objects.append(
+                self._transport[1].unwrap_key(
+                    kind,
+                    key_type,
+                    bytes.fromhex(blob),
+                    label=key.label,
+                    id=bytes.fromhex(key.id),
+                    mechanism=Mechanism.RSA_PKCS_OAEP,
+                    mechanism_param=(Mechanism.SHA_1, MGF.SHA1, None),  # all that SoftHSM 2.6 has
+                    store=True,
+                    template={**NO_USE, **STAYS, **dict.fromkeys(use, True)},
+                )
+            )
+
+    def mac(self, mbk: int, data: str) -> str:
+        return str(self._any(mbk, 1).sign(bytes.fromhex(data), mechanism=Mechanism.SHA256_HMAC).hex())
+
+    # Keys
+
+    def generate(self, key: Entry, kind: str) -> list[t.Any]:
+        """What of the new key is public: keymaterial.Facts, as a list."""
+        family, dummy, variant = kind.partition("-")
+        place: dict[str, t.Any] = {"label": key.label, "id": bytes.fromhex(key.id), "store": True}
+        if family in SECRET:
+            size = int(variant or 256)
+            template = {**SECRET[family], **MAY_TRAVEL}
+            secret = self._session.generate_key(PARTS[family][0][1], size, template=template, **place)
+            self._objects[key.number] = [secret]
+            return [*keymaterial.Facts(family, size, None, self._check_value(family, secret), None)]
+        templates = {
+            "private_template": {**MAY_TRAVEL, Attribute.SIGN: True},
+            "public_template": {Attribute.PRIVATE: False},
+        }
+        if family == "rsa":
+            public, private = self._session.generate_keypair(KeyType.RSA, int(variant), **templates, **place)
+        else:
+            parameters = encode_named_curve_parameters(CURVE_NAMES[f"P-{variant[1:]}"])
+            domain = self._session.create_domain_parameters(KeyType.EC, {Attribute.EC_PARAMS: parameters}, local=True)
+            public, private = domain.generate_keypair(**templates, **place)
+        self._objects[key.number] = [private, public]
+        facts = keymaterial.facts_of_public(_public_key(family, public))
+        return [*facts._replace(public=None), _encode(_public_key(family, public))]
+
+    def unwrap(self, mbk: int, keys: list[tuple[Entry, str]]) -> None:
+        """Into the token, with their public key objects."""
+        for key, blob in keys:
+            self._objects[key.number] = [self._unwrap(mbk, key, blob, store=True)]
+            if key.public:
+                self._objects[key.number].append(self._put_public(key))
+
+    def check(self, mbk: int, key: Entry, blob: str) -> None:
+        """Raises UnwrapFailed; the key is in the token for that moment only."""
+        _destroy(self._unwrap(mbk, key, blob, store=False))
+
+    def _unwrap(self, mbk: int, key: Entry, blob: str, *, store: bool) -> Object:
+        kind, key_type = PARTS[key.type][0]
+        template = {**(PRIVATE if kind == ObjectClass.PRIVATE_KEY else SECRET[key.type]), **MAY_TRAVEL}
+        try:
+            thing: Object = self._any(mbk).unwrap_key(
+                kind,
+                key_type,
+                bytes.fromhex(blob),
+                label=key.label,
+                id=bytes.fromhex(key.id),
+                mechanism=Mechanism.AES_KEY_WRAP_PAD,
+                store=store,
+                template=template,
+            )
+        except PKCS11Error as exc:
+            raise UnwrapFailed(f"label {key.label}, id {key.id} cannot be unwrapped: {_words(exc)}") from exc
+        if not self._is(key, (kind, key_type), thing):
+            _destroy(thing)
+            raise UnwrapFailed(
+                f"label {key.label}, id {key.id} is another key inside than its identity says ({key.fingerprint})"
+            )
+        return thing
+
+    def _put_public(self, key: Entry) -> Object:
+        public = _load(key.public)
+        if isinstance(public, rsa.RSAPublicKey):
+            numbers = public.public_numbers()
+            facts = {Attribute.MODULUS: _bytes(numbers.n), Attribute.PUBLIC_EXPONENT: _bytes(numbers.e)}
+        else:
+            facts = decode_ec_public_key(bytes.fromhex(key.public or ""))
+        kind, key_type = PARTS[key.type][1]
+        place = {Attribute.LABEL: key.label, Attribute.ID: bytes.fromhex(key.id), Attribute.TOKEN: True}
+        use = {Attribute.PRIVATE: False, Attribute.VERIFY: True}
+        thing: Object = self._session.create_object(
+            {**facts, **place, **use, Attribute.CLASS: kind, Attribute.KEY_TYPE: key_type}
+        )
+        return thing
+
+    def wrap(self, mbk: int, numbers: list[int]) -> list[str]:
+        key = self._any(mbk)
+        return [key.wrap_key(self._any(number), mechanism=Mechanism.AES_KEY_WRAP_PAD).hex() for number in numbers]
+
+    def sign(self, number: int, data: str, curve: str | None) -> str:
+        """RSA: PKCS #1 v1.5 with SHA-256. EC: ECDSA with the hash that goes with the curve."""
+        key, message = self._any(number), bytes.fromhex(data)
+        if curve is None:
+            return str(key.sign(message, mechanism=Mechanism.SHA256_RSA_PKCS).hex())
+        digest = hashes.Hash(keymaterial.CURVES[curve][1])
+        digest.update(message)
+        return _ecdsa(key, digest.finalize()).hex()
+
+    def drop(self, numbers: list[int]) -> None:
+        for number in numbers:
+            for thing in self._objects.pop(number, []):
+                _destroy(thing)
+
+    def drop_public(self, number: int) -> None:
+        while len(self._objects[number]) > 1:
+            _destroy(self._objects[number].pop())
+
+    def _any(self, number: int, part: int = 0) -> t.Any:
+        return self._objects[number][part]
+
+
+def _ecdsa(key: t.Any, digest: bytes) -> bytes:
+    """PKCS #11 puts r and s side by side, everybody else in DER."""
+    raw = key.sign(digest, mechanism=Mechanism.ECDSA)
+    half = len(raw) // 2
+    return utils.encode_dss_signature(int.from_bytes(raw[:half], "big"), int.from_bytes(raw[half:], "big"))
+
+
+def _public_key(key_type: str, thing: t.Any) -> keymaterial.PublicKey:
+    if key_type == "rsa":
+        numbers = rsa.RSAPublicNumbers(_number(thing, Attribute.PUBLIC_EXPONENT), _number(thing, Attribute.MODULUS))
+        return numbers.public_key()
+    return _load(encode_ec_public_key(thing).hex())
+
+
+def _load(der: str | None) -> keymaterial.PublicKey:
+    return t.cast("keymaterial.PublicKey", serialization.load_der_public_key(bytes.fromhex(der or "")))
+
+
+def _encode(key: keymaterial.PublicKey) -> str:
+    return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo).hex()
+
+
+def _number(thing: t.Any, attribute: Attribute) -> int:
+    return int.from_bytes(thing[attribute], "big")
+
+
+def _bytes(number: int) -> bytes:
+    return number.to_bytes((number.bit_length() + 7) // 8, "big")
+
+
+def _read(thing: Object, *attributes: Attribute) -> list[t.Any] | None:
+    """None for an object whose making was interrupted."""
+    try:
+        return [thing[attribute] for attribute in attributes]
+    except PKCS11Error:
+        return None
+
+
+def _destroy(thing: Object) -> None:
+    try:
+        thing.destroy()
+    except PKCS11Error as exc:  # somebody else, with a client of their own, was faster
+        print(f"an object could not be destroyed: {_words(exc)}", file=sys.stderr)
+
+
+def _words(exc: Exception) -> str:
+    return " ".join(filter(None, [type(exc).__name__, str(exc)]))
+
+
+def _listen(channel: socket.socket, questions: queue.SimpleQueue[dict[str, t.Any]]) -> None:
+    with channel.makefile("rb") as lines:
+        for line in lines:
+            questions.put(json.loads(line))
+    os._exit(0)  # nobody is left to ask, also when a question is being answered just now
+
+
+def _entries(details: dict[str, t.Any]) -> dict[str, t.Any]:
+    """JSON knows no Entry: they come as lists, under these names."""
+    for name in ("live", "doomed"):
+        if name in details:
+            details[name] = [Entry(*item) for item in details[name]]
+    if "keys" in details:
+        details["keys"] = [(Entry(*item), blob) for item, blob in details["keys"]]
+    if "key" in details:
+        details["key"] = Entry(*details["key"])
+    return details
+
+
+def main() -> None:
+    descriptor, module, label = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+    os.umask(0o077)
+    channel, questions = socket.socket(fileno=descriptor), queue.SimpleQueue[dict[str, t.Any]]()
+    threading.Thread(target=_listen, args=(channel, questions), daemon=True).start()
+    # The process of a killed appliance may need a moment to end.
+    held, token = process.lock(Path(), patience=30.0), None
+    while True:
+        question = questions.get()
+        try:
+            if held is None:
+                raise ValueError(f"another process has the token open in {Path().absolute()}")
+            token = token or Token(pkcs11_setup.open_session(Path(), module, label))
+            result = getattr(token, question["question"])(**_entries(question["details"]))
+            answer = {"result": result}
+        except UnwrapFailed as exc:
+            answer = {"unwrap_failed": str(exc)}
+        except (PKCS11Error, OSError, ValueError, LookupError) as exc:
+            answer = {"failed": f"PKCS #11 token {label}, {question['question']}: {_words(exc)}"}
+        channel.sendall(json.dumps(answer).encode() + b"\n")
+
+
+if __name__ == "__main__":
+    main()
