@@ -78,6 +78,8 @@ def restore_spec() -> Spec:
         "pin_pad": {"type": "str", "no_log": False},
         "cards_required": {"type": "int"},
         "cards_total": {"type": "int"},
+        "cards_at_hand": {"type": "int"},
+        "expect_hsm_serial": {"type": "str"},
         "restore_timeout": {"type": "float", "default": 1800.0},
     }
 
@@ -243,5 +245,7 @@ def restore_options(params: Params) -> RestoreOptions:
         # A long poll must be answered before the read times out.
         poll=min(LONG_POLL, params["timeout"] / 2),
         patience=Patience(params["restore_timeout"]),
+        cards_at_hand=params["cards_at_hand"],
+        expect_hsm_serial=params["expect_hsm_serial"],
         max_clock_skew=params["max_clock_skew"],
     )

@@ -60,6 +60,14 @@ options:
     description:
       - How many MBK cards there are, as the operator declares it (n of I(m out of n)).
     type: int
+  cards_at_hand:
+    description:
+      - How many MBK cards the card holders have with them, as the operator declares it. If they are fewer than needed, nothing is started.
+    type: int
+  expect_hsm_serial:
+    description:
+      - Serial number of the HSM as the card holders have read it at the front display. Another HSM is refused before a card is inserted.
+    type: str
   restore_timeout:
     description:
       - Seconds to wait for the end of the restore. When they are over the task fails, but the restore goes on at the PIN pad. The PIN pad has a time limit
@@ -150,7 +158,7 @@ events:
   returned: success, and when a restore failed
   type: list
   elements: str
-  sample: ["PIN pad front-usb: Insert MBK card 1 of 2 (120 s left)"]
+  sample: ["PIN pad front-usb: Insert MBK card 1 of 2 (card 1 of 2, 120 s left)"]
 executed_on:
   description: Host name of the machine that ran the operation.
   returned: always

@@ -13,7 +13,7 @@ import typing as t
 import pytest
 from utrust_appliance.testing import cluster
 
-from tests.support.playbook import card_holders, finish, inventories, methods, play, start, waits_for_card
+from tests.support.playbook import at_terminal, card_holders, finish, inventories, methods, play, start, waits_for_card
 from tests.support.waiting import wait_for
 
 if t.TYPE_CHECKING:
@@ -55,7 +55,7 @@ def test_nodes_are_restored_one_after_the_other_and_a_second_run_changes_nothing
         "HSM Guided Restore Summary: HSM UT000002, TLS fingerprint " + control.node("node2")["tls_fingerprint"]
         in run.text
     )
-    prompts = [line for line in run.output.splitlines() if line.startswith("node2: PIN pad front-usb:")]
+    prompts = [line for line in run.output.splitlines() if line.startswith("node2 HSM UT000002: PIN pad front-usb:")]
     assert any("card 1 of 2" in prompt for prompt in prompts)
     assert any("card 2 of 2" in prompt for prompt in prompts)
     started = [
@@ -152,6 +152,59 @@ def test_killed_controller_finds_its_restore_again(control: Control) -> None:
     assert run.status == 0, run.output
     assert control.node("node2")["state"] == "operational"
     assert len([request for request in control.requests("node2") if request["method"] == "POST"]) == 1
+
+
+def test_cancel_works_from_a_playbook(control: Control) -> None:
+    process = start(INITIAL, control, "--limit", "node2")
+    wait_for(lambda: waits_for_card(control, "node2"))
+    predicted = play("keyops.utrust.cancel_restore", control, "--check")
+    assert predicted.changed == 1
+    assert waits_for_card(control, "node2")
+
+    cancelled = play("keyops.utrust.cancel_restore", control)
+    run = finish(process)
+
+    assert cancelled.status == 0, cancelled.output
+    assert {host: numbers["changed"] for host, numbers in cancelled.recap.items()} == {
+        "node1": 0,
+        "node2": 1,
+        "node3": 0,
+    }
+    assert run.status != 0
+    assert "cancelled_by_request" in run.text
+    assert control.node("node2")["state"] == "factory_reset"
+    assert play("keyops.utrust.cancel_restore", control).changed == 0
+
+
+@pytest.mark.parametrize(
+    ("argument", "code"),
+    [
+        ('{"guided_restore_serials": {"node2": "UT000003"}}', "[hsm_serial_mismatch]"),
+        ('{"guided_restore_cards_at_hand": 1}', "[cards_missing]"),
+        ('{"guided_restore_cards_required": 3, "guided_restore_cards_total": 5}', "[cards_differ]"),
+    ],
+)
+def test_what_the_card_holders_declare_must_be_so_before_a_card_is_inserted(
+    control: Control, argument: str, code: str
+) -> None:
+    run = play(INITIAL, control, "--limit", "node2", "-e", argument)
+
+    assert run.status != 0
+    assert code in run.text
+    assert methods(control) == {"GET"}
+
+
+def test_card_holders_are_asked_at_the_terminal_which_hsm_they_stand_in_front_of(control: Control) -> None:
+    wrong = at_terminal(INITIAL, control, "--limit", "node2", "-e", "guided_restore_confirm=true", typed="UT000003\r")
+    assert "[hsm_serial_mismatch]" in wrong
+    assert control.node("node2")["state"] == "factory_reset"
+
+    with card_holders(control, "node2"):
+        right = at_terminal(
+            INITIAL, control, "--limit", "node2", "-e", "guided_restore_confirm=true", typed="UT000002\r"
+        )
+    assert "Read the front display of node2 aloud" in right
+    assert control.node("node2")["state"] == "operational"
 
 
 def test_no_pin_is_in_any_output_at_vvvv(control: Control) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import dataclasses as dc
 import os
+import pty
 import re
 import shutil
 import subprocess
@@ -113,6 +114,35 @@ def start(
 def play(playbook: str, control: Control, *arguments: str, **options: t.Any) -> Run:
     """Run a playbook to its end; see `start`."""
     return finish(start(playbook, control, *arguments, **options))
+
+
+def at_terminal(playbook: str, control: Control, *arguments: str, typed: str) -> str:
+    """Run a playbook at a terminal, where somebody types when it asks; returns what the terminal showed, on one line."""
+    main, other = pty.openpty()
+    with subprocess.Popen(
+        ["setsid", "--ctty", "--wait", *command(playbook, control, *arguments)],
+        cwd=ROOT,
+        env=environment(),
+        stdin=other,
+        stdout=other,
+        stderr=other,
+    ):
+        os.close(other)
+        shown = b""
+        asked = False
+        while True:
+            try:
+                part = os.read(main, 4096)
+            except OSError:  # the other end is closed: the playbook has ended
+                break
+            if not part:
+                break
+            shown += part
+            if not asked and b"that it shows" in b" ".join(shown.split()):
+                asked = True
+                os.write(main, typed.encode())
+        os.close(main)
+    return " ".join(shown.decode(errors="replace").split())
 
 
 def waits_for_card(control: Control, node: str) -> bool:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import dataclasses as dc
+import itertools
 import typing as t
 
 import pytest
@@ -512,7 +513,13 @@ def joining(**answers: t.Any) -> ScriptedAppliance:
     return ScriptedAppliance(**{**usual, **answers})
 
 
-def restore(scripted: ScriptedAppliance, *, timeout: float = 600.0, **changes: t.Any) -> dict[str, t.Any]:
+def restore(
+    scripted: ScriptedAppliance,
+    *,
+    timeout: float = 600.0,
+    report: t.Callable[[str], None] = lambda dummy: None,
+    **changes: t.Any,
+) -> dict[str, t.Any]:
     usual: dict[str, t.Any] = {
         "expect_node": "node2",
         "source": Source.of(SOURCE.public()),
@@ -522,7 +529,7 @@ def restore(scripted: ScriptedAppliance, *, timeout: float = 600.0, **changes: t
         "patience": Minutes().patience(timeout),
     }
     options = RestoreOptions(**{**usual, **changes})
-    return restore_hsm(scripted.appliance, options, dry_run=False, report=lambda dummy: None)
+    return restore_hsm(scripted.appliance, options, dry_run=False, report=report)
 
 
 def test_a_restore_is_previewed_started_watched_and_verified() -> None:
@@ -530,7 +537,7 @@ def test_a_restore_is_previewed_started_watched_and_verified() -> None:
     result = restore(scripted)
     assert (result["changed"], result["hsm_state"], result["in_sync"]) == (True, "operational", True)
     assert result["events"] == [
-        "PIN pad front-usb: Insert MBK card 1 of 2 (120 s left)",
+        "PIN pad front-usb: Insert MBK card 1 of 2 (card 1 of 2, 120 s left)",
         "PIN pad front-usb: restoring keys",
         "restore succeeded",
     ]
@@ -573,6 +580,21 @@ def test_a_restore_that_brought_other_keys_says_so() -> None:
     assert caught.value.code == "restore_not_in_sync"
 
 
+def test_each_transition_is_told_once_and_a_sign_of_life_every_minute() -> None:
+    now = itertools.count(0, 5)  # each look at the clock is 5 s later, and each long poll takes several
+    lines: list[str] = []
+    waiting = [dc.replace(WAITING, seconds_left=120.0 - number) for number in range(20)]
+    patience = Patience(6000, 2.0, lambda: float(next(now)), lambda dummy: None)
+
+    result = restore(joining(watch_restore=[*waiting, RESTORING, DONE]), patience=patience, report=lines.append)
+
+    told = [line for line in lines if line.startswith("node2 HSM UT000002: ")]
+    assert told[0] == "node2 HSM UT000002: PIN pad front-usb: Insert MBK card 1 of 2 (card 1 of 2, 120 s left)"
+    assert told[1].startswith("node2 HSM UT000002: still waiting, PIN pad front-usb: Insert MBK card 1 of 2")
+    assert 1 < len([line for line in told if "still waiting" in line]) < len(waiting) / 2
+    assert len(result["events"]) == 3, "signs of life are no events"
+
+
 def test_a_node_that_goes_away_while_it_is_watched_is_waited_for() -> None:
     assert restore(joining(watch_restore=[AWAY, RESTORING, AWAY, DONE]))["changed"] is True
 
@@ -582,7 +604,7 @@ def test_when_the_time_is_over_the_restore_goes_on_and_the_message_says_so() -> 
         restore(joining(watch_restore=WAITING), timeout=30)
     assert caught.value.code == "restore_timeout"
     assert caught.value.facts["restore_id"] == "7c9e"
-    assert caught.value.facts["events"] == ["PIN pad front-usb: Insert MBK card 1 of 2 (120 s left)"]
+    assert caught.value.facts["events"] == ["PIN pad front-usb: Insert MBK card 1 of 2 (card 1 of 2, 120 s left)"]
 
 
 def test_a_restore_that_runs_already_is_watched_and_not_started_again() -> None:

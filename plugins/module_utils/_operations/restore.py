@@ -38,6 +38,7 @@ if t.TYPE_CHECKING:
     )
 
 LONG_POLL = 20.0
+SIGN_OF_LIFE = 60.0
 
 
 @dc.dataclass(frozen=True)
@@ -78,7 +79,10 @@ class Source:
 
 @dc.dataclass(frozen=True)
 class RestoreOptions:
-    """`cards` is (m, n) as the operator declares them, or None. Times are seconds."""
+    """`cards` is (m, n) as the operator declares them, or None; `cards_at_hand` is how many of them the card holders have with them.
+
+    `expect_hsm_serial` is the serial number that they have read at the front display. Times are seconds.
+    """
 
     expect_node: str | None
     source: Source | None
@@ -87,6 +91,8 @@ class RestoreOptions:
     poll: float
     patience: Patience
     max_clock_skew: float = 60.0
+    cards_at_hand: int | None = None
+    expect_hsm_serial: str | None = None
 
 
 def _problems_of_source(node: dict[str, t.Any]) -> tuple[Problem, ...]:
@@ -150,7 +156,7 @@ def restore_hsm(appliance: Appliance, options: RestoreOptions, *, dry_run: bool,
         report(f"{node.name}: guided restore started; continue at PIN pad {pin_pad}")
     else:
         report(f"{node.name}: a guided restore is running already; watching it")
-    events = _watch(appliance, node.name, running, options, report)
+    events = _watch(appliance, node, running, options, report)
     return {
         **_verified(appliance, node, source, options),
         **_result(node, preview, running, changed=True, events=events),
@@ -244,21 +250,41 @@ def _problems_of_preview(node: Node, preview: RestorePreview, source: Source, op
                 "check which set of MBK cards you hold",
             )
         )
+    if options.cards_at_hand is not None and options.cards_at_hand < preview.cards_required:
+        problems.append(
+            Problem(
+                "cards_missing",
+                node.name,
+                f"{options.cards_at_hand} MBK card(s) are at hand, {preview.cards_required} out of {preview.cards_total} are needed",
+                "call more card holders before the restore is started",
+            )
+        )
+    if options.expect_hsm_serial not in (None, preview.hsm_serial):
+        problems.append(
+            Problem(
+                "hsm_serial_mismatch",
+                node.name,
+                f"the HSM that answers is {preview.hsm_serial}, the card holders read {options.expect_hsm_serial} at the front display",
+                "find out which appliance you stand in front of; no card must be inserted before that is clear",
+            )
+        )
     return problems
 
 
-def _watch(appliance: Appliance, name: str, restore: Restore, options: RestoreOptions, report: Reporter) -> list[str]:
-    """Follow the restore to its end and tell each transition once; returns what was told."""
-    patience = options.patience
+def _watch(appliance: Appliance, node: Node, restore: Restore, options: RestoreOptions, report: Reporter) -> list[str]:
+    """Follow the restore to its end; tell each transition once, and a sign of life where nothing happens. Returns the transitions."""
+    patience, name = options.patience, node.name
     started = patience.clock()
     events: list[str] = []
-    told = None
+    seen: int | None = None
+    told_at = started
     while True:
         line = _in_words(restore)
-        if (line, restore.sequence) != told:
-            told = (line, restore.sequence)
+        if restore.sequence != seen:
             events.append(line)
-            report(f"{name}: {line}")
+        if restore.sequence != seen or patience.clock() - told_at >= SIGN_OF_LIFE:
+            report(f"{name} HSM {node.hsm_serial}: {'' if restore.sequence != seen else 'still waiting, '}{line}")
+            seen, told_at = restore.sequence, patience.clock()
         if restore.finished:
             break
         left = patience.timeout - (patience.clock() - started)
@@ -288,11 +314,14 @@ def _watch(appliance: Appliance, name: str, restore: Restore, options: RestoreOp
 
 
 def _in_words(restore: Restore) -> str:
-    left = f" ({restore.seconds_left:.0f} s left)" if restore.seconds_left is not None else ""
+    left = f", {restore.seconds_left:.0f} s left" if restore.seconds_left is not None else ""
+    card = min(restore.cards_accepted + 1, restore.cards_required)
     notice = f"{restore.notice[1]} [{restore.notice[0]}]; " if restore.notice else ""
     if restore.finished:
         return f"{notice}restore {restore.state}"
-    return f"{notice}PIN pad {restore.pin_pad}: {restore.prompt or 'restoring keys'}{left}"
+    if restore.prompt is None:
+        return f"{notice}PIN pad {restore.pin_pad}: restoring keys"
+    return f"{notice}PIN pad {restore.pin_pad}: {restore.prompt} (card {card} of {restore.cards_required}{left})"
 
 
 def _last_notice(events: list[str]) -> str:
