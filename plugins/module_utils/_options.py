@@ -65,6 +65,7 @@ def info_spec() -> Spec:
             "choices": ["inventory", "pin_pads", "restore"],
             "default": [],
         },
+        "known_inventory_digest": {"type": "str"},
         "wait_for_members": {"type": "list", "elements": "str", "default": []},
         "wait_timeout": {"type": "float", "default": 600.0},
     }
@@ -186,6 +187,7 @@ def info_options(params: Params) -> InfoOptions:
     return InfoOptions(
         expect_node=params["expect_node"],
         gather=tuple(params["gather"]),
+        known_digest=params["known_inventory_digest"],
         wait_for_members=tuple(params["wait_for_members"]),
         patience=Patience(params["wait_timeout"]),
     )

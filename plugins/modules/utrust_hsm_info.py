@@ -41,6 +41,11 @@ options:
     elements: str
     choices: [inventory, pin_pads, restore]
     default: []
+  known_inventory_digest:
+    description:
+      - The RV(node.inventory_digest) of another node, whose keys you know. Where the node names the same one, O(gather=inventory) reads no inventory and
+        returns no RV(hsm_keys), unless the node cannot use some, but not all, of its keys.
+    type: str
   wait_for_members:
     description:
       - Names of nodes that this node must see as Connected. The module waits for that, and fails and names those that are not when O(wait_timeout) is over.
@@ -176,6 +181,14 @@ node:
       type: list
       elements: dict
       returned: success
+    last_backup_at:
+      description: When the last backup of the node was made, where the node can tell.
+      type: str
+      returned: success
+    tls_expires_at:
+      description: When the node's TLS certificate expires, where the node can tell.
+      type: str
+      returned: success
     running:
       description: Kind and id of the job that occupies the HSM now, or nothing.
       type: dict
@@ -188,7 +201,7 @@ node:
     mbk: {name: KEYOPS, check_value: 5c1de3b2a4f60718, m: 2, n: 3}
 hsm_keys:
   description: The inventory. C(fingerprint) identifies a key; where C(weak) is true it is a three-byte key check value, which proves little.
-  returned: if O(gather) has V(inventory)
+  returned: if O(gather) has V(inventory), and O(known_inventory_digest) does not tell the same
   type: list
   elements: dict
   sample:

@@ -666,6 +666,24 @@ def test_another_node_than_the_named_one_is_refused_before_more_is_read() -> Non
     assert scripted.calls == ["node"]
 
 
+@pytest.mark.parametrize(
+    ("told", "reads"),
+    [
+        ({}, False),
+        ({"unusable_key_count": 2}, False),
+        ({"unusable_key_count": 1}, True),
+        ({"inventory_digest": fingerprint("other")}, True),
+    ],
+    ids=["the same", "none can be used", "one cannot be used", "others"],
+)
+def test_an_inventory_that_is_known_by_its_digest_is_not_read_again(told: dict[str, t.Any], reads: bool) -> None:
+    wanted = node(OLD, NEW)
+    scripted = ScriptedAppliance(node=dc.replace(wanted, **told), inventory=(OLD, NEW))
+    result = read_info(scripted.appliance, InfoOptions(None, ("inventory",), known_digest=wanted.inventory_digest))
+    assert ("hsm_keys" in result) == reads
+    assert scripted.calls == ["node", "inventory"][: 2 if reads else 1]
+
+
 def test_an_hsm_of_another_make_is_refused() -> None:
     scripted = ScriptedAppliance(node=dc.replace(SOURCE, hsm_model="Luna Network HSM 7"))
     with pytest.raises(ProblemsFound, match="for Utimaco") as caught:
