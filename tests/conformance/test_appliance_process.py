@@ -228,9 +228,12 @@ def test_ceremony_by_commands(run: t.Callable[..., Result], control: Control, mo
 
 def test_faults_and_log_by_commands(run: t.Callable[..., Result], control: Control) -> None:
     assert run("fault", "set", "latency", "seconds=0", "--node", "node1", "--path", "/node$").status == 0
-    assert "latency" in run("fault", "list").out
+    kinds, active = run("fault", "list").out.split("set now")
+    assert "lost_answer_after" in kinds
+    assert "latency" in active
+    assert json.loads(run("fault", "list", "--json").out)["set"][0]["node"] == "node1"
     assert run("fault", "clear", "latency").out == "1 cleared\n"
-    assert "lost_answer_after" in run("fault", "kinds").out
+    assert "set now: none" in run("fault", "list").out
     assert "no parameter" in run("fault", "set", "latency", "hours=1").err
     assert run("fault", "set", "nonsense").status == 1
     run("log", "--clear")
@@ -240,6 +243,11 @@ def test_faults_and_log_by_commands(run: t.Callable[..., Result], control: Contr
         "request",
     ]
     assert "GET /api/v1/node  200  operator" in run("log", "--node", "node1").out
+
+
+def test_faults_are_listed_without_a_cluster(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fault", "list"]) == 0
+    assert "restart_applying" in capsys.readouterr().out
 
 
 def test_faults_need_to_be_allowed() -> None:

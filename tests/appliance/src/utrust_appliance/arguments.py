@@ -99,6 +99,12 @@ def _cluster(sub: Sub) -> None:
         "--database", metavar="URL", help="the application's shared database, postgresql://… (a file in D); kept"
     )
     up.add_argument("--faults", action="store_true", help="allow the command `fault`")
+    up.add_argument(
+        "--fault-port",
+        type=int,
+        metavar="N",
+        help="allow faults, and take them over HTTP on 127.0.0.1, port N (0: any); token: D/fault.token",
+    )
     up.add_argument("--foreground", action="store_true", help="stay in the foreground")
     down = add(sub, "down", "stop the cluster; its state stays in D")
     down.add_argument("--purge", action="store_true", help="remove D, too")
@@ -209,10 +215,13 @@ def _tests(sub: Sub) -> None:
     other = add(profiles, "set", "behave like that from now on, also after the next `up`")
     other.add_argument("names", nargs="*", metavar="NAME", help="profiles and ASPECT=VALUE; none is the contract")
     faults = group(sub, "fault", "faults on demand; need `up --faults`")
-    add(faults, "kinds", "what can be set").add_argument("--json", action="store_true")
-    add(faults, "list", "what is set").add_argument("--json", action="store_true")
+    listed = faults.add_parser(
+        "list", help="what can be set, and what is set", description="what can be set; with --dir, what is set, too"
+    )
+    listed.add_argument("--dir", metavar="D", help="the cluster's folder")
+    listed.add_argument("--json", action="store_true")
     fault = add(faults, "set", "set a fault")
-    fault.add_argument("name", help="see `fault kinds`")
+    fault.add_argument("name", help="see `fault list`")
     fault.add_argument("params", nargs="*", metavar="NAME=VALUE", help="its parameters; values are JSON, or else text")
     fault.add_argument("--node", metavar="NAME", help="only at this node")
     fault.add_argument("--method", help="only requests with this method")

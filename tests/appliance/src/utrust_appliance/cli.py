@@ -15,13 +15,13 @@ from pathlib import Path
 from utrust_appliance import process
 from utrust_appliance.arguments import parser
 from utrust_appliance.behaviour import ASPECTS, PROFILES
-from utrust_appliance.commands import COMMANDS, table
+from utrust_appliance.commands import COMMANDS, list_faults, table
 from utrust_appliance.control import Control
 from utrust_appliance.errors import Refused
 
 UP_OPTIONS = (
     "nodes", "port", "address_mode", "joined", "restored", "keys", "key_mix", "name",
-    "card_timeout", "object_ttl", "max_upload", "restart_time", "profile", "hsm", "module", "application", "database", "faults",
+    "card_timeout", "object_ttl", "max_upload", "restart_time", "profile", "hsm", "module", "application", "database", "faults", "fault_port",
 )  # fmt: skip
 
 
@@ -51,6 +51,8 @@ def up(folder: Path, args: t.Any) -> None:
         f"cards      {folder}/cards/*.json hold the PINs, for rehearsals only\nlog        {folder}/log\n"
         f"stop       utrust-appliance down --dir {folder}"
     )
+    if url := (process.running(folder) or {}).get("faults"):
+        print(f"faults     {url}, bearer token in {folder}/fault.token")
 
 
 def show_nodes(nodes: list[dict[str, t.Any]]) -> None:
@@ -110,6 +112,9 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     if args.command == "profile" and args.action == "list":
         profiles(args)
+        return 0
+    if args.command == "fault" and args.dir is None:
+        list_faults(args, None)
         return 0
     folder = Path(args.dir).absolute()
     try:

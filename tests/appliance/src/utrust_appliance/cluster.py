@@ -74,6 +74,7 @@ class Options:
     max_upload: int = 64 * 1024 * 1024
     restart_time: float = 3.0
     faults: bool = False
+    fault_port: int | None = None
 
     @classmethod
     def of(cls, data: dict[str, t.Any]) -> Options:
@@ -91,7 +92,7 @@ class Cluster:
         self.name = config.name
         self.options = options
         self.behaviour = Behaviour.of(config.profile)
-        self.faults = Faults(enabled=options.faults)
+        self.faults = Faults(enabled=options.faults or options.fault_port is not None)
         self.cards = CardStore(folder / "cards")
         self.closing = asyncio.Event()
         self.nodes: dict[str, Node] = {}

@@ -15,6 +15,7 @@ import typing as t
 from pathlib import Path
 
 from utrust_appliance.errors import Refused
+from utrust_appliance.faults import CRASH_POINTS, describe_kinds
 
 if t.TYPE_CHECKING:
     from utrust_appliance.control import Control
@@ -152,19 +153,8 @@ def slot(control: Control, args: Args) -> None:
 
 
 def fault(control: Control, args: Args) -> None:
-    if args.action == "kinds":
-        kinds = control.call("fault_kinds")
-        if args.json:
-            print(json.dumps(kinds, indent=1))
-        else:
-            print(
-                table(
-                    ["fault", "parameters", "what happens"],
-                    [[name, json.dumps(kind["params"]), kind["description"]] for name, kind in kinds.items()],
-                )
-            )
-    elif args.action == "list":
-        show(args, control.faults(), ["id", "name", "node", "method", "path", "count", "params"])
+    if args.action == "list":
+        list_faults(args, control.faults())
     elif args.action == "set":
         params = dict(_parameter(text) for text in args.params)
         number = control.fault(
@@ -174,6 +164,24 @@ def fault(control: Control, args: Args) -> None:
     else:
         which = int(args.which) if args.which and args.which.isdecimal() else args.which
         print(f"{control.clear_faults(which)} cleared")
+
+
+def list_faults(args: Args, active: list[dict[str, t.Any]] | None) -> None:
+    """Every kind of fault; `active` are those that are set, None where no cluster was named."""
+    if args.json:
+        print(json.dumps({"kinds": describe_kinds(), "set": active}, indent=1))
+        return
+    rows = []
+    for name, kind in describe_kinds().items():
+        given = " ".join(f"{param}={json.dumps(value)}" for param, value in kind["params"].items())
+        rows.append([name, given or "-", kind["description"]])
+    print(table(["fault", "parameters and defaults", "what happens"], rows))
+    print(f"\ncrash_at point=…: {', '.join(CRASH_POINTS)}")
+    if active is not None:
+        columns = ["id", "name", "node", "method", "path", "count", "params"]
+        print("\nset now" + ("" if active else ": none"))
+        if active:
+            show(args, active, columns)
 
 
 def _parameter(text: str) -> tuple[str, t.Any]:

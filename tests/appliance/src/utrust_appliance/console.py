@@ -18,7 +18,7 @@ from dataclasses import asdict, replace
 from cryptography.hazmat.primitives import serialization
 
 from utrust_appliance.errors import Refused
-from utrust_appliance.faults import CRASH_POINTS, KINDS
+from utrust_appliance.faults import CRASH_POINTS, describe_kinds
 from utrust_appliance.inventory import KeyRef
 from utrust_appliance.mbk import Mbk
 from utrust_appliance.node import PIN_PADS
@@ -252,9 +252,7 @@ class Console:
         return self._cluster.faults.clear(which)
 
     def do_fault_kinds(self) -> dict[str, t.Any]:
-        kinds = {name: asdict(kind) for name, kind in KINDS.items()}
-        kinds["crash_at"]["points"] = CRASH_POINTS
-        return kinds
+        return {**describe_kinds(), "crash_at": {**describe_kinds()["crash_at"], "points": CRASH_POINTS}}
 
     def do_log(self, *, node: str) -> list[dict[str, t.Any]]:
         return self._cluster.node(node).log.entries()

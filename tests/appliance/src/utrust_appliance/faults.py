@@ -4,7 +4,8 @@
 
 """Faults on demand. Each kind has a name, a description and its parameters here; the place where it bites asks `find`.
 
-Faults live in memory: a restarted appliance has none. They can be set only when it was started with `up --faults`.
+Faults live in memory: a restarted appliance has none. They can be set only when it was started with `up --faults`, by the command `fault`, or
+with `up --fault-port`, over a port on loopback, too (faultport.py).
 """
 
 from __future__ import annotations
@@ -66,10 +67,22 @@ KINDS: dict[str, FaultKind] = {
     "package_key_type": FaultKind(
         "the first key of packages is of another type, and they are authentic", {"type": "exotic"}
     ),
-    "hold_package": FaultKind("making a package waits until this fault is cleared"),
-    "hold_apply": FaultKind("applying an import waits, before any key changes, until this fault is cleared"),
+    "other_mbk": FaultKind(
+        "the node's HSM, and packages of it, are under the MBK of another cluster",
+        {"mbk": "OTHER", "check_value": "0a0a0a0a0a0a0a0a"},
+    ),
+    "slot_full": FaultKind("a slot has no room for one more key", {"slot": 0}),
+    "hold_package": FaultKind("a job that never ends: a package is being made until this fault is cleared"),
+    "hold_apply": FaultKind(
+        "a job that never ends: an import is being applied, and no key changes, until this fault is cleared"
+    ),
     "hold_restore": FaultKind(
-        "a guided restore waits in the state restoring, before any key changes, until this fault is cleared"
+        "a job that never ends: a guided restore has its cards and is restoring, and no key changes, until this fault is cleared"
+    ),
+    "restart_applying": FaultKind(
+        "the node restarts while it applies an import: it answers nobody for some seconds, and comes back with the `old` or the `new` keys",
+        {"keys": "old", "seconds": 3.0},
+        count=1,
     ),
     "api_version": FaultKind("the node names another version of the contract", {"version": "9.0"}),
     "unknown_key_type": FaultKind("the inventory shows one key more, of a type that nobody knows", {"type": "exotic"}),
@@ -104,6 +117,11 @@ CRASH_POINTS = (
     "restore.fetched",
     "restore.done",
 )
+
+
+def describe_kinds() -> dict[str, dict[str, t.Any]]:
+    """All that can be set, as data."""
+    return {name: asdict(kind) for name, kind in KINDS.items()}
 
 
 @dataclass
@@ -157,6 +175,8 @@ class Faults:
             raise Refused(f"{name} is not filtered by method or path")
         if name == "crash_at" and params.get("point") not in CRASH_POINTS:
             raise Refused(f"crash_at needs a point out of {', '.join(CRASH_POINTS)}")
+        if name == "restart_applying" and params.get("keys", "old") not in ("old", "new"):
+            raise Refused("restart_applying comes back with keys=old or keys=new")
         if path is not None:
             try:
                 re.compile(path)

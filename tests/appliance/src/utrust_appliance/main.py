@@ -23,6 +23,7 @@ from utrust_appliance.channel import Channel, remove_stale
 from utrust_appliance.cluster import Cluster, ClusterConfig, Options
 from utrust_appliance.console import Console
 from utrust_appliance.errors import Refused
+from utrust_appliance.faultport import FaultPort
 from utrust_appliance.files import write_json
 from utrust_appliance.hsm.choice import HsmChoice
 from utrust_appliance.provision import Plan, is_first_start, provision
@@ -124,6 +125,7 @@ async def _serve(
     on_ready: t.Callable[[dict[str, t.Any]], None],
 ) -> None:
     channels: list[Channel] = []
+    ports: list[FaultPort] = []
 
     async def ready(stop: asyncio.Event) -> None:
         console = Console(cluster, stop)
@@ -136,6 +138,9 @@ async def _serve(
             "control": str(channel.path),
             "version": __version__,
         }
+        if cluster.options.fault_port is not None:
+            ports.append(FaultPort(console, cluster.folder))
+            facts["faults"] = await ports[0].start(cluster.options.fault_port)
         write_json(cluster.folder / "run.json", facts)
         LOG.info("serving %d nodes", len(cluster.nodes))
         on_ready(console.do_status())
@@ -146,6 +151,8 @@ async def _serve(
         LOG.info("stopping")
         for channel in channels:
             channel.stop()
+        for port in ports:
+            await port.stop()
 
 
 async def check_all(cluster: Cluster) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 import typing as t
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from utrust_appliance import clock
 from utrust_appliance.errors import Problem
@@ -28,6 +28,7 @@ if t.TYPE_CHECKING:
     from utrust_appliance.behaviour import Behaviour
     from utrust_appliance.cluster import Cluster, NodeConfig
     from utrust_appliance.hsm.base import Hsm
+    from utrust_appliance.mbk import MbkFacts
 
 API_VERSION = "1.1"
 PRODUCT = "Next Generation Hardware Appliance (reference)"
@@ -71,6 +72,7 @@ class Node:
         self.imports = Imports(self, folder / "imports", cluster.options.object_ttl)
         self.restores = Restores(self, cluster.options.card_timeout)
         self._restart = ("nothing", 0.0)  # what restarts, and until when
+        self._down_until = 0.0
 
     # State
 
@@ -111,7 +113,14 @@ class Node:
 
     def away(self) -> bool:
         """Whether the node answers nobody."""
-        return self.cluster.faults.find("node_down", self.name) is not None or self.restarting() == "node"
+        return self.down() or self.restarting() == "node"
+
+    def down(self) -> bool:
+        """Whether a fault keeps it from answering, also what it was asked before."""
+        return self.cluster.faults.find("node_down", self.name) is not None or time.monotonic() < self._down_until
+
+    def go_down(self, seconds: float) -> None:
+        self._down_until = time.monotonic() + seconds
 
     def connection(self) -> str:
         faults = self.cluster.faults
@@ -155,6 +164,14 @@ class Node:
 
     # What it says of itself
 
+    def mbk(self) -> MbkFacts | None:
+        """The MBK's public facts."""
+        held = self.hsm.mbk()
+        other = self.cluster.faults.find("other_mbk", self.name) if held else None
+        return (
+            replace(held, name=other.params["mbk"], check_value=other.params["check_value"]) if held and other else held
+        )
+
     def inventory(self) -> tuple[list[HeldKey], str]:
         keys = self.hsm.inventory()
         digest = self.hsm.digest()
@@ -185,7 +202,7 @@ class Node:
         faults, name = self.cluster.faults, self.name
         state, alarm = self.state()
         keys, digest = self.inventory()
-        mbk = self.hsm.mbk()
+        mbk = self.mbk()
         counts: dict[int, int] = {}
         for key in keys:
             counts[key.identity.slot] = counts.get(key.identity.slot, 0) + 1

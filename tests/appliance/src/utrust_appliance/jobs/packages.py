@@ -26,12 +26,13 @@ if t.TYPE_CHECKING:
 def build_package(node: Node, path: Path) -> tuple[Header, str, int]:
     """A consistent image of this node's HSM as a package file; also what a guided restore of another node fetches."""
     image = node.hsm.export()
+    mbk = node.mbk() or image.mbk
     header = Header(
         cluster_id=node.cluster.id,
         node=node.name,
         hsm_serial=node.serial,
-        mbk_name=image.mbk.name,
-        mbk_check_value=image.mbk.check_value,
+        mbk_name=mbk.name,
+        mbk_check_value=mbk.check_value,
         slots=image.slots,
         keys=[key.identity for key in image.keys],
         destroyed=node.destroyed() if node.behaviour.deletions == "travel" else [],

@@ -50,7 +50,7 @@ def require_restorable(node: Node, pin_pad: str, source: str) -> Node:
 def preview(node: Node, pin_pad: str, source: str) -> dict[str, t.Any]:
     """The contract's RestorePreview."""
     other = require_restorable(node, pin_pad, source)
-    mbk = other.hsm.mbk()
+    mbk = other.mbk()
     if mbk is None:
         raise Problem("source_not_ready", f"the HSM of {source} holds no MBK")
     keys, digest = other.inventory()

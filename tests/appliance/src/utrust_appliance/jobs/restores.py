@@ -102,7 +102,7 @@ class Restores:
     # For clients
 
     def start(self, request: Request, pin_pad: str, source: Node) -> Data:
-        mbk = source.hsm.mbk()
+        mbk = source.mbk()
         if mbk is None:
             raise Problem("source_not_ready", f"the HSM of {source.name} holds no MBK")
         data = {

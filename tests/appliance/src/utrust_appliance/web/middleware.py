@@ -90,7 +90,7 @@ async def faulty(request: web.Request, handler: Handler) -> web.StreamResponse:
         return web.Response(text="<html><body>Please log in.</body></html>", content_type="text/html")
     lost = faults.find("lost_answer_after", *where)
     response = await handler(request)
-    if lost:
+    if lost or request.app[NODE].down():
         cut(request)
     return response
 
