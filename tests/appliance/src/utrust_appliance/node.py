@@ -18,7 +18,7 @@ from utrust_appliance.inventory import HeldKey, KeyIdentity, inventory_digest
 from utrust_appliance.jobs.imports import Imports
 from utrust_appliance.jobs.packages import Packages
 from utrust_appliance.jobs.restores import Restores
-from utrust_appliance.pki import fingerprint_of
+from utrust_appliance.pki import expiry_of, fingerprint_of
 from utrust_appliance.requestlog import RequestLog
 from utrust_appliance.store import Store
 
@@ -30,7 +30,7 @@ if t.TYPE_CHECKING:
     from utrust_appliance.hsm.base import Hsm
     from utrust_appliance.mbk import MbkFacts
 
-API_VERSION = "1.1"
+API_VERSION = "1.2"
 PRODUCT = "Next Generation Hardware Appliance (reference)"
 VERSION = "5.1.0"
 MODEL = "u.trust Anchor Se2k (reference)"
@@ -67,6 +67,7 @@ class Node:
         self.hsm: Hsm = cluster.config.hsm.open(folder / "hsm", self.checkpoint, f"{config.name} {cluster.id[:8]}")
         self.store = Store(folder / "node.sqlite3")
         self.tls_fingerprint = fingerprint_of(folder / "tls.pem")
+        self.tls_expires_at = expiry_of(folder / "tls.pem")
         self.log = RequestLog(folder / "requests.jsonl")
         self.packages = Packages(self, folder / "packages", cluster.options.object_ttl)
         self.imports = Imports(self, folder / "imports", cluster.options.object_ttl)
@@ -91,11 +92,23 @@ class Node:
     def state(self) -> tuple[str, str | None]:
         """The HSM state, and the reason of an alarm."""
         faults = self.cluster.faults
-        if alarm := faults.find("alarm", self.name):
+        alarm = faults.find("alarm", self.name)
+        # An external erase has taken the MBK; the alarm ends when a restore brings one.
+        if alarm and not (alarm.params["reason"] == "external_erase" and self.hsm.mbk()):
             return "alarm", alarm.params["reason"]
         if other := faults.find("hsm_state", self.name):
             return other.params["state"], None
         return ("operational" if self.hsm.mbk() else "factory_reset"), None
+
+    @property
+    def last_backup_at(self) -> str | None:
+        file = self.folder / "last-backup"
+        return file.read_text(encoding="ascii") if file.exists() else None
+
+    def note_backup(self) -> str:
+        """A backup was made now; this appliance only remembers that."""
+        (self.folder / "last-backup").write_text(clock.utc_now(), encoding="ascii")
+        return str(self.last_backup_at)
 
     def running(self) -> dict[str, str] | None:
         if self.restores.running:
@@ -248,6 +261,8 @@ class Node:
             "running": self.running(),
             "capabilities": self.behaviour.capabilities(),
             "import_behaviour": self.behaviour.announced(),
+            "last_backup_at": self.last_backup_at,
+            "tls_expires_at": self.tls_expires_at,
         }
 
     def member(self) -> dict[str, t.Any]:

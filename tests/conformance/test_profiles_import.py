@@ -1,0 +1,400 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The promises of an import under every behaviour profile: nothing is lost, overwritten or brought back that the operator has not named."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import typing as t
+
+import pytest
+from ansible_collections.keyops.utrust.plugins.module_utils._errors import AnswerLost, ProblemsFound, UtrustError
+from ansible_collections.keyops.utrust.plugins.module_utils._operations.restore import (
+    RestoreOptions,
+    Source,
+    restore_hsm,
+)
+from ansible_collections.keyops.utrust.plugins.module_utils._wait import Patience
+from playbook import card_holders
+from rest import connected
+from sync import Sync, fingerprints, posts
+from utrust_appliance import process
+from utrust_appliance.behaviour import ASPECTS, PROFILES, Behaviour
+from utrust_appliance.control import Control
+from utrust_appliance.testing import Api, cluster
+from waiting import wait_for
+
+if t.TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+#: Every named profile, and what none of them combines.
+EVERY = [*PROFILES, "effect=additive", "effect=replacing announces=no"]
+RESTART = 0.3
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Control]:
+    with cluster(nodes=2, restored=2, keys=2, key_mix={"ec-p256": 1}, faults=True, restart_time=RESTART) as control:
+        yield control
+
+
+@pytest.fixture
+def control(running: Control) -> Iterator[Control]:
+    """node1 and node2 hold the same two keys. Nothing is broken yet, and everything is as in the contract."""
+    running.set_profile()
+    yield running
+    running.clear_faults()
+    running.set_profile()
+    for key in running.keys("node1"):
+        if not key["label"].startswith("key-"):
+            running.delete_key("node1", key["label"], key["slot"])
+    running.factory_reset("node2")
+    running.restore("node2")
+
+
+@pytest.fixture
+def sync(control: Control, tmp_path: Path) -> Sync:
+    tmp_path.chmod(0o700)
+    return Sync(control, tmp_path)
+
+
+@pytest.fixture(params=EVERY)
+def profile(request: pytest.FixtureRequest, control: Control) -> Iterator[Behaviour]:
+    """Each profile in turn; where imports ask for cards, people present them."""
+    names = request.param.split()
+    control.set_profile(*names)
+    control.clear_log()
+    behaviour = Behaviour.of(names)
+    people = (
+        card_holders(control, "node2", cards=["KEYOPS-1", "KEYOPS-2"] * 3)
+        if behaviour.cards == "asked"
+        else contextlib.nullcontext()
+    )
+    with people:
+        yield behaviour
+
+
+def refused(sync: Sync, *codes: str, **policy: t.Any) -> None:
+    """The import is refused with one of these codes; nothing is sent to the target, and it holds what it held."""
+    before = sync.control.keys("node2")
+    for dry_run in (True, False):
+        with pytest.raises(ProblemsFound, match="nothing was changed") as caught:
+            sync.run(dry_run=dry_run, **policy)
+        assert {problem["code"] for problem in caught.value.facts["problems"]} <= set(codes)
+    assert posts(sync.control, "node2") == []
+    assert sync.control.keys("node2") == before
+
+
+# Under every profile
+
+
+@pytest.mark.usefixtures("profile")
+def test_a_new_key_arrives_as_predicted_signs_and_the_second_run_changes_nothing(sync: Sync) -> None:
+    sync.control.generate_key("node1", "newKey")
+    predicted = sync.run(dry_run=True)
+    assert posts(sync.control, "node2") == []
+    done = sync.run()
+    assert (done["changed"], done["verified"], done["in_sync"]) == (True, True, True)
+    assert done["inventory_digest"] == predicted["inventory_digest"]
+    assert [key["label"] for key in done["added"]] == ["newKey"]
+    assert sync.control.sign("node2", "newKey", b"message")
+    assert sync.run()["changed"] is False
+
+
+@pytest.mark.usefixtures("profile")
+def test_a_key_that_only_the_target_has_stops_the_import(sync: Sync) -> None:
+    sync.control.generate_key("node1", "newKey")
+    sync.control.generate_key("node2", "extraKey")
+    refused(sync, "extra_keys")
+
+
+@pytest.mark.parametrize("how", ["keep", "known"])
+def test_a_key_that_is_to_stay_stays_or_the_import_is_refused(sync: Sync, profile: Behaviour, how: str) -> None:
+    sync.control.generate_key("node1", "newKey")
+    [extra] = sync.control.generate_key("node2", "extraKey")
+    policy: dict[str, t.Any] = (
+        {"keep_extra": True} if how == "keep" else {"known_extra": frozenset([extra["fingerprint"]])}
+    )
+    if profile.announces == "no":
+        refused(sync, "behaviour_unknown", **policy)
+    elif profile.effect == "replacing" or profile.deletions == "travel":
+        refused(sync, "extra_keys_lost", **policy)
+    else:
+        assert sync.run(**policy)["in_sync"] is False
+        assert fingerprints(sync.control, "node2") == fingerprints(sync.control, "node1") | {extra["fingerprint"]}
+
+
+def test_another_key_under_the_same_label_is_replaced_only_if_it_is_named_and_can_be(
+    sync: Sync, profile: Behaviour
+) -> None:
+    [wanted] = sync.control.generate_key("node1", "sameKey", key_id="0a")
+    [held] = sync.control.generate_key("node2", "sameKey", key_id="0a")
+    refused(sync, "key_mismatch")
+    named: dict[str, t.Any] = {"replace": frozenset([wanted["fingerprint"]])}
+    if profile.announces == "no":
+        refused(sync, "behaviour_unknown", **named)
+    elif profile.effect == "additive":
+        refused(sync, "key_not_replaceable", **named)
+    else:
+        assert [pair["held"]["fingerprint"] for pair in sync.run(**named)["replaced"]] == [held["fingerprint"]]
+        assert fingerprints(sync.control, "node2") == fingerprints(sync.control, "node1")
+
+
+@pytest.mark.usefixtures("profile")
+def test_a_retired_key_does_not_come_back(sync: Sync) -> None:
+    [retired] = sync.control.generate_key("node1", "retiredKey")
+    refused(sync, "key_retired", retired=frozenset([retired["fingerprint"]]))
+
+
+@pytest.mark.usefixtures("profile")
+def test_a_package_of_another_cluster_or_mbk_is_refused_whatever_the_node_would_take(sync: Sync) -> None:
+    sync.control.generate_key("node1", "newKey")
+    sync.export()
+    receipt = sync.receipt()
+    for change, code in (
+        ({"cluster_id": "another"}, "cluster_mismatch"),
+        ({"mbk": {"name": "OTHER", "check_value": "0a" * 8}}, "mbk_mismatch"),
+    ):
+        sync.package.with_name("cluster.ksp.receipt.json").write_text(
+            json.dumps({**receipt, **change}), encoding="utf-8"
+        )
+        with pytest.raises(ProblemsFound) as caught:
+            sync.run(export=False)
+        assert caught.value.code == code
+    assert posts(sync.control, "node2") == []
+
+
+def test_a_lost_answer_after_the_commit_is_settled_by_reading(sync: Sync, profile: Behaviour) -> None:
+    sync.control.generate_key("node1", "newKey")
+    commit = "/imports$" if profile.commit == "upload" else "/apply$"
+    sync.control.fault("lost_answer_after", node="node2", method="POST", path=commit)
+    assert sync.run()["verified"] is True
+    assert len([path for path in posts(sync.control, "node2") if path.endswith(commit[:-1])]) == 1
+    assert fingerprints(sync.control, "node2") == fingerprints(sync.control, "node1")
+
+
+@pytest.mark.usefixtures("profile")
+def test_a_commit_that_never_reached_the_node_is_told_as_no_change(sync: Sync) -> None:
+    sync.control.generate_key("node1", "newKey")
+    before = sync.control.keys("node2")
+    sync.control.fault("lost_answer_before", node="node2", method="POST")
+    with pytest.raises(AnswerLost, match="nothing was changed"):
+        sync.run()
+    assert sync.control.keys("node2") == before
+    assert sync.run()["verified"] is True
+
+
+def test_an_import_that_fails_in_the_middle_says_what_is_there_and_the_next_one_continues(
+    sync: Sync, profile: Behaviour
+) -> None:
+    sync.control.generate_key("node1", "newKey", count=3)
+    before = fingerprints(sync.control, "node2")
+    sync.control.fault("import_fails", node="node2", after=2)
+    with pytest.raises(UtrustError) as caught:
+        sync.run()
+    arrived = fingerprints(sync.control, "node2") - before
+    if profile.atomic == "all":
+        assert arrived == set()
+        assert "nothing was changed" in str(caught.value)
+    else:
+        assert (caught.value.code, caught.value.facts["changed"]) == ("import_incomplete", True)
+        assert {key["fingerprint"] for key in caught.value.facts["added"]} == arrived
+        assert (len(arrived), caught.value.facts["pending"]) == (2, 1)
+    done = sync.run()
+    assert (done["verified"], len(done["added"])) == (True, 3 - len(arrived))
+    assert fingerprints(sync.control, "node2") == fingerprints(sync.control, "node1")
+
+
+# The others: what only some profiles do
+
+
+@pytest.mark.parametrize(
+    "names", [["key-by-key"], ["worst-case"], ["vendor-page"], ["backup", "cards=never"]], ids=" ".join
+)
+def test_a_node_that_is_killed_in_the_middle_loses_nothing_and_the_next_run_continues(
+    control: Control, sync: Sync, names: list[str]
+) -> None:
+    control.set_profile(*names)
+    control.generate_key("node1", "newKey", count=3)
+    before = fingerprints(control, "node2")
+    control.fault("crash_at", node="node2", point="hsm.after_commit")
+    with pytest.raises(UtrustError) as caught:
+        sync.run(patience=0.2)
+    assert caught.value.code == "node_not_back"
+    wait_for(lambda: process.running(control.folder) is None)
+    Control.up(control.folder, faults=True, restart_time=RESTART)
+    assert control.status()["profile"] == names
+    held = fingerprints(control, "node2")
+    assert before <= held <= fingerprints(control, "node1")
+    if Behaviour.of(names).atomic == "key_by_key":
+        assert len(held - before) == 1
+    sync.run()
+    assert fingerprints(control, "node2") == fingerprints(control, "node1")
+
+
+def test_a_failure_after_the_last_key_is_a_success_because_reading_says_so(control: Control, sync: Sync) -> None:
+    control.set_profile("key-by-key")
+    control.generate_key("node1", "newKey", count=2)
+    control.fault("import_fails", node="node2", after=2)
+    assert sync.run()["verified"] is True
+
+
+def test_a_wrong_declaration_is_caught_by_the_nodes_table_before_anything_changes(control: Control, sync: Sync) -> None:
+    control.set_profile("effect=replacing", "announces=no")
+    control.generate_key("node1", "newKey")
+    control.generate_key("node2", "extraKey")
+    before = control.keys("node2")
+    with pytest.raises(UtrustError, match="nothing was changed") as caught:
+        sync.run(keep_extra=True, declared_effect="additive")
+    assert caught.value.code == "table_differs"
+    assert control.keys("node2") == before
+
+
+def test_a_wrong_declaration_where_the_upload_is_the_commit_names_the_key_that_was_lost(
+    control: Control, sync: Sync
+) -> None:
+    control.set_profile("worst-case")
+    control.generate_key("node1", "newKey")
+    [extra] = control.generate_key("node2", "extraKey")
+    with pytest.raises(UtrustError, match="lost: slot 0 extraKey") as caught:
+        sync.run(keep_extra=True, declared_effect="additive")
+    assert caught.value.code == "import_not_verified"
+    assert [key["fingerprint"] for key in caught.value.facts["lost"]] == [extra["fingerprint"]]
+
+
+def test_a_true_declaration_lets_a_key_stay_where_the_node_does_not_know(control: Control, sync: Sync) -> None:
+    control.set_profile("vendor-page")
+    control.generate_key("node1", "newKey")
+    [extra] = control.generate_key("node2", "extraKey")
+    assert sync.run(keep_extra=True, declared_effect="additive")["verified"] is True
+    assert extra["fingerprint"] in fingerprints(control, "node2")
+
+
+def test_a_declaration_against_the_nodes_own_word_is_refused(control: Control, sync: Sync) -> None:
+    control.generate_key("node1", "newKey")
+    control.clear_log()
+    refused(sync, "behaviour_differs", declared_effect="replacing")
+
+
+def test_deletions_travel_only_to_keys_that_nobody_wants_to_keep(control: Control, sync: Sync) -> None:
+    """The appliance does destroy what was destroyed on the source; the collection never lets it come to that."""
+    control.generate_key("node1", "oldKey")
+    sync.run()
+    control.set_profile("mirror")
+    control.delete_key("node1", "oldKey")
+    control.generate_key("node1", "newKey")
+    control.clear_log()
+    refused(sync, "extra_keys")
+    refused(sync, "extra_keys_lost", keep_extra=True)
+    target = Api(control, "node2")
+    staged = target("POST", "/hsm/imports", Api(control, "node1").package()).data
+    assert [row["label"] for row in staged["rows"] if row["action"] == "remove"] == ["oldKey"]
+    assert target.apply(staged).data["state"] == "applied"
+    assert fingerprints(control, "node2") == fingerprints(control, "node1")
+
+
+def test_a_node_that_restarts_is_disconnected_meanwhile_and_waited_for(control: Control, sync: Sync) -> None:
+    control.set_profile("legacy-reboot")
+    control.generate_key("node1", "newKey")
+    source = Api(control, "node1")
+
+    def seen() -> str:
+        members = {member["node"]: member["connection"] for member in source("GET", "/node").data["cluster"]["members"]}
+        return str(members["node2"])
+
+    done: list[dict[str, t.Any]] = []
+    thread = threading.Thread(target=lambda: done.append(sync.run()))
+    thread.start()
+    wait_for(lambda: seen() == "disconnected", limit=20)
+    thread.join()
+    assert done[0]["verified"] is True
+    assert seen() == "connected"
+
+
+def test_a_driver_that_restarts_is_waited_for(control: Control, sync: Sync) -> None:
+    control.set_profile("restart=driver")
+    control.generate_key("node1", "newKey")
+    assert sync.run()["verified"] is True
+    assert 503 in {request["status"] for request in control.requests("node2")}
+
+
+# Cards
+
+
+def test_an_import_that_asks_for_cards_shows_it_and_goes_on_when_they_are_there(control: Control, sync: Sync) -> None:
+    control.set_profile("cards=asked")
+    control.generate_key("node1", "newKey")
+    with card_holders(control, "node2"):
+        assert sync.run()["verified"] is True
+    assert any("PIN pad front-usb: Insert MBK card 1 of 2" in line for line in sync.told)
+
+
+@pytest.mark.parametrize("commit", ["apply", "upload"])
+def test_an_import_whose_cards_are_refused_by_people_changes_nothing(control: Control, sync: Sync, commit: str) -> None:
+    control.set_profile("cards=asked", f"commit={commit}")
+    control.generate_key("node1", "newKey")
+    before = control.keys("node2")
+
+    def press_cancel() -> None:
+        wait_for(lambda: control.pin_pad("node2")["restore"] is not None)
+        control.cancel_at_pin_pad("node2")
+
+    person = threading.Thread(target=press_cancel)
+    person.start()
+    with pytest.raises(UtrustError, match="nothing was changed") as caught:
+        sync.run()
+    person.join()
+    assert caught.value.code == "cancelled_at_pin_pad"
+    assert control.keys("node2") == before
+    assert control.node("node2")["running"] is None
+
+
+def test_an_import_that_waits_for_nobody_is_discarded_when_the_time_is_over(control: Control, sync: Sync) -> None:
+    control.set_profile("cards=asked")
+    control.generate_key("node1", "newKey")
+    before = control.keys("node2")
+    with pytest.raises(UtrustError, match="nothing was changed") as caught:
+        sync.run(patience=0.5)
+    assert caught.value.code == "import_timeout"
+    assert (control.node("node2")["running"], control.keys("node2")) == (None, before)
+
+
+# Slots, restores, and the profiles themselves
+
+
+def test_keys_that_an_import_locks_are_named(control: Control, sync: Sync) -> None:
+    control.set_slot("node1", 0, activation="manual", activated=True)
+    control.set_profile("mirror")
+    control.generate_key("node1", "newKey")
+    result = sync.run()
+    assert any(
+        "could be used before the import and cannot now: key-0001, key-0002" in warning
+        for warning in result["warnings"]
+    )
+    control.set_slot("node1", 0, activation="auto", activated=True)
+
+
+def test_a_restore_that_cannot_take_keys_from_a_member_is_refused(control: Control) -> None:
+    control.set_profile("restore_from=package")
+    with connected(control, "node1") as first:
+        source = Source.of(first.node().public())
+    control.factory_reset("node2")
+    control.clear_log()
+    options = RestoreOptions("node2", source, "front-usb", None, 1.0, Patience(5.0))
+    with connected(control, "node2") as joining, pytest.raises(UtrustError, match="nothing was changed") as caught:
+        restore_hsm(joining, options, dry_run=False, report=lambda dummy: None)
+    assert caught.value.code == "capability_missing"
+    assert posts(control, "node2") == []
+    answer = Api(control, "node2")("GET", "/hsm/restore-preview?pin_pad=front-usb&source=node1")
+    assert answer.code == "package_required"
+
+
+def test_every_aspect_has_a_value_in_some_profile_that_the_matrix_runs() -> None:
+    run = [Behaviour.of(names.split()) for names in EVERY]
+    for aspect, values in ASPECTS.items():
+        assert {getattr(behaviour, aspect) for behaviour in run} == set(values), aspect

@@ -1,0 +1,151 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Predictions are true: for 100 random states of two nodes and random behaviours, a run does exactly what check mode said, or refuses as it did."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses as dc
+import random
+import typing as t
+
+from ansible_collections.keyops.utrust.plugins.module_utils._errors import ProblemsFound
+from playbook import card_holders
+from sync import Sync, fingerprints, posts
+from utrust_appliance.behaviour import ASPECTS, Behaviour
+from utrust_appliance.testing import cluster
+
+if t.TYPE_CHECKING:
+    from pathlib import Path
+
+    from utrust_appliance.control import Control
+
+CASES = 100
+LABELS = ("a", "b", "c")
+SAME_ID = "0a"
+#: What a run tells of keys; check mode must have told the same.
+OUTCOME = ("changed", "added", "replaced", "extra", "unchanged", "inventory_digest_before", "inventory_digest")
+
+
+def random_behaviour(dice: random.Random) -> list[str]:
+    """Every aspect by chance; what costs time (restarts, cards) seldom."""
+    seldom = {"restart": 0.15, "cards": 0.1}
+    return [
+        f"{aspect}={dice.choice(list(values))}"
+        for aspect, values in ASPECTS.items()
+        if dice.random() < seldom.get(aspect, 0.8)
+    ]
+
+
+def generate(control: Control, dice: random.Random, node: str, least: int, most: int) -> None:
+    """Some keys, often under a label that is there already, sometimes under the same id."""
+    taken = {(key["slot"], key["label"], key["id"]) for key in control.keys(node)}
+    for dummy in range(dice.randint(least, most)):
+        slot, label, key_id = dice.randint(0, 1), dice.choice(LABELS), dice.choice([SAME_ID, None])
+        if (slot, label, key_id) not in taken:
+            control.generate_key(node, label, slot=slot, key_id=key_id)
+            taken.add((slot, label, key_id or ""))
+
+
+def random_state(control: Control, dice: random.Random) -> None:
+    """node2 has what node1 had once; then both go their own ways."""
+    control.set_profile()
+    for node in ("node1", "node2"):
+        control.factory_reset(node)
+    control.load_mbk("node1", "KEYOPS")
+    generate(control, dice, "node1", 0, 3)
+    control.restore("node2")
+    for key in control.keys("node1"):
+        alone = sum((one["slot"], one["label"]) == (key["slot"], key["label"]) for one in control.keys("node1")) == 1
+        if alone and dice.random() < 0.25:
+            control.delete_key("node1", key["label"], key["slot"])
+    generate(control, dice, "node1", int(dice.random() < 0.85), 3)
+    generate(control, dice, "node2", 0, 2)
+
+
+def random_policy(control: Control, dice: random.Random, behaviour: Behaviour) -> dict[str, t.Any]:
+    source, target = fingerprints(control, "node1"), fingerprints(control, "node2")
+
+    def some(of: set[str], chance: float) -> frozenset[str]:
+        return frozenset(one for one in sorted(of) if dice.random() < chance)
+
+    declared = None
+    if behaviour.announces == "no" and dice.random() < 0.8 and behaviour.deletions != "travel":
+        declared = behaviour.effect  # a true one: a false one is the operator's word against the HSM
+    return {
+        "keep_extra": dice.random() < 0.6,
+        "known_extra": some(target - source, 0.5),
+        "replace": some(source - target, 0.9),
+        "retired": some(source - target, 0.05),
+        "expect_new": frozenset(source - target) if dice.random() < 0.2 else None,
+        "declared_effect": declared,
+    }
+
+
+def attempt(sync: Sync, *, dry_run: bool, policy: dict[str, t.Any]) -> tuple[str, t.Any]:
+    try:
+        result = sync.run(dry_run=dry_run, **policy)
+    except ProblemsFound as exc:
+        return "refused", sorted((problem["code"], problem["text"]) for problem in exc.facts["problems"])
+    return "done", {name: result[name] for name in OUTCOME}
+
+
+def told_of(keys: t.Iterable[dict[str, t.Any]]) -> set[str]:
+    return {key["fingerprint"] for key in keys}
+
+
+def one_case(control: Control, sync: Sync, seed: int) -> str:
+    dice = random.Random(seed)
+    random_state(control, dice)
+    names = random_behaviour(dice)
+    behaviour = Behaviour.of(names)
+    control.set_profile(*names)
+    policy = random_policy(control, dice, behaviour)
+    before = control.keys("node2")
+    control.clear_log()
+
+    predicted = attempt(sync, dry_run=True, policy=policy)
+    assert posts(control, "node2") == []
+    with card_holders(control, *(["node2"] if behaviour.cards == "asked" else []), cards=["KEYOPS-1", "KEYOPS-2"]):
+        happened = attempt(sync, dry_run=False, policy=policy)
+    assert happened == predicted
+
+    after = control.keys("node2")
+    held, holds = told_of(before), told_of(after)
+    if happened[0] == "refused":
+        assert (after, posts(control, "node2")) == (before, [])
+        return "refused"
+    facts = happened[1]
+    assert facts["inventory_digest"] == control.node("node2")["inventory_digest"]
+    named = {pair["held"]["fingerprint"] for pair in facts["replaced"]}
+    assert holds - held == told_of(facts["added"]) | {pair["wanted"]["fingerprint"] for pair in facts["replaced"]}
+    assert held - holds == named, "a key was lost that nobody has named"
+    assert {pair["wanted"]["fingerprint"] for pair in facts["replaced"]} <= policy["replace"]
+    assert not (holds - held) & policy["retired"]
+    assert fingerprints(control, "node1") <= holds
+    return "changed" if facts["changed"] else "unchanged"
+
+
+def test_a_run_does_what_check_mode_said_in_100_random_clusters(tmp_path: Path) -> None:
+    outcomes: collections.Counter[str] = collections.Counter()
+    with cluster(nodes=2, restored=2, keys=0, restart_time=0.1) as control:
+        tmp_path.chmod(0o700)
+        for seed in range(CASES):
+            try:
+                outcomes[one_case(control, Sync(control, tmp_path), seed)] += 1
+            except BaseException as exc:
+                exc.add_note(f"in random cluster {seed} with the profile {control.status()['profile']}")
+                raise
+    # A test that nearly always refuses, or never does, would prove little.
+    assert outcomes["changed"] >= CASES // 10
+    assert outcomes["refused"] >= CASES // 10
+    assert outcomes["unchanged"]
+
+
+def test_the_random_behaviours_have_every_value_of_every_aspect() -> None:
+    drawn = [dc.asdict(Behaviour.of(random_behaviour(random.Random(seed)))) for seed in range(CASES)]
+    assert {(aspect, behaviour[aspect]) for behaviour in drawn for aspect in ASPECTS} == {
+        (aspect, value) for aspect, values in ASPECTS.items() for value in values
+    }

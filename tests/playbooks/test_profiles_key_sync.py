@@ -1,0 +1,94 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""key_sync as a user runs it, on nodes that behave otherwise than the contract's defaults."""
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+from playbook import card_holders, inventories, methods, play
+from utrust_appliance.testing import cluster
+
+if t.TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from utrust_appliance.control import Control
+
+KEY_SYNC = "keyops.utrust.key_sync"
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Control]:
+    with cluster(nodes=3, restored=3, keys=2, key_mix={"ec-p256": 1}, faults=True, restart_time=1.0) as control:
+        yield control
+
+
+@pytest.fixture
+def control(running: Control) -> Iterator[Control]:
+    """Three nodes with the same two keys, and one more on node1."""
+    running.generate_key("node1", "newKey")
+    running.clear_log()
+    yield running
+    running.clear_faults()
+    running.set_profile()
+    running.delete_key("node1", "newKey")
+    for node in ("node2", "node3"):
+        running.factory_reset(node)
+        running.restore(node)
+
+
+def test_nodes_that_restart_after_the_upload_are_synchronised_one_after_the_other(control: Control) -> None:
+    control.set_profile("worst-case")
+    run = play(KEY_SYNC, control)
+    assert run.status == 0, run.output
+    assert len(set(inventories(control).values())) == 1
+    uploads = {
+        node: [entry for entry in control.requests(node) if entry["method"] == "POST"] for node in ("node2", "node3")
+    }
+    assert {node: [entry["path"] for entry in entries] for node, entries in uploads.items()} == {
+        "node2": ["/api/v1/hsm/imports"],
+        "node3": ["/api/v1/hsm/imports"],
+    }
+    assert uploads["node2"][0]["at"] < uploads["node3"][0]["at"]
+
+
+def test_a_key_that_is_to_stay_stops_the_run_where_nobody_knows_what_an_import_does(control: Control) -> None:
+    control.set_profile("vendor-page")
+    control.generate_key("node3", "extraKey")
+    before = inventories(control)
+    run = play(KEY_SYNC, control, "-e", "key_sync_extra_keys=keep")
+    assert run.status != 0
+    assert "behaviour_unknown" in run.text
+    assert "declare it with declared_import_effect" in run.text
+    assert (inventories(control), methods(control)) == (before, {"GET"})
+    run = play(KEY_SYNC, control, "-e", "key_sync_extra_keys=keep", "-e", "key_sync_declared_import_effect=additive")
+    assert run.status == 0, run.output
+    assert {key["label"] for key in control.keys("node3")} == {"key-0001", "key-0002", "newKey", "extraKey"}
+
+
+def test_a_run_that_failed_in_the_middle_of_the_keys_is_continued_by_the_next_one(control: Control) -> None:
+    control.set_profile("key-by-key")
+    control.generate_key("node1", "secondKey")
+    control.fault("import_fails", node="node2", after=1)
+    run = play(KEY_SYNC, control)
+    assert run.status != 0
+    assert "import_incomplete" in run.text
+    assert "1 of 2 keys are there" in run.text
+    assert len(control.keys("node2")) == 3
+    assert len(control.keys("node3")) == 2, "the canary failed, so nobody else is touched"
+    run = play(KEY_SYNC, control)
+    assert run.status == 0, run.output
+    assert len(set(inventories(control).values())) == 1
+    control.delete_key("node1", "secondKey")
+
+
+def test_people_see_on_the_terminal_that_an_import_waits_for_their_cards(control: Control) -> None:
+    control.set_profile("backup")
+    with card_holders(control, "node2", "node3"):
+        run = play(KEY_SYNC, control)
+    assert run.status == 0, run.output
+    assert "node2: PIN pad front-usb: Insert MBK card 1 of 2" in run.text
+    assert len(set(inventories(control).values())) == 1

@@ -1,0 +1,70 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Export and import between two reference appliances, in this process: the operations over the transport `rest`, without Ansible."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.keyops.utrust.plugins.module_utils import _package_store as store
+from ansible_collections.keyops.utrust.plugins.module_utils._operations.export import ExportOptions, export_package
+from ansible_collections.keyops.utrust.plugins.module_utils._operations.import_ import ImportOptions, import_package
+from ansible_collections.keyops.utrust.plugins.module_utils._preflight import Policy
+from ansible_collections.keyops.utrust.plugins.module_utils._wait import Patience
+from rest import connected
+
+if t.TYPE_CHECKING:
+    from pathlib import Path
+
+    from utrust_appliance.control import Control
+
+STRICT = Policy(keep_extra=False, known_extra=frozenset(), retired=frozenset(), expect_new=None, replace=frozenset())
+Result = dict[str, t.Any]
+
+
+class Sync:
+    """Brings node2 to the keys of node1. `told` is what was reported to people, line by line."""
+
+    def __init__(self, control: Control, folder: Path) -> None:
+        self.control = control
+        self.package = folder / "cluster.ksp"
+        self.told: list[str] = []
+
+    def report(self, line: str) -> None:
+        self.told.append(line)
+
+    def export(self) -> Path:
+        options = ExportOptions("node1", str(self.package), force=False, owner_pid=None, keep_for=600)
+        with connected(self.control, "node1") as source:
+            export_package(source, options, dry_run=False, report=self.report)
+        return self.package
+
+    def receipt(self) -> Result:
+        receipt = store.load_receipt(self.package)
+        assert receipt is not None
+        return receipt.as_dict()
+
+    def run(self, *, dry_run: bool = False, patience: float = 20.0, export: bool = True, **policy: t.Any) -> Result:
+        """One import, of a package that is exported just before unless told otherwise."""
+        if export:
+            self.export()
+        options = ImportOptions(
+            expect_node="node2",
+            src=str(self.package),
+            receipt=None,
+            expect_inventory_digest=None,
+            policy=STRICT._replace(**policy),
+            patience=Patience(patience, 0.05),
+        )
+        with connected(self.control, "node2", retries=0) as target:
+            return import_package(target, options, dry_run=dry_run, report=self.report)
+
+
+def fingerprints(control: Control, node: str) -> set[str]:
+    return {key["fingerprint"] for key in control.keys(node)}
+
+
+def posts(control: Control, node: str) -> list[str]:
+    return [request["path"] for request in control.requests(node) if request["method"] == "POST"]
