@@ -65,6 +65,11 @@ class Difference:
         }
 
 
+def _order(key: HsmKey) -> tuple[t.Any, ...]:
+    """Of keys that are the same, the one that cannot be used comes first: it is the one that counts."""
+    return key.id, key.fingerprint, key.type, key.size, key.curve or "", key.usable
+
+
 def compare(wanted: t.Iterable[HsmKey], held: t.Iterable[HsmKey]) -> Difference:
     """Compare a target's keys (`held`) with those of the source (`wanted`), both ways.
 
@@ -81,7 +86,7 @@ def compare(wanted: t.Iterable[HsmKey], held: t.Iterable[HsmKey]) -> Difference:
     mismatched: list[Mismatch] = []
     common: list[HsmKey] = []
     for place in sorted(places):
-        wanted_here, held_here = (sorted(side, key=lambda key: (key.id, key.fingerprint)) for side in places[place])
+        wanted_here, held_here = (sorted(side, key=_order) for side in places[place])
         left: list[HsmKey] = []
         for key in wanted_here:
             if key in held_here:

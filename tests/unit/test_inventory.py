@@ -100,7 +100,8 @@ def test_the_order_of_the_inventories_does_not_matter(
     chance.shuffle(ours)
     chance.shuffle(theirs)
     after = compare(ours, theirs)
-    assert (before.missing, before.extra, before.mismatched) == (after.missing, after.extra, after.mismatched)
+    # Two keys are equal whether they are usable or not; what is shown of them must not depend on the order either.
+    assert before.public() == after.public()
 
 
 @given(INVENTORIES, INVENTORIES)
