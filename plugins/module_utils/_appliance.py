@@ -103,6 +103,8 @@ class Node:
     running: tuple[str, str] | None
     capabilities: frozenset[str] = frozenset({INVENTORY, STAGED_IMPORT, RESTORE_JOB})
     import_behaviour: ImportBehaviour = ImportBehaviour()
+    last_backup_at: str | None = None
+    tls_expires_at: str | None = None
 
     def public(self) -> dict[str, t.Any]:
         facts = dc.asdict(self)

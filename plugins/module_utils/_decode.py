@@ -185,6 +185,8 @@ def _since_1_1(document: t.Any) -> dict[str, t.Any]:
         words = {name: str(said.get(name)) for name in IMPORT_WORDS}
         known = {name: word if word in IMPORT_WORDS[name] else UNKNOWN for name, word in words.items()}
         since["import_behaviour"] = ImportBehaviour(**known)
+    for name in ("last_backup_at", "tls_expires_at"):
+        since[name] = take(document, name, (str, type(None)), None)
     return since
 
 

@@ -115,22 +115,32 @@ def problems_of_service(node: Node) -> list[Problem]:
     return problems
 
 
+def clock_skew(node: Node) -> float | None:
+    """Seconds between the node's clock and this machine's, to be asked right after the node was read; None if it shows no time with a zone."""
+    try:
+        shown = datetime.datetime.fromisoformat(node.clock)
+        return abs((shown - datetime.datetime.now(datetime.UTC)).total_seconds())
+    except (TypeError, ValueError):
+        return None
+
+
+def facts_of(node: Node) -> dict[str, t.Any]:
+    """The node as results tell it, with how far its clock is off."""
+    return {**node.public(), "clock_skew": clock_skew(node)}
+
+
 def problems_of_clock(node: Node, max_skew: float) -> list[Problem]:
     """Clocks must agree (NTP); the node's is compared with this machine's, `max_skew` is in seconds."""
-    now = datetime.datetime.now(datetime.UTC)
-    try:
-        skew = abs((datetime.datetime.fromisoformat(node.clock) - now).total_seconds())
-    except (TypeError, ValueError):
-        text = f"the clock of {node.name} says {node.clock!r}, which is no time with a zone"
-    else:
-        if skew <= max_skew:
-            return []
-        text = (
-            f"the clock of {node.name} differs by {skew:.0f} s from this machine's, at most {max_skew:g} s are allowed"
-        )
-    return [
-        Problem("clock_skew", node.name, text, "set up NTP on the node and on this machine, or raise max_clock_skew")
-    ]
+    return problem_of_skew(node.name, node.clock, clock_skew(node), max_skew)
+
+
+def problem_of_skew(name: str, clock: str, skew: float | None, max_skew: float) -> list[Problem]:
+    if skew is not None and skew <= max_skew:
+        return []
+    text = f"the clock of {name} says {clock!r}, which is no time with a zone"
+    if skew is not None:
+        text = f"the clock of {name} differs by {skew:.0f} s from this machine's, at most {max_skew:g} s are allowed"
+    return [Problem("clock_skew", name, text, "set up NTP on the node and on this machine, or raise max_clock_skew")]
 
 
 def problems_of_fit(node: Node, expected: Expected) -> list[Problem]:

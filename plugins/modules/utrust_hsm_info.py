@@ -130,6 +130,10 @@ node:
       description: The node's clock, UTC.
       type: str
       returned: success
+    clock_skew:
+      description: Seconds between the node's clock and that of the machine that read it.
+      type: float
+      returned: success
     mbk:
       description: Public facts of the Master Backup Key, or nothing in Factory Reset Mode.
       type: dict

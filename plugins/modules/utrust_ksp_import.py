@@ -161,6 +161,10 @@ pending:
   description: Number of keys that are still to be added or replaced; more than 0 in check mode only.
   returned: success
   type: int
+target:
+  description: The node as RV(keyops.utrust.utrust_hsm_info#module:node) has it, read before the import.
+  returned: success
+  type: dict
 unchanged:
   description: Number of keys that the node held already.
   returned: success

@@ -15,6 +15,7 @@ from ansible_collections.keyops.utrust.plugins.module_utils import _package_stor
 from ansible_collections.keyops.utrust.plugins.module_utils._appliance import INVENTORY
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import ApiError, Problem, UtrustError, require
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight import (
+    facts_of,
     problems_of_clock,
     problems_of_identity,
     problems_of_readiness,
@@ -75,7 +76,7 @@ def export_package(
             f"{options.expect_inventory_digest}; nothing was changed. Let the key generation on the source end, then run again",
             code="source_changed",
         )
-    common: dict[str, t.Any] = {"node": source.public(), "swept": swept}
+    common: dict[str, t.Any] = {"node": facts_of(source), "swept": swept}
 
     held = _held(options)
     if held is not None and not options.force and _fits(held, forecast):
@@ -101,13 +102,15 @@ def export_package(
 def remove_package(options: ExportOptions, *, dry_run: bool) -> dict[str, t.Any]:
     """Remove the package at `dest` with its receipt (and its run directory), and sweep those of dead runs."""
     swept = store.sweep(dry_run=dry_run)
-    removed = False
+    there, removed = False, None
     if options.dest is not None:
         path = pathlib.Path(options.dest)
-        removed = store.is_there(path)
+        there = store.is_there(path)
+        held = _held(options)
         if not dry_run:
             store.remove_package(path)
-    return {"changed": removed, "swept": swept}
+        removed = _public(options.dest, held) if held is not None else None
+    return {"changed": there, "removed": removed, "swept": swept}
 
 
 def _problems_of_directory(node: str, dest: str | None) -> list[Problem]:

@@ -22,6 +22,7 @@ from ansible_collections.keyops.utrust.plugins.module_utils._inventory import Di
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight import (
     Expected,
     Policy,
+    facts_of,
     problem_of_mbk,
     problems_of_behaviour,
     problems_of_clock,
@@ -216,6 +217,7 @@ def _result(
         "in_sync": (target.inventory_digest if predicted else after) == receipt.inventory_digest,
         "verified": not predicted,
         "prediction": "known",
+        "target": facts_of(target),
         "diff": {
             "before_header": f"inventory of {target.name}",
             "after_header": f"inventory of {target.name}",

@@ -10,7 +10,7 @@ import dataclasses as dc
 import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError, require
-from ansible_collections.keyops.utrust.plugins.module_utils._preflight import problems_of_identity
+from ansible_collections.keyops.utrust.plugins.module_utils._preflight import facts_of, problems_of_identity
 from ansible_collections.keyops.utrust.plugins.module_utils._wait import Patience
 
 if t.TYPE_CHECKING:
@@ -37,7 +37,7 @@ def read_info(appliance: Appliance, options: InfoOptions) -> dict[str, t.Any]:
     """The node, and what `gather` asks for beyond it."""
     node = _node(appliance, options)
     require(f"reading {options.expect_node or 'the node'}", problems_of_identity(node, options.expect_node))
-    result: dict[str, t.Any] = {"changed": False, "node": node.public()}
+    result: dict[str, t.Any] = {"changed": False, "node": facts_of(node)}
     if "inventory" in options.gather and not _known(node, options.known_digest):
         result["hsm_keys"] = [key.public() for key in appliance.inventory()]
     if "pin_pads" in options.gather:

@@ -192,7 +192,8 @@ def _problems_of_state(node: Node, running: Restore | None) -> list[Problem]:
     problems = problems_of_service(node)
     if node.hsm_state == "operational" and node.mbk is not None:
         return problems  # another MBK or version; told already
-    if node.hsm_state != "factory_reset":
+    # An external erase leaves an alarm, and nothing to lose; any other alarm may mean that somebody tampered with the HSM.
+    if node.hsm_state != "factory_reset" and (node.hsm_state, node.alarm) != ("alarm", "external_erase"):
         problems.append(
             Problem(
                 "not_factory_reset",

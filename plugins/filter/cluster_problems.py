@@ -1,0 +1,102 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Filter cluster_problems."""
+
+from __future__ import annotations
+
+import datetime
+import typing as t
+
+from ansible.errors import AnsibleFilterError
+from ansible_collections.keyops.utrust.plugins.module_utils._cluster import Limits, problems_of_cluster
+
+DOCUMENTATION = r"""
+name: cluster_problems
+short_description: What speaks against touching a cluster, as data
+version_added: 1.0.0
+author:
+  - The keyops.utrust authors (@keyops)
+description:
+  - Judges the source and all targets together, from what M(keyops.utrust.utrust_hsm_info) told of each - connectivity, quorum, state and alarms, running jobs,
+    clocks, versions, FIPS mode, slot layout and way of activation, MBK, certificates, backups and cards at hand.
+options:
+  _input:
+    description: The targets, each as RV(keyops.utrust.utrust_hsm_info#module:node).
+    type: list
+    elements: dict
+    required: true
+  source:
+    description: The source node, in the same form.
+    type: dict
+    required: true
+  for_flow:
+    description: What is to be done, V(key_sync) or V(initial_sync).
+    type: str
+    default: key_sync
+  max_clock_skew:
+    description: Seconds that a node's clock may differ from this machine's.
+    type: float
+    default: 60.0
+  min_certificate_days:
+    description: Days that the TLS certificate of a node must still be valid, where the node tells when it expires.
+    type: float
+    default: 14.0
+  max_backup_hours:
+    description: Hours that the last backup of a node may be old. Not looked at if not set.
+    type: float
+  attestations:
+    description:
+      - What cannot be read and is vouched for, each with C(subject) (V(backup)), C(node), C(name) and C(reason). One without name and reason does not count.
+    type: list
+    elements: dict
+    default: []
+  cards_at_hand:
+    description: How many MBK cards the card holders have with them.
+    type: int
+  accept_outage:
+    description: Whether one node at a time is allowed even where that costs the quorum.
+    type: bool
+    default: false
+"""
+
+EXAMPLES = r"""
+- name: Show what speaks against a synchronisation
+  ansible.builtin.debug:
+    msg: "{{ [node2.node, node3.node] | keyops.utrust.cluster_problems(source=node1.node, max_backup_hours=24) }}"
+"""
+
+RETURN = r"""
+_value:
+  description: Every problem, each with C(code), C(node), C(text) and C(remedy).
+  type: list
+  elements: dict
+"""
+
+
+def cluster_problems(
+    nodes: t.Sequence[t.Mapping[str, t.Any]],
+    source: t.Mapping[str, t.Any],
+    attestations: t.Sequence[t.Mapping[str, t.Any]] = (),
+    **limits: t.Any,
+) -> list[dict[str, str]]:
+    """See DOCUMENTATION. Raises AnsibleFilterError for facts that are not those of a node, and for unknown limits."""
+    attested = frozenset(
+        str(one["node"])
+        for one in attestations
+        if one.get("subject") == "backup" and one.get("node") and one.get("name") and one.get("reason")
+    )
+    now = datetime.datetime.now(datetime.UTC)
+    try:
+        given = Limits(attested_backups=attested, **limits)
+        return [problem.public() for problem in problems_of_cluster(source, nodes, given, now)]
+    except (KeyError, TypeError) as exc:
+        raise AnsibleFilterError(
+            f"cluster_problems: {exc!r}; give results of utrust_hsm_info, and limits of the right type"
+        ) from exc
+
+
+class FilterModule:
+    def filters(self) -> dict[str, t.Callable[..., t.Any]]:
+        return {"cluster_problems": cluster_problems}

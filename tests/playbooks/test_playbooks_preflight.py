@@ -1,0 +1,92 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""`ansible-playbook keyops.utrust.preflight`, and the same checks in the playbooks that change something."""
+
+from __future__ import annotations
+
+import json
+import typing as t
+
+import pytest
+from utrust_appliance.testing import cluster
+
+from tests.support.playbook import card_holders, methods, play
+
+if t.TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from utrust_appliance.control import Control
+
+PREFLIGHT = "keyops.utrust.preflight"
+
+
+@pytest.fixture
+def control() -> Iterator[Control]:
+    with cluster(nodes=3, restored=3, keys=2, faults=True) as control:
+        yield control
+
+
+def test_a_cluster_in_order_passes_and_is_only_read(control: Control) -> None:
+    run = play(PREFLIGHT, control)
+
+    assert run.status == 0, run.output
+    assert run.changed == 0
+    assert methods(control) == {"GET"}
+
+
+def test_every_problem_of_every_node_comes_in_one_list(control: Control) -> None:
+    control.fault("clock_skew", node="node2")
+    control.fault("fips", node="node2")
+    control.fault("alarm", node="node3", reason="tamper sensor")
+    control.set_slot("node3", 0, activation="manual")
+
+    run = play(PREFLIGHT, control)
+
+    assert run.status != 0
+    told = run.text[run.text.index("Show every problem") :]
+    for code in ("clock_skew", "fips_differs", "hsm_alarm", "slot_differs"):
+        assert f"code: {code}" in told
+    assert methods(control) == {"GET"}
+
+
+def test_backups_are_read_or_attested(control: Control) -> None:
+    limits = {"preflight_max_backup_hours": 24}
+    assert "backup_unknown" in play(PREFLIGHT, control, "-e", json.dumps(limits)).text
+    for node in ("node1", "node2"):
+        control.backup(node)
+    attested = [{"subject": "backup", "node": "node3", "name": "Ada", "reason": "made by hand this morning, tape 17"}]
+
+    run = play(PREFLIGHT, control, "-e", json.dumps({**limits, "preflight_attestations": attested}))
+
+    assert run.status == 0, run.output
+    nameless = [{**attested[0], "reason": ""}]
+    assert play(PREFLIGHT, control, "-e", json.dumps({**limits, "preflight_attestations": nameless})).status != 0
+
+
+def test_key_sync_runs_the_checks_again(control: Control) -> None:
+    control.generate_key("node1", "newKey")
+    control.set_slot("node3", 0, activation="manual")
+
+    run = play("keyops.utrust.key_sync", control)
+
+    assert run.status != 0
+    assert "[slot_differs]" in run.text
+    assert methods(control) == {"GET"}
+
+
+def test_an_erased_hsm_may_be_restored_and_one_in_any_other_alarm_may_not(control: Control) -> None:
+    control.factory_reset("node2")
+    control.fault("alarm", node="node2", reason="external_erase")
+    assert "code: hsm_erased" in play(PREFLIGHT, control).text
+    assert play(PREFLIGHT, control, "-e", "preflight_for=initial_sync").status == 0
+
+    with card_holders(control, "node2"):
+        restored = play("keyops.utrust.initial_sync", control)
+    assert restored.status == 0, restored.output
+    assert control.node("node2")["state"] == "operational"
+
+    control.fault("alarm", node="node3", reason="tamper sensor")
+    assert "code: hsm_alarm" in play(PREFLIGHT, control, "-e", "preflight_for=initial_sync").text
+    assert play("keyops.utrust.initial_sync", control).status != 0
