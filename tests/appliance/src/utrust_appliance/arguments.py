@@ -144,6 +144,7 @@ def _people(sub: Sub) -> None:
         sub, "restore", "a guided restore without people: the PINs come from the letters in D/cards", node=True
     )
     restore.add_argument("--source", default="node1", metavar="NAME")
+    add(sub, "backup", "note that a backup of this node was made now", node=True)
     add(sub, "factory-reset", "destroy MBK, slots and keys of a node's HSM", node=True)
 
 

@@ -175,8 +175,9 @@ class Behaviour:
 
     # What it does
 
-    def restore_allowed(self, state: str) -> bool:
-        return state == "factory_reset"
+    def restore_allowed(self, state: str, alarm: str | None) -> bool:
+        """Factory Reset Mode, or the alarm that an external erase leaves (Keyfactor's documentation, Webconf restore)."""
+        return state == "factory_reset" or (state, alarm) == ("alarm", "external_erase")
 
     def plan_import(
         self, held: list[HeldKey], package: list[KeyIdentity], destroyed: t.Collection[KeyIdentity] = ()

@@ -107,6 +107,11 @@ def restore(control: Control, args: Args) -> None:
     print(f"{args.node} has the {done['key_count']} keys of {args.source}")
 
 
+def backup(control: Control, args: Args) -> None:
+    control.backup(args.node)
+    print(f"{args.node} remembers a backup of now")
+
+
 def factory_reset(control: Control, args: Args) -> None:
     control.factory_reset(args.node)
     print(f"{args.node} is in Factory Reset Mode")
@@ -265,6 +270,7 @@ COMMANDS: dict[str, t.Callable[[Control, Args], None]] = {
     "pinpad": pinpad,
     "mbk": mbk,
     "restore": restore,
+    "backup": backup,
     "factory-reset": factory_reset,
     "key": key,
     "sign": sign,

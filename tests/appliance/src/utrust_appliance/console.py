@@ -214,6 +214,9 @@ class Console:
     def do_slot_list(self, *, node: str) -> list[dict[str, t.Any]]:
         return [slot.as_dict() for slot in self._cluster.node(node).hsm.slots()]
 
+    def do_backup(self, *, node: str) -> dict[str, t.Any]:
+        return {"node": node, "last_backup_at": self._cluster.node(node).note_backup()}
+
     def do_slot_set(self, *, node: str, slot: int, **settings: t.Any) -> dict[str, t.Any]:
         hsm = self._cluster.node(node).hsm
         known = next((settings for settings in hsm.slots() if settings.slot == slot), None)

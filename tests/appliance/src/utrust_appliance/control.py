@@ -154,6 +154,10 @@ class Control:
         """A guided restore without people, through the same code."""
         return t.cast("JSON", self.call("restore", node=node, source=source))
 
+    def backup(self, node: str) -> None:
+        """Note that a backup of this node was made now."""
+        self.call("backup", node=node)
+
     def factory_reset(self, node: str) -> None:
         self.call("factory_reset", node=node)
 

@@ -108,6 +108,12 @@ def make_client(ca: Identity, common_name: str) -> Identity:
     return _leaf(ca, common_name, ExtendedKeyUsageOID.CLIENT_AUTH, [])
 
 
+def expiry_of(path: Path) -> str:
+    """When a certificate (PEM) expires, as the contract writes a time."""
+    certificate = x509.load_pem_x509_certificate(path.read_bytes())
+    return certificate.not_valid_after_utc.isoformat().replace("+00:00", "Z")
+
+
 def fingerprint_of(certificate: Path) -> str:
     """`sha256:` and the SHA-256 of the certificate's DER."""
     der = ssl.PEM_cert_to_DER_cert(certificate.read_text(encoding="ascii"))

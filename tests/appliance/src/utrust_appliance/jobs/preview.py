@@ -24,8 +24,8 @@ def require_restorable(node: Node, pin_pad: str, source: str) -> Node:
         raise Problem("source_not_a_member", f"{source} has not joined the cluster {node.cluster.name}")
     node.require_driver()
     node.require_idle()
-    state, dummy = node.state()
-    if not node.behaviour.restore_allowed(state):
+    state, alarm = node.state()
+    if not node.behaviour.restore_allowed(state, alarm):
         mbk = node.hsm.mbk()
         detail = f"the HSM of {node.name} is {state}" + (
             f" under MBK {mbk.name}; a guided restore would overwrite it" if mbk else ""
