@@ -230,8 +230,8 @@ class CatalogueHsm(abc.ABC, t.Generic[Held]):
 
     def _stored(self, ref: KeyRef | None = None) -> list[Stored[Held]]:
         """The key of that place, or all."""
-        where = ("WHERE (slot, label, id) = (?, ?, ?)", *ref) if ref else ("",)
-        rows = self._db.query(f"SELECT {_IDENTITY}, public, held FROM hsm_keys {where[0]}", *where[1:])
+        sql = f"SELECT {_IDENTITY}, public, held FROM hsm_keys"
+        rows = self._db.query(f"{sql} WHERE (slot, label, id) = (?, ?, ?)", *ref) if ref else self._db.query(sql)
         return [Stored(KeyIdentity.from_dict(dict(row)), row["public"], row["held"]) for row in rows]
 
     # A row is always removed before another takes its place: backends may have a trigger on DELETE.

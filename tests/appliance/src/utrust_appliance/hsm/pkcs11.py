@@ -147,8 +147,9 @@ class Pkcs11Hsm(CatalogueHsm[int]):
         self._doom(entries)
         made = []
         for (ref, kind), entry in zip(wanted, entries, strict=True):
-            *known, public = self._ask("generate", key=entry, kind=kind)
-            facts = keymaterial.Facts(*known[:4], None if public is None else bytes.fromhex(public))
+            known = self._ask("generate", key=entry, kind=kind)
+            public = None if known["public"] is None else bytes.fromhex(known["public"])
+            facts = keymaterial.Facts(**{**known, "public": public})
             made.append(Stored(facts.identity(ref), facts.public, entry.number))
         return made
 

@@ -52,7 +52,7 @@ def open_session(folder: Path, module: str, label: str) -> Session:
     return token.open(rw=True, user_pin=pin)
 
 
-def _find(library: pkcs11.lib, label: str) -> Token | None:
+def _find(library: t.Any, label: str) -> Token | None:
     slots = library.get_slots(token_present=True)
     return next((token for token in (slot.get_token() for slot in slots) if token.label == label), None)
 

@@ -81,28 +81,27 @@ class Token:
                     key_type, label, key_id = facts
                     found[(kind, key_type), label, bytes(key_id).hex()].append(thing)
         claims = Counter((part, key.label, key.id) for key in [*live, *doomed] for part in PARTS[key.type])
-        missing, incomplete = [], []
+        result: dict[str, list[int]] = {"missing": [], "incomplete": []}
         for key in live:
-            objects = []
+            objects: list[Object | None] = []
             for part in PARTS[key.type]:
                 place = (part, key.label, key.id)
                 certain = claims[place] == len(found[place]) == 1
-                thing = next((thing for thing in found[place] if certain or self._is(key, part, thing)), None)
-                if thing is not None:
-                    found[place].remove(thing)
-                    objects.append(thing)
-                elif part == PARTS[key.type][0]:
-                    missing.append(key.number)
-                    break
-                else:
-                    incomplete.append(key.number)
-            self._objects[key.number] = objects
+                mine = [thing for thing in found[place] if certain or self._is(key, part, thing)][:1]
+                objects += mine or [None]
+                found[place] = [thing for thing in found[place] if thing not in mine]
+            self._objects[key.number] = [thing for thing in objects if thing is not None]
+            if objects[0] is None:
+                result["missing"].append(key.number)
+                self.drop([key.number])
+            elif None in objects:
+                result["incomplete"].append(key.number)
         for key in doomed:
             for part in PARTS[key.type]:
                 for thing in found[part, key.label, key.id]:
                     if self._is(key, part, thing) is not False:
                         _destroy(thing)
-        return {"missing": missing, "incomplete": incomplete}
+        return result
 
     def _is(self, key: Entry, part: Part, thing: Object) -> bool | None:
         """Whether this object is of this key; None where nobody can tell, as of an object that was not finished."""
@@ -175,8 +174,8 @@ class Token:
 
     # Keys
 
-    def generate(self, key: Entry, kind: str) -> list[t.Any]:
-        """What of the new key is public: keymaterial.Facts, as a list."""
+    def generate(self, key: Entry, kind: str) -> dict[str, t.Any]:
+        """What of the new key is public: keymaterial.Facts."""
         family, dummy, variant = kind.partition("-")
         place: dict[str, t.Any] = {"label": key.label, "id": bytes.fromhex(key.id), "store": True}
         if family in SECRET:
@@ -184,8 +183,8 @@ class Token:
             template = {**SECRET[family], **MAY_TRAVEL}
             secret = self._session.generate_key(PARTS[family][0][1], size, template=template, **place)
             self._objects[key.number] = [secret]
-            return [*keymaterial.Facts(family, size, None, self._check_value(family, secret), None)]
-        templates = {
+            return keymaterial.Facts(family, size, None, self._check_value(family, secret), None)._asdict()
+        templates: dict[str, t.Any] = {
             "private_template": {**MAY_TRAVEL, Attribute.SIGN: True},
             "public_template": {Attribute.PRIVATE: False},
         }
@@ -196,8 +195,8 @@ class Token:
             domain = self._session.create_domain_parameters(KeyType.EC, {Attribute.EC_PARAMS: parameters}, local=True)
             public, private = domain.generate_keypair(**templates, **place)
         self._objects[key.number] = [private, public]
-        facts = keymaterial.facts_of_public(_public_key(family, public))
-        return [*facts._replace(public=None), _encode(_public_key(family, public))]
+        model = _public_key(family, public)
+        return {**keymaterial.facts_of_public(model)._asdict(), "public": _encode(model)}
 
     def unwrap(self, mbk: int, keys: list[tuple[Entry, str]]) -> None:
         """Into the token, with their public key objects."""
@@ -308,7 +307,7 @@ def _read(thing: Object, *attributes: Attribute) -> list[t.Any] | None:
     """None for an object whose making was interrupted."""
     try:
         return [thing[attribute] for attribute in attributes]
-    except PKCS11Error:
+    except (PKCS11Error, ValueError):
         return None
 
 

@@ -1,0 +1,56 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""OpenSC's `pkcs11-tool` on the tokens of a cluster's HSMs: what a third party's client sees."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import typing as t
+
+from utrust_appliance.hsm.choice import HsmChoice
+
+if t.TYPE_CHECKING:
+    from pathlib import Path
+
+
+def softhsm() -> str:
+    """The module of SoftHSM2."""
+    return str(HsmChoice.of("pkcs11", None).module)
+
+
+def pkcs11_tool(hsm: Path, *arguments: str, ok: bool = True) -> str:
+    """Run it as the user of the token in that HSM's folder; returns what it printed."""
+    login = ["--module", softhsm(), "--login", "--pin", (hsm / "pin").read_text(encoding="ascii")]
+    done = subprocess.run(
+        ["pkcs11-tool", *login, *arguments],
+        env={**os.environ, "SOFTHSM2_CONF": str(hsm / "softhsm2.conf")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode == 0) is ok, done.stderr
+    return done.stdout
+
+
+class TokenObject(t.NamedTuple):
+    """An object in a token, as it is listed."""
+
+    kind: str
+    label: str
+    id: str
+    access: str
+
+
+def token_objects(hsm: Path) -> list[TokenObject]:
+    found: list[dict[str, str]] = []
+    for line in pkcs11_tool(hsm, "--list-objects").splitlines():
+        what, is_first, dummy = line.partition(" Object;")
+        name, is_fact, fact = line.strip().partition(":")
+        if is_first:
+            found.append({"kind": what})
+        elif is_fact:
+            found[-1][name] = fact.strip()
+    return sorted(TokenObject(one["kind"], one["label"], one["ID"], one["Access"]) for one in found)
