@@ -44,7 +44,7 @@ demo-down: setup-demo ## stop the demo
 ##@ Test
 
 GATES := format lint types yamllint ansible-lint docs-lint changelog-lint licenses package sanity sanity-floor
-SUITES := unit conformance playbooks demo-test
+SUITES := unit conformance playbooks browser demo-test
 
 .PHONY: test
 test: ## everything that follows, one stage after the other; the first failure ends it
@@ -66,6 +66,10 @@ conformance: system setup ## tests/conformance: transports against the reference
 .PHONY: playbooks
 playbooks: system setup ## tests/playbooks: modules, roles and playbooks through Ansible
 	@$(IN_VENV) $(BIN)/python -m pytest tests/playbooks $(ARGS)
+
+.PHONY: browser
+browser: setup ## tests/browser: Webconf and the PIN pads of the reference appliance in a headless Chromium
+	@$(IN_VENV) $(BIN)/python -m pytest tests/browser $(ARGS)
 
 .PHONY: demo-test
 demo-test: setup ## tests/demo: the demo does what README says

@@ -119,7 +119,7 @@ def test_it_says_that_it_is_a_stand_in(control: Control) -> None:
     [
         (b"\x16 this is no HTTP\r\n\r\n", 400),
         (b"GET /api/v1/node HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 20000 + b"\r\n\r\n", 400),
-        (b"GET /%zz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 401),
+        (b"GET /api/%zz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 401),
     ],
 )
 def test_what_is_no_http_request_gets_a_problem_document(control: Control, sent: bytes, status: int) -> None:

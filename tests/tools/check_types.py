@@ -23,6 +23,7 @@ GROUPS = (
     ("tests/unit",),
     ("tests/conformance",),
     ("tests/playbooks",),
+    ("tests/browser",),
     ("tests/demo",),
     ("tests/bench",),
 )

@@ -31,6 +31,7 @@ class Package(t.NamedTuple):
 PACKAGES = (
     Package("softhsm2", "softhsm2-util", "the HSM backend pkcs11"),
     Package("opensc", "pkcs11-tool", "a third party's client of that HSM"),
+    Package("chromium", "chromium", "the browser tests"),
     Package("postgresql", "initdb", "the application's shared database"),
 )
 

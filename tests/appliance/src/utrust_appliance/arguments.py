@@ -98,6 +98,9 @@ def _cluster(sub: Sub) -> None:
     up.add_argument(
         "--database", metavar="URL", help="the application's shared database, postgresql://… (a file in D); kept"
     )
+    up.add_argument(
+        "--session-timeout", type=float, metavar="SECONDS", help="when an idle Webconf session ends (900)"
+    )
     up.add_argument("--faults", action="store_true", help="allow the command `fault`")
     up.add_argument(
         "--fault-port",

@@ -21,7 +21,7 @@ from utrust_appliance.errors import Refused
 
 UP_OPTIONS = (
     "nodes", "port", "address_mode", "joined", "restored", "keys", "key_mix", "name",
-    "card_timeout", "object_ttl", "max_upload", "restart_time", "profile", "hsm", "module", "application", "database", "faults", "fault_port",
+    "card_timeout", "object_ttl", "max_upload", "session_timeout", "restart_time", "profile", "hsm", "module", "application", "database", "faults", "fault_port",
 )  # fmt: skip
 
 
@@ -44,10 +44,13 @@ def up(folder: Path, args: t.Any) -> None:
         run(folder, options, lambda status: show_nodes(status["nodes"]))
         return
     process.spawn(folder, options)
-    show_nodes(Control(folder).status()["nodes"])
+    status = Control(folder).status()
+    show_nodes(status["nodes"])
     print(
         f"\nThese are reference appliances: a stand-in, not for keys that matter.\n"
         f"inventory  {folder}/inventory.yml\nclient     {folder}/clients/operator.pem, operator.key\n"
+        f"webconf    every url above; user and password are in {folder}/clients/webconf-login.json\n"
+        f"PIN pads   {status['pin_pads_url']}/\n"
         f"cards      {folder}/cards/*.json hold the PINs, for rehearsals only\nlog        {folder}/log\n"
         f"stop       utrust-appliance down --dir {folder}"
     )
@@ -105,6 +108,7 @@ def status(folder: Path, args: t.Any) -> int:
         print(json.dumps(facts, indent=1))
     else:
         show_nodes(facts["nodes"])
+        print(f"\nPIN pads: {facts['pin_pads_url']}/")
     return 0
 
 

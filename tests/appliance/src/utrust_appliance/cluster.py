@@ -18,6 +18,7 @@ from utrust_appliance.faults import Faults
 from utrust_appliance.files import write_json
 from utrust_appliance.hsm.choice import HsmChoice
 from utrust_appliance.node import Node
+from utrust_appliance.webconf.logins import Logins
 
 if t.TYPE_CHECKING:
     from pathlib import Path
@@ -72,6 +73,7 @@ class Options:
     card_timeout: float = 120.0
     object_ttl: float = 900.0
     max_upload: int = 64 * 1024 * 1024
+    session_timeout: float = 900.0
     restart_time: float = 3.0
     faults: bool = False
     fault_port: int | None = None
@@ -94,6 +96,7 @@ class Cluster:
         self.behaviour = Behaviour.of(config.profile)
         self.faults = Faults(enabled=options.faults or options.fault_port is not None)
         self.cards = CardStore(folder / "cards")
+        self.logins = Logins(folder)
         self.closing = asyncio.Event()
         self.nodes: dict[str, Node] = {}
         self.applications: dict[str, Application] = {}

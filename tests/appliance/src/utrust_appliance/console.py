@@ -37,6 +37,7 @@ class Console:
     def __init__(self, cluster: Cluster, stop: asyncio.Event) -> None:
         self._cluster = cluster
         self._stop = stop
+        self.pin_pads_url: str | None = None
         self.operations: dict[str, Operation] = {
             name.removeprefix("do_"): getattr(self, name) for name in dir(self) if name.startswith("do_")
         }
@@ -68,6 +69,7 @@ class Console:
             "cluster": self._cluster.name,
             "id": self._cluster.id,
             "faults": self._cluster.faults.enabled,
+            "pin_pads_url": self.pin_pads_url,
             "profile": self._cluster.config.profile,
             "nodes": nodes,
         }
@@ -108,6 +110,7 @@ class Console:
         return {
             "pin_pads": place.pin_pads(),
             "restore": place.restores.view(running) if running else None,
+            "last": next(iter(place.restores.list()), None),
             "card": place.restores.card_in_reader(),
         }
 

@@ -28,6 +28,7 @@ from utrust_appliance.files import write_json
 from utrust_appliance.hsm.choice import HsmChoice
 from utrust_appliance.provision import Plan, is_first_start, provision
 from utrust_appliance.server import Site, serve
+from utrust_appliance.webconf.room import Room
 
 if t.TYPE_CHECKING:
     import socket
@@ -125,10 +126,15 @@ async def _serve(
     on_ready: t.Callable[[dict[str, t.Any]], None],
 ) -> None:
     channels: list[Channel] = []
+    rooms: list[Room] = []
     ports: list[FaultPort] = []
 
     async def ready(stop: asyncio.Event) -> None:
         console = Console(cluster, stop)
+        room = Room(console)
+        rooms.append(room)
+        await room.start()
+        console.pin_pads_url = room.url
         channel = Channel(console)
         channels.append(channel)
         await channel.start()
@@ -151,6 +157,8 @@ async def _serve(
         LOG.info("stopping")
         for channel in channels:
             channel.stop()
+        for room in rooms:
+            await room.stop()
         for port in ports:
             await port.stop()
 

@@ -13,7 +13,8 @@ from aiohttp import web
 from utrust_appliance import SERVER
 from utrust_appliance.errors import Problem
 from utrust_appliance.web import node_api, package_api, restore_api
-from utrust_appliance.web.middleware import NODE, authenticated, faulty, logged, mark, problem_response, refusing
+from utrust_appliance.web.middleware import NODE, PAGES, authenticated, faulty, logged, mark, problem_response, refusing
+from utrust_appliance.webconf.site import HANDLERS, add_webconf
 
 if t.TYPE_CHECKING:
     from utrust_appliance.node import Node
@@ -28,6 +29,8 @@ def make_app(node: Node) -> web.Application:
     for module in (node_api, restore_api, package_api):
         for method, path, handler in module.ROUTES:
             app.router.add_route(method, API + path, handler)
+    app[PAGES] = HANDLERS
+    add_webconf(app, node)
     return app
 
 

@@ -23,6 +23,7 @@ if t.TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 NODE: web.AppKey[Node] = web.AppKey("node")
+PAGES: web.AppKey[frozenset[t.Any]] = web.AppKey("pages")  # handlers that let in and refuse by themselves
 Handler = t.Callable[[web.Request], t.Awaitable[web.StreamResponse]]
 LOGGED_QUERY = ("limit", "cursor", "wait", "sequence", "state", "idempotency_key", "pin_pad", "source")
 
@@ -97,6 +98,8 @@ async def faulty(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 @web.middleware
 async def refusing(request: web.Request, handler: Handler) -> web.StreamResponse:
+    if request.match_info.handler in request.app.get(PAGES, ()):
+        return await handler(request)
     try:
         return await handler(request)
     except Problem as problem:
@@ -118,6 +121,8 @@ async def refusing(request: web.Request, handler: Handler) -> web.StreamResponse
 @web.middleware
 async def authenticated(request: web.Request, handler: Handler) -> web.StreamResponse:
     """A bearer token if one is sent, else the client certificate, which TLS has verified against the cluster's client CA."""
+    if request.match_info.handler in request.app.get(PAGES, ()):
+        return await handler(request)
     config = request.app[NODE].cluster.config
     authorization = request.headers.get("Authorization")
     if authorization is not None:
@@ -127,17 +132,25 @@ async def authenticated(request: web.Request, handler: Handler) -> web.StreamRes
             raise _unauthenticated("the bearer token is not one of this node's")
         request["client"] = "token"
         return await handler(request)
-    tls = request.transport.get_extra_info("ssl_object") if request.transport else None
-    certificate = tls.getpeercert(binary_form=True) if tls else None
-    if tls is None or not certificate:
+    request["client"], registered = registered_client(request)
+    if request["client"] is None:
         raise _unauthenticated("the node accepts a client certificate of its own CA or a bearer token; none was sent")
-    subject = dict(pair for rdn in tls.getpeercert().get("subject", ()) for pair in rdn)
-    request["client"] = subject.get("commonName")
-    if hashlib.sha256(certificate).hexdigest() not in config.clients:
+    if not registered:
         raise Problem(
             "forbidden", f"the client certificate CN={request['client']} is valid but not registered on this node"
         )
     return await handler(request)
+
+
+def registered_client(request: web.Request) -> tuple[str | None, bool]:
+    """The name in the client certificate, if one was sent, and whether this node has registered it."""
+    tls = request.transport.get_extra_info("ssl_object") if request.transport else None
+    certificate = tls.getpeercert(binary_form=True) if tls else None
+    if tls is None or not certificate:
+        return None, False
+    subject = dict(pair for rdn in tls.getpeercert().get("subject", ()) for pair in rdn)
+    known = hashlib.sha256(certificate).hexdigest() in request.app[NODE].cluster.config.clients
+    return subject.get("commonName", ""), known
 
 
 def _unauthenticated(detail: str) -> Problem:

@@ -1,0 +1,96 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Reading what a form sends. Nothing is written anywhere before the form has proved that it is one of this session."""
+
+from __future__ import annotations
+
+import hmac
+import typing as t
+import urllib.parse
+
+from aiohttp import BodyPartReader
+
+from utrust_appliance.errors import Problem
+from utrust_appliance.web.checks import announced_size, bad, media_type, too_large
+
+if t.TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from aiohttp import web
+
+MAX_FORM = 16 * 1024
+CHUNK = 1 << 16
+FORM, UPLOAD = "application/x-www-form-urlencoded", "multipart/form-data"
+
+
+def require_same_origin(request: web.Request) -> None:
+    """Browsers name the site that a form was on; programs that name none have to know the token."""
+    origin = request.headers.get("Origin")
+    if origin is not None and origin != f"{request.scheme}://{request.host}":
+        raise Problem("forbidden", "this form was sent from another site")
+
+
+def require_token(given: str, expected: str) -> None:
+    if not hmac.compare_digest(given.encode("utf-8", "surrogatepass"), expected.encode()):
+        raise Problem("forbidden", "this form is not of your session: go back, load the page again, and repeat it")
+
+
+async def form(request: web.Request) -> dict[str, str]:
+    media_type(request, FORM)
+    announced_size(request, MAX_FORM)
+    content = bytearray()
+    async for chunk in request.content.iter_any():
+        content += chunk
+        if len(content) > MAX_FORM:
+            raise too_large(MAX_FORM)
+    try:
+        pairs = urllib.parse.parse_qsl(content.decode("ascii"), keep_blank_values=True, max_num_fields=20)
+    except ValueError as exc:
+        raise bad("this is no form") from exc
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise bad("the form has a field twice")
+    return fields
+
+
+class Upload:
+    """A form with a file at its end; the fields before it are read first."""
+
+    def __init__(self, fields: dict[str, str], part: BodyPartReader) -> None:
+        self.fields = fields
+        self._part = part
+
+    @classmethod
+    async def of(cls, request: web.Request, limit: int) -> Upload:
+        media_type(request, UPLOAD)
+        announced_size(request, limit + MAX_FORM)
+        fields: dict[str, str] = {}
+        try:
+            reader = await request.multipart()
+            while isinstance(part := await reader.next(), BodyPartReader):
+                if part.filename is not None:
+                    return cls(fields, part)
+                if len(fields) >= 20:
+                    raise bad("the form has too many fields")
+                fields[part.name or ""] = await _short(part)
+        except (ValueError, AssertionError, LookupError) as exc:
+            raise bad("this is no form with a file") from exc
+        raise bad("the form has no file")
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        try:
+            while chunk := await self._part.read_chunk(CHUNK):
+                yield bytes(chunk)
+        except (ValueError, AssertionError, LookupError) as exc:
+            raise bad("the upload ends in the middle of the file") from exc
+
+
+async def _short(part: BodyPartReader) -> str:
+    content = bytearray()
+    while chunk := await part.read_chunk(1024):
+        content += chunk
+        if len(content) > MAX_FORM:
+            raise too_large(MAX_FORM)
+    return content.decode("utf-8")

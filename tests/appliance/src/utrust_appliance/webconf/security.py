@@ -1,0 +1,236 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The page *Security*: the guided restore and the Key Synchronization Packages, by the same jobs as the API's."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import typing as t
+import urllib.parse
+
+from utrust_appliance.clock import utc_now
+from utrust_appliance.errors import Problem
+from utrust_appliance.files import destroy
+from utrust_appliance.jobs.preview import preview, require_restorable
+from utrust_appliance.jobs.restores import RUNNING
+from utrust_appliance.store import Request
+from utrust_appliance.web.checks import IDEMPOTENCY_KEY, OBJECT_ID, bad
+from utrust_appliance.web.package_api import receive, send_package
+from utrust_appliance.webconf import forms
+from utrust_appliance.webconf.render import live, see_other, version
+from utrust_appliance.webconf.visit import field, page, refusal
+
+if t.TYPE_CHECKING:
+    from aiohttp import web
+
+    from utrust_appliance.node import Node
+    from utrust_appliance.webconf.visit import Visit
+
+SECURITY = "security.html"
+
+
+def _around(visit: Visit) -> dict[str, t.Any]:
+    """What the page shows whatever lies over it. `once`: a form that is sent twice makes one thing."""
+    node = visit.node
+    state, dummy = node.state()
+    return {
+        "may_restore": node.behaviour.restore_allowed(state) and node.running() is None,
+        "running": node.running(),
+        "once": secrets.token_hex(16),
+        "max_upload": node.cluster.options.max_upload,
+    }
+
+
+def _show(visit: Visit, modal: str | None = None, **values: t.Any) -> web.Response:
+    return visit.page(SECURITY, modal=modal, problem=None, **_around(visit), **values)
+
+
+def _refuse(visit: Visit, problem: Problem, modal: str | None = None, **values: t.Any) -> web.Response:
+    return refusal(visit, problem, SECURITY, modal=modal, **_around(visit), **values)
+
+
+async def security(visit: Visit) -> web.StreamResponse:
+    return _show(visit)
+
+
+async def back(dummy_visit: Visit) -> web.StreamResponse:
+    """Where a form was refused, the address is the form's; a reload there leads back to the page."""
+    return see_other("/security")
+
+
+# The guided restore
+
+
+def _source(node: Node) -> str:
+    """Whose keys come along. The vendor's page offers no choice; here it is the first member that can give them."""
+    for other in node.cluster.nodes.values():
+        if other is not node and other.config.joined and other.reachable() and other.state()[0] == "operational":
+            return other.name
+    raise Problem("source_not_ready", "no other member of the cluster is connected and operational")
+
+
+async def guide_setup(visit: Visit) -> web.StreamResponse:
+    if not _around(visit)["may_restore"]:
+        return see_other("/security")
+    return _show(visit, "setup", pads=visit.node.pin_pads())
+
+
+async def summary(visit: Visit) -> web.StreamResponse:
+    pin_pad = visit.request.query.get("pin_pad", "")
+    try:
+        facts = preview(visit.node, pin_pad, _source(visit.node))
+    except Problem as problem:
+        return _refuse(visit, problem, "setup", pads=visit.node.pin_pads())
+    return _show(visit, "summary", preview=facts)
+
+
+async def start(visit: Visit) -> web.StreamResponse:
+    fields = await _form(visit)
+    pin_pad, source = field(fields, "pin_pad"), field(fields, "source")
+    request = Request(_once(fields), version(["restore", pin_pad, source]))
+    made = visit.node.store.made_by(request)
+    try:
+        if made is None:
+            other = require_restorable(visit.node, pin_pad, source)
+            made = visit.node.restores.start(request, pin_pad, other)["id"]
+    except Problem as problem:
+        return _refuse(visit, problem)
+    return see_other(f"/security/restore/{made}")
+
+
+async def guide(visit: Visit) -> web.StreamResponse:
+    job = _job(visit)
+    if job["kind"] == "import" and not _asks_for_cards(job["data"]):
+        return _show(visit, "result", done=job["data"])
+    return _show(visit, "guide", version=version(job["state"]), **job)
+
+
+async def guide_live(visit: Visit) -> web.StreamResponse:
+    job = _job(visit)
+    if "cards_required" not in job["data"]:
+        raise Problem("not_found", "this import asks for no cards")
+    return live(visit.request, "guide.html", node=visit.node.name, csrf=visit.user().csrf, **job)
+
+
+def _asks_for_cards(data: dict[str, t.Any]) -> bool:
+    return "cards_required" in data and data["state"] in (*RUNNING, "applying")
+
+
+def _job(visit: Visit) -> dict[str, t.Any]:
+    """A guided restore, or an import that asks for cards. `state` is what makes the guide show something else."""
+    kind, node = visit.request.match_info["kind"], visit.node
+    data = (node.restores if kind == "restore" else node.imports).get(_id(visit))
+    state = [data["id"], data["sequence"], data["state"]]
+    return {"kind": kind, "data": data, "state": state, "place": f"/security/{kind}/{data['id']}"}
+
+
+async def cancel(visit: Visit) -> web.StreamResponse:
+    await _form(visit)
+    job = _job(visit)
+    try:
+        if job["kind"] == "restore":
+            visit.node.restores.cancel(job["data"]["id"])
+        else:
+            visit.node.imports.discard(job["data"]["id"])
+    except Problem as problem:
+        if _job(visit)["data"]["state"] in RUNNING:
+            return _refuse(visit, problem)
+    return see_other(job["place"])
+
+
+# Key Synchronization Packages
+
+
+async def download(visit: Visit) -> web.StreamResponse:
+    """Made, sent and destroyed: Webconf keeps no package."""
+    await _form(visit)
+    node = visit.node
+    try:
+        made = await node.packages.create(Request(secrets.token_hex(16), "webconf"), None)
+    except Problem as problem:
+        return _refuse(visit, problem)
+    stamp = utc_now().replace(":", "").replace("-", "")
+    name = urllib.parse.quote(f"{node.cluster.name}-{node.name}-{stamp}.ksp", safe="")
+    more = {"Content-Disposition": f"attachment; filename=\"{name}\"; filename*=UTF-8''{name}", **_plain_headers()}
+    try:
+        return await send_package(visit.request, made["id"], more)
+    finally:
+        node.packages.delete(made["id"])
+
+
+def _plain_headers() -> dict[str, str]:
+    return {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'; sandbox"}
+
+
+async def upload(visit: Visit) -> web.StreamResponse:
+    """The point of no return: what is uploaded is imported at once, and the table says what was done."""
+    node = visit.node
+    try:
+        sent = await forms.Upload.of(visit.request, node.cluster.options.max_upload)
+        forms.require_token(field(sent.fields, "csrf"), visit.user().csrf)
+        once = _once(sent.fields)
+        path = node.imports.upload_path()
+        try:
+            size, sha256 = await receive(visit.request, path, sent.chunks())
+            if size == 0:
+                raise bad("no file was selected, or it is empty")
+            import_id = await _import(node, Request(once, version(["upload", sha256])), path, sha256, size)
+        finally:
+            destroy(path)
+    except Problem as problem:
+        return _refuse(visit, problem)
+    return see_other(f"/security/import/{import_id}")
+
+
+async def _import(node: Node, request: Request, path: t.Any, sha256: str, size: int) -> str:
+    staged = await node.imports.stage(request, path, f"sha256:{sha256}", size)
+    import_id = str(staged["id"])
+    if staged["state"] != "staged":
+        return import_id  # the profile says that the upload is the commit for programs, too
+    try:
+        await node.imports.apply(
+            import_id, Request(f"{request.key}-apply", request.digest), {staged["inventory_digest"]}
+        )
+    except Problem:
+        with contextlib.suppress(Problem):  # the first refusal is the one that counts
+            node.imports.discard(import_id)
+        raise
+    return import_id
+
+
+def _id(visit: Visit) -> str:
+    value = visit.request.match_info["id"]
+    if not OBJECT_ID.fullmatch(value):
+        raise Problem("not_found", "there is no such object")
+    return value
+
+
+def _once(fields: t.Mapping[str, str]) -> str:
+    once = field(fields, "once")
+    if not IDEMPOTENCY_KEY.fullmatch(once):
+        raise bad("the form is not complete: load the page again")
+    return once
+
+
+async def _form(visit: Visit) -> dict[str, str]:
+    fields = await forms.form(visit.request)
+    forms.require_token(field(fields, "csrf"), visit.user().csrf)
+    return fields
+
+
+ROUTES = [
+    ("GET", "/security", page(security)),
+    ("GET", "/security/synchronize", page(guide_setup)),
+    ("GET", "/security/restore", page(summary)),
+    ("POST", "/security/restore", page(start)),
+    ("POST", "/security/package", page(download)),
+    ("POST", "/security/import", page(upload)),
+    ("GET", "/security/package", page(back)),
+    ("GET", "/security/import", page(back)),
+    ("GET", "/security/{kind:restore|import}/{id}", page(guide)),
+    ("GET", "/security/{kind:restore|import}/{id}/live", page(guide_live)),
+    ("POST", "/security/{kind:restore|import}/{id}/cancel", page(cancel)),
+]

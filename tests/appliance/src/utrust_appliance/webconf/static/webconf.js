@@ -1,0 +1,73 @@
+/*
+Copyright (c) 2026, The keyops.utrust authors
+GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+SPDX-License-Identifier: GPL-3.0-or-later
+*/
+// What the pages can do a little better with a script than without one.
+"use strict";
+
+const WARN_SECONDS = 60;
+
+// Escape leaves a modal as its Cancel button does.
+const modal = document.querySelector("dialog[data-leave]");
+if (modal) {
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") {
+      location.assign(modal.dataset.leave);
+    }
+  });
+}
+
+// A form that is on its way is not sent again.
+for (const form of document.querySelectorAll("form[method=post]")) {
+  form.addEventListener("submit", (event) => {
+    if (form.dataset.sent !== undefined) {
+      event.preventDefault();
+    }
+    form.dataset.sent = "";
+    setTimeout(() => delete form.dataset.sent, 2000); // a download leaves the page where it is
+  });
+}
+
+// Drag and drop, the name of the file, and its size before it is sent.
+const drop = document.getElementById("drop");
+if (drop) {
+  const input = document.getElementById("package");
+  const chosen = document.getElementById("chosen");
+  const limit = Number(document.getElementById("upload-form").dataset.maxBytes);
+  const show = () => {
+    const file = input.files[0];
+    const large = file !== undefined && file.size > limit;
+    input.setCustomValidity(large ? `This node takes at most ${limit} bytes.` : "");
+    chosen.textContent = file === undefined ? "" : `${file.name}, ${file.size} bytes${large ? `: too large, this node takes at most ${limit} bytes` : ""}`;
+  };
+  input.addEventListener("change", show);
+  for (const kind of ["dragover", "dragleave", "drop"]) {
+    drop.addEventListener(kind, (event) => {
+      event.preventDefault();
+      drop.classList.toggle("over", kind === "dragover");
+      if (kind === "drop" && event.dataTransfer.files.length > 0) {
+        input.files = event.dataTransfer.files;
+        show();
+      }
+    });
+  }
+  show();
+}
+
+// A session that ends without activity says so before, and then shows the login.
+const timeout = Number(document.body.dataset.timeout ?? 0);
+if (timeout > 0) {
+  const warning = document.getElementById("session-ends");
+  const left = document.getElementById("session-left");
+  const end = performance.now() + 1000 * timeout;
+  const tick = setInterval(() => {
+    const seconds = (end - performance.now()) / 1000;
+    warning.hidden = seconds > Math.min(WARN_SECONDS, timeout / 2);
+    left.textContent = String(Math.max(0, Math.ceil(seconds)));
+    if (seconds < -1) {
+      clearInterval(tick);
+      location.assign(location.pathname);
+    }
+  }, 250);
+}

@@ -1,0 +1,85 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A headless Chromium, and people who use it. Screenshots are kept in tests/output/browser."""
+
+from __future__ import annotations
+
+import shutil
+import typing as t
+
+import pytest
+from person import DESKTOP, OUTPUT, Person
+from playwright.sync_api import Browser, Error, expect, sync_playwright
+
+if t.TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from utrust_appliance.control import Control
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+LIMIT = 15_000
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    assert path, "these tests need Chromium; as root: apt-get install chromium"
+    expect.set_options(timeout=LIMIT)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def person(chromium: Browser) -> Iterator[t.Callable[..., Person]]:
+    """`person(control)` knows the password, `person(control, certificate="operator")` has a client certificate in the browser."""
+    contexts = []
+
+    def make(control: Control, *, certificate: str | None = None, script: bool = True) -> Person:
+        certificates = []
+        if certificate:
+            cert, key = control.client(certificate)
+            origins = [node["url"] for node in control.status()["nodes"]]
+            certificates = [{"origin": origin, "certPath": str(cert), "keyPath": str(key)} for origin in origins]
+        context = chromium.new_context(
+            viewport=t.cast("t.Any", DESKTOP),
+            ignore_https_errors=True,
+            java_script_enabled=script,
+            client_certificates=t.cast("t.Any", certificates),
+            accept_downloads=True,
+        )
+        context.set_default_timeout(LIMIT)
+        contexts.append(context)
+        return Person(control, context.new_page())
+
+    yield make
+    for context in contexts:
+        context.close()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """A picture of every open page of a test that failed."""
+    outcome = yield
+    report = t.cast("t.Any", outcome).get_result()
+    browser = getattr(item, "funcargs", {}).get("chromium")
+    if report.when != "call" or not report.failed or browser is None:
+        return
+    OUTPUT.mkdir(parents=True, exist_ok=True)
+    pages = [page for context in browser.contexts for page in context.pages]
+    for number, page in enumerate(pages):
+        try:
+            page.screenshot(path=OUTPUT / f"failed-{item.name}-{number}.png")
+        except Error as problem:
+            report.sections.append(("screenshot", str(problem)))
