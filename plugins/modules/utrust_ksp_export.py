@@ -137,6 +137,10 @@ node:
   description: The source node as RV(keyops.utrust.utrust_hsm_info#module:node) has it, read before the export.
   returned: if O(state=present)
   type: dict
+removed:
+  description: Public facts of the package that was removed, or would be, as RV(package) has them; nothing if there was none that fitted its receipt.
+  returned: if O(state=absent)
+  type: dict
 swept:
   description: Private directories of killed runs that were removed, or would be.
   returned: success
