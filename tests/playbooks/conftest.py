@@ -12,9 +12,14 @@ import pytest
 
 from tests.support.doors import DOORS, Door
 
+if t.TYPE_CHECKING:
+    from collections.abc import Iterator
+
 
 @pytest.fixture(scope="module", params=DOORS)
-def door(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Door:
+def door(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
     """Each test that asks for it runs twice: through the action plugin and through the module."""
     name = t.cast("str", request.param)
-    return Door(name, tmp_path_factory.mktemp(name))
+    opened = Door(name, tmp_path_factory.mktemp(name))
+    yield opened
+    opened.close()

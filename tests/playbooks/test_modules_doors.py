@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import socket
 import typing as t
@@ -14,7 +15,7 @@ import typing as t
 import pytest
 from utrust_appliance.testing import cluster
 
-from tests.support.doors import reach, task
+from tests.support.doors import DOORS, Door, reach, task
 from tests.support.playbook import methods
 
 if t.TYPE_CHECKING:
@@ -22,8 +23,6 @@ if t.TYPE_CHECKING:
     from pathlib import Path
 
     from utrust_appliance.control import Control
-
-    from tests.support.doors import Door
 
 INFO, EXPORT, IMPORT = "utrust_hsm_info", "utrust_ksp_export", "utrust_ksp_import"
 
@@ -104,10 +103,9 @@ def test_module_defaults_of_the_action_group_apply(control: Control, door: Door)
 
 
 def test_become_is_refused_where_it_would_do_nothing(control: Control, tmp_path: Path) -> None:
-    from tests.support.doors import Door
-
     control.clear_log()
-    result = Door("action", tmp_path).run(task(INFO, reach(control, "node1"), become=True)).result
+    with contextlib.closing(Door("action", tmp_path)) as door:
+        result = door.run(task(INFO, reach(control, "node1"), become=True)).result
     assert result["failed"] is True
     assert "become has no effect here" in result["msg"]
     assert "remove it" in result["msg"]
@@ -189,8 +187,6 @@ def test_a_module_leaves_no_file_behind(control: Control, door: Door, tmp_path: 
 
 
 def test_both_doors_say_the_same(control: Control, tmp_path: Path) -> None:
-    from tests.support.doors import DOORS, Door
-
     control.clear_log()
     said = []
     for name in DOORS:
@@ -200,7 +196,8 @@ def test_both_doors_say_the_same(control: Control, tmp_path: Path) -> None:
             task(EXPORT, reach(control, "node1"), check_mode=True),
             task(INFO, reach(control, "node2", expect_node="node1")),
         ]
-        ran = Door(name, tmp_path / name).run(*tasks)
+        with contextlib.closing(Door(name, tmp_path / name)) as door:
+            ran = door.run(*tasks)
         for result in ran.results:
             result.pop("invocation", None)
             result.get("node", {}).pop("clock", None)

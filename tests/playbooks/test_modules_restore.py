@@ -141,10 +141,10 @@ class People(threading.Thread):
         except Exception as exc:  # noqa: BLE001 - raised where the thread is joined
             self.failure = exc
 
-    def went_home(self) -> None:
+    def went_home(self, output: str) -> None:
         self.join()
         if self.failure:
-            raise self.failure
+            raise AssertionError(f"people at {self._node} gave up; Ansible said:\n{output}") from self.failure
 
 
 class Day(t.NamedTuple):
@@ -174,7 +174,7 @@ def day(control: Control, door: Door, source: dict[str, t.Any]) -> Day:
     people = [People(control, node, ceremony) for node, ceremony in CEREMONIES.items()]
     ran = door.run(real, hosts=hosts)
     for one in people:
-        one.went_home()
+        one.went_home(ran.output)
     done = [node for node in hosts if node != FAILING]
     again = door.run(check, real, hosts=done)
     return Day(
@@ -253,8 +253,8 @@ def test_cancelling_at_the_pin_pad_is_told_with_what_went_before(control: Contro
 
 def test_prompts_appear_on_the_terminal_while_people_are_asked(day: Day, door: Door) -> None:
     """An action plugin can; a module on a bastion has no terminal, its events come with the result."""
-    shown = "node2: PIN pad front-usb: Insert MBK card 1 of 2" in " ".join(day.output.split())
-    assert shown == (door.name == "action")
+    shown = "HSM UT000002: PIN pad front-usb: Insert MBK card 1 of 2" in " ".join(day.output.split())
+    assert shown == (door.name == "action"), day.output
 
 
 def test_no_pin_is_in_anything_that_ansible_shows_or_returns(control: Control, day: Day) -> None:
@@ -270,7 +270,7 @@ def test_a_source_that_changes_meanwhile_ends_the_restore(
     control.clear_log()
     people = People(control, CHANGED_SOURCE, with_a_source_that_changes)
     result = door.run(task(RESTORE, options(control, CHANGED_SOURCE, source))).result
-    people.went_home()
+    people.went_home(json.dumps(result))
     control.delete_key("node1", "meanwhile")
     assert (result["failed"], result["code"]) == (True, "source_changed")
     assert "the HSM is as it was" in result["msg"]
@@ -299,7 +299,7 @@ def test_a_restore_that_runs_already_is_watched_by_the_next_run(
     control.clear_log()
     people = People(control, WATCHED, good)
     second = door.run(task(RESTORE, options(control, WATCHED, source))).result
-    people.went_home()
+    people.went_home(json.dumps(second))
     assert (second["failed"], second["changed"], second["in_sync"]) == (False, True, True)
     assert second["restore"]["id"] == first["restore_id"]
     assert {request["method"] for request in control.requests(WATCHED)} == {"GET"}, "it was not started again"
@@ -335,7 +335,7 @@ def test_a_restore_whose_answers_are_lost_is_started_once_and_ends_well(
     control.fault("lost_answer_before", node=LOST, method="GET", path="/restores/", count=1)
     people = People(control, LOST, good)
     result = door.run(task(RESTORE, options(control, LOST, source, retries=2))).result
-    people.went_home()
+    people.went_home(json.dumps(result))
     assert (result["failed"], result["in_sync"]) == (False, True)
     assert [request["method"] for request in control.requests(LOST)].count("POST") == 1
 

@@ -28,6 +28,8 @@ class CallbackModule(CallbackBase):
     CALLBACK_NEEDS_ENABLED = True
 
     def _write(self, result: t.Any, **facts: t.Any) -> None:
+        if result.task.action.rpartition(".")[2] == "include_tasks":
+            return
         line = {"host": result.host.get_name(), "failed": False, "unreachable": False, **result.result, **facts}
         with open(os.environ["KEYOPS_RESULTS"], "a", encoding="utf-8") as file:
             file.write(json.dumps(line, default=str) + "\n")
