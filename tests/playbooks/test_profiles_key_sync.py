@@ -9,8 +9,9 @@ from __future__ import annotations
 import typing as t
 
 import pytest
-from playbook import card_holders, inventories, methods, play
 from utrust_appliance.testing import cluster
+
+from tests.support.playbook import card_holders, inventories, methods, play
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
