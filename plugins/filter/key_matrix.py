@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Filters key_matrix and key_table."""
+"""Filter key_matrix."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ import typing as t
 from ansible.errors import AnsibleFilterError
 from ansible_collections.keyops.utrust.plugins.module_utils import _decode as decode
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
+from ansible_collections.keyops.utrust.plugins.module_utils._matrix import Held
 from ansible_collections.keyops.utrust.plugins.module_utils._matrix import key_matrix as matrix_of
+from ansible_collections.keyops.utrust.plugins.plugin_utils._selection import select as select_keys
+
+if t.TYPE_CHECKING:
+    from ansible_collections.keyops.utrust.plugins.module_utils._appliance import HsmKey
 
 DOCUMENTATION = r"""
 name: key_matrix
@@ -20,18 +25,31 @@ version_added: 1.0.0
 author:
   - The keyops.utrust authors (@keyops)
 description:
-  - Compares the inventories of several nodes by fingerprint, in both directions, seen from the source node.
+  - Compares the keys of several nodes by fingerprint, in both directions, seen from the source node.
+  - Works from inventory digests. The inventory is needed of the source, of nodes whose digest differs from the source's, and of nodes that cannot use some,
+    but not all, of their keys. A node of which that is not known is V(unknown), and never in sync.
+  - Fingerprints of secret keys are check values of three bytes only. Such rows are marked C(weak).
 options:
   _input:
-    description: For each node its inventory, as C(hsm_keys) of M(keyops.utrust.utrust_hsm_info) has it.
+    description:
+      - For each node what M(keyops.utrust.utrust_hsm_info) returned, with C(hsm_keys) or without, or only the list C(hsm_keys). A result without C(node), or
+        nothing, stands for a node that could not be read.
     type: dict
     required: true
   source:
     description: Name of the node with the latest key material.
     type: str
     required: true
+  select:
+    description:
+      - A JMESPath expression that narrows the keys, as in P(keyops.utrust.select_keys#filter). All nodes are compared, and what is shown and judged is what
+        concerns these keys.
+      - It is an error if no node holds such a key.
+    type: str
 seealso:
   - plugin: keyops.utrust.key_table
+    plugin_type: filter
+  - plugin: keyops.utrust.select_keys
     plugin_type: filter
 """
 
@@ -43,23 +61,84 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description:
-    - C(in_sync), C(nodes), C(drift) (a node each, with what is C(missing), C(extra), C(mismatched) and C(unusable)) and C(rows) (a key each, with
-      C(nodes), which says V(present), V(missing), V(extra), V(mismatched) or V(unusable) for each node).
+  description: The comparison.
   type: dict
+  contains:
+    source:
+      description: The source node.
+      type: str
+    nodes:
+      description: All nodes, in the order of the input.
+      type: list
+      elements: str
+    in_sync:
+      description: Whether every node holds the keys of the source, no other ones, and can use them.
+      type: bool
+    same:
+      description: Nodes that hold the keys of the source, no other ones, and can use them.
+      type: list
+      elements: str
+    unknown:
+      description: Nodes of which that is not known, each with C(node) and C(reason).
+      type: list
+      elements: dict
+    drift:
+      description:
+        - Nodes that differ, each with C(node) and the keys that are C(missing), C(extra), C(mismatched) (C(wanted) and C(held)) and C(unusable), and the
+          numbers C(unchanged) and C(weak). The source itself is among them if it cannot use some of its keys.
+      type: list
+      elements: dict
+    weak:
+      description: Number of rows that are weak.
+      type: int
+    rows:
+      description:
+        - A key each, with C(nodes), which says for each node V(present), V(missing), V(extra) (the source does not have it), V(mismatched) (another
+          key under the same slot and label), V(unusable), V(absent) (neither this node nor the source has it) or V(unknown).
+      type: list
+      elements: dict
 """
 
 
-def key_matrix(inventories: t.Mapping[str, t.Sequence[t.Mapping[str, t.Any]]], source: str) -> dict[str, t.Any]:
-    """See DOCUMENTATION. Raises AnsibleFilterError for anything that is no inventory, and for an unknown source."""
-    if source not in inventories:
-        raise AnsibleFilterError(f"key_matrix: the source {source!r} is not among the nodes {', '.join(inventories)}")
+def key_matrix(nodes: t.Mapping[str, t.Any], source: str, select: str | None = None) -> dict[str, t.Any]:
+    """See DOCUMENTATION. Raises AnsibleFilterError for anything that is no inventory, for an unknown source and for a selection without a key."""
+    if source not in nodes:
+        raise AnsibleFilterError(f"key_matrix: the source {source!r} is not among the nodes {', '.join(nodes)}")
     try:
-        return matrix_of(
-            {node: [decode.hsm_key(dict(key)) for key in held] for node, held in inventories.items()}, source
-        )
+        held = {str(node): _held(given) for node, given in nodes.items()}
+        matrix = matrix_of(held, source, chosen=_choice(held, select) if select else None)
     except UtrustError as exc:
-        raise AnsibleFilterError(f"key_matrix: {exc}") from exc
+        raise AnsibleFilterError(f"key_matrix: {exc} [{exc.code}]") from exc
+    if select and not matrix["rows"]:
+        raise AnsibleFilterError(
+            f"key_matrix: no node holds a key that {select!r} selects, so there is nothing to compare"
+        )
+    return matrix
+
+
+def _held(given: t.Any) -> Held:
+    if isinstance(given, t.Mapping):
+        node, listed = given.get("node"), given.get("hsm_keys")
+        if node is None:
+            return Held()
+        return Held(
+            decode.text(node, "inventory_digest"),
+            decode.number(node, "key_count"),
+            decode.number(node, "unusable_key_count"),
+            _keys(listed) if listed is not None else None,
+        )
+    return Held(hsm_keys=_keys(given)) if given is not None else Held()
+
+
+def _keys(listed: t.Iterable[t.Mapping[str, t.Any]]) -> tuple[HsmKey, ...]:
+    return tuple(decode.hsm_key(dict(key)) for key in listed)
+
+
+def _choice(nodes: t.Mapping[str, Held], expression: str) -> t.Callable[[HsmKey], bool]:
+    """Whether a key is among those that the expression selects of all that the nodes hold."""
+    known = {(key, key.usable): key.public() for held in nodes.values() for key in held.hsm_keys or ()}
+    chosen = {decode.hsm_key(key) for key in select_keys(list(known.values()), expression, by="key_matrix")}
+    return lambda key: key in chosen
 
 
 class FilterModule:

@@ -18,11 +18,16 @@ author:
   - The keyops.utrust authors (@keyops)
 description:
   - Makes lines of text of what P(keyops.utrust.key_matrix#filter) returns, with a last line for each node that differs from the source.
+  - With more than twelve nodes, those that hold the same as the source share its column.
 options:
   _input:
     description: A key matrix.
     type: dict
     required: true
+  only_drift:
+    description: Whether keys that every node holds and can use are left out.
+    type: bool
+    default: false
 seealso:
   - plugin: keyops.utrust.key_matrix
     plugin_type: filter

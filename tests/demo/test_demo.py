@@ -127,7 +127,7 @@ def test_the_demo_does_the_main_job_and_says_so(whole: Whole) -> None:
         "node2: PIN pad front-usb: Enter the PIN of MBK card 2 of 2",
         "people | node3: front-usb reads `Insert MBK card 1 of 2`: Ben inserts KEYOPS-2",
         "utrust-appliance: there is no key caKey-2026 in the HSM of node3",
-        "in sync: 3 node(s) hold the same 11 key(s) as node1",
+        "in sync: node1, node2, node3 hold the same 11 key(s)",
         "node1: exported 11 key(s)",
     ):
         assert line in text

@@ -45,7 +45,7 @@ def test_table_names_the_drift_and_nothing_is_changed(control: Control, argument
         label: line for line in run.output.splitlines() for label in ("onlyOnNode1", "onlyOnNode2") if label in line
     }
     assert rows["onlyOnNode1"].split()[-3:] == ["yes", "MISSING", "MISSING"]
-    assert rows["onlyOnNode2"].split()[-3:] == ["MISSING", "EXTRA", "MISSING"]
+    assert rows["onlyOnNode2"].split()[-3:] == ["-", "EXTRA", "-"]
     assert "node2 against node1: 1 missing, 1 extra, 1 mismatched" in run.text
     assert "node3 against node1: 12 missing" in run.text
     assert "Factory Reset Mode" in run.text
@@ -58,6 +58,36 @@ def test_drift_can_be_made_an_error(control: Control) -> None:
     assert "drift against node1 on node2, node3" in run.text
 
 
+def test_keys_can_be_narrowed_and_the_verdict_is_about_those(control: Control) -> None:
+    selected = ("-e", "status_select=[?label=='onlyOnNode1']", "-e", "status_fail_on_drift=true")
+    run = play(STATUS, control, *selected)
+
+    assert "node2 against node1: 1 missing, 0 extra, 0 mismatched, 0 unusable" in run.text
+    assert "onlyOnNode2" not in run.text
+    assert run.status != 0
+
+    slip = play(STATUS, control, "-e", "status_select=[?label=='OnlyOnNode1']")
+    assert slip.status != 0
+    assert "no node holds a key that" in slip.text
+
+
+def test_inventories_are_read_of_the_source_and_of_nodes_that_differ_only() -> None:
+    with cluster(nodes=3, restored=3) as control:
+        control.damage_key("node2", control.keys("node2")[0]["label"])
+        control.clear_log()
+
+        run = play(STATUS, control)
+
+        assert "DRIFT: node2 against node1: 0 missing, 0 extra, 0 mismatched, 1 unusable" in run.text
+        assert "node3 against" not in run.text
+        paths = {
+            name: [one["path"].partition("?")[0] for one in control.requests(name)]
+            for name in ("node1", "node2", "node3")
+        }
+        node, inventory = "/api/v1/node", "/api/v1/hsm/keys"
+        assert paths == {"node1": [node, inventory], "node2": [node, inventory], "node3": [node]}
+
+
 def test_unreachable_node_is_named_and_the_others_are_shown(control: Control) -> None:
     control.fault("node_down", node="node3")
 
@@ -67,6 +97,7 @@ def test_unreachable_node_is_named_and_the_others_are_shown(control: Control) ->
     assert run.status != 0
     assert "UNKNOWN: GET /api/v1/node" in run.text
     assert "node2 against node1: 1 missing, 1 extra, 1 mismatched" in run.text
+    assert "UNKNOWN: node3: the node was not read" in run.text
     assert "nothing is known of node3" in run.text
 
 

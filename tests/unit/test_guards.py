@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import importlib
 import re
+import sys
 import typing as t
 from pathlib import Path
 
@@ -216,6 +217,23 @@ def test_operations_and_judgements_know_neither_ansible_nor_http() -> None:
     assert {
         path.name: bad for path in files if (bad := sorted(name for name in imports(path) if forbidden.search(name)))
     } == {}
+
+
+def test_what_plugins_import_beyond_ansible_is_required_with_a_lower_bound_only() -> None:
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    required = [line for line in lines if line and not line.startswith("#")]
+    assert [line for line in required if not re.fullmatch(r"[A-Za-z0-9_.-]+>=[0-9.]+", line)] == []
+    assert load("meta/execution-environment.yml")["dependencies"]["python"] == "requirements.txt"
+    # ansible-core itself needs these.
+    given = {"ansible", "ansible_collections", "cryptography", "jinja2", "markupsafe", "yaml"}
+    imported = {
+        name.partition(".")[0]
+        for path in python_files("plugins")
+        for name in imports(path)
+        if name.partition(".")[0] not in sys.stdlib_module_names
+    }
+    assert "ansible" in imported
+    assert imported - given == {line.partition(">")[0] for line in required}
 
 
 def test_private_files_of_plugins_begin_with_an_underscore() -> None:
