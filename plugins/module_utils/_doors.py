@@ -10,16 +10,19 @@ import contextlib
 import socket
 import typing as t
 
-from ansible_collections.keyops.utrust.plugins.module_utils import _options
+from ansible_collections.keyops.utrust.plugins.module_utils import _ejbca_options, _options
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
 from ansible_collections.keyops.utrust.plugins.module_utils._operations.export import export_package, remove_package
 from ansible_collections.keyops.utrust.plugins.module_utils._operations.import_ import import_package
 from ansible_collections.keyops.utrust.plugins.module_utils._operations.info import read_info
+from ansible_collections.keyops.utrust.plugins.module_utils._operations.prove import prove_keys
 from ansible_collections.keyops.utrust.plugins.module_utils._operations.restore import cancel_restore, restore_hsm
+from ansible_collections.keyops.utrust.plugins.module_utils._operations.token_key import generate_key
 
 if t.TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
     from ansible_collections.keyops.utrust.plugins.module_utils._appliance import Appliance, Reporter
+    from ansible_collections.keyops.utrust.plugins.module_utils._application import Application
 
 Result = dict[str, t.Any]
 
@@ -90,11 +93,50 @@ def _import(call: Call) -> Result:
         return import_package(appliance, options, dry_run=call.dry_run, report=call.report)
 
 
+@contextlib.contextmanager
+def application_of(params: _options.Params) -> t.Iterator[Application]:
+    """EJBCA on the node; nothing is sent yet."""
+    from ansible_collections.keyops.utrust.plugins.module_utils._ejbca import Ejbca
+
+    application = Ejbca(_ejbca_options.endpoint(params), retries=params["retries"])
+    try:
+        yield application
+    finally:
+        application.close()
+
+
+def _ca_info(call: Call) -> Result:
+    _options.check_member(call.params)
+    with application_of(call.params) as application:
+        return {
+            "changed": False,
+            "health": application.health(),
+            "authorities": [authority._asdict() for authority in application.authorities()],
+        }
+
+
+def _token_key(call: Call) -> Result:
+    options = _ejbca_options.token_key_options(call.params)
+    with connected(call.params) as appliance, application_of(call.params) as application:
+        return generate_key(appliance, application, options, dry_run=call.dry_run)
+
+
+def _key_proof(call: Call) -> Result:
+    options = _ejbca_options.proof_options(call.params)
+    with contextlib.ExitStack() as stack:
+        appliance = stack.enter_context(connected(call.params))
+        application = stack.enter_context(application_of(call.params)) if call.params["ejbca"] else None
+        return prove_keys(appliance, application, options, dry_run=call.dry_run, report=call.report)
+
+
 ENTRIES: t.Final[dict[str, Entry]] = {
+    "utrust_ca_info": Entry(_ejbca_options.ca_info_spec, {}, _ca_info),
     "utrust_hsm_info": Entry(_options.info_spec, {}, _info),
     "utrust_hsm_restore": Entry(_options.restore_spec, _options.RESTORE_RULES, _restore),
+    "utrust_key_proof": Entry(_ejbca_options.proof_spec, _ejbca_options.PROOF_RULES, _key_proof),
     "utrust_ksp_export": Entry(_options.export_spec, _options.EXPORT_RULES, _export),
     "utrust_ksp_import": Entry(_options.import_spec, _options.IMPORT_RULES, _import),
+    "utrust_token_key": Entry(_ejbca_options.token_key_spec, {}, _token_key),
 }
 
 

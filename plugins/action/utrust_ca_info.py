@@ -1,0 +1,13 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Action plugin: the module utrust_ca_info, run in-process where the connection is local."""
+
+from __future__ import annotations
+
+from ansible_collections.keyops.utrust.plugins.plugin_utils._action import UtrustAction
+
+
+class ActionModule(UtrustAction):
+    name = "utrust_ca_info"

@@ -1,0 +1,61 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Filter ejbca_options."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible.errors import AnsibleFilterError
+from ansible_collections.keyops.utrust.plugins.module_utils._ejbca_options import ejbca_spec
+
+DOCUMENTATION = r"""
+name: ejbca_options
+short_description: Where EJBCA of a node is and how to log in there, from its inventory variables
+version_added: 1.0.0
+author:
+  - The keyops.utrust authors (@keyops)
+description:
+  - Makes the option C(ejbca) of the modules from the variables of one inventory host. C(port) comes from the variable C(utrust_ejbca_port),
+    C(client_cert) from C(utrust_ejbca_client_cert) and so on.
+  - C(host) is C(utrust_ejbca_host), or else C(utrust_host).
+options:
+  _input:
+    description: The variables of the host, as C(hostvars) has them.
+    type: dict
+    required: true
+seealso:
+  - plugin: keyops.utrust.connection_options
+    plugin_type: filter
+"""
+
+EXAMPLES = r"""
+- name: Read the CAs of this node
+  keyops.utrust.utrust_ca_info:
+    ejbca: "{{ hostvars[inventory_hostname] | keyops.utrust.ejbca_options }}"
+"""
+
+RETURN = r"""
+_value:
+  description: The option C(ejbca).
+  type: dict
+"""
+
+
+def ejbca_options(variables: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    """Options that are set in the variables of one host. Raises AnsibleFilterError if these are not variables of a host."""
+    if not hasattr(variables, "get") or variables.get("inventory_hostname") is None:
+        raise AnsibleFilterError(
+            "ejbca_options: the input must be the variables of an inventory host, such as hostvars['node1']"
+        )
+    names = ejbca_spec(required=True)["options"]
+    found = {name: variables.get(f"utrust_ejbca_{name}") for name in names}
+    found["host"] = found["host"] or variables.get("utrust_host")
+    return {name: value for name, value in found.items() if value is not None}
+
+
+class FilterModule:
+    def filters(self) -> dict[str, t.Callable[..., t.Any]]:
+        return {"ejbca_options": ejbca_options}

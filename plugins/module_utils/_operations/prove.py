@@ -1,0 +1,230 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""How far a node can use a key: in its HSM, seen by its crypto token, proven by a signature. Private to keyops.utrust."""
+
+from __future__ import annotations
+
+import dataclasses as dc
+import secrets
+import typing as t
+
+from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError, require
+from ansible_collections.keyops.utrust.plugins.module_utils._preflight import problems_of_identity
+
+if t.TYPE_CHECKING:
+    from ansible_collections.keyops.utrust.plugins.module_utils._appliance import Appliance, HsmKey, Reporter
+    from ansible_collections.keyops.utrust.plugins.module_utils._application import Application, Profiles
+    from ansible_collections.keyops.utrust.plugins.module_utils._wait import Patience
+
+LEVELS: t.Final = ("hsm", "token", "sign")
+
+
+class WantedKey(t.NamedTuple):
+    """A key by fingerprint, and the CA (if any) that has it as its current key: a certificate of that CA proves a signature."""
+
+    fingerprint: str
+    label: str
+    slot: int
+    ca: str | None
+
+
+class Attestation(t.NamedTuple):
+    """A person's word for one key, where no program can prove the level."""
+
+    fingerprint: str
+    by: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"attested by {self.by}: {self.reason}"
+
+
+@dc.dataclass(frozen=True)
+class ProofOptions:
+    """`reactivate` allows to activate the crypto token again: at level token it is the proof, at level sign what is tried where a signature fails."""
+
+    expect_node: str | None
+    level: str
+    wanted: tuple[WantedKey, ...]
+    crypto_token: str | None
+    reactivate: bool
+    profiles: Profiles
+    attestations: tuple[Attestation, ...]
+    patience: Patience
+
+
+@dc.dataclass(frozen=True)
+class Row:
+    """One key on this node. `reached` is the highest level that is proven or attested; `passed` None is "nobody can know in check mode"."""
+
+    fingerprint: str
+    label: str
+    slot: int
+    reached: str
+    passed: bool | None
+    evidence: str
+
+    def public(self) -> dict[str, t.Any]:
+        return dc.asdict(self)
+
+
+def prove_keys(
+    appliance: Appliance, application: Application | None, options: ProofOptions, *, dry_run: bool, report: Reporter
+) -> dict[str, t.Any]:
+    """One row a key, as soon as all pass or the time is over. Not to pass is a result, no error; who calls decides what it means."""
+    prover = _Prover(appliance, application, options, dry_run)
+    patience = options.patience
+    started, said = patience.clock(), ""
+    while True:
+        rows = prover.rows()
+        open_rows = [row for row in rows if row.passed is False]
+        if not open_rows or dry_run or patience.clock() - started + patience.interval > patience.timeout:
+            break
+        if (now := "; ".join(f"{row.label}: {row.evidence}" for row in open_rows)) != said:
+            said = now
+            report(f"{options.expect_node}: waiting for level {options.level} for up to {patience.timeout:g} s: {now}")
+        patience.sleep(patience.interval)
+    unknown = any(row.passed is None for row in rows)
+    return {
+        "changed": prover.reactivated or (dry_run and options.reactivate and options.level != "hsm" and unknown),
+        "proof": [row.public() for row in rows],
+        "passed": None if unknown and not open_rows else not open_rows,
+        "reactivated": prover.reactivated,
+        "certificates": prover.certificates,
+    }
+
+
+class _Prover:
+    """Tries once per `rows`; what is proven stays proven."""
+
+    def __init__(
+        self, appliance: Appliance, application: Application | None, options: ProofOptions, dry_run: bool
+    ) -> None:
+        self._appliance, self._application = appliance, application
+        self._options, self._dry_run = options, dry_run
+        self._attested = {attestation.fingerprint: attestation for attestation in options.attestations}
+        self._proven: dict[str, Row] = {}
+        self._username = f"key-gate-{secrets.token_hex(8)}"  # one end entity a run, however often it tries
+        self.reactivated = False
+        self.certificates: list[dict[str, str]] = []
+
+    def rows(self) -> list[Row]:
+        try:
+            held = self._held()
+        except UtrustError as exc:
+            return [self._row(key, "none", False, f"the node could not be read: {exc}") for key in self._options.wanted]
+        return [self._settle(key, held) for key in self._options.wanted]
+
+    def _held(self) -> dict[str, list[HsmKey]]:
+        node = self._appliance.node()
+        require(
+            f"reading {self._options.expect_node or 'the node'}", problems_of_identity(node, self._options.expect_node)
+        )
+        held: dict[str, list[HsmKey]] = {}
+        for key in self._appliance.inventory():
+            held.setdefault(key.label, []).append(key)
+        return held
+
+    def _settle(self, wanted: WantedKey, held: dict[str, list[HsmKey]]) -> Row:
+        if row := self._proven.get(wanted.fingerprint):
+            return row
+        row = self._hsm(wanted, held.get(wanted.label, []))
+        if row.passed and self._options.level != "hsm":
+            row = self._beyond(wanted)
+        if row.passed:
+            self._proven[wanted.fingerprint] = row
+        return row
+
+    def _hsm(self, wanted: WantedKey, held: list[HsmKey]) -> Row:
+        here = [key for key in held if key.slot == wanted.slot]
+        same = [key for key in here if key.fingerprint == wanted.fingerprint]
+        if not here:
+            return self._row(wanted, "none", False, "the key is not in the HSM")
+        if not same:
+            others = ", ".join(key.fingerprint for key in here)
+            return self._row(wanted, "none", False, f"the HSM holds another key under that label ({others})")
+        if len(here) > 1:
+            return self._row(
+                wanted,
+                "none",
+                False,
+                f"the HSM holds {len(here)} keys under that label, and an application takes any of them",
+            )
+        if not same[0].usable:
+            return self._row(
+                wanted,
+                "none",
+                False,
+                "the key is in the HSM, but cannot be used: slot not activated, or objects incomplete",
+            )
+        return self._row(wanted, "hsm", True, "in the HSM")
+
+    def _beyond(self, wanted: WantedKey) -> Row:
+        level = self._options.level
+        if attestation := self._attested.get(wanted.fingerprint):
+            return self._row(wanted, level, True, str(attestation))
+        if self._application is None:
+            return self._row(wanted, "hsm", False, f"level {level} cannot be proven without a connection to EJBCA")
+        if self._dry_run:
+            return self._row(
+                wanted,
+                "hsm",
+                None,
+                f"in the HSM; whether it reaches level {level} shows only in a run that may change something",
+            )
+        try:
+            return self._sign(wanted) if level == "sign" or wanted.ca else self._token(wanted)
+        except UtrustError as exc:
+            return self._row(wanted, "hsm", False, str(exc))
+
+    def _token(self, wanted: WantedKey) -> Row:
+        if not self._options.reactivate:
+            text = "EJBCA does not tell which keys a crypto token sees: allow to activate it again, name a CA that has this key, or attest it"
+            return self._row(wanted, "hsm", False, text)
+        self._reactivate()
+        return self._row(wanted, "token", True, "the crypto token was activated again after the key was in the HSM")
+
+    def _sign(self, wanted: WantedKey) -> Row:
+        if wanted.ca is None:
+            return self._row(
+                wanted,
+                "hsm",
+                False,
+                "no CA has this key, so that no signature of it can be had: name one, or attest it",
+            )
+        try:
+            return self._certificate(wanted, wanted.ca)
+        except UtrustError:
+            if not self._options.reactivate or self.reactivated:
+                raise
+        self._reactivate()
+        return self._certificate(wanted, wanted.ca)
+
+    def _certificate(self, wanted: WantedKey, ca: str) -> Row:
+        application = t.cast("Application", self._application)
+        made = application.prove(ca, self._options.profiles, self._username)
+        self.certificates.append({"ca": ca, "serial_number": made.serial_number, "username": self._username})
+        if made.signed_by != wanted.fingerprint:
+            return self._row(wanted, "hsm", False, f"CA {ca} signs with another key here ({made.signed_by})")
+        return self._row(wanted, "sign", True, f"certificate {made.serial_number} of CA {ca} verifies under this key")
+
+    def _reactivate(self) -> None:
+        """Once a run. A token that stays offline is told at once: its CAs are down on this node until somebody activates it."""
+        if self.reactivated:
+            return
+        application, name = t.cast("Application", self._application), self._options.crypto_token or ""
+        before = application.health()
+        application.reactivate(name)
+        self.reactivated = True
+        after = application.health()
+        if before is None and after is not None:
+            raise UtrustError(
+                f"activating crypto token {name} of {self._options.expect_node} again: it stayed offline ({after}), so it has no auto-activation. "
+                "Its CAs are down on this node: activate it in EJBCA's Admin Web now, and do not allow re-activation by program",
+                code="token_offline",
+            )
+
+    def _row(self, wanted: WantedKey, reached: str, passed: bool | None, evidence: str) -> Row:
+        return Row(wanted.fingerprint, wanted.label, wanted.slot, reached, passed, evidence)

@@ -1,0 +1,106 @@
+#!/usr/bin/python
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: utrust_token_key
+short_description: Generate a key pair in an EJBCA crypto token of a node
+version_added: 1.0.0
+description:
+  - Lets EJBCA on one node generate a key pair in its crypto token, unless the node's HSM holds a key under that alias already.
+  - EJBCA's REST interface does not list keys, so the inventory of the HSM tells whether the key is there, before and after. After a lost answer, it tells
+    whether the key was made; a request to generate a key is never sent twice.
+  - The key is on this node only. Synchronize it to all others and prove it there before any CA uses it.
+author:
+  - The keyops.utrust authors (@keyops)
+extends_documentation_fragment:
+  - keyops.utrust._connection
+  - keyops.utrust._ejbca
+  - keyops.utrust._attributes
+  - keyops.utrust._attributes.actiongroup_utrust
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+  idempotent:
+    support: full
+options:
+  ejbca:
+    required: true
+  crypto_token:
+    description: Name of the crypto token in EJBCA.
+    type: str
+    required: true
+  slot:
+    description: Slot of the HSM that the crypto token uses.
+    type: int
+    default: 0
+  alias:
+    description: Alias of the key pair, which is its label in the HSM.
+    type: str
+    required: true
+  key_alg:
+    description: Algorithm of the key.
+    type: str
+    choices: [RSA, EC]
+    required: true
+  key_spec:
+    description: Size of an RSA key, such as V(3072), or curve of an EC key, such as V(P-384).
+    type: str
+    required: true
+  wait_timeout:
+    description: Seconds to wait for the node when it does not answer after the key was asked for.
+    type: float
+    default: 60.0
+seealso:
+  - module: keyops.utrust.utrust_key_proof
+  - module: keyops.utrust.utrust_ca_info
+"""
+
+EXAMPLES = r"""
+- name: Generate the next key of a CA on the source node
+  keyops.utrust.utrust_token_key:
+    ejbca: "{{ hostvars['node1'] | keyops.utrust.ejbca_options }}"
+    crypto_token: SigningToken
+    alias: signKey-2027
+    key_alg: RSA
+    key_spec: "3072"
+  module_defaults:
+    group/keyops.utrust.utrust: "{{ hostvars['node1'] | keyops.utrust.connection_options }}"
+  run_once: true
+  register: generated
+"""
+
+RETURN = r"""
+hsm_key:
+  description: The key as the inventory of the HSM has it, or nothing where check mode would make it.
+  returned: success
+  type: dict
+  sample: {slot: 0, label: signKey-2027, id: "01", type: rsa, size: 3072, curve: null, fingerprint: "sha256:a1...", usable: true, weak: false}
+executed_on:
+  description: Host name of the machine that executed this.
+  returned: always
+  type: str
+  sample: awx-task-1
+code:
+  description: Stable code of the failure.
+  returned: failure
+  type: str
+  sample: application_unreachable
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.keyops.utrust.plugins.module_utils._doors import ENTRIES, run_module
+
+
+def main() -> None:
+    module = AnsibleModule(supports_check_mode=True, **ENTRIES["utrust_token_key"].module_arguments())
+    run_module(module, "utrust_token_key")
+
+
+if __name__ == "__main__":
+    main()
