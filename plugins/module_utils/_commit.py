@@ -88,7 +88,7 @@ def commit(appliance: Appliance, job: Commit, report: Reporter) -> UtrustError |
     _discard(appliance, job, made, report)
     raise type(failure)(
         f"{failure}; {job.target.name} holds the same keys as before, so nothing was changed. Run again",
-        code=failure.code,
+        code="answer_lost" if failure.code == "outcome_unknown" else failure.code,  # it is known now
     ) from failure
 
 

@@ -48,6 +48,7 @@ READINGS = 5
 class Reply(t.NamedTuple):
     status: int
     document: t.Any
+    content_digest: str | None
 
 
 class Client:
@@ -99,7 +100,8 @@ class Client:
                 raise ApiError(f"{method} {path} at {self._where}: {exc}", code="answer_too_large") from exc
             if exchange is not None and exchange.status in ok:
                 streamed = sink is not None and exchange.status == 200
-                return Reply(exchange.status, None if streamed else self._document(method, path, exchange))
+                document = None if streamed else self._document(method, path, exchange)
+                return Reply(exchange.status, document, exchange.headers.get("Content-Digest"))
             delay = self._delay(method, exchange, attempt)
             # What has gone to a sink cannot be taken back: a broken download is for the caller to begin again.
             if delay is None or (sink is not None and broken is not None):
@@ -261,10 +263,12 @@ class RestAppliance:
                     code="package_not_written",
                 ) from exc
 
-        self._client.call("GET", f"/api/v1/hsm/packages/{package.id}/content", headers={"Accept": "*/*"}, sink=take)
-        if size != package.size or "sha256:" + digest.hexdigest() != package.sha256:
+        path = f"/api/v1/hsm/packages/{package.id}/content"
+        announced = self._client.call("GET", path, headers={"Accept": "*/*"}, sink=take).content_digest
+        came = "sha256:" + digest.hexdigest()
+        if size != package.size or came != package.sha256 or announced not in (None, _content_digest(came)):
             raise ApiError(
-                f"downloading package {package.id}: {size} of {package.size} bytes came, or other bytes than the node's digest names; "
+                f"downloading package {package.id}: {size} of {package.size} bytes came, or other bytes than the node's digests name; "
                 "nothing was kept. Run again; if it happens again, look for a proxy in between",
                 code="download_damaged",
             )
@@ -275,11 +279,10 @@ class RestAppliance:
     # -- imports
 
     def stage_import(self, content: t.BinaryIO, size: int, sha256: str) -> Import:
-        digest = base64.b64encode(bytes.fromhex(sha256.removeprefix("sha256:"))).decode()
         headers = {
             "Content-Type": "application/octet-stream",
             "Content-Length": str(size),
-            "Content-Digest": f"sha-256=:{digest}:",
+            "Content-Digest": _content_digest(sha256),
         }
         return decode.import_(self._create("/api/v1/hsm/imports", "imports", body=content, headers=headers))
 
@@ -297,7 +300,7 @@ class RestAppliance:
                 raise AnswerLost(
                     f"{lost}; reading the import did not settle it: {exc}", code="outcome_unknown"
                 ) from lost
-            if found.state not in ("applied", "waiting_for_card", "waiting_for_pin"):
+            if found.state not in ("applied", "failed", "waiting_for_card", "waiting_for_pin"):
                 raise AnswerLost(
                     f"{lost}; the node says that the import is {found.state}",
                     code="answer_lost",
@@ -337,6 +340,11 @@ class RestAppliance:
                     f"{lost}; the node has no trace of it, so nothing was changed. Run again", code="answer_lost"
                 ) from lost
             return found[0]
+
+
+def _content_digest(sha256: str) -> str:
+    """The header's value (RFC 9530) of `sha256:…`."""
+    return f"sha-256=:{base64.b64encode(bytes.fromhex(sha256.removeprefix('sha256:'))).decode()}:"
 
 
 def _refused(failure: UtrustError) -> bool:

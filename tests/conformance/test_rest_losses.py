@@ -215,8 +215,13 @@ def test_a_node_that_dies_while_it_applies_leaves_the_outcome_open(
 
 @pytest.mark.parametrize(
     ("fault", "params"),
-    [("truncate_download", {"bytes": 1}), ("alter_download", {}), ("alter_download", {"consistent": True})],
-    ids=["truncated", "altered", "altered with its digest"],
+    [
+        ("truncate_download", {"bytes": 1}),
+        ("alter_download", {}),
+        ("alter_download", {"consistent": True}),
+        ("wrong_digest", {}),
+    ],
+    ids=["truncated", "altered", "altered with its digest", "announced as another one"],
 )
 def test_a_package_that_changed_on_its_way_is_not_taken(
     control: Control, source: RestAppliance, fault: str, params: dict[str, t.Any]
