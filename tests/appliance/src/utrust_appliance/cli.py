@@ -21,7 +21,8 @@ from utrust_appliance.errors import Refused
 
 UP_OPTIONS = (
     "nodes", "port", "address_mode", "joined", "restored", "keys", "key_mix", "name",
-    "card_timeout", "object_ttl", "max_upload", "session_timeout", "restart_time", "profile", "hsm", "module", "application", "database", "faults", "fault_port",
+    "card_timeout", "object_ttl", "max_upload", "session_timeout", "restart_time", "profile",
+    "hsm", "module", "application", "database", "faults", "fault_port",
 )  # fmt: skip
 
 

@@ -35,9 +35,8 @@ SECURITY = "security.html"
 def _around(visit: Visit) -> dict[str, t.Any]:
     """What the page shows whatever lies over it. `once`: a form that is sent twice makes one thing."""
     node = visit.node
-    state, dummy = node.state()
     return {
-        "may_restore": node.behaviour.restore_allowed(state) and node.running() is None,
+        "may_restore": node.behaviour.restore_allowed(*node.state()) and node.running() is None,
         "running": node.running(),
         "once": secrets.token_hex(16),
         "max_upload": node.cluster.options.max_upload,
