@@ -6,10 +6,13 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import http.client
+import json
 import time
 import typing as t
+import urllib.parse
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +21,8 @@ import pytest
 from utrust_appliance.faults import KINDS
 from utrust_appliance.testing import Api, cluster
 from utrust_appliance.web.checks import as_content_digest
+
+from tests.support.waiting import wait_for
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -194,6 +199,55 @@ def test_key_of_an_unknown_type_is_in_inventory_and_digest(control: Control, api
     assert after["inventory_digest"] == page["inventory_digest"] != before["inventory_digest"]
 
 
+def test_node_under_the_mbk_of_another_cluster_says_so_and_takes_no_package(control: Control, api: Api) -> None:
+    content, held = api.package(), api("GET", "/node").data["mbk"]
+    control.fault("other_mbk", node="node1", mbk="STRANGE", check_value="00ff00ff00ff00ff")
+    mbk = {"name": "STRANGE", "check_value": "00ff00ff00ff00ff", "m": 2, "n": 3}
+    assert api("GET", "/node").data["mbk"] == mbk
+    assert api("POST", "/hsm/imports", content).code == "mbk_mismatch"
+    foreign = api.package()
+    control.clear_faults()
+    assert api("GET", "/node").data["mbk"] == held
+    assert api("POST", "/hsm/imports", foreign).code == "mbk_mismatch"
+
+
+def test_slot_that_is_full_takes_no_key_more(control: Control, api: Api) -> None:
+    control.generate_key("node2", "one-more")
+    content = Api(control, "node2").package()
+    control.delete_key("node2", "one-more")
+    control.fault("slot_full", node="node1")
+    refused = api("POST", "/hsm/imports", content)
+    assert (refused.status, refused.code) == (409, "slot_full")
+    control.clear_faults()
+    staged = api("POST", "/hsm/imports", content)
+    assert staged.status == 201
+    assert api("DELETE", f"/hsm/imports/{staged.data['id']}").status == 204
+
+
+@pytest.mark.parametrize("keys", ["old", "new"])
+def test_node_that_restarts_while_it_applies_comes_back_with_old_or_new_keys(control: Control, keys: str) -> None:
+    control.generate_key("node2", f"restart-{keys}")
+    before, after = control.node("node1")["inventory_digest"], control.node("node2")["inventory_digest"]
+    api = Api(control, "node1")
+    staged = api("POST", "/hsm/imports", Api(control, "node2").package()).data
+    control.fault("restart_applying", node="node1", keys=keys, seconds=0.5)
+    with pytest.raises(CUT):
+        api.apply(staged)
+    with pytest.raises(CUT):
+        api("GET", "/node")
+    wait_for(lambda: _answers(api))
+    assert api("GET", "/node").data["inventory_digest"] == (before if keys == "old" else after)
+    assert api("GET", f"/hsm/imports/{staged['id']}").data["state"] == ("staged" if keys == "old" else "applied")
+    assert api.apply(staged).data["state"] == "applied"
+
+
+def _answers(api: Api) -> bool:
+    try:
+        return api("GET", "/node").status == 200
+    except CUT:
+        return False
+
+
 def test_pin_pad_that_is_gone_does_not_answer(control: Control, api: Api) -> None:
     control.fault("pin_pad_gone", pin_pad="front-usb")
     pads = {pad["name"]: pad["status"] for pad in api("GET", "/hsm/pin-pads").data["pin_pads"]}
@@ -207,8 +261,61 @@ def test_node_that_is_down_resets_connections(control: Control) -> None:
         other("GET", "/node")
 
 
-def test_every_kind_is_described_and_tested() -> None:
-    source = "".join(path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("test_appliance_*.py"))
-    for name, kind in KINDS.items():
-        assert kind.description
-        assert f'"{name}"' in source, f"no test sets {name}"
+def over_http(url: str, method: str, token: str, body: dict[str, t.Any] | None = None) -> tuple[int, t.Any]:
+    place = urllib.parse.urlsplit(url)
+    connection = http.client.HTTPConnection(t.cast("str", place.hostname), place.port, timeout=20)
+    try:
+        content = None if body is None else json.dumps(body)
+        connection.request(method, place.path, content, {"Authorization": f"Bearer {token}"})
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+    finally:
+        connection.close()
+
+
+def test_faults_are_set_over_a_port_on_loopback_by_who_has_the_token() -> None:
+    with cluster(nodes=1, keys=1, fault_port=0) as control:
+        url = json.loads((control.folder / "run.json").read_text(encoding="utf-8"))["faults"]
+        token = (control.folder / "fault.token").read_text(encoding="utf-8").strip()
+        assert (control.folder / "fault.token").stat().st_mode & 0o777 == 0o600
+        assert url.startswith("http://127.0.0.1:")
+        assert over_http(url, "GET", "another")[0] == 401
+        assert over_http(url, "POST", "another", {"name": "alarm"})[0] == 401
+        status, made = over_http(url, "POST", token, {"name": "alarm", "node": "node1", "params": {"reason": "lid"}})
+        assert (status, made["name"], made["params"]) == (201, "alarm", {"reason": "lid"})
+        assert control.node("node1")["state"] == "alarm"
+        status, listed = over_http(url, "GET", token)
+        assert (status, set(listed["kinds"]), listed["set"]) == (200, set(KINDS), [made])
+        for wrong in ({"name": "nonsense"}, {"name": ["alarm"]}, {}, {"name": "alarm", "where": "node1"}):
+            status, refused = over_http(url, "POST", token, wrong)
+            assert (status, bool(refused["refused"])) == (400, True)
+        assert over_http(f"{url}/{made['id']}", "DELETE", token) == (200, {"cleared": 1})
+        assert over_http(url, "DELETE", token) == (200, {"cleared": 0})
+        assert control.node("node1")["state"] == "operational"
+
+
+def test_there_is_no_port_for_faults_unless_it_is_asked_for(control: Control) -> None:
+    assert "faults" not in json.loads((control.folder / "run.json").read_text(encoding="utf-8"))
+    assert not (control.folder / "fault.token").exists()
+
+
+def set_in(source: str) -> set[str]:
+    """Texts that a test file gives to `fault(…)`, or that begin a row of a table of cases."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        first: ast.expr | None = None
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "fault":
+            first = node.args[0]
+        elif isinstance(node, ast.Tuple | ast.List) and node.elts:
+            first = node.elts[0]
+        if isinstance(first, ast.Constant) and isinstance(first.value, str):
+            found.add(first.value)
+    return found
+
+
+def test_every_kind_is_described_and_used_by_a_test_of_the_collection() -> None:
+    tests = Path(__file__).parents[1]
+    files = [*tests.glob("playbooks/test_*.py"), *tests.glob("conformance/test_rest_*.py")]
+    used = set().union(*(set_in(path.read_text(encoding="utf-8")) for path in files))
+    assert set(KINDS) - used == set()
+    assert all(kind.description for kind in KINDS.values())
