@@ -122,6 +122,7 @@ class Pkcs11Hsm(CatalogueHsm[int]):
         """Begin anew where the process has died."""
         if not self._process.alive:
             LOG.warning("%s: the process of the PKCS #11 token has died, starting another", self._place[0])
+            self._process.close()
             try:
                 self._process = self._open()
             except TokenFailed as exc:
