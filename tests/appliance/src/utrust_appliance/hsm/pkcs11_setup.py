@@ -40,7 +40,7 @@ def open_session(folder: Path, module: str, label: str) -> Session:
     if token is None:
         empty = [slot for slot in library.get_slots(token_present=True) if _is_empty(slot.get_token())]
         if not empty:
-            raise ValueError(f"{module} has no token with that label, and none that is not initialised")
+            raise ValueError(f"{module} has no such token, and none that is not initialised yet to make it of")
         _init_token(module, empty[0].slot_id, so_pin, label)
         library.reinitialize()
         token = _find(library, label)

@@ -319,7 +319,7 @@ def _destroy(thing: Object) -> None:
 
 
 def _words(exc: Exception) -> str:
-    return " ".join(filter(None, [type(exc).__name__, str(exc)]))
+    return str(exc) if isinstance(exc, ValueError) else " ".join(filter(None, [type(exc).__name__, str(exc)]))
 
 
 def _listen(channel: socket.socket, questions: queue.SimpleQueue[dict[str, t.Any]]) -> None:
@@ -359,7 +359,8 @@ def main() -> None:
         except UnwrapFailed as exc:
             answer = {"unwrap_failed": str(exc)}
         except (PKCS11Error, OSError, ValueError, LookupError) as exc:
-            answer = {"failed": f"PKCS #11 token {label}, {question['question']}: {_words(exc)}"}
+            what = question["question"] if token else "open"
+            answer = {"failed": f"PKCS #11 token '{label}', {what}: {_words(exc)}"}
         channel.sendall(json.dumps(answer).encode() + b"\n")
 
 
