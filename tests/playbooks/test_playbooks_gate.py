@@ -1,0 +1,145 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The role key_gate as one task in an operator's own playbook."""
+
+from __future__ import annotations
+
+import json
+import typing as t
+
+import pytest
+from utrust_appliance.testing import cluster
+
+from tests.support.application import CA, FIRST, TOKEN
+from tests.support.playbook import finish, methods, play, start
+from tests.support.waiting import wait_for
+
+if t.TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from utrust_appliance.control import Control
+
+    from tests.support.playbook import Run
+
+SYNC = "keyops.utrust.key_sync"
+
+
+@pytest.fixture(scope="module")
+def control() -> Iterator[Control]:
+    with cluster(nodes=3, restored=3, keys=1, application=True) as running:
+        yield running
+
+
+@pytest.fixture
+def playbook(tmp_path: Path) -> str:
+    """Gates, and then does what must not be done before."""
+    gate = {"ansible.builtin.include_role": {"name": "keyops.utrust.key_gate"}}
+    after = {"ansible.builtin.debug": {"msg": "ACTIVATED"}, "run_once": True}
+    path = tmp_path / "gate.yml"
+    plays = [{"hosts": "utrust", "gather_facts": False, "connection": "local", "tasks": [gate, after]}]
+    path.write_text(json.dumps(plays), encoding="utf-8")
+    return str(path)
+
+
+def options(*keys: dict[str, t.Any], **more: t.Any) -> list[str]:
+    given = {"key_gate_source": "node1", "key_gate_keys": list(keys), "key_gate_crypto_token": TOKEN, **more}
+    return ["-e", json.dumps({"utrust_source": "node1", **given})]
+
+
+def opened(run: Run) -> bool:
+    assert (run.status == 0) == ("ACTIVATED" in run.output), run.output
+    assert (run.status != 0) == ("[gate_closed]" in run.text), run.output
+    return run.status == 0
+
+
+def new_key(control: Control, label: str) -> str:
+    """A key on node1 that its application sees, with a CA for the proof. Returns the CA's name."""
+    control.generate_key("node1", label)
+    control.app("node1", "deactivate")
+    control.app("node1", "create", name=f"Gate-{label}", alias=label, in_health_check=False)
+    return f"Gate-{label}"
+
+
+def test_gate_names_each_key_where_it_is_and_where_it_is_not_at_every_level(control: Control, playbook: str) -> None:
+    ca = new_key(control, "levels")
+    fingerprint = next(key["fingerprint"] for key in control.keys("node1") if key["label"] == "levels")
+    good, new = {"label": FIRST, "ca": CA}, {"label": "levels", "ca": ca}
+
+    missing = play(playbook, control, *options(good, new))
+    assert not opened(missing)
+    assert f"levels {fingerprint}: on node1 (sign: certificate" in missing.text
+    assert "not on node2 (none: the key is not in the HSM), node3 (none: the key is not in the HSM)" in missing.text
+    assert "1 of 3 node(s) reach level sign, 3 must" in missing.text
+
+    assert play(SYNC, control).status == 0
+    in_hsm = play(playbook, control, *options(new, key_gate_level="hsm"))
+    assert opened(in_hsm)
+    unseen = play(playbook, control, *options(new))  # the nodes' tokens read their keys before
+    assert not opened(unseen)
+    assert "node2 (hsm: " in unseen.text
+
+    checked = play(playbook, control, *options(new, key_gate_reactivate=True), "--check")
+    assert checked.status == 0
+    assert "check mode cannot know whether level sign is reached" in checked.text
+    signed = play(playbook, control, *options(good, new, key_gate_reactivate=True))
+    assert opened(signed)
+    assert (signed.recap["node1"]["changed"], signed.recap["node2"]["changed"]) == (0, 1)
+
+
+def test_gate_waits_while_people_activate_tokens_and_gives_up_at_its_limit(control: Control, playbook: str) -> None:
+    ca = new_key(control, "waiting")
+    assert play(SYNC, control).status == 0
+    arguments = options({"label": "waiting", "ca": ca}, key_gate_wait_timeout=60)
+    control.clear_log()
+    process = start(playbook, control, *arguments)
+    wait_for(lambda: any(entry["path"].endswith("pkcs10enroll") for entry in control.requests("node3")))
+    for node in ("node2", "node3"):
+        control.app(node, "deactivate")
+    run = finish(process)
+    assert opened(run)
+    assert "waiting for level sign for up to 60 s" in run.text
+    assert run.changed == 0
+
+
+def test_attested_level_is_recorded_and_counts_for_that_node_only(control: Control, playbook: str) -> None:
+    control.generate_key("node1", "attested")
+    assert play(SYNC, control).status == 0
+    words = [
+        {"node": node, "label": "attested", "by": "Ada", "reason": "tested in the Admin Web"}
+        for node in ("node1", "node2", "node3")
+    ]
+    closed = play(playbook, control, *options({"label": "attested"}, key_gate_attestations=words[:2]))
+    assert not opened(closed)
+    assert "not on node3 (hsm: no CA has this key" in closed.text
+    run = play(playbook, control, *options({"label": "attested"}, key_gate_attestations=words))
+    assert opened(run)
+    assert run.text.count("attested by Ada: tested in the Admin Web") == 3
+
+
+def test_other_nodes_are_named_as_to_be_gated_and_a_number_may_be_enough(control: Control, playbook: str) -> None:
+    control.generate_key("node1", "some")
+    enough = {"key_gate_level": "hsm", "key_gate_nodes": ["node1", "node2"], "key_gate_at_least": 1}
+    one = play(playbook, control, *options({"label": "some"}, **enough))
+    assert opened(one)
+    assert "1 of 2 node(s) reach level hsm, 1 must" in one.text
+    assert "must be gated before they return: node3" in one.text
+    control.clear_log()
+    run = play(playbook, control, *options({"label": "some"}, key_gate_nodes=["node1", "node9"]))
+    assert run.status != 0
+    assert "[option_invalid]" in run.text
+    assert methods(control) == set()
+
+
+def test_key_is_the_one_of_the_source_or_the_gate_stays_closed(control: Control, playbook: str) -> None:
+    for node in ("node1", "node2"):
+        control.generate_key(node, "twin")
+    run = play(playbook, control, *options({"label": "twin"}, key_gate_level="hsm"))
+    assert not opened(run)
+    assert "node2 (none: the HSM holds another key under that label" in run.text
+    control.generate_key("node1", "twin")
+    unclear = play(playbook, control, *options({"label": "twin"}, {"label": "nowhere"}, key_gate_level="hsm"))
+    assert unclear.status != 0
+    assert "twin, nowhere: node1 does not hold exactly one key" in unclear.text

@@ -1,0 +1,181 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""`ansible-playbook keyops.utrust.renew_ca`: no certificate is refused on any node, from before the key exists until the CA uses it."""
+
+from __future__ import annotations
+
+import json
+import threading
+import typing as t
+from contextlib import contextmanager
+
+import pytest
+from utrust_appliance.errors import Refused
+from utrust_appliance.testing import cluster
+
+from tests.support.application import CA, TOKEN, Web, openssl_verifies
+from tests.support.playbook import ROOT, methods, play
+
+if t.TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from utrust_appliance.control import Control
+
+    from tests.support.playbook import Run
+
+NODES = ("node1", "node2", "node3")
+EXAMPLES = ROOT / "molecule/renew_ca"
+
+
+@pytest.fixture(scope="module")
+def control() -> Iterator[Control]:
+    with cluster(nodes=3, restored=3, keys=1, application=True) as running:
+        yield running
+
+
+def variables(alias: str, **more: t.Any) -> list[str]:
+    given = {
+        "renew_ca_name": CA,
+        "renew_ca_crypto_token": TOKEN,
+        "renew_ca_alias": alias,
+        "renew_ca_key_alg": "EC",
+        "renew_ca_key_spec": "P-256",
+        "renew_ca_proof_ca": f"Gate-{alias}",
+        "renew_ca_proof_tasks": str(EXAMPLES / "make_proof_ca.yml"),
+        "renew_ca_reactivate": True,
+        "renew_ca_activation_tasks": str(EXAMPLES / "activate.yml"),
+    }
+    return [
+        "-e",
+        json.dumps(
+            {"utrust_source": "node1"} | {key: value for key, value in (given | more).items() if value is not None}
+        ),
+    ]
+
+
+def renew(control: Control, alias: str, *arguments: str, **more: t.Any) -> Run:
+    return play("keyops.utrust.renew_ca", control, *variables(alias, **more), *arguments)
+
+
+class Customers(t.NamedTuple):
+    """What people who ask every node for certificates got."""
+
+    issued: list[tuple[str, str]]
+    refused: list[str]
+
+
+@contextmanager
+def customers(control: Control) -> Iterator[Customers]:
+    """People who ask every node for certificates, all the time."""
+    stop, seen = threading.Event(), Customers([], [])
+
+    def ask(node: str) -> None:
+        while not stop.wait(0.1):
+            try:
+                made = control.app(node, "issue")
+                seen.issued.append((made["certificate"], made["ca_certificate"]))
+            except Refused as exc:
+                seen.refused.append(f"{node}: {exc}")
+
+    people = [threading.Thread(target=ask, args=(node,)) for node in NODES]
+    for person in people:
+        person.start()
+    try:
+        yield seen
+    finally:
+        stop.set()
+        for person in people:
+            person.join()
+
+
+def current(control: Control, node: str = "node2") -> str:
+    known = {ca["name"]: ca for ca in control.app(node, "status")["certificate_authorities"]}
+    return str(known[CA]["current"]["alias"])
+
+
+def test_no_certificate_is_refused_all_the_way_through_and_a_second_run_changes_nothing(
+    control: Control, tmp_path: Path
+) -> None:
+    control.clear_log()
+    forecast = renew(control, "renewed-1", "--check")
+    assert forecast.status == 0, forecast.output
+    assert methods(control) == {"GET"}
+
+    with customers(control) as seen:
+        run = renew(control, "renewed-1")
+    assert run.status == 0, run.output
+    assert seen.refused == []
+    assert len({ca for dummy, ca in seen.issued}) == 2, "certificates were issued before and after the renewal"
+    assert [openssl_verifies(*pair, tmp_path) for pair in (seen.issued[0], seen.issued[-1])] == [True, True]
+    assert {current(control, node) for node in NODES} == {"renewed-1"}
+    assert f"{CA} uses renewed-1" in run.text
+
+    again = renew(control, "renewed-1")
+    assert (again.status, again.changed) == (0, 0), again.output
+
+
+@pytest.mark.parametrize("level", [None, "hsm"])
+def test_without_the_gate_or_with_the_gate_at_hsm_only_certificates_are_refused(
+    control: Control, tmp_path: Path, level: str | None
+) -> None:
+    alias = f"hasty-{level or 'none'}"
+    control.generate_key("node1", alias)
+    control.app("node1", "deactivate")
+    gate = {"key_gate_source": "node1", "key_gate_keys": [{"label": alias}], "key_gate_level": level or "hsm"}
+    tasks: list[dict[str, t.Any]] = [
+        {"ansible.builtin.include_role": {"name": "keyops.utrust.key_sync"}, "vars": {"key_sync_source": "node1"}},
+        {"ansible.builtin.include_role": {"name": "keyops.utrust.key_gate"}, "vars": gate, "when": level is not None},
+        {"ansible.builtin.include_tasks": str(EXAMPLES / "activate.yml"), "when": "inventory_hostname == 'node1'"},
+    ]
+    playbook = tmp_path / "hasty.yml"
+    plays = [{"hosts": "utrust", "gather_facts": False, "connection": "local", "tasks": tasks}]
+    playbook.write_text(json.dumps(plays), encoding="utf-8")
+
+    with customers(control) as seen:
+        run = play(str(playbook), control, *variables(alias))
+    assert run.status == 0, run.output
+    assert {refusal.partition(":")[0] for refusal in seen.refused} == {"node2", "node3"}
+    assert f"there is no key with alias {alias}" in seen.refused[0]
+
+    for node in ("node2", "node3"):
+        control.app(node, "deactivate")
+        assert Web(control, node).health() == (200, "ALLOK")
+
+
+def test_node_that_cannot_sign_keeps_the_ca_as_it_is(control: Control) -> None:
+    before = current(control)
+    run = renew(control, "renewed-2", renew_ca_reactivate=False)
+    assert run.status != 0
+    assert "[gate_closed]" in run.text
+    assert "Deactivate and activate the crypto token SigningToken in EJBCA's Admin Web" in run.text
+    assert (current(control), all(control.app(node, "issue") for node in NODES)) == (before, True)
+
+
+def test_activation_that_takes_another_key_is_found_by_the_ca_certificate(control: Control, tmp_path: Path) -> None:
+    """EJBCA has a path that generates a second key under the alias, or people choose another one."""
+    text = (EXAMPLES / "activate.yml").read_text(encoding="utf-8")
+    wrong = tmp_path / "activate.yml"
+    other = next(key["label"] for key in control.keys("node1") if key["label"] != current(control))
+    wrong.write_text(text.replace("{{ renew_ca_alias }}", other), encoding="utf-8")
+    run = renew(control, "renewed-3", renew_ca_activation_tasks=str(wrong))
+    assert run.status != 0
+    assert "[ca_key_differs]" in run.text
+
+
+def test_what_is_missing_or_forgotten_is_refused_before_anything_happens(control: Control) -> None:
+    control.clear_log()
+    for more, word in (
+        ({"renew_ca_activation_tasks": "activate.yml"}, "option_invalid"),
+        ({"renew_ca_name": "NoCA"}, "application_not_healthy"),
+    ):
+        run = renew(control, "renewed-4", **more)
+        assert run.status != 0
+        assert f"[{word}]" in run.text
+    limited = renew(control, "renewed-4", "--limit", "node1,node2")
+    assert limited.status != 0
+    assert "node3 joined the cluster and would use the new key without having it" in limited.text
+    assert methods(control) <= {"GET"}
+    assert "renewed-4" not in [key["label"] for key in control.keys("node1")]
