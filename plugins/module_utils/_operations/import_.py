@@ -90,9 +90,10 @@ def import_package(
     ]
     # Equal digests are equal keys, so the inventory is read only where they differ; or where a problem is to be told with all others.
     equal = target.inventory_digest == receipt.inventory_digest
-    held = receipt.inventory if equal else appliance.inventory() if target.hsm_state == "operational" else ()
+    readable = target.hsm_state == "operational" and target.driver == "running"
+    held = receipt.inventory if equal else appliance.inventory() if readable else ()
     difference = compare(receipt.inventory, held)
-    if target.hsm_state == "operational":
+    if readable:
         problems += problems_of_difference(target.name, receipt.source, difference, options.policy)
         problems += problems_of_behaviour(target, difference, options.policy)
     require(tried, problems)
