@@ -279,5 +279,5 @@ class Appliance(t.Protocol):
 class Reporter(t.Protocol):
     """Takes one line of progress for people."""
 
-    def __call__(self, line: str) -> None:
+    def __call__(self, line: str, /) -> None:
         """Show the line."""

@@ -10,8 +10,9 @@ import shutil
 import typing as t
 
 import pytest
-from person import DESKTOP, OUTPUT, Person
 from playwright.sync_api import Browser, Error, expect, sync_playwright
+
+from tests.support.person import DESKTOP, OUTPUT, Person
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator

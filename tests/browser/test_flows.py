@@ -16,8 +16,9 @@ if t.TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from person import Person
     from utrust_appliance.control import Control
+
+    from tests.support.person import Person
 
 
 @pytest.fixture

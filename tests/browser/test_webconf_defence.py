@@ -11,9 +11,10 @@ import re
 import typing as t
 
 import pytest
-from pages import Pages
 from utrust_appliance.testing import Api, cluster
 from utrust_appliance.webconf.logins import FREE_TRIES, Sessions, Throttle, Tickets
+
+from tests.support.pages import Pages
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,11 +17,12 @@ import subprocess
 import typing as t
 
 import pytest
-from opensc import pkcs11_tool, token_objects
 from utrust_appliance.control import Control
 from utrust_appliance.errors import Refused
 from utrust_appliance.testing import Api, cluster
-from waiting import wait_for
+
+from tests.support.opensc import pkcs11_tool, token_objects
+from tests.support.waiting import wait_for
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator

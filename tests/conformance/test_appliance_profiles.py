@@ -17,7 +17,8 @@ from utrust_appliance.behaviour import ASPECTS, PROFILES, Behaviour
 from utrust_appliance.control import Control
 from utrust_appliance.errors import Refused
 from utrust_appliance.testing import Api, cluster
-from waiting import wait_for
+
+from tests.support.waiting import wait_for
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,14 +19,15 @@ from ansible_collections.keyops.utrust.plugins.module_utils._operations.restore 
     restore_hsm,
 )
 from ansible_collections.keyops.utrust.plugins.module_utils._wait import Patience
-from playbook import card_holders
-from rest import connected
-from sync import Sync, fingerprints, posts
 from utrust_appliance import process
 from utrust_appliance.behaviour import ASPECTS, PROFILES, Behaviour
 from utrust_appliance.control import Control
 from utrust_appliance.testing import Api, cluster
-from waiting import wait_for
+
+from tests.support.playbook import card_holders
+from tests.support.rest import connected
+from tests.support.sync import Sync, fingerprints, posts
+from tests.support.waiting import wait_for
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator

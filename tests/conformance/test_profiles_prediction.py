@@ -12,10 +12,11 @@ import random
 import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import ProblemsFound
-from playbook import card_holders
-from sync import Sync, fingerprints, posts
 from utrust_appliance.behaviour import ASPECTS, Behaviour
 from utrust_appliance.testing import cluster
+
+from tests.support.playbook import card_holders
+from tests.support.sync import Sync, fingerprints, posts
 
 if t.TYPE_CHECKING:
     from pathlib import Path

@@ -17,8 +17,9 @@ import typing as t
 
 import pytest
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import ApiError, Unreachable, UtrustError
-from rest import connected
 from utrust_appliance.testing import cluster
+
+from tests.support.rest import connected
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator

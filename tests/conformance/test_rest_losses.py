@@ -12,9 +12,10 @@ import typing as t
 
 import pytest
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import AnswerLost, ApiError, Unreachable
-from rest import connected, downloaded, staged
 from utrust_appliance.testing import cluster
-from waiting import wait_for
+
+from tests.support.rest import connected, downloaded, staged
+from tests.support.waiting import wait_for
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,9 +12,10 @@ from ansible_collections.keyops.utrust.plugins.module_utils._appliance import Hs
 from ansible_collections.keyops.utrust.plugins.module_utils._inventory import compare
 from hypothesis import given
 from hypothesis import strategies as st
-from samples import fingerprint
 from utrust_appliance.behaviour import Behaviour
 from utrust_appliance.inventory import HeldKey, KeyIdentity
+
+from tests.support.samples import fingerprint
 
 # An HSM holds at most one key under a slot, label and id.
 PLACES = st.tuples(st.integers(0, 1), st.sampled_from(["a", "b"]), st.sampled_from(["01", "02", "03"]))

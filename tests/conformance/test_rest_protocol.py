@@ -14,8 +14,9 @@ from ansible_collections.keyops.utrust.plugins.module_utils import _rest
 from ansible_collections.keyops.utrust.plugins.module_utils._appliance import Appliance, HsmKey
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import ApiError
 from ansible_collections.keyops.utrust.plugins.module_utils._inventory import inventory_digest
-from rest import connected, downloaded, staged
 from utrust_appliance.testing import cluster
+
+from tests.support.rest import connected, downloaded, staged
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator

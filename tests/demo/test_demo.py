@@ -19,7 +19,8 @@ import typing as t
 from pathlib import Path
 
 import pytest
-from waiting import wait_for
+
+from tests.support.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "tests" / "demo" / "run_demo.py"

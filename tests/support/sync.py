@@ -13,7 +13,8 @@ from ansible_collections.keyops.utrust.plugins.module_utils._operations.export i
 from ansible_collections.keyops.utrust.plugins.module_utils._operations.import_ import ImportOptions, import_package
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight import Policy
 from ansible_collections.keyops.utrust.plugins.module_utils._wait import Patience
-from rest import connected
+
+from tests.support.rest import connected
 
 if t.TYPE_CHECKING:
     from pathlib import Path

@@ -12,8 +12,9 @@ import pytest
 from ansible_collections.keyops.utrust.plugins.module_utils import _decode as decode
 from ansible_collections.keyops.utrust.plugins.module_utils._appliance import Mbk
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import ApiError
-from samples import example
-from scripted import answer, problem
+
+from tests.support.samples import example
+from tests.support.scripted import answer, problem
 
 
 def changed(name: str, path: str, value: t.Any) -> dict[str, t.Any]:

@@ -14,7 +14,8 @@ import typing as t
 import pytest
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
 from ansible_collections.keyops.utrust.plugins.module_utils._http import normal_fingerprint, tls_context
-from scripted import ENDPOINT
+
+from tests.support.scripted import ENDPOINT
 
 if t.TYPE_CHECKING:
     from pathlib import Path

@@ -15,7 +15,8 @@ from ansible_collections.keyops.utrust.plugins.module_utils._appliance import Hs
 from ansible_collections.keyops.utrust.plugins.module_utils._inventory import compare, inventory_digest
 from hypothesis import given
 from hypothesis import strategies as st
-from samples import example, fingerprint, key
+
+from tests.support.samples import example, fingerprint, key
 
 if t.TYPE_CHECKING:
     import random

@@ -20,7 +20,8 @@ from ansible_collections.keyops.utrust.plugins.module_utils._matrix import MANY_
 from ansible_collections.keyops.utrust.plugins.plugin_utils import _selection
 from hypothesis import given
 from hypothesis import strategies as st
-from samples import fingerprint, key, node
+
+from tests.support.samples import fingerprint, key, node
 
 if t.TYPE_CHECKING:
     import random

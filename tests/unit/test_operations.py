@@ -44,8 +44,9 @@ from ansible_collections.keyops.utrust.plugins.module_utils._operations.restore 
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight import Policy
 from ansible_collections.keyops.utrust.plugins.module_utils._receipt import make_receipt
 from ansible_collections.keyops.utrust.plugins.module_utils._wait import Patience
-from samples import KEYOPS, OTHER, example, fingerprint, key, node
-from scripted import ScriptedAppliance
+
+from tests.support.samples import KEYOPS, OTHER, example, fingerprint, key, node
+from tests.support.scripted import ScriptedAppliance
 
 if t.TYPE_CHECKING:
     from pathlib import Path

@@ -14,7 +14,8 @@ from ansible_collections.keyops.utrust.plugins.module_utils import _options
 from ansible_collections.keyops.utrust.plugins.module_utils._doors import ENTRIES
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight import Policy
-from samples import fingerprint
+
+from tests.support.samples import fingerprint
 
 CONNECTION = {"host": "127.0.0.2", "client_cert": "/pki/operator.pem", "tls_fingerprint": ["ab" * 32]}
 IMPORT = {**CONNECTION, "expect_node": "node2", "src": "/run/cluster.ksp"}

@@ -19,7 +19,8 @@ import pytest
 from ansible_collections.keyops.utrust.plugins.module_utils import _package_store as store
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
 from ansible_collections.keyops.utrust.plugins.module_utils._receipt import make_receipt
-from samples import fingerprint, key, node
+
+from tests.support.samples import fingerprint, key, node
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator

@@ -25,7 +25,8 @@ from ansible_collections.keyops.utrust.plugins.module_utils._preflight import (
     problems_of_readiness,
 )
 from ansible_collections.keyops.utrust.plugins.module_utils._receipt import make_receipt
-from samples import KEYOPS, OTHER, fingerprint, key, node
+
+from tests.support.samples import KEYOPS, OTHER, fingerprint, key, node
 
 if t.TYPE_CHECKING:
     from ansible_collections.keyops.utrust.plugins.module_utils._errors import Problem

@@ -12,7 +12,8 @@ import typing as t
 import pytest
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
 from ansible_collections.keyops.utrust.plugins.module_utils._receipt import Receipt, make_receipt, read_receipt
-from samples import fingerprint, key, node
+
+from tests.support.samples import fingerprint, key, node
 
 INVENTORY = (key("a"), key("b", slot=1, type="aes", curve=None, fingerprint="kcv:3fa2b1"))
 RECEIPT = make_receipt(node(*INVENTORY), INVENTORY, sha256=fingerprint("package"), size=4096)

@@ -21,8 +21,9 @@ from ansible_collections.keyops.utrust.plugins.module_utils._errors import (
 from ansible_collections.keyops.utrust.plugins.module_utils._http import Exchange, NoAnswer, TooLarge
 from ansible_collections.keyops.utrust.plugins.module_utils._inventory import inventory_digest
 from ansible_collections.keyops.utrust.plugins.module_utils._rest import READINGS, Client, RestAppliance
-from samples import example, fingerprint, key
-from scripted import ENDPOINT, ScriptedWire, answer, problem
+
+from tests.support.samples import example, fingerprint, key
+from tests.support.scripted import ENDPOINT, ScriptedWire, answer, problem
 
 if t.TYPE_CHECKING:
     from ansible_collections.keyops.utrust.plugins.module_utils._appliance import HsmKey

@@ -23,7 +23,7 @@ def outcomes(targets: dict[str, dict[str, t.Any]], **options: t.Any) -> dict[str
 
 def test_every_node_of_a_run_that_failed_is_named_with_what_happened_to_it() -> None:
     failed = {"failed": True, "msg": "importing into node3: the disk is full"}
-    targets = {
+    targets: dict[str, dict[str, t.Any]] = {
         "node2": {"plan": DIFFERS, "result": DONE},
         "node3": {"plan": DIFFERS, "result": failed},
         "node4": {"plan": DIFFERS, "result": SKIPPED},
