@@ -70,8 +70,9 @@ class Person:
         for viewport in (DESKTOP, PHONE):
             self.page.set_viewport_size(t.cast("t.Any", viewport))
             found = self.page.evaluate(AXE + "; axe.run().then(found => found.violations)")
-            assert [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in found] == [], self.page.url
+            problems = [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in found]
+            assert not problems, f"{self.page.url} at {viewport}: {problems}"
             wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
             assert self.page.evaluate(wide) <= 0, f"{self.page.url} scrolls sideways at {viewport}"
         self.page.set_viewport_size(t.cast("t.Any", size))
-        assert self.messages == []
+        assert not self.messages, self.messages
