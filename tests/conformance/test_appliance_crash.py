@@ -40,7 +40,7 @@ def test_everything_is_there_again_after_a_kill(control: Control) -> None:
     before, cards, signature = control.status(), control.cards(), control.sign("node1", "before-the-kill", b"m")
     os.kill(control.pid, signal.SIGKILL)
     up_again(control)
-    assert control.status() == before
+    assert control.status()["nodes"] == before["nodes"]
     assert control.cards() == cards
     assert control.sign("node1", "before-the-kill", b"m") == signature
 

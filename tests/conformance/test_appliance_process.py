@@ -94,7 +94,7 @@ def test_state_ports_and_identities_survive_down_and_up(control: Control) -> Non
     with pytest.raises(Refused, match="no cluster runs"):
         control.status()
     Control.up(control.folder, faults=True)
-    assert control.status() == before
+    assert control.status()["nodes"] == before["nodes"]
     control.down()
     with pytest.raises(Refused, match="cluster of 2 nodes"):
         Control.up(control.folder, nodes=3)

@@ -2,7 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Where the nodes listen: 127.0.0.2, .3, … on one port where such addresses can be bound, else 127.0.0.1 with a port each."""
+"""Where the nodes listen: 127.0.0.2, .3, … on one port where such addresses can be bound, else 127.0.0.1 with a port each. Where there are
+several clusters, those of the first are 127.0.1.2, .3, …, of the second 127.0.2.2, …"""
 
 from __future__ import annotations
 
@@ -43,15 +44,17 @@ def listen_all(places: list[tuple[str, int]]) -> list[socket.socket]:
     return sockets
 
 
-def choose(nodes: int, mode: str, port: int) -> list[socket.socket]:
-    """Listening sockets for so many nodes, at addresses and ports that are free now."""
+def choose(nodes: int, mode: str, port: int, clusters: int = 0) -> list[socket.socket]:
+    """Listening sockets for so many nodes (of each cluster, where there are several), at addresses and ports that are free now."""
     if mode not in MODES:
         raise Refused(f"--address-mode is one of {', '.join(MODES)}")
     if mode == "auto":
         mode = "addresses" if _can_bind(str(FIRST)) else "ports"
     if mode == "ports":
-        return listen_all([("127.0.0.1", port + index if port else 0) for index in range(nodes)])
+        return listen_all([("127.0.0.1", port + index if port else 0) for index in range(nodes * (clusters or 1))])
     addresses = [str(FIRST + index) for index in range(nodes)]
+    if clusters:  # 127.0.1.2, 127.0.1.3, …, 127.0.2.2, …
+        addresses = [str(FIRST + 256 * number + index) for number in range(1, clusters + 1) for index in range(nodes)]
     if port:
         return listen_all([(address, port) for address in addresses])
     last = Refused("no port was tried")

@@ -60,7 +60,13 @@ def parser() -> argparse.ArgumentParser:
 
 def _cluster(sub: Sub) -> None:
     up = add(sub, "up", "start a cluster in the background, or continue the one in D; returns when every node answers")
-    up.add_argument("--nodes", type=int, metavar="N", help="how many (3); only at the first start")
+    up.add_argument(
+        "--clusters",
+        type=int,
+        metavar="N",
+        help="so many clusters in one process, in D/cluster01 and so on; only at the first start",
+    )
+    up.add_argument("--nodes", type=int, metavar="N", help="how many (of each cluster) (3); only at the first start")
     up.add_argument(
         "--address-mode", choices=["auto", "addresses", "ports"], help="an address of 127.0.0.0/8 each, or a port each"
     )
@@ -98,9 +104,7 @@ def _cluster(sub: Sub) -> None:
     up.add_argument(
         "--database", metavar="URL", help="the application's shared database, postgresql://… (a file in D); kept"
     )
-    up.add_argument(
-        "--session-timeout", type=float, metavar="SECONDS", help="when an idle Webconf session ends (900)"
-    )
+    up.add_argument("--session-timeout", type=float, metavar="SECONDS", help="when an idle Webconf session ends (900)")
     up.add_argument("--faults", action="store_true", help="allow the command `fault`")
     up.add_argument(
         "--fault-port",

@@ -20,7 +20,7 @@ from utrust_appliance.control import Control
 from utrust_appliance.errors import Refused
 
 UP_OPTIONS = (
-    "nodes", "port", "address_mode", "joined", "restored", "keys", "key_mix", "name",
+    "clusters", "nodes", "port", "address_mode", "joined", "restored", "keys", "key_mix", "name",
     "card_timeout", "object_ttl", "max_upload", "session_timeout", "restart_time", "profile",
     "hsm", "module", "application", "database", "faults", "fault_port",
 )  # fmt: skip
@@ -42,11 +42,19 @@ def up(folder: Path, args: t.Any) -> None:
         from utrust_appliance.main import run
 
         os.umask(0o077)
-        run(folder, options, lambda status: show_nodes(status["nodes"]))
+        run(folder, options, show_all)
         return
     process.spawn(folder, options)
+    if several := Control(folder).clusters():
+        show_all([one.status() for one in several])
+        print(
+            f"\nThese are reference appliances: a stand-in, not for keys that matter.\n"
+            f"inventory  {folder}/inventory.yml, a group each; one cluster alone: {several[0].folder}/inventory.yml\n"
+            f"commands   --dir {several[0].folder} and so on\nstop       utrust-appliance down --dir {folder}"
+        )
+        return
     status = Control(folder).status()
-    show_nodes(status["nodes"])
+    show_all([status])
     print(
         f"\nThese are reference appliances: a stand-in, not for keys that matter.\n"
         f"inventory  {folder}/inventory.yml\nclient     {folder}/clients/operator.pem, operator.key\n"
@@ -57,6 +65,19 @@ def up(folder: Path, args: t.Any) -> None:
     )
     if url := (process.running(folder) or {}).get("faults"):
         print(f"faults     {url}, bearer token in {folder}/fault.token")
+
+
+def show_all(statuses: list[dict[str, t.Any]]) -> None:
+    if len(statuses) == 1:
+        show_nodes(statuses[0]["nodes"])
+        return
+    rows = []
+    for status in statuses:
+        nodes = status["nodes"]
+        keys = sorted({node["key_count"] for node in nodes})
+        held = str(keys[0]) if len(keys) == 1 else f"{keys[0]} to {keys[-1]}"
+        rows.append([status["cluster"], str(len(nodes)), held, nodes[0]["url"], nodes[-1]["url"]])
+    print(table(["cluster", "nodes", "keys of a node", "first node", "last node"], rows), flush=True)
 
 
 def show_nodes(nodes: list[dict[str, t.Any]]) -> None:
@@ -104,12 +125,18 @@ def status(folder: Path, args: t.Any) -> int:
     if run is None:
         print(json.dumps({"running": False}) if args.json else f"no cluster runs in {folder}")
         return 3  # as `systemctl status` and LSB: not running
-    facts = {"running": True, "pid": run["pid"], **Control(folder).status()}
+    control = Control(folder)
+    facts = {"running": True, "pid": run["pid"]}
+    if several := {one.folder.name: one.status() for one in control.clusters()}:
+        facts["clusters"] = several
+    else:
+        facts |= control.status()
     if args.json:
         print(json.dumps(facts, indent=1))
     else:
-        show_nodes(facts["nodes"])
-        print(f"\nPIN pads: {facts['pin_pads_url']}/")
+        show_all(list(several.values()) or [facts])
+        if not several:
+            print(f"\nPIN pads: {facts['pin_pads_url']}/")
     return 0
 
 

@@ -58,8 +58,17 @@ class Control:
             raise Refused(f"no cluster runs in {self.folder}")
         return int(run["pid"])
 
+    def clusters(self) -> list[Control]:
+        """Each of the clusters that were started together with `clusters=N`; the folder itself is then no cluster."""
+        run = process.running(self.folder) or {}
+        return [Control(self.folder / name, timeout=self._timeout) for name in run.get("clusters", [])]
+
     def call(self, op: str, **args: t.Any) -> t.Any:
         run = process.running(self.folder)
+        if run and "clusters" in run:
+            raise Refused(
+                f"{self.folder} holds {len(run['clusters'])} clusters; name one of them, {self.folder}/{run['clusters'][0]}"
+            )
         if run is None or "control" not in run:
             raise Refused(f"no cluster runs in {self.folder}; start it with `utrust-appliance up --dir {self.folder}`")
         with socket.socket(socket.AF_UNIX) as channel:

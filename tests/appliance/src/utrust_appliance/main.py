@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -14,34 +15,42 @@ import resource
 import ssl
 import sys
 import typing as t
-from dataclasses import replace
 from pathlib import Path
 
-from utrust_appliance import __version__, addresses, process
-from utrust_appliance.behaviour import Behaviour
+from utrust_appliance import __version__, process
 from utrust_appliance.channel import Channel, remove_stale
-from utrust_appliance.cluster import Cluster, ClusterConfig, Options
 from utrust_appliance.console import Console
 from utrust_appliance.errors import Refused
 from utrust_appliance.faultport import FaultPort
 from utrust_appliance.files import write_json
-from utrust_appliance.hsm.choice import HsmChoice
-from utrust_appliance.provision import Plan, is_first_start, provision
+from utrust_appliance.opening import Opened, open_folder
 from utrust_appliance.server import Site, serve
 from utrust_appliance.webconf.room import Room
 
 if t.TYPE_CHECKING:
-    import socket
+    from utrust_appliance.cluster import Cluster
 
 LOG = logging.getLogger(__name__)
-DEFAULT_NODES, DEFAULT_KEYS = 3, 10
 MANY_FILES = 8192
 
 
-def run(folder: Path, options: dict[str, t.Any], on_ready: t.Callable[[dict[str, t.Any]], None]) -> None:
-    """Serve a cluster until it is told to stop. Raises Refused when it cannot be served."""
-    process.claim(folder)
+def run(folder: Path, options: dict[str, t.Any], on_ready: t.Callable[[list[dict[str, t.Any]]], None]) -> None:
+    """Serve the clusters of a folder until told to stop. Raises Refused when they cannot be served. `on_ready` is given the status of each."""
     _allow_many_files()
+    with contextlib.ExitStack() as held:
+
+        def take(place: Path) -> None:
+            held.enter_context(_ours(place))
+
+        take(folder)
+        opened = open_folder(folder, options, take)
+        asyncio.run(_serve(folder, opened, options, on_ready))
+
+
+@contextlib.contextmanager
+def _ours(folder: Path) -> t.Iterator[None]:
+    """Nobody else serves this folder meanwhile; run.json is there as long as it is served."""
+    process.claim(folder)
     held = process.lock(folder, patience=0.5)
     if held is None:
         other = process.read_run(folder) or {}
@@ -49,10 +58,10 @@ def run(folder: Path, options: dict[str, t.Any], on_ready: t.Callable[[dict[str,
     with held:
         stale = process.read_run(folder)
         if stale:
-            remove_stale(Path(stale["control"]))
+            if "control" in stale:
+                remove_stale(Path(stale["control"]))
             (folder / "run.json").unlink()
-        cluster, sockets = open_cluster(folder, options)
-        asyncio.run(_serve(cluster, sockets, _applications(cluster, options), on_ready))
+        yield
         (folder / "run.json").unlink(missing_ok=True)
 
 
@@ -62,48 +71,6 @@ def _allow_many_files() -> None:
     wanted = MANY_FILES if hard == resource.RLIM_INFINITY else min(MANY_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def open_cluster(folder: Path, options: dict[str, t.Any]) -> tuple[Cluster, list[socket.socket]]:
-    run_options = Options.of(options)
-    if not is_first_start(folder):
-        config = ClusterConfig.load(folder / "cluster.json")
-        if options.get("nodes") not in (None, len(config.nodes)):
-            raise Refused(
-                f"{folder} holds a cluster of {len(config.nodes)} nodes; leave --nodes out or name another folder"
-            )
-        hsm = HsmChoice.of(config.hsm.backend, options.get("module") or config.hsm.module)
-        if options.get("hsm") not in (None, hsm.backend):
-            raise Refused(f"{folder} holds a cluster with HSMs of the backend {hsm.backend}; leave --hsm out")
-        if hsm != config.hsm:
-            config = replace(config, hsm=hsm)
-            config.save(folder / "cluster.json")
-        if options.get("profile") is not None:
-            config = replace(config, profile=Behaviour.check(options["profile"]))
-            config.save(folder / "cluster.json")
-        sockets = addresses.listen_all([(node.address, node.port) for node in config.nodes])
-        return Cluster(folder, config, run_options), sockets
-    nodes = options.get("nodes") or DEFAULT_NODES
-    if not 1 <= nodes <= 250:
-        raise Refused("a cluster has 1 to 250 nodes")
-    joined, restored, keys = options.get("joined"), options.get("restored"), options.get("keys")
-    if not 1 <= (nodes if joined is None else joined) <= nodes or not 1 <= (restored or 1) <= (
-        nodes if joined is None else joined
-    ):
-        raise Refused("1 <= restored <= joined <= nodes must hold: node1 always has the keys")
-    hsm = HsmChoice.of(options.get("hsm") or "software", options.get("module"))
-    sockets = addresses.choose(nodes, options.get("address_mode") or "auto", options.get("port") or 0)
-    plan = Plan(
-        addresses=[server.getsockname() for server in sockets],
-        joined=nodes if joined is None else joined,
-        restored=1 if restored is None else restored,
-        keys=DEFAULT_KEYS if keys is None else keys,
-        key_mix=options.get("key_mix"),
-        name=options.get("name") or "keyops",
-        profile=Behaviour.check(options.get("profile") or []),
-        hsm=hsm,
-    )
-    return provision(folder, plan, run_options), sockets
 
 
 def _applications(cluster: Cluster, options: dict[str, t.Any]) -> list[Site]:
@@ -120,47 +87,50 @@ def _applications(cluster: Cluster, options: dict[str, t.Any]) -> list[Site]:
 
 
 async def _serve(
-    cluster: Cluster,
-    sockets: list[socket.socket],
-    applications: list[Site],
-    on_ready: t.Callable[[dict[str, t.Any]], None],
+    folder: Path,
+    opened: list[Opened],
+    options: dict[str, t.Any],
+    on_ready: t.Callable[[list[dict[str, t.Any]]], None],
 ) -> None:
-    channels: list[Channel] = []
-    rooms: list[Room] = []
-    ports: list[FaultPort] = []
+    sites: list[Site] = []
+    for cluster, sockets in opened:
+        sites += [Site(node, server) for node, server in zip(cluster.nodes.values(), sockets, strict=True)]
+        sites += _applications(cluster, options)
+    clusters = [cluster for cluster, dummy in opened]
+    async with contextlib.AsyncExitStack() as doors:
 
-    async def ready(stop: asyncio.Event) -> None:
-        console = Console(cluster, stop)
-        room = Room(console)
-        rooms.append(room)
-        await room.start()
-        console.pin_pads_url = room.url
-        channel = Channel(console)
-        channels.append(channel)
-        await channel.start()
-        facts = {
-            "pid": os.getpid(),
-            "started": process.start_time(os.getpid()),
-            "control": str(channel.path),
-            "version": __version__,
-        }
-        if cluster.options.fault_port is not None:
-            ports.append(FaultPort(console, cluster.folder))
-            facts["faults"] = await ports[0].start(cluster.options.fault_port)
-        write_json(cluster.folder / "run.json", facts)
-        LOG.info("serving %d nodes", len(cluster.nodes))
-        on_ready(console.do_status())
+        async def ready(stop: asyncio.Event) -> None:
+            statuses = [await _let_people_in(cluster, stop, doors) for cluster in clusters]
+            if clusters[0].folder != folder:
+                write_json(folder / "run.json", {**_this_process(), "clusters": [one.folder.name for one in clusters]})
+            LOG.info("serving %d nodes", sum(len(cluster.nodes) for cluster in clusters))
+            on_ready(statuses)
 
-    try:
-        await serve(cluster, sockets, check_all, ready, applications)
-    finally:
+        await serve(clusters, sites, check_all, ready)
         LOG.info("stopping")
-        for channel in channels:
-            channel.stop()
-        for room in rooms:
-            await room.stop()
-        for port in ports:
-            await port.stop()
+
+
+def _this_process() -> dict[str, t.Any]:
+    return {"pid": os.getpid(), "started": process.start_time(os.getpid()), "version": __version__}
+
+
+async def _let_people_in(cluster: Cluster, stop: asyncio.Event, doors: contextlib.AsyncExitStack) -> dict[str, t.Any]:
+    """The control channel and what else is not the nodes' own; its status."""
+    console = Console(cluster, stop)
+    room = Room(console)
+    doors.push_async_callback(room.stop)
+    await room.start()
+    console.pin_pads_url = room.url
+    channel = Channel(console)
+    doors.callback(channel.stop)
+    await channel.start()
+    facts = {**_this_process(), "control": str(channel.path)}
+    if cluster.options.fault_port is not None:
+        port = FaultPort(console, cluster.folder)
+        doors.push_async_callback(port.stop)
+        facts["faults"] = await port.start(cluster.options.fault_port)
+    write_json(cluster.folder / "run.json", facts)
+    return console.do_status()
 
 
 async def check_all(cluster: Cluster) -> None:
@@ -181,7 +151,7 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     with os.fdopen(ready_fd, "w", encoding="utf-8") as pipe:
 
-        def on_ready(dummy_status: dict[str, t.Any]) -> None:
+        def on_ready(dummy_statuses: list[dict[str, t.Any]]) -> None:
             pipe.write("ready")
             pipe.close()
 

@@ -129,6 +129,7 @@ def stop(folder: Path, timeout: float = 30.0) -> bool:
     run = running(folder)
     if run is None:
         return False
+    _not_of_many(folder)
     pid = run["pid"]
     if pid is None or start_time(pid) != run["started"]:
         raise Refused(f"{folder} is locked by a process that run.json does not name; it is not touched")
@@ -141,9 +142,17 @@ def stop(folder: Path, timeout: float = 30.0) -> bool:
     return True
 
 
+def _not_of_many(folder: Path) -> None:
+    if (folder.parent / "clusters.json").exists():
+        raise Refused(
+            f"{folder} is one of the clusters in {folder.parent}; that folder is stopped and removed as a whole"
+        )
+
+
 def purge(folder: Path) -> None:
     if not folder.exists():
         return
+    _not_of_many(folder)
     if not (folder / MARK).exists():
         raise Refused(f"{folder} was not made by `utrust-appliance up`; it is not touched")
     shutil.rmtree(folder)

@@ -61,11 +61,12 @@ class Plan(t.NamedTuple):
     name: str = "keyops"
     profile: t.Sequence[str] = ()
     hsm: HsmChoice = HsmChoice()
+    first_serial: int = 1
 
 
-def is_first_start(folder: Path) -> bool:
-    """Whether the folder holds no cluster yet; what an interrupted first start left is removed."""
-    if (folder / "cluster.json").exists():
+def is_first_start(folder: Path, last: str = "cluster.json") -> bool:
+    """Whether the folder holds nothing yet; `last` is written last, and what an interrupted first start left is removed."""
+    if (folder / last).exists():
         return False
     for path in folder.iterdir():
         if path.name not in (process.MARK, "lock", "log"):
@@ -86,7 +87,9 @@ def provision(folder: Path, plan: Plan, options: Options) -> Cluster:
     write_private(clients / "operator.token", token.encode() + b"\n")
 
     nodes = [
-        NodeConfig(f"node{number}", address, port, f"UT{number:06d}", joined=number <= plan.joined)
+        NodeConfig(
+            f"node{number}", address, port, f"UT{plan.first_serial + number - 1:06d}", joined=number <= plan.joined
+        )
         for number, (address, port) in enumerate(plan.addresses, start=1)
     ]
     for node in nodes:
@@ -174,6 +177,14 @@ def restore_now(target: Node, source: Node) -> None:
 
 def ansible_inventory(cluster: Cluster, applications: t.Mapping[str, int] | None = None) -> str:
     """`applications`: on which port each node's application listens, where there is one."""
+    lines = ["---", "# Reference appliances (a stand-in). Written by `utrust-appliance up`.", "utrust:", "  hosts:"]
+    return "\n".join([*lines, *host_lines(cluster, applications)]) + "\n"
+
+
+def host_lines(
+    cluster: Cluster, applications: t.Mapping[str, int] | None = None, prefix: str | None = None
+) -> list[str]:
+    """`prefix`: what comes before the nodes' names where several clusters are in one inventory."""
     folder = os.path.abspath(cluster.folder)  # noqa: PTH100 - symlinks stay as the user wrote them
     hosts: dict[str, t.Any] = {
         node.name: {
@@ -193,7 +204,10 @@ def ansible_inventory(cluster: Cluster, applications: t.Mapping[str, int] | None
             f"utrust_ejbca_{option}": hosts[name][f"utrust_{option}"]
             for option in ("client_cert", "client_key", "ca_file", "tls_fingerprint")
         }
-    lines = ["---", "# Reference appliances (a stand-in). Written by `utrust-appliance up`.", "utrust:", "  hosts:"]
+    lines = []
     for name, variables in hosts.items():
-        lines += [f"    {name}:", *(f"      {key}: {json.dumps(value)}" for key, value in variables.items())]
-    return "\n".join(lines) + "\n"
+        if prefix:
+            variables["utrust_node"] = name
+        lines.append(f"    {prefix or ''}{name}:")
+        lines += [f"      {key}: {json.dumps(value)}" for key, value in variables.items()]
+    return lines

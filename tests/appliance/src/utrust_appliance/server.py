@@ -99,30 +99,31 @@ class Site:
 
 
 async def serve(
-    cluster: Cluster,
-    sockets: list[socket.socket],
+    clusters: t.Sequence[Cluster],
+    sites: t.Sequence[Site],
     check: t.Callable[[Cluster], t.Awaitable[None]],
     ready: t.Callable[[asyncio.Event], t.Awaitable[None]],
-    more: t.Sequence[Site] = (),
 ) -> None:
     """Serve until SIGTERM, SIGINT or the event that `ready` is given. `ready` is called when `check` has found that every node answers."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    sites = [Site(node, server) for node, server in zip(cluster.nodes.values(), sockets, strict=True)]
-    sites += more
+    nodes = [node for cluster in clusters for node in cluster.nodes.values()]
     try:
         for site in sites:
             await site.start()
-        await check(cluster)
-        for node in cluster.nodes.values():
+        for cluster in clusters:
+            await check(cluster)
+        for node in nodes:
             node.log.recording = True
         await ready(stop)
         await stop.wait()
     finally:
-        cluster.closing.set()
-        for node in cluster.nodes.values():
+        for cluster in clusters:
+            cluster.closing.set()
+        for node in nodes:
             node.restores.wake()
         await asyncio.gather(*(site.stop() for site in sites))
-        cluster.close()
+        for cluster in clusters:
+            cluster.close()
