@@ -1,0 +1,355 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The evidence that runs leave through the callback audit, and what happens where they cannot."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import typing as t
+from pathlib import Path
+
+import pytest
+import yaml
+from utrust_appliance.testing import cluster
+
+from tests.support.playbook import (
+    BIN,
+    ROOT,
+    Run,
+    card_holders,
+    environment,
+    finish,
+    inventories,
+    methods,
+    play,
+    start,
+    waits_for_card,
+)
+from tests.support.waiting import wait_for
+
+if t.TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from utrust_appliance.control import Control
+
+SYNC = "keyops.utrust.key_sync"
+VERIFY = "keyops.utrust.verify_audit"
+REQUIRED = ("-e", "key_sync_evidence=required")
+ENABLED = {"ANSIBLE_CALLBACKS_ENABLED": "keyops.utrust.audit"}
+
+
+@pytest.fixture(scope="module")
+def control() -> Iterator[Control]:
+    with cluster(nodes=3, restored=3, faults=True) as control:
+        yield control
+
+
+@pytest.fixture
+def audit(tmp_path: Path) -> Path:
+    return tmp_path / "audit.jsonl"
+
+
+def enabled(audit: Path, **more: str) -> dict[str, str]:
+    """The callback with its file among the temporary files of this test, which do not persist."""
+    return {**ENABLED, "UTRUST_AUDIT_FILE": str(audit), "UTRUST_AUDIT_ASSUME_PERSISTENT": "true", **more}
+
+
+def events(audit: Path) -> list[dict[str, t.Any]]:
+    return [json.loads(line) for line in audit.read_bytes().splitlines()]
+
+
+def named(audit: Path, *names: str) -> list[dict[str, t.Any]]:
+    return [event for event in events(audit) if event["event"] in names]
+
+
+def verify(audit: Path, *arguments: str, ansible_playbook: str = str(BIN / "ansible-playbook")) -> Run:
+    command = [ansible_playbook, VERIFY, "-e", f"audit_file={audit}", *arguments]
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    return finish(process)
+
+
+def synchronise(control: Control, label: str, *arguments: str, **options: t.Any) -> Run:
+    control.generate_key("node1", label)
+    control.clear_log()
+    return play(SYNC, control, *arguments, **options)
+
+
+def test_a_synchronisation_leaves_evidence_of_every_key_and_of_the_package(control: Control, audit: Path) -> None:
+    run = synchronise(control, "evidentKey", *REQUIRED, "-e", "awx_user_name=anna", env=enabled(audit))
+
+    assert run.status == 0, run.output
+    key = next(key for key in control.keys("node1") if key["label"] == "evidentKey")
+    started, ended = events(audit)[0], events(audit)[-1]
+    assert (started["event"], started["playbook"], started["check_mode"]) == ("job_started", "key_sync.yml", False)
+    assert started["requester"] == {"name": "anna", "known_from": "awx_user_name"}
+    assert started["collection"]["digest"].startswith("sha256:")
+    assert (ended["event"], ended["outcome"], sorted(ended["hosts"])) == (
+        "job_ended",
+        "ok",
+        ["node1", "node2", "node3"],
+    )
+
+    exported, destroyed = named(audit, "package_exported", "package_destroyed")
+    assert exported["result"]["node"]["hsm_serial"] == "UT000001"
+    assert {"hsm_firmware", "fips", "mbk"} <= exported["result"]["node"].keys()
+    assert exported["result"]["package"]["sha256"] == destroyed["result"]["removed"]["sha256"]
+    assert exported["result"]["package"]["mbk"]["check_value"] == exported["result"]["node"]["mbk"]["check_value"]
+
+    imported = named(audit, "keys_imported")
+    assert [event["host"] for event in imported] == ["node2", "node3"]
+    for event in imported:
+        assert [added["fingerprint"] for added in event["result"]["added"]] == [key["fingerprint"]]
+        assert event["result"]["verified"]
+        assert event["outcome"] == "changed"
+    (declared,) = named(audit, "declared")
+    assert (declared["by"], declared["result"]["source"]) == ("key_sync", "node1")
+
+    verified = verify(audit)
+    assert verified.status == 0, verified.output
+    assert f"record {len(events(audit))} is the last intact one" in verified.text
+
+
+def test_check_mode_is_recorded_as_a_prediction(control: Control, audit: Path) -> None:
+    run = synchronise(control, "predictedKey", "--check", env=enabled(audit))
+
+    assert run.status == 0, run.output
+    assert events(audit)[0]["check_mode"]
+    assert named(audit, "package_exported", "keys_imported", "package_destroyed") == []
+    assert named(audit, "predicted")
+    assert methods(control) == {"GET"}
+
+
+@pytest.mark.parametrize(
+    ("env", "code"),
+    [
+        ({}, "evidence_inactive"),
+        (ENABLED, "evidence_not_configured"),
+        ({**ENABLED, "UTRUST_AUDIT_FILE": "/dev/shm/utrust-audit-of-tests.jsonl"}, "evidence_not_persistent"),
+        ({**ENABLED, "UTRUST_AUDIT_FILE": "/nowhere/audit.jsonl"}, "evidence_not_written"),
+        (
+            {"UTRUST_AUDIT_RUN": '{"pid": 1, "job": "x", "file": "/f", "volatile": "", "failure": ""}'},
+            "evidence_inactive",
+        ),
+    ],
+    ids=["not active", "no file", "in memory", "no such directory", "active in another run"],
+)
+def test_required_evidence_that_is_not_to_be_had_stops_the_run_before_anything_changes(
+    control: Control, env: dict[str, str], code: str
+) -> None:
+    run = synchronise(control, f"never-{code}-{len(env)}", *REQUIRED, env=env)
+    Path("/dev/shm/utrust-audit-of-tests.jsonl").unlink(missing_ok=True)
+
+    assert run.status != 0
+    assert code in run.text
+    assert "nothing is changed from here on" in run.text
+    assert methods(control) == set()
+
+
+def test_a_broken_file_is_no_place_for_required_evidence(control: Control, audit: Path) -> None:
+    assert play("keyops.utrust.status", control, env=enabled(audit)).status in (0, 2)
+    lines = audit.read_bytes().splitlines(keepends=True)
+    audit.write_bytes(b"".join([lines[0], *lines[2:]]))
+    control.clear_log()
+
+    run = play(SYNC, control, *REQUIRED, env=enabled(audit))
+
+    assert run.status != 0
+    assert "line 2 is the first that is broken" in run.text
+    assert "evidence_broken" in run.text
+    assert methods(control) == set()
+    verified = verify(audit)
+    assert verified.status != 0
+    assert "line 2 is the first that is broken" in verified.text
+
+
+def held_at_node2(control: Control, *arguments: str, env: dict[str, str]) -> subprocess.Popen[str]:
+    """A synchronisation that is in the middle of its canary, and stays there until the faults are cleared."""
+    control.fault("hold_apply", node="node2")
+    process = start(SYNC, control, "-e", "key_sync_canary=node2", *arguments, env=env)
+    try:
+        wait_for(lambda: control.node("node2")["running"] is not None)
+    except AssertionError:
+        process.kill()
+        raise AssertionError(finish(process).output) from None
+    return process
+
+
+def test_evidence_that_fails_in_the_middle_is_told_at_once_and_stops_before_the_next_batch(
+    control: Control, audit: Path
+) -> None:
+    assert play(SYNC, control).status == 0
+    control.generate_key("node1", "halfwayKey")
+    control.clear_log()
+    before = inventories(control)
+    process = held_at_node2(control, *REQUIRED, env=enabled(audit))
+    # The disk breaks: nobody can write to that path any more.
+    audit.rename(audit.with_suffix(".kept"))
+    audit.mkdir()
+    control.clear_faults()
+    run = finish(process)
+
+    assert run.status != 0
+    assert "EVIDENCE IS NOT BEING RECORDED" in run.text
+    assert "evidence_incomplete" in run.text
+    assert inventories(control)["node2"] == before["node1"]
+    assert inventories(control)["node3"] == before["node3"], "nothing is changed once the evidence fails"
+    assert verify(audit.with_suffix(".kept")).status == 0
+
+
+def by_token(control: Control, folder: Path) -> Path:
+    """The inventory with a bearer token instead of a client certificate."""
+    inventory = yaml.safe_load(control.inventory_file.read_text(encoding="utf-8"))
+    for variables in inventory["utrust"]["hosts"].values():
+        del variables["utrust_client_cert"], variables["utrust_client_key"]
+        variables["utrust_bearer_token"] = control.token
+    written = folder / "inventory.yml"
+    written.write_text(yaml.safe_dump(inventory), encoding="utf-8")
+    return written
+
+
+def test_nothing_secret_gets_into_the_evidence_at_vvvv(control: Control, audit: Path, tmp_path: Path) -> None:
+    canary = "canary-value-4711"
+    run = synchronise(
+        control,
+        "quietKey",
+        "-vvvv",
+        "--diff",
+        "-e",
+        f"some_secret={canary}",
+        "-e",
+        json.dumps({"key_sync_approvals": [{"name": "bea", "time": "now", "plan_digest": "none"}]}),
+        inventory=by_token(control, tmp_path),
+        env=enabled(audit, UTRUST_CANARY=canary),
+    )
+
+    assert run.status == 0, run.output
+    content = audit.read_text(encoding="utf-8")
+    assert "keys_imported" in content
+    assert named(audit, "declared")[0]["result"]["approvals"][0]["name"] == "bea"
+    for secret in (control.token, canary, "PRIVATE KEY", "module_args", "invocation"):
+        assert secret not in content
+
+
+def test_a_killed_run_is_named_and_the_file_goes_on(control: Control, audit: Path) -> None:
+    control.generate_key("node1", "killedKey")
+    control.clear_log()
+    process = held_at_node2(control, env=enabled(audit))
+    process.send_signal(signal.SIGKILL)
+    control.clear_faults()
+    process.communicate(timeout=60)
+    # As a kill in the middle of a write would leave it.
+    with open(audit, "ab") as file:
+        file.write(b'{"event":"keys_imp')
+
+    killed = verify(audit)
+    assert killed.status == 0, killed.output
+    assert "is what a killed writer left of a record" in killed.text
+    assert f"job {events_before_fragment(audit)[0]['job']}, started in line 1, has not ended" in killed.text
+
+    wait_for(lambda: len({control.node(node)["inventory_digest"] for node in ("node1", "node2")}) == 1)
+    again = play(SYNC, control, *REQUIRED, env=enabled(audit))
+    assert again.status == 0, again.output
+    verified = verify(audit)
+    assert verified.status == 0, verified.output
+    assert "later records say so" in verified.text
+
+
+def events_before_fragment(audit: Path) -> list[dict[str, t.Any]]:
+    return [json.loads(line) for line in audit.read_bytes().splitlines()[:-1]]
+
+
+def test_the_head_is_signed_and_told_to_syslog_so_that_lost_lines_show(
+    control: Control, audit: Path, tmp_path: Path
+) -> None:
+    private, public = tmp_path / "audit.key", tmp_path / "audit.pub"
+    subprocess.run(["openssl", "genpkey", "-algorithm", "ED25519", "-out", str(private)], check=True)
+    subprocess.run(["openssl", "pkey", "-in", str(private), "-pubout", "-out", str(public)], check=True)
+    private.chmod(0o600)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as syslog:
+        syslog.bind(("127.0.0.1", 0))
+        syslog.settimeout(10)
+        address = f"127.0.0.1:{syslog.getsockname()[1]}"
+        env = enabled(audit, UTRUST_AUDIT_SIGNING_KEY=str(private), UTRUST_AUDIT_SYSLOG=address)
+        assert play("keyops.utrust.status", control, env=env).status in (0, 2)
+        told = [syslog.recv(65536).decode() for dummy in events(audit)]
+    count, head = events(audit)[-1]["sequence"], events(audit)[-1]["sha256"]
+    assert f'"sequence": {count}, "sha256": "{head}"' in told[-1]
+
+    signed = verify(audit, "-e", f"audit_public_key={public}")
+    assert signed.status == 0, signed.output
+    assert f"the head was signed at record {count}" in signed.text
+
+    audit.write_bytes(b"".join(audit.read_bytes().splitlines(keepends=True)[:-1]))
+    for remembered in (
+        ["-e", f"audit_public_key={public}"],
+        ["-e", f"audit_count={count}", "-e", f"audit_head={head}"],
+    ):
+        truncated = verify(audit, *remembered)
+        assert truncated.status != 0
+        assert "evidence_truncated" in truncated.text
+
+
+def test_verification_asks_for_what_it_needs(tmp_path: Path) -> None:
+    missing = verify(tmp_path / "nothing.jsonl")
+    assert missing.status != 0
+    assert "evidence_unreadable" in missing.text
+    half = verify(tmp_path / "nothing.jsonl", "-e", "audit_head=ab")
+    assert half.status != 0
+    assert "option_invalid" in half.text
+
+
+def test_limit_does_not_make_the_verification_do_nothing(control: Control, audit: Path) -> None:
+    audit.write_text("no record\n")
+    run = play(VERIFY, control, "-e", f"audit_file={audit}", "--limit", "node2")
+    assert run.status != 0
+    assert "line 1 is the first that is broken" in run.text
+
+
+def test_a_ceremony_is_recorded_with_its_steps_and_the_declared_cards(audit: Path) -> None:
+    cards = [{"serial": "MBK-0001", "holder": "anna"}, {"serial": "MBK-0002", "holder": "bea"}]
+    with cluster(nodes=2) as control:
+        with card_holders(control, "node2"):
+            run = play(
+                "keyops.utrust.initial_sync",
+                control,
+                "-e",
+                json.dumps({"guided_restore_cards": cards}),
+                env=enabled(audit),
+            )
+        assert run.status == 0, run.output
+        assert not waits_for_card(control, "node2")
+
+    (ceremony,) = [event for event in named(audit, "ceremony") if event["host"] == "node2"]
+    assert ceremony["result"]["hsm_serial"] == "UT000002"
+    assert any("card 2 of 2" in step for step in ceremony["result"]["events"])
+    assert ceremony["result"]["preview"]["tls_fingerprint"].startswith("sha256:")
+    (declared,) = named(audit, "declared")
+    assert declared["result"]["cards"] == cards
+    assert verify(audit).status == 0
+
+
+@pytest.fixture(scope="module")
+def floor() -> str:
+    """The ansible-playbook of the floor's environment, which is made if it is not there."""
+    subprocess.run([BIN / "python", str(ROOT / "tests/tools/setup_env.py"), "floor"], check=True)
+    return str(ROOT / ".venv-floor/bin/ansible-playbook")
+
+
+def test_evidence_is_recorded_and_verified_on_the_floor(control: Control, audit: Path, floor: str) -> None:
+    run = synchronise(control, "floorKey", *REQUIRED, env=enabled(audit), ansible_playbook=floor)
+    assert run.status == 0, run.output
+    assert [event["host"] for event in named(audit, "keys_imported")] == ["node2", "node3"]
+    assert named(audit, "declared")
+    assert {event["check_mode"] for event in named(audit, "predicted")} == {True}
+    assert verify(audit, ansible_playbook=floor).status == 0
+
+    refused = play(SYNC, control, *REQUIRED, ansible_playbook=floor)
+    assert refused.status != 0
+    assert "evidence_inactive" in refused.text
