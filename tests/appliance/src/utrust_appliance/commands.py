@@ -220,7 +220,11 @@ def log(control: Control, args: Args) -> None:
 
 
 def app(control: Control, args: Args) -> None:
-    given = {"ca": getattr(args, "ca", None), "name": getattr(args, "name", None), "alias": getattr(args, "alias", None)}
+    given = {
+        "ca": getattr(args, "ca", None),
+        "name": getattr(args, "name", None),
+        "alias": getattr(args, "alias", None),
+    }
     given = {name: value for name, value in given.items() if value is not None}
     if args.action == "status":
         facts = control.app(args.node, "status")
@@ -251,11 +255,15 @@ def app_status(facts: dict[str, t.Any]) -> str:
     lines = [facts["url"], f"health check: {facts['health']['status']} {facts['health']['text']}", ""]
     for token in facts["crypto_tokens"]:
         state = "active" if token["active"] else "offline"
-        lines.append(f"crypto token {token['name']} (slot {token['slot']}) is {state} and sees {', '.join(token['keys']) or 'no key'}")
+        lines.append(
+            f"crypto token {token['name']} (slot {token['slot']}) is {state} and sees {', '.join(token['keys']) or 'no key'}"
+        )
     for ca in facts["certificate_authorities"]:
         for place in ("current", "next", "previous"):
             if key := ca[place]:
-                lines.append(f"CA {ca['name']}: {place} key {key['alias']} is {'seen' if key['seen'] else 'NOT SEEN'} on {facts['node']}")
+                lines.append(
+                    f"CA {ca['name']}: {place} key {key['alias']} is {'seen' if key['seen'] else 'NOT SEEN'} on {facts['node']}"
+                )
     return "\n".join(lines)
 
 
