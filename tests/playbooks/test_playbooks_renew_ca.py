@@ -27,7 +27,7 @@ if t.TYPE_CHECKING:
     from tests.support.playbook import Run
 
 NODES = ("node1", "node2", "node3")
-EXAMPLES = ROOT / "molecule/renew_ca"
+EXAMPLES = ROOT / "molecule/renew_ca/tasks"
 
 
 @pytest.fixture(scope="module")
