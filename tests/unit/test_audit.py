@@ -108,6 +108,14 @@ def test_any_other_byte_anywhere_is_noticed_and_its_line_named(name: str, where:
     assert broken_line(altered) == content.count(b"\n", 0, where) + 1
 
 
+def test_the_case_of_no_letter_can_change() -> None:
+    """As in the escape \\u00fc, which as JSON means the same as \\u00FC."""
+    content = b"".join(records(2))
+    for where in range(len(content)):
+        altered = content[:where] + bytes([content[where] ^ 0x20]) + content[where + 1 :]
+        assert broken_line(altered) == content.count(b"\n", 0, where) + 1
+
+
 @given(name=st.sampled_from(sorted(FILES)), number=st.integers(0, 10**6))
 def test_a_removed_line_is_noticed_where_it_was(name: str, number: int) -> None:
     lines = FILES[name]
