@@ -37,7 +37,7 @@ seealso:
 EXAMPLES = r"""
 - name: Go on only if every node has proven the key
   ansible.builtin.assert:
-    that: ({'node1': proof1, 'node2': proof2} | keyops.utrust.gate_verdict(level='sign')).passed
+    that: "({'node1': proof1, 'node2': proof2} | keyops.utrust.gate_verdict(level='sign')).passed"
 """
 
 RETURN = r"""
