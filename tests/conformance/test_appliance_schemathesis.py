@@ -57,7 +57,12 @@ schema = schemathesis.openapi.from_path(CONTRACT)
 @pytest.fixture(scope="module")
 def control() -> Iterator[Control]:
     with cluster(nodes=2, keys=3) as running:
+        held = running.keys("node1")
         yield running
+        # Whatever was asked for, node1 holds what it held, knows every error by name, and has kept nothing of any upload.
+        assert running.keys("node1") == held
+        assert "Traceback" not in (running.folder / "log").read_text(encoding="utf-8")
+        assert not list(running.folder.glob("nodes/*/imports/*.part"))
 
 
 def with_fitting_digest(case: t.Any) -> None:

@@ -17,6 +17,7 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import struct
 import typing as t
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ FORMAT = 2
 TAG_SIZE = 32
 MAX_HEADER = 16 * 1024 * 1024
 MAX_BLOB = 64 * 1024
+MAX_TEXT = 512  # bytes in UTF-8; a label has up to 128 characters
 Mac = t.Callable[[bytes], bytes]
 
 
@@ -83,8 +85,9 @@ class Header:
                 [KeyIdentity.from_dict(key) for key in data.get("destroyed", [])],
             )
             stated = data["inventory_digest"]
+            _check_types(header, stated)
             actual = header.inventory_digest
-        except (ValueError, KeyError, TypeError, AttributeError) as exc:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
             raise Problem("package_altered", "its header cannot be read") from exc
         if stated != actual:
             raise Problem("package_altered", f"its header names the inventory {stated}, but lists the keys of {actual}")
@@ -101,6 +104,24 @@ class Header:
             "key_count": len(self.keys),
             "inventory_digest": self.inventory_digest,
         }
+
+
+def _check_types(header: Header, stated: t.Any) -> None:
+    """Whoever wrote the header: its members are of the types and lengths of the contract. Raises ValueError."""
+    keys = [*header.keys, *header.destroyed]
+    texts = [header.cluster_id, header.node, header.hsm_serial, header.mbk_name, header.mbk_check_value, stated]
+    texts += [text for key in keys for text in (key.label, key.type, key.fingerprint, key.curve or "none")]
+    texts += [text for slot in header.slots for text in (slot.label, slot.activation)]
+    if not all(isinstance(text, str) and 1 <= len(text.encode()) <= MAX_TEXT for text in texts):
+        raise ValueError("a text is none, or too long")
+    numbers = [number for key in keys for number in (key.slot, key.size)]
+    numbers += [number for slot in header.slots for number in (slot.slot, slot.capacity)]
+    if not all(type(number) is int and 0 <= number < 1 << 31 for number in numbers):
+        raise ValueError("a number is none, or too large")
+    if not all(type(slot.activated) is bool for slot in header.slots):
+        raise ValueError("a slot is activated, or it is not")
+    if not all(re.fullmatch(r"([0-9a-f]{2}){0,64}", key.id) for key in keys):
+        raise ValueError("an id is no hexadecimal number")
 
 
 def write_package(path: Path, header: Header, keys: Iterable[WrappedKey], mac: Mac) -> tuple[str, int]:
