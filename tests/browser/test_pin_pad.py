@@ -17,8 +17,9 @@ from utrust_appliance.testing import Api, cluster
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from person import Person
     from utrust_appliance.control import Control
+
+    from tests.support.person import Person
 
 START = {"pin_pad": "front-usb", "source": "node1"}
 

@@ -31,7 +31,9 @@ def control() -> Iterator[Control]:
 
 
 def test_every_node_of_every_cluster_answers_with_real_keys_of_its_own(control: Control) -> None:
-    fingerprints, addresses, serials = set(), set(), set()
+    fingerprints: set[str] = set()
+    addresses: set[str] = set()
+    serials: set[str] = set()
     for one in control.clusters():
         for node in one.status()["nodes"]:
             assert (node["state"], node["key_count"]) == ("operational", KEYS)
