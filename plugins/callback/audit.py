@@ -6,26 +6,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import pathlib
-import platform
-import pwd
-import socket
-import typing as t
-import uuid
-from logging import INFO, LogRecord
-from logging.handlers import SysLogHandler
-
-from ansible import context
-from ansible.plugins.callback import CallbackBase
-from ansible.release import __version__ as ansible_version
-from ansible_collections.keyops.utrust.plugins.plugin_utils import _audit_fields as fields
-from ansible_collections.keyops.utrust.plugins.plugin_utils import _audit_run as run
-from ansible_collections.keyops.utrust.plugins.plugin_utils._audit_chain import ENDED, STARTED
-from ansible_collections.keyops.utrust.plugins.plugin_utils._audit_file import AuditError, AuditFile, load_signer, now
-from ansible_collections.keyops.utrust.plugins.plugin_utils._collection import collection_digest, collection_version
-
 DOCUMENTATION = r"""
 name: audit
 type: notification
@@ -104,12 +84,33 @@ ansible_cfg: |
   syslog = /dev/log
 """
 
+import json
+import os
+import pathlib
+import platform
+import pwd
+import socket
+import sys
+import typing as t
+import uuid
+from logging import INFO, LogRecord
+from logging.handlers import SysLogHandler
+
+from ansible import context
+from ansible.plugins.callback import CallbackBase
+from ansible.release import __version__ as ansible_version
+from ansible_collections.keyops.utrust.plugins.plugin_utils import _audit_fields as fields
+from ansible_collections.keyops.utrust.plugins.plugin_utils import _audit_run as run
+from ansible_collections.keyops.utrust.plugins.plugin_utils._audit_chain import ENDED, STARTED
+from ansible_collections.keyops.utrust.plugins.plugin_utils._audit_file import AuditError, AuditFile, load_signer, now
+from ansible_collections.keyops.utrust.plugins.plugin_utils._collection import collection_digest, collection_version
+
 
 class LoudSysLogHandler(SysLogHandler):
     """Raises what it cannot send, instead of printing it."""
 
     def handleError(self, record: LogRecord) -> None:  # noqa: N802 - the name is given
-        raise
+        raise sys.exception() or OSError("syslog")
 
 
 class CallbackModule(CallbackBase):

@@ -6,15 +6,6 @@
 
 from __future__ import annotations
 
-import pathlib
-import typing as t
-
-from ansible.errors import AnsibleError
-from ansible.plugins.lookup import LookupBase
-from ansible_collections.keyops.utrust.plugins.plugin_utils import _audit_run as audit_run
-from ansible_collections.keyops.utrust.plugins.plugin_utils._audit_file import AuditError
-from ansible_collections.keyops.utrust.plugins.plugin_utils._audit_verify import examine
-
 DOCUMENTATION = r"""
 name: audit_info
 short_description: Read an audit file and tell whether it is unbroken
@@ -107,6 +98,15 @@ _raw:
       description: Number of the record that the signed head is about, if O(public_key) was given and fits.
       type: int
 """
+
+import pathlib
+import typing as t
+
+from ansible.errors import AnsibleError
+from ansible.plugins.lookup import LookupBase
+from ansible_collections.keyops.utrust.plugins.plugin_utils import _audit_run as audit_run
+from ansible_collections.keyops.utrust.plugins.plugin_utils._audit_file import AuditError
+from ansible_collections.keyops.utrust.plugins.plugin_utils._audit_verify import examine
 
 
 class LookupModule(LookupBase):

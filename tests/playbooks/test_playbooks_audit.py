@@ -233,8 +233,52 @@ def test_nothing_secret_gets_into_the_evidence_at_vvvv(control: Control, audit: 
     content = audit.read_text(encoding="utf-8")
     assert "keys_imported" in content
     assert named(audit, "declared")[0]["result"]["approvals"][0]["name"] == "bea"
-    for secret in (control.token, canary, "PRIVATE KEY", "module_args", "invocation"):
+    for secret in (control.token, canary, "PRIVATE KEY", "invocation", "before_header", "receipt"):
         assert secret not in content
+
+
+POISONED = """
+- name: Everything that must not be recorded
+  hosts: node1
+  gather_facts: false
+  connection: local
+  tasks:
+    - name: "Named canary-4711"
+      ansible.builtin.set_fact:
+        poisoned__evidence:
+          approvals: [{name: bea, pin: canary-4711}]
+          cards: {serial: [{share: canary-4711}]}
+          bearer_token: canary-4711
+        other_fact: canary-4711
+    - name: Log in with a token that is refused
+      keyops.utrust.utrust_hsm_info:
+        host: "{{ utrust_host }}"
+        port: "{{ utrust_port }}"
+        ca_file: "{{ utrust_ca_file }}"
+        bearer_token: canary-4711
+      ignore_errors: true
+    - name: Fail
+      ansible.builtin.fail:
+        msg: canary-4711 [some_code]
+      loop: [canary-4711]
+      ignore_errors: true
+"""
+
+
+def test_nothing_that_is_not_on_the_list_gets_into_the_evidence_at_vvvv(
+    control: Control, audit: Path, tmp_path: Path
+) -> None:
+    playbook = tmp_path / "poisoned.yml"
+    playbook.write_text(POISONED, encoding="utf-8")
+    run = play(str(playbook), control, "-vvvv", "-e", "extra=canary-4711", env=enabled(audit, MORE="canary-4711"))
+
+    assert run.status == 0, run.output
+    assert "canary-4711" in run.output
+    recorded = [(event["event"], event.get("codes")) for event in events(audit)]
+    assert [event for event, dummy in recorded] == ["job_started", "declared", "node_read", "task_failed", "job_ended"]
+    assert recorded[3][1] == ["some_code"]
+    assert named(audit, "declared")[0]["result"] == {"approvals": [{"name": "bea"}], "cards": {"serial": []}}
+    assert "canary" not in audit.read_text(encoding="utf-8")
 
 
 def test_a_killed_run_is_named_and_the_file_goes_on(control: Control, audit: Path) -> None:
