@@ -200,8 +200,10 @@ def test_both_doors_say_the_same(control: Control, tmp_path: Path) -> None:
             ran = door.run(*tasks)
         for result in ran.results:
             result.pop("invocation", None)
-            result.get("node", {}).pop("clock", None)
+            for moving in ("clock", "clock_skew"):
+                result.get("node", {}).pop(moving, None)
             result.get("receipt", {}).pop("created_at", None)
         said.append([{key: value for key, value in result.items() if key[0] != "_"} for result in ran.results])
-    assert said[0] == said[1]
+    for by_action, by_module in zip(*said, strict=True):
+        assert by_action == by_module
     assert methods(control) == {"GET"}
