@@ -230,10 +230,10 @@ class Imports:
         if behaviour.deletions == "travel":
             node.note_destroyed(package.header.destroyed)
         self._finish(data)
+        node.restart()  # before anybody can read that it is applied, and take the node for ready
         node.store.save(data)
         self._forget(data["id"])
         node.checkpoint("import.applied")
-        node.restart()
         return data
 
     def _restart_instead(self) -> None:
