@@ -15,6 +15,7 @@ from utrust_appliance.testing import Api, cluster
 from utrust_appliance.webconf.logins import FREE_TRIES, Sessions, Throttle, Tickets
 
 from tests.support.pages import Pages
+from tests.support.waiting import wait_for
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -235,6 +236,23 @@ def test_log_out_ends_the_session_for_good(visitor: Pages) -> None:
     assert visitor.post("/logout", {"csrf": visitor.csrf()}).status == 303
     visitor.cookies = stolen
     assert visitor.get("/").headers["Location"] == "/login?next=%2F&ended=1"
+
+
+@pytest.mark.parametrize("profile", ["commit=upload", "cards=asked", "effect=additive"])
+def test_upload_restores_at_once_however_the_appliance_behaves_towards_programs(profile: str) -> None:
+    with cluster(nodes=2, restored=2, keys=2, profile=[profile]) as control:
+        control.generate_key("node1", "signKey-2026")
+        pages = Pages(control, "node2", client="operator")
+        place = pages.upload(Api(control, "node1").package()).headers["Location"]
+        if profile == "cards=asked":
+            assert "Insert MBK card 1 of 2" in pages.get(place).text
+            assert "Insert MBK card 1 of 2" in pages.get(f"{place}/live").text
+            for card in ("KEYOPS-1", "KEYOPS-2"):
+                control.present("node2", card)
+            wait_for(lambda: control.node("node2")["key_count"] == 3 and control.node("node2")["running"] is None)
+        page = pages.get(place).text
+        assert re.search(r"signKey-2026</th>.*?<td class=\"add\">restored</td>", page, re.DOTALL)
+        assert control.node("node2")["inventory_digest"] == control.node("node1")["inventory_digest"]
 
 
 def test_session_ends_without_activity_and_a_script_that_asks_is_no_activity() -> None:
