@@ -11,7 +11,7 @@ import typing as t
 from ansible.errors import AnsibleFilterError
 from ansible_collections.keyops.utrust.plugins.module_utils import _decode as decode
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
-from ansible_collections.keyops.utrust.plugins.module_utils._matrix import Held
+from ansible_collections.keyops.utrust.plugins.module_utils._matrix import Held, held_of
 from ansible_collections.keyops.utrust.plugins.module_utils._matrix import key_matrix as matrix_of
 from ansible_collections.keyops.utrust.plugins.plugin_utils._selection import select as select_keys
 
@@ -105,7 +105,7 @@ def key_matrix(nodes: t.Mapping[str, t.Any], source: str, select: str | None = N
     if source not in nodes:
         raise AnsibleFilterError(f"key_matrix: the source {source!r} is not among the nodes {', '.join(nodes)}")
     try:
-        held = {str(node): _held(given) for node, given in nodes.items()}
+        held = {str(node): held_of(given) for node, given in nodes.items()}
         matrix = matrix_of(held, source, chosen=_choice(held, select) if select else None)
     except UtrustError as exc:
         raise AnsibleFilterError(f"key_matrix: {exc} [{exc.code}]") from exc
@@ -114,24 +114,6 @@ def key_matrix(nodes: t.Mapping[str, t.Any], source: str, select: str | None = N
             f"key_matrix: no node holds a key that {select!r} selects, so there is nothing to compare"
         )
     return matrix
-
-
-def _held(given: t.Any) -> Held:
-    if isinstance(given, t.Mapping):
-        node, listed = given.get("node"), given.get("hsm_keys")
-        if node is None:
-            return Held()
-        return Held(
-            decode.text(node, "inventory_digest"),
-            decode.number(node, "key_count"),
-            decode.number(node, "unusable_key_count"),
-            _keys(listed) if listed is not None else None,
-        )
-    return Held(hsm_keys=_keys(given)) if given is not None else Held()
-
-
-def _keys(listed: t.Iterable[t.Mapping[str, t.Any]]) -> tuple[HsmKey, ...]:
-    return tuple(decode.hsm_key(dict(key)) for key in listed)
 
 
 def _choice(nodes: t.Mapping[str, Held], expression: str) -> t.Callable[[HsmKey], bool]:

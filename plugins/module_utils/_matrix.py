@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses as dc
 import typing as t
 
+from ansible_collections.keyops.utrust.plugins.module_utils import _decode as decode
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
 from ansible_collections.keyops.utrust.plugins.module_utils._inventory import Difference, compare, inventory_digest
 
@@ -45,20 +46,47 @@ def _identity(key: HsmKey) -> Identity:
     return key.slot, key.label, key.id, key.fingerprint, key.type, key.size, key.curve or ""
 
 
-def _against_source(held: Held, wanted: t.Sequence[HsmKey], wanted_digest: str) -> Difference | str:
-    """How a node differs from the source, or why that is not known."""
+def held_of(given: t.Any) -> Held:
+    """From what utrust_hsm_info returned, from a list of keys, or from nothing. Raises ApiError for anything else."""
+    if not isinstance(given, t.Mapping):
+        return Held(hsm_keys=_decoded(given)) if given is not None else Held()
+    node, listed = given.get("node"), given.get("hsm_keys")
+    if node is None:
+        return Held()
+    return Held(
+        decode.text(node, "inventory_digest"),
+        decode.number(node, "key_count"),
+        decode.number(node, "unusable_key_count"),
+        _decoded(listed) if listed is not None else None,
+    )
+
+
+def _decoded(listed: t.Iterable[t.Mapping[str, t.Any]]) -> tuple[HsmKey, ...]:
+    return tuple(decode.hsm_key(dict(key)) for key in listed)
+
+
+def known_keys(held: Held, wanted: t.Sequence[HsmKey], wanted_digest: str) -> t.Sequence[HsmKey] | str:
+    """The keys of a node, where its digest tells that they are those of the source too; or why they are not known."""
     if held.digest is None and held.hsm_keys is None:
         return NOT_READ
     if not held.consistent:
         return CHANGED
     if held.hsm_keys is not None:
-        return compare(wanted, held.hsm_keys)
+        return held.hsm_keys
     if held.digest != wanted_digest:
         return NO_INVENTORY
     if held.unusable_count not in (0, held.key_count):
         return SOME_UNUSABLE
-    usable = held.unusable_count == 0
-    return compare(wanted, [dc.replace(key, usable=usable) for key in wanted])
+    return [dc.replace(key, usable=held.unusable_count == 0) for key in wanted]
+
+
+def keys_of_source(nodes: t.Mapping[str, Held], source: str) -> tuple[HsmKey, ...]:
+    """Raises UtrustError (`source_unknown`): without the source's inventory there is nothing to compare with."""
+    held = nodes.get(source, Held())
+    if held.hsm_keys is None or not held.consistent:
+        reason = "its inventory was not read" if held.hsm_keys is None else CHANGED
+        raise UtrustError(f"comparing nodes with the source {source}: {reason}", code="source_unknown")
+    return held.hsm_keys
 
 
 def _narrowed(difference: Difference, chosen: t.Callable[[HsmKey], bool]) -> Difference:
@@ -80,13 +108,10 @@ def key_matrix(
     slot and label), `unusable` (there, but its slot is not activated or its objects are incomplete), `absent` (neither there nor at the source) or
     `unknown`. `in_sync` says that every node holds the keys of the source and can use them. Raises UtrustError if the source's inventory is not known.
     """
-    of_source = nodes.get(source, Held())
-    if of_source.hsm_keys is None or not of_source.consistent:
-        reason = "its inventory was not read" if of_source.hsm_keys is None else CHANGED
-        raise UtrustError(f"comparing nodes with the source {source}: {reason}", code="source_unknown")
-    wanted = of_source.hsm_keys
+    wanted = keys_of_source(nodes, source)
     wanted_digest = inventory_digest(wanted)
-    differences = {node: _against_source(held, wanted, wanted_digest) for node, held in nodes.items() if node != source}
+    known = {node: known_keys(held, wanted, wanted_digest) for node, held in nodes.items() if node != source}
+    differences = {node: keys if isinstance(keys, str) else compare(wanted, keys) for node, keys in known.items()}
     # The source differs from itself in the keys that it cannot use.
     differences[source] = compare(wanted, wanted)
     if chosen is not None:
@@ -184,13 +209,19 @@ def as_table(matrix: t.Mapping[str, t.Any], *, only_drift: bool = False) -> list
             continue
         prefix, dummy, digits = row["fingerprint"].partition(":")
         fingerprint = f"{prefix}:{digits[:12]}" + (" (weak)" if row["weak"] else "")
-        cells = [CELLS[row["nodes"][node]] for node, dummy in shown]
+        cells = [in_a_word(row, node, matrix["source"]) for node, dummy in shown]
         lines.append([str(row["slot"]), printable(row["label"]), key_type(row), fingerprint, *cells])
     if len(lines) == 1:
         return _in_words(matrix)
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     table = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     return [*table, *_in_words(matrix)]
+
+
+def in_a_word(row: t.Mapping[str, t.Any], node: str, source: str) -> str:
+    """A cell; of two keys under one label, the one that the source does not have is there instead."""
+    cell = row["nodes"][node]
+    return "INSTEAD" if cell == "mismatched" and row["nodes"][source] == "absent" else CELLS[cell]
 
 
 def printable(text: str) -> str:

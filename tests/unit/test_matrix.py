@@ -166,6 +166,7 @@ def test_another_key_under_the_label_is_told_in_both_rows() -> None:
         key().fingerprint: {"a": "present", "b": "mismatched"},
         impostor.fingerprint: {"a": "absent", "b": "mismatched"},
     }
+    assert sorted(line.split()[-2:] for line in as_table(matrix)[1:3]) == [["-", "INSTEAD"], ["OTHER", "KEY"]]
 
 
 def test_a_source_that_cannot_use_its_own_key_is_not_in_sync() -> None:

@@ -1,0 +1,100 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Filter key_report."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible.errors import AnsibleFilterError
+from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
+from ansible_collections.keyops.utrust.plugins.module_utils._report import report
+from ansible_collections.keyops.utrust.plugins.plugin_utils._collection import collection_version
+from ansible_collections.keyops.utrust.plugins.plugin_utils._history import history_of
+
+DOCUMENTATION = r"""
+name: key_report
+short_description: A report about the keys and nodes of a cluster, as data
+version_added: 1.0.0
+author:
+  - The keyops.utrust authors (@keyops)
+description:
+  - Brings together what differs between the nodes, which CA would fail on which node, versions and MBK check values, and what happened before.
+  - What it returns has no secret in it.
+options:
+  _input:
+    description:
+      - For each node what M(keyops.utrust.utrust_hsm_info) returned, as for P(keyops.utrust.key_matrix#filter), also where it failed.
+    type: dict
+    required: true
+  source:
+    description: Name of the node with the latest key material.
+    type: str
+    required: true
+  time:
+    description: When the nodes were read.
+    type: str
+    required: true
+  cas:
+    description: CAs with the keys that they need, as in O(keyops.utrust.key_report#role:main:key_report_cas).
+    type: list
+    elements: dict
+    default: []
+  audit_file:
+    description: The file of P(keyops.utrust.audit#callback). No history is told if this is not set; a file that cannot be read is named in C(history).
+    type: path
+  unread:
+    description: Names of joined members that are not among the input.
+    type: list
+    elements: str
+    default: []
+seealso:
+  - plugin: keyops.utrust.key_report_page
+    plugin_type: filter
+"""
+
+EXAMPLES = r"""
+- name: Name the CAs that would fail on a node
+  ansible.builtin.debug:
+    msg: "{{ report.cas | selectattr('would_fail_on') | map(attribute='name') }}"
+  vars:
+    report: "{{ nodes | keyops.utrust.key_report(source='node1', time='2026-11-23T12:00:00Z', cas=cas) }}"
+"""
+
+RETURN = r"""
+_value:
+  description:
+    - C(verdict) (V(in_sync), V(drift) or V(incomplete)), C(time), C(source), C(cluster), C(nodes), C(matrix) (as P(keyops.utrust.key_matrix#filter) returns
+      it), C(cas) and C(history).
+  type: dict
+"""
+
+
+def key_report(
+    told: t.Mapping[str, t.Any],
+    source: str,
+    time: str,
+    cas: t.Sequence[t.Mapping[str, t.Any]] = (),
+    audit_file: str | None = None,
+    unread: t.Sequence[str] = (),
+) -> dict[str, t.Any]:
+    """See DOCUMENTATION. Raises AnsibleFilterError for anything that is no inventory, and for an unknown source."""
+    if source not in told:
+        raise AnsibleFilterError(f"key_report: the source {source!r} is not among the nodes {', '.join(told)}")
+    try:
+        facts = report(told, source, cas=cas, unread=unread)
+    except UtrustError as exc:
+        raise AnsibleFilterError(f"key_report: {exc} [{exc.code}]") from exc
+    return {
+        **facts,
+        "time": time,
+        "collection": {"name": "keyops.utrust", "version": collection_version()},
+        "history": history_of(audit_file) if audit_file else None,
+    }
+
+
+class FilterModule:
+    def filters(self) -> dict[str, t.Callable[..., t.Any]]:
+        return {"key_report": key_report}

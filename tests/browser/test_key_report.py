@@ -1,0 +1,116 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The page of the role key_report in a browser."""
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.support.person import AXE, DESKTOP, OUTPUT, PHONE
+from tests.support.report import HOSTILE, data, write_page
+
+if t.TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from playwright.sync_api import Browser, Page
+
+
+class Reader:
+    """Somebody who has opened a report; what the page asked for and complained of."""
+
+    def __init__(self, page: Page, address: str) -> None:
+        self.page = page
+        self.requests: list[str] = []
+        self.complaints: list[str] = []
+        page.on("request", lambda request: self.requests.append(request.url))
+        page.on("console", lambda message: self.complaints.append(message.text))
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.goto(address)
+
+    def labels(self) -> list[str]:
+        return self.page.locator("#matrix tbody tr:visible th").all_text_contents()
+
+
+@pytest.fixture
+def read(chromium: Browser, tmp_path: Path) -> Iterator[Callable[..., Reader]]:
+    contexts = []
+
+    def make(report: dict[str, t.Any], *, script: bool = True) -> Reader:
+        context = chromium.new_context(viewport=t.cast("t.Any", DESKTOP), java_script_enabled=script)
+        contexts.append(context)
+        return Reader(context.new_page(), write_page(tmp_path, report))
+
+    yield make
+    for context in contexts:
+        context.close()
+
+
+def test_the_page_asks_for_nothing_and_runs_nothing_that_a_label_says(read: Callable[..., Reader]) -> None:
+    reader = read(data(HOSTILE))
+    reader.page.wait_for_load_state("networkidle")
+    assert [url for url in reader.requests if not url.startswith("data:")] == [reader.page.url]
+    assert reader.complaints == []
+    picture = "const one = new Image(); one.onload = () => done(false); one.onerror = () => done(true)"
+    blocked = f"() => new Promise(done => {{ {picture}; one.src = 'https://127.0.0.1:9/x' }})"
+    assert reader.page.evaluate(blocked), "the page's policy lets pictures in from elsewhere"
+    assert any("Content Security Policy" in text for text in reader.complaints)
+
+
+def test_keys_are_found_by_words_and_by_what_is_wrong_with_them(read: Callable[..., Reader]) -> None:
+    reader = read(data(HOSTILE))
+    everything = reader.labels()
+    count = reader.page.get_by_role("status")
+    expect(count).to_have_text(f"{len(everything)} of {len(everything)} keys")
+
+    reader.page.get_by_label("Find").fill("SIGN p-256 2026")
+    assert reader.labels() == ["signKey-2026", "signKey-2026"]
+    expect(count).to_have_text(f"2 of {len(everything)} keys")
+    reader.page.get_by_label("Find").fill("no such key")
+    assert reader.labels() == []
+    reader.page.get_by_label("Find").fill("")
+
+    reader.page.get_by_label("Show").select_option(label="missing on a node")
+    assert reader.labels() == ["ocspKey-2026"]
+    reader.page.get_by_label("Show").select_option(label="unusable on a node")
+    assert reader.labels() == ["ocspKey-2026"]
+    reader.page.get_by_label("Show").select_option(label="all keys")
+    assert reader.labels() == everything
+
+
+def test_without_script_every_key_is_shown_and_there_is_nothing_to_filter_with(read: Callable[..., Reader]) -> None:
+    with_script = read(data()).labels()
+    reader = read(data(), script=False)
+    assert reader.labels() == with_script
+    expect(reader.page.get_by_label("Find")).to_be_hidden()
+
+
+@pytest.mark.parametrize("labels", [(), HOSTILE], ids=["usual", "hostile"])
+def test_nobody_is_shut_out_and_a_phone_does_not_scroll_sideways(
+    read: Callable[..., Reader], labels: tuple[str, ...]
+) -> None:
+    reader = read(data(labels))
+    for name, viewport in (("desktop", DESKTOP), ("phone", PHONE)):
+        reader.page.set_viewport_size(t.cast("t.Any", viewport))
+        found = reader.page.evaluate(AXE + "; axe.run().then(found => found.violations)")
+        assert [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in found] == [], name
+        wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        assert reader.page.evaluate(wide) <= 0, name
+        OUTPUT.mkdir(parents=True, exist_ok=True)
+        reader.page.screenshot(path=OUTPUT / f"key_report-{name}.png", full_page=True)
+
+
+def test_on_paper_no_table_is_cut_off_and_the_controls_are_left_out(read: Callable[..., Reader]) -> None:
+    reader = read(data())
+    reader.page.emulate_media(media="print")
+    # A4 across, without its margins, at 96 dots an inch.
+    reader.page.set_viewport_size({"width": 1032, "height": 703})
+    too_wide = "[...document.querySelectorAll('table')].filter(one => one.getBoundingClientRect().right > innerWidth + 1).length"
+    assert reader.page.evaluate(too_wide) == 0
+    expect(reader.page.get_by_label("Find")).to_be_hidden()
+    assert reader.page.pdf(prefer_css_page_size=True).startswith(b"%PDF")

@@ -1,0 +1,123 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""`ansible-playbook keyops.utrust.report` as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import typing as t
+
+import pytest
+from utrust_appliance.testing import cluster
+
+from tests.support.playbook import inventories, methods, play
+
+if t.TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from utrust_appliance.control import Control
+
+REPORT = "keyops.utrust.report"
+COMMANDS = (
+    "{{ 7 * 191 }}",
+    "{{ lookup('pipe', 'touch $VICTIM') }}",
+    "{% set x = lookup('pipe', 'touch $VICTIM') %}<b>",
+)
+
+
+@pytest.fixture(scope="module")
+def control() -> Iterator[Control]:
+    """Node2 lacks a CA's key, node3 is in Factory Reset Mode."""
+    with cluster(nodes=3, restored=2, faults=True) as control:
+        control.generate_key("node1", "signKey-2026")
+        yield control
+
+
+def report(control: Control, folder: Path, *arguments: str, **options: t.Any) -> t.Any:
+    page = folder / "out" / "report.html"
+    page.parent.mkdir(exist_ok=True)
+    return play(REPORT, control, "-e", f"key_report_page={page}", *arguments, **options), page
+
+
+def test_page_and_data_tell_the_same_and_no_node_is_changed(control: Control, tmp_path: Path) -> None:
+    cas = [{"name": "IssuingCA", "label": "signKey-2026"}]
+    control.clear_log()
+    before = inventories(control)
+
+    run, page = report(control, tmp_path, "-e", json.dumps({"key_report_cas": cas}))
+
+    assert run.status == 0, run.output
+    assert methods(control) == {"GET"}
+    assert inventories(control) == before
+    assert f"DRIFT: {page}" in run.text
+    data = json.loads(page.with_suffix(".json").read_text(encoding="utf-8"))
+    assert (data["verdict"], data["source"], data["history"]) == ("drift", "node1", None)
+    assert data["cas"][0]["would_fail_on"] == ["node2", "node3"]
+    assert data["cas"][0]["nodes"]["node3"]["reason"] == "the HSM is in the state Factory Reset Mode"
+    assert [node["hsm_serial"] for node in data["nodes"]] == [node["serial"] for node in control.status()["nodes"]]
+    text = page.read_text(encoding="utf-8")
+    for row in data["matrix"]["rows"]:
+        assert row["label"] in text
+        assert row["fingerprint"][:23] in text
+    assert data["nodes"][0]["mbk"]["check_value"] in text
+    assert [f"{path.stat().st_mode & 0o777:o}" for path in sorted(page.parent.iterdir())] == ["640", "640"]
+
+
+def test_check_mode_writes_nothing(control: Control, tmp_path: Path) -> None:
+    run, page = report(control, tmp_path, "--check", "--diff")
+    assert run.status == 0, run.output
+    assert list(page.parent.iterdir()) == []
+    assert "signKey-2026" not in run.output
+
+
+def test_a_node_that_does_not_answer_and_one_that_is_not_asked_are_in_the_report(
+    control: Control, tmp_path: Path
+) -> None:
+    control.fault("node_down", node="node2")
+    run, page = report(control, tmp_path, "--limit", "node2", env={"UTRUST_RETRIES": "0"})
+    control.clear_faults()
+    assert run.status == 0, run.output
+    data = json.loads(page.with_suffix(".json").read_text(encoding="utf-8"))
+    assert data["verdict"] == "incomplete"
+    problems = {node["host"]: node["problem"] for node in data["nodes"]}
+    assert problems["node1"] is None
+    assert "GET /api/v1/node" in problems["node2"]
+    assert problems["node3"] == "a joined member that was not part of this run"
+
+
+def test_what_was_synchronised_before_comes_from_the_audit_file(tmp_path: Path) -> None:
+    audit = tmp_path / "audit.jsonl"
+    with cluster(nodes=2, restored=2) as control:
+        control.generate_key("node1", "signKey-2026")
+        evidence = {"UTRUST_AUDIT_FILE": str(audit), "ANSIBLE_CALLBACKS_ENABLED": "keyops.utrust.audit"}
+        synchronised = play("keyops.utrust.key_sync", control, "-e", "key_sync_accept_outage=true", env=evidence)
+        assert synchronised.status == 0, synchronised.output
+
+        run, page = report(control, tmp_path, "-e", f"key_report_audit_file={audit}", env=evidence)
+
+    assert run.status == 0, run.output
+    data = json.loads(page.with_suffix(".json").read_text(encoding="utf-8"))
+    assert (data["verdict"], data["history"]["problem"]) == ("in_sync", None)
+    (event,) = data["history"]["events"]
+    assert (event["node"], event["what"], event["playbook"]) == ("node2", "synchronised", "key_sync.yml")
+    assert event["detail"] == "1 added, 0 replaced, verified"
+    assert "1 added, 0 replaced, verified" in page.read_text(encoding="utf-8")
+
+
+def test_a_label_is_never_a_template(control: Control, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    for label in COMMANDS:
+        control.generate_key("node1", label)
+
+    run, page = report(control, tmp_path, env={"VICTIM": str(victim)})
+    shown = play("keyops.utrust.status", control, env={"VICTIM": str(victim)})
+
+    assert (run.status, shown.status) == (0, 0), run.output + shown.output
+    assert not victim.exists()
+    data = json.loads(page.with_suffix(".json").read_text(encoding="utf-8"))
+    assert set(COMMANDS) <= {row["label"] for row in data["matrix"]["rows"]}
+    assert "{{ 7 * 191 }}" in page.read_text(encoding="utf-8")
+    assert "{{ 7 * 191 }}" in shown.output
