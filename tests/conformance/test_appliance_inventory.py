@@ -113,8 +113,8 @@ def test_no_private_key_and_no_mbk_is_in_clear_in_any_file(tmp_path: Path, hsm: 
     mbk, place = Mbk.generate("TEST", 2, 3), KeyRef(0, "known", "01")
     device = HsmChoice.of(hsm, None).open(tmp_path / "hsm", lambda dummy: None, "test")
     device.initialise(mbk, [SlotSettings(0, "signing")])
-    key_type, material = keymaterial.generate("ec-p256")
-    facts = keymaterial.facts_of(key_type, material)
+    facts, material = keymaterial.generate("ec-p256")
+    assert keymaterial.facts_of("ec", material) == facts
     identity = facts.identity(place)
     device.apply(KeySetChange("job", [WrappedKey(identity, facts.public, mbk.wrap(material))], [], []))
     private = (

@@ -49,15 +49,19 @@ def require_kind(kind: str) -> None:
         raise Refused(f"unknown key type {kind}; known are {', '.join(KINDS)}")
 
 
-def generate(kind: str) -> tuple[str, bytes]:
-    """A new key of this kind: its type and its material (PKCS #8 for key pairs, the value for secrets)."""
+def generate(kind: str) -> tuple[Facts, bytes]:
+    """A new key of this kind: what of it is public, and its material (PKCS #8 for key pairs, the value for secrets)."""
     require_kind(kind)
     family, dummy, variant = kind.partition("-")
+    if family in ("aes", "generic"):
+        material = secrets.token_bytes(int(variant or 256) // 8)
+        return facts_of(family, material), material
+    key: PrivateKey
     if family == "rsa":
-        return "rsa", _pkcs8(rsa.generate_private_key(65537, int(variant)))
-    if family == "ec":
-        return "ec", _pkcs8(ec.generate_private_key(CURVES[f"P-{variant[1:]}"][0]()))
-    return family, secrets.token_bytes(int(variant or 256) // 8)
+        key = rsa.generate_private_key(65537, int(variant))
+    else:
+        key = ec.generate_private_key(CURVES[f"P-{variant[1:]}"][0]())
+    return facts_of_public(key.public_key()), _pkcs8(key)
 
 
 def facts_of(key_type: str, material: bytes) -> Facts:

@@ -27,7 +27,7 @@ from utrust_appliance.mbk import Mbk
 if t.TYPE_CHECKING:
     from pathlib import Path
 
-    from utrust_appliance.inventory import KeyRef
+    from utrust_appliance.inventory import KeyIdentity, KeyRef
 
 
 class SoftwareHsm(CatalogueHsm[bytes]):
@@ -42,14 +42,15 @@ class SoftwareHsm(CatalogueHsm[bytes]):
         super().__init__(folder, checkpoint)
 
     def _make(self, wanted: list[tuple[KeyRef, str]]) -> list[Stored[bytes]]:
-        return [self._store(ref, *keymaterial.generate(kind)) for ref, kind in wanted]
+        made = [(ref, *keymaterial.generate(kind)) for ref, kind in wanted]
+        return [self._store(facts.identity(ref), facts.public, material) for ref, facts, material in made]
 
     def _take_mbk(self, mbk: Mbk) -> bytes:
         return self._seal(b"mbk", mbk.key)
 
     def _take_keys(self, keys: list[WrappedKey], mbk: Mbk | None, mbk_held: bytes) -> list[Stored[bytes]]:
         mbk = mbk or self._open_mbk(mbk_held)
-        return [self._store(key.identity.ref, key.identity.type, self._unwrap(mbk, key)) for key in keys]
+        return [self._store(key.identity, key.public, self._unwrap(mbk, key)) for key in keys]
 
     def _wrap(self, mbk_held: bytes, keys: list[Stored[bytes]]) -> list[bytes]:
         mbk = self._open_mbk(mbk_held)
@@ -82,9 +83,8 @@ class SoftwareHsm(CatalogueHsm[bytes]):
         require_identity(key, facts)
         return material
 
-    def _store(self, ref: KeyRef, key_type: str, material: bytes) -> Stored[bytes]:
-        facts = keymaterial.facts_of(key_type, material)
-        return Stored(facts.identity(ref), facts.public, self._seal(str(ref).encode(), material))
+    def _store(self, identity: KeyIdentity, public: bytes | None, material: bytes) -> Stored[bytes]:
+        return Stored(identity, public, self._seal(str(identity.ref).encode(), material))
 
     def _material(self, key: Stored[bytes]) -> bytes:
         return self._open(str(key.identity.ref).encode(), key.held)
