@@ -3,7 +3,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What key_sync costs: wall time, requests and memory, with few keys and with many, each beside what is aimed at.
+"""What key_sync costs: wall time, requests and memory, with few keys and with many; and what many reference appliances cost. Each beside what is aimed at.
 
 Prints a Markdown table, as docs/benchmarks.md has it. Fails only where a run fails: a figure beside its aim is for people to judge.
 """
@@ -29,6 +29,7 @@ sys.path.insert(0, str(COLLECTIONS))
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import ApiError  # noqa: E402
 from ansible_collections.keyops.utrust.plugins.module_utils._http import Endpoint  # noqa: E402
 from ansible_collections.keyops.utrust.plugins.module_utils._rest import Client, RestAppliance  # noqa: E402
+from utrust_appliance import process  # noqa: E402
 from utrust_appliance.testing import cluster  # noqa: E402
 
 if t.TYPE_CHECKING:
@@ -37,6 +38,7 @@ if t.TYPE_CHECKING:
 SOURCE, TARGETS = "node1", ("node2", "node3")
 MBK = "KEYOPS"
 FEW, MANY, LOTS = 10, 1000, 10_000
+CLUSTERS, NODES = 33, 3
 KIB, MIB = 1024, 1024 * 1024
 # ru_maxrss is in KiB, on macOS in bytes.
 MAXRSS_UNIT = 1 if sys.platform == "darwin" else KIB
@@ -148,6 +150,46 @@ def transfer(keys: int) -> Transfer:
         return Transfer(package.size, download, upload)
 
 
+class Fleet(t.NamedTuple):
+    """Many clusters in one process: seconds until all nodes answer, at the first start (and of processors, of all cores together) and after that;
+    the most memory of the process in bytes."""
+
+    first: float
+    processors: float
+    again: float
+    memory: int
+
+
+def fleet() -> Fleet:
+    """`utrust-appliance up --clusters 33 --nodes 3 --keys 1000`, each key real and another one."""
+    print(f"{CLUSTERS} clusters of {NODES} nodes with {MANY} keys …", file=sys.stderr, flush=True)
+    began = time.monotonic()
+    with cluster(clusters=CLUSTERS, nodes=NODES, keys=MANY) as control:
+        first = time.monotonic() - began
+        processors, memory = used_by(control)
+        keys = [key for one in control.clusters() for key in one.keys(SOURCE)]
+        strong = {key["fingerprint"] for key in keys if key["fingerprint"].startswith("sha256:")}
+        if len(keys) != CLUSTERS * MANY or len(strong) != sum(key["type"] in ("rsa", "ec") for key in keys):
+            raise BenchFailed(f"there are {len(keys)} keys, and {len(strong)} distinct key pairs")
+        memory = max(memory, used_by(control)[1])
+        control.down()
+        began = time.monotonic()
+        control.up(control.folder)
+        return Fleet(first, processors, time.monotonic() - began, max(memory, used_by(control)[1]))
+
+
+def used_by(control: Control) -> tuple[float, int]:
+    """What the process of this folder and its workers have used: seconds of processors, and the most memory of it. 0 where there is no /proc."""
+    run = process.running(control.folder)
+    place = Path(f"/proc/{run['pid'] if run else 0}")
+    if not place.exists():
+        return 0.0, 0
+    times = (place / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[11:15]
+    lines = (place / "status").read_text(encoding="utf-8").splitlines()
+    memory = next(int(line.split()[1]) * KIB for line in lines if line.startswith("VmHWM:"))
+    return sum(map(int, times)) / os.sysconf("SC_CLK_TCK"), memory
+
+
 def connect(control: Control, name: str) -> RestAppliance:
     node, (certificate, key) = control.node(name), control.client()
     where = Endpoint(
@@ -193,7 +235,9 @@ def in_words(run: Measured) -> str:
     return f"{run.seconds:.2f} s"
 
 
-def rows(few: Figures, many: Figures, transfers: list[Transfer]) -> t.Iterator[tuple[str, str, str]]:
+def rows(
+    few: Figures, many: Figures, transfers: list[Transfer], all_of_them: Fleet
+) -> t.Iterator[tuple[str, str, str]]:
     """What was measured, what is aimed at, what came."""
     for keys, of in ((FEW, few), (MANY, many)):
         aim = "at most 8 a target"
@@ -215,6 +259,11 @@ def rows(few: Figures, many: Figures, transfers: list[Transfer]) -> t.Iterator[t
         size = f"{one.size / KIB:,.0f} KiB"
         came = f"{one.download / KIB:,.0f} KiB, {one.upload / KIB:,.0f} KiB"
         yield f"memory while a package of {size} is downloaded, uploaded", "does not grow with the package", came
+    command = f"up --clusters {CLUSTERS} --nodes {NODES} --keys {MANY}"
+    yield f"{command}: until all answer", "less than 60 s", f"{all_of_them.first:.1f} s"
+    yield "… seconds of processors, all cores together", "", f"{all_of_them.processors:.1f} s"
+    yield "… again, with the keys that are there", "", f"{all_of_them.again:.1f} s"
+    yield "… most memory of the process", "less than 2 GiB", f"{all_of_them.memory / MIB:.0f} MiB"
 
 
 def main() -> int:
@@ -224,13 +273,14 @@ def main() -> int:
     try:
         few, many = figures(FEW, options.runs), figures(MANY, options.runs)
         transfers = [transfer(keys) for keys in (FEW, MANY, LOTS)]
+        all_of_them = fleet()
     except BenchFailed as exc:
         print(f"bench: {exc}", file=sys.stderr)
         return 1
     print(
         f"{machine()}\nthree nodes, medians of {options.runs} runs; an empty playbook takes {in_words(few.nothing)}\n"
     )
-    table = [("measured", "aim", "came"), *rows(few, many, transfers)]
+    table = [("measured", "aim", "came"), *rows(few, many, transfers, all_of_them)]
     widths = [max(len(row[column]) for row in table) for column in range(3)]
     lines = [" | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in table]
     print("\n".join(f"| {line} |" for line in [lines[0], " | ".join("-" * width for width in widths), *lines[1:]]))
