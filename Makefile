@@ -61,11 +61,11 @@ unit: setup ## tests/unit: pure functions, modules, guards
 
 .PHONY: conformance
 conformance: system setup ## tests/conformance: transports against the reference appliance
-	@$(IN_VENV) $(BIN)/python -m pytest tests/conformance $(ARGS)
+	@$(IN_VENV) $(BIN)/python -m pytest -n 2 --dist loadfile tests/conformance $(ARGS)
 
 .PHONY: playbooks
 playbooks: system setup ## tests/playbooks: modules, roles and playbooks through Ansible
-	@$(IN_VENV) $(BIN)/python -m pytest tests/playbooks $(ARGS)
+	@$(IN_VENV) $(BIN)/python -m pytest -n 2 --dist loadfile tests/playbooks $(ARGS)
 
 .PHONY: browser
 browser: setup ## tests/browser: Webconf and the PIN pads of the reference appliance in a headless Chromium
