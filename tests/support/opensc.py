@@ -53,4 +53,4 @@ def token_objects(hsm: Path) -> list[TokenObject]:
             found.append({"kind": what})
         elif is_fact:
             found[-1][name] = fact.strip()
-    return sorted(TokenObject(one["kind"], one["label"], one["ID"], one["Access"]) for one in found)
+    return sorted(TokenObject(one["kind"], one["label"], one.get("ID", ""), one["Access"]) for one in found)
