@@ -20,14 +20,14 @@ import typing as t
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa, utils
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
 from pkcs11 import MGF, Attribute, KeyType, Mechanism, ObjectClass, PKCS11Error
 from pkcs11.constants import DEFAULT
-from pkcs11.util.ec import decode_ec_public_key, encode_ec_public_key, encode_named_curve_parameters
+from pkcs11.util.ec import decode_ec_public_key, encode_named_curve_parameters
 
 from utrust_appliance import keymaterial, process
+from utrust_appliance.hsm import pkcs11_objects as pk
 from utrust_appliance.hsm import pkcs11_setup
 from utrust_appliance.hsm.base import UnwrapFailed
 from utrust_appliance.hsm.pkcs11_process import Entry
@@ -35,15 +35,6 @@ from utrust_appliance.hsm.pkcs11_process import Entry
 if t.TYPE_CHECKING:
     from pkcs11 import Object, Session
 
-Part = tuple[ObjectClass, KeyType]
-# The objects of a key, the one with the secret first. An MBK has a companion that authenticates packages.
-PARTS: dict[str, tuple[Part, ...]] = {
-    "rsa": ((ObjectClass.PRIVATE_KEY, KeyType.RSA), (ObjectClass.PUBLIC_KEY, KeyType.RSA)),
-    "ec": ((ObjectClass.PRIVATE_KEY, KeyType.EC), (ObjectClass.PUBLIC_KEY, KeyType.EC)),
-    "aes": ((ObjectClass.SECRET_KEY, KeyType.AES),),
-    "generic": ((ObjectClass.SECRET_KEY, KeyType.GENERIC_SECRET),),
-    "mbk": ((ObjectClass.SECRET_KEY, KeyType.AES), (ObjectClass.SECRET_KEY, KeyType.GENERIC_SECRET)),
-}
 # python-pkcs11 would give a private key the attributes of a secret key, too; DEFAULT leaves them out.
 PRIVATE = {Attribute.ENCRYPT: DEFAULT, Attribute.VERIFY: DEFAULT, Attribute.WRAP: DEFAULT, Attribute.SIGN: True}
 SECRET = {
@@ -56,6 +47,7 @@ NO_USE = dict.fromkeys(
     (Attribute.ENCRYPT, Attribute.DECRYPT, Attribute.SIGN, Attribute.VERIFY, Attribute.WRAP, Attribute.UNWRAP), False
 )
 CURVE_NAMES = {"P-256": "secp256r1", "P-384": "secp384r1", "P-521": "secp521r1"}
+Place = tuple[pk.Part, str, str]  # kind of object, label, id
 
 
 class Token:
@@ -73,21 +65,14 @@ class Token:
 
         Several may have the same label and id: a replaced key and its successor, or keys of two slots. Then only the key itself tells.
         """
-        found: dict[tuple[Part, str, str], list[Object]] = defaultdict(list)
-        for kind in (ObjectClass.PRIVATE_KEY, ObjectClass.PUBLIC_KEY, ObjectClass.SECRET_KEY):
-            for thing in self._session.get_objects({Attribute.CLASS: kind}):
-                facts = _read(thing, Attribute.KEY_TYPE, Attribute.LABEL, Attribute.ID)
-                if facts:
-                    key_type, label, key_id = facts
-                    found[(kind, key_type), label, bytes(key_id).hex()].append(thing)
-        claims = Counter((part, key.label, key.id) for key in [*live, *doomed] for part in PARTS[key.type])
+        found = self._by_place()
+        claims = Counter(place for key in [*live, *doomed] for place in _places(key))
         result: dict[str, list[int]] = {"missing": [], "incomplete": []}
         for key in live:
             objects: list[Object | None] = []
-            for part in PARTS[key.type]:
-                place = (part, key.label, key.id)
+            for place in _places(key):
                 certain = claims[place] == len(found[place]) == 1
-                mine = [thing for thing in found[place] if certain or self._is(key, part, thing)][:1]
+                mine = [thing for thing in found[place] if certain or self._is_of(key, place, thing)][:1]
                 objects += mine or [None]
                 found[place] = [thing for thing in found[place] if thing not in mine]
             self._objects[key.number] = [thing for thing in objects if thing is not None]
@@ -96,47 +81,32 @@ class Token:
                 self.drop([key.number])
             elif None in objects:
                 result["incomplete"].append(key.number)
-        for key in doomed:
-            for part in PARTS[key.type]:
-                for thing in found[part, key.label, key.id]:
-                    if self._is(key, part, thing) is not False:
-                        _destroy(thing)
+        self._destroy(doomed, found)
         return result
 
-    def _is(self, key: Entry, part: Part, thing: Object) -> bool | None:
-        """Whether this object is of this key; None where nobody can tell, as of an object that was not finished."""
-        try:
-            if key.type == "mbk":
-                return True  # its id is its own
-            if key.fingerprint is None:
-                return None
-            if part[0] == ObjectClass.PUBLIC_KEY:
-                return _public_key(key.type, thing) == _load(key.public)
-            return self._has_secret(key, thing)
-        except (PKCS11Error, ValueError, KeyError):
-            return None
+    def _by_place(self) -> dict[Place, list[Object]]:
+        found: dict[Place, list[Object]] = defaultdict(list)
+        for kind in (ObjectClass.PRIVATE_KEY, ObjectClass.PUBLIC_KEY, ObjectClass.SECRET_KEY):
+            for thing in self._session.get_objects({Attribute.CLASS: kind}):
+                if facts := pk.read(thing, Attribute.KEY_TYPE, Attribute.LABEL, Attribute.ID):
+                    key_type, label, key_id = facts
+                    found[(kind, key_type), label, bytes(key_id).hex()].append(thing)
+        return found
 
-    def _has_secret(self, key: Entry, thing: t.Any) -> bool:
-        if key.type == "rsa":
-            public = _load(key.public)
-            return (
-                isinstance(public, rsa.RSAPublicKey) and _number(thing, Attribute.MODULUS) == public.public_numbers().n
-            )
-        if key.type == "ec":
-            public, digest = _load(key.public), hashes.SHA256()
-            challenge = os.urandom(digest.digest_size)
-            try:
-                t.cast("t.Any", public).verify(_ecdsa(thing, challenge), challenge, ec.ECDSA(utils.Prehashed(digest)))
-            except InvalidSignature:
-                return False
-            return True
-        return self._check_value(key.type, thing) == key.fingerprint
+    def _destroy(self, doomed: list[Entry], found: dict[Place, list[Object]]) -> None:
+        for key in doomed:
+            for place in _places(key):
+                for thing in found[place]:
+                    if self._is_of(key, place, thing) is not False:
+                        pk.destroy(thing)
+        if doomed:  # the one that was being made when the process was killed may not have got its label and id yet
+            for part in {part for parts in pk.PARTS.values() for part in parts}:
+                for thing in found[part, "", ""]:
+                    if not pk.is_finished(self._session, part, thing):
+                        pk.destroy(thing)
 
-    def _check_value(self, key_type: str, thing: t.Any) -> str:
-        """CKA_CHECK_VALUE, which SoftHSM leaves empty for an unwrapped key."""
-        if key_type == "aes":
-            return f"kcv:{thing.encrypt(bytes(16), mechanism=Mechanism.AES_ECB)[:3].hex()}"
-        return f"kcv:{self._session.digest(thing, mechanism=Mechanism.SHA_1)[:3].hex()}"
+    def _is_of(self, key: Entry, place: Place, thing: Object) -> bool | None:
+        return pk.is_of(self._session, key, place[0], thing)
 
     # MBK
 
@@ -145,7 +115,7 @@ class Token:
         if self._transport is None:
             template = {**STAYS, Attribute.UNWRAP: True, Attribute.DECRYPT: False, Attribute.SIGN: False}
             self._transport = self._session.generate_keypair(KeyType.RSA, 2048, private_template=template)
-        return _encode(_public_key("rsa", self._transport[0]))
+        return pk.encode(pk.public_key("rsa", self._transport[0]))
 
     def take_mbk(self, key: Entry, mbk: str, mac: str) -> None:
         """MBK and MAC key, encrypted for the transport key (RSA-OAEP, RFC 8017)."""
@@ -153,7 +123,7 @@ class Token:
             raise ValueError("nobody has asked for the transport key")
         objects = self._objects[key.number] = []
         for (kind, key_type), blob, use in zip(
-            PARTS["mbk"], (mbk, mac), ((Attribute.WRAP, Attribute.UNWRAP), (Attribute.SIGN,)), strict=True
+            pk.PARTS["mbk"], (mbk, mac), ((Attribute.WRAP, Attribute.UNWRAP), (Attribute.SIGN,)), strict=True
         ):
             objects.append(
                 self._transport[1].unwrap_key(
@@ -181,9 +151,9 @@ class Token:
         if family in SECRET:
             size = int(variant or 256)
             template = {**SECRET[family], **MAY_TRAVEL}
-            secret = self._session.generate_key(PARTS[family][0][1], size, template=template, **place)
+            secret = self._session.generate_key(pk.PARTS[family][0][1], size, template=template, **place)
             self._objects[key.number] = [secret]
-            return keymaterial.Facts(family, size, None, self._check_value(family, secret), None)._asdict()
+            return keymaterial.Facts(family, size, None, pk.check_value(self._session, family, secret), None)._asdict()
         templates: dict[str, t.Any] = {
             "private_template": {**MAY_TRAVEL, Attribute.SIGN: True},
             "public_template": {Attribute.PRIVATE: False},
@@ -195,8 +165,8 @@ class Token:
             domain = self._session.create_domain_parameters(KeyType.EC, {Attribute.EC_PARAMS: parameters}, local=True)
             public, private = domain.generate_keypair(**templates, **place)
         self._objects[key.number] = [private, public]
-        model = _public_key(family, public)
-        return {**keymaterial.facts_of_public(model)._asdict(), "public": _encode(model)}
+        model = pk.public_key(family, public)
+        return {**keymaterial.facts_of_public(model)._asdict(), "public": pk.encode(model)}
 
     def unwrap(self, mbk: int, keys: list[tuple[Entry, str]]) -> None:
         """Into the token, with their public key objects."""
@@ -207,10 +177,10 @@ class Token:
 
     def check(self, mbk: int, key: Entry, blob: str) -> None:
         """Raises UnwrapFailed; the key is in the token for that moment only."""
-        _destroy(self._unwrap(mbk, key, blob, store=False))
+        pk.destroy(self._unwrap(mbk, key, blob, store=False))
 
     def _unwrap(self, mbk: int, key: Entry, blob: str, *, store: bool) -> Object:
-        kind, key_type = PARTS[key.type][0]
+        kind, key_type = pk.PARTS[key.type][0]
         template = {**(PRIVATE if kind == ObjectClass.PRIVATE_KEY else SECRET[key.type]), **MAY_TRAVEL}
         try:
             thing: Object = self._any(mbk).unwrap_key(
@@ -224,22 +194,22 @@ class Token:
                 template=template,
             )
         except PKCS11Error as exc:
-            raise UnwrapFailed(f"label {key.label}, id {key.id} cannot be unwrapped: {_words(exc)}") from exc
-        if not self._is(key, (kind, key_type), thing):
-            _destroy(thing)
+            raise UnwrapFailed(f"label {key.label}, id {key.id} cannot be unwrapped: {pk.words(exc)}") from exc
+        if not pk.is_of(self._session, key, (kind, key_type), thing):
+            pk.destroy(thing)
             raise UnwrapFailed(
                 f"label {key.label}, id {key.id} is another key inside than its identity says ({key.fingerprint})"
             )
         return thing
 
     def _put_public(self, key: Entry) -> Object:
-        public = _load(key.public)
+        public = pk.load(key.public)
         if isinstance(public, rsa.RSAPublicKey):
             numbers = public.public_numbers()
-            facts = {Attribute.MODULUS: _bytes(numbers.n), Attribute.PUBLIC_EXPONENT: _bytes(numbers.e)}
+            facts = {Attribute.MODULUS: pk.as_bytes(numbers.n), Attribute.PUBLIC_EXPONENT: pk.as_bytes(numbers.e)}
         else:
             facts = decode_ec_public_key(bytes.fromhex(key.public or ""))
-        kind, key_type = PARTS[key.type][1]
+        kind, key_type = pk.PARTS[key.type][1]
         place = {Attribute.LABEL: key.label, Attribute.ID: bytes.fromhex(key.id), Attribute.TOKEN: True}
         use = {Attribute.PRIVATE: False, Attribute.VERIFY: True}
         thing: Object = self._session.create_object(
@@ -258,68 +228,23 @@ class Token:
             return str(key.sign(message, mechanism=Mechanism.SHA256_RSA_PKCS).hex())
         digest = hashes.Hash(keymaterial.CURVES[curve][1])
         digest.update(message)
-        return _ecdsa(key, digest.finalize()).hex()
+        return pk.ecdsa(key, digest.finalize()).hex()
 
     def drop(self, numbers: list[int]) -> None:
         for number in numbers:
             for thing in self._objects.pop(number, []):
-                _destroy(thing)
+                pk.destroy(thing)
 
     def drop_public(self, number: int) -> None:
         while len(self._objects[number]) > 1:
-            _destroy(self._objects[number].pop())
+            pk.destroy(self._objects[number].pop())
 
     def _any(self, number: int, part: int = 0) -> t.Any:
         return self._objects[number][part]
 
 
-def _ecdsa(key: t.Any, digest: bytes) -> bytes:
-    """PKCS #11 puts r and s side by side, everybody else in DER."""
-    raw = key.sign(digest, mechanism=Mechanism.ECDSA)
-    half = len(raw) // 2
-    return utils.encode_dss_signature(int.from_bytes(raw[:half], "big"), int.from_bytes(raw[half:], "big"))
-
-
-def _public_key(key_type: str, thing: t.Any) -> keymaterial.PublicKey:
-    if key_type == "rsa":
-        numbers = rsa.RSAPublicNumbers(_number(thing, Attribute.PUBLIC_EXPONENT), _number(thing, Attribute.MODULUS))
-        return numbers.public_key()
-    return _load(encode_ec_public_key(thing).hex())
-
-
-def _load(der: str | None) -> keymaterial.PublicKey:
-    return t.cast("keymaterial.PublicKey", serialization.load_der_public_key(bytes.fromhex(der or "")))
-
-
-def _encode(key: keymaterial.PublicKey) -> str:
-    return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo).hex()
-
-
-def _number(thing: t.Any, attribute: Attribute) -> int:
-    return int.from_bytes(thing[attribute], "big")
-
-
-def _bytes(number: int) -> bytes:
-    return number.to_bytes((number.bit_length() + 7) // 8, "big")
-
-
-def _read(thing: Object, *attributes: Attribute) -> list[t.Any] | None:
-    """None for an object whose making was interrupted."""
-    try:
-        return [thing[attribute] for attribute in attributes]
-    except (PKCS11Error, ValueError):
-        return None
-
-
-def _destroy(thing: Object) -> None:
-    try:
-        thing.destroy()
-    except PKCS11Error as exc:  # somebody else, with a client of their own, was faster
-        print(f"an object could not be destroyed: {_words(exc)}", file=sys.stderr)
-
-
-def _words(exc: Exception) -> str:
-    return str(exc) if isinstance(exc, ValueError) else " ".join(filter(None, [type(exc).__name__, str(exc)]))
+def _places(key: Entry) -> list[Place]:
+    return [(part, key.label, key.id) for part in pk.PARTS[key.type]]
 
 
 def _listen(channel: socket.socket, questions: queue.SimpleQueue[dict[str, t.Any]]) -> None:
@@ -360,7 +285,7 @@ def main() -> None:
             answer = {"unwrap_failed": str(exc)}
         except (PKCS11Error, OSError, ValueError, LookupError) as exc:
             what = question["question"] if token else "open"
-            answer = {"failed": f"PKCS #11 token '{label}', {what}: {_words(exc)}"}
+            answer = {"failed": f"PKCS #11 token '{label}', {what}: {pk.words(exc)}"}
         channel.sendall(json.dumps(answer).encode() + b"\n")
 
 
