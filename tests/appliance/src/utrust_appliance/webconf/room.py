@@ -59,7 +59,9 @@ class Room:
     def _guarded(self, handler: Handler) -> Handler:
         async def wrapped(request: web.Request) -> web.StreamResponse:
             try:
-                if not hmac.compare_digest(request.match_info["token"].encode(), self._token.encode()):
+                if not hmac.compare_digest(
+                    request.match_info["token"].encode("utf-8", "surrogatepass"), self._token.encode()
+                ):
                     raise Problem("not_found", "there is nothing here")
                 if request.method == "POST":
                     forms.require_same_origin(request)
