@@ -27,7 +27,9 @@ def plan(
             and (fingerprint is None or one["fingerprint"] == fingerprint)
         ]
         if len(held) == 1:
-            found.append({name: held[0][name] for name in ("fingerprint", "label", "slot")} | {"ca": key.get("ca") or None})
+            found.append(
+                {name: held[0][name] for name in ("fingerprint", "label", "slot")} | {"ca": key.get("ca") or None}
+            )
         else:
             unclear.append(key["label"])
     given: dict[str, list[dict[str, str]]] = {}
