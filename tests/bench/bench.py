@@ -3,7 +3,9 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What key_sync costs: wall time, requests and memory, with few keys and with many; and what many reference appliances cost. Each beside what is aimed at.
+"""What key_sync and status cost: wall time, requests and memory, with few keys and with many; and what many reference appliances cost.
+
+Each beside what is aimed at.
 
 Prints a Markdown table, as docs/benchmarks.md has it. Fails only where a run fails: a figure beside its aim is for people to judge.
 """
@@ -38,6 +40,7 @@ if t.TYPE_CHECKING:
 SOURCE, TARGETS = "node1", ("node2", "node3")
 MBK = "KEYOPS"
 FEW, MANY, LOTS = 10, 1000, 10_000
+CROWD = 100
 CLUSTERS, NODES = 33, 3
 KIB, MIB = 1024, 1024 * 1024
 # ru_maxrss is in KiB, on macOS in bytes.
@@ -120,6 +123,22 @@ def figures(keys: int, runs: int) -> Figures:
             expect_in_sync(control)
             no_change.append(play("key_sync", control))
         return Figures(median(nothing), median(change), median(no_change))
+
+
+class Status(t.NamedTuple):
+    """The table of many nodes with many keys: all in sync, and with one node that lacks a key."""
+
+    nothing: Measured
+    in_sync: Measured
+    drift: Measured
+
+
+def status() -> Status:
+    with cluster(nodes=CROWD, restored=CROWD, keys=MANY) as control:
+        print(f"status of {CROWD} nodes with {MANY} keys …", file=sys.stderr, flush=True)
+        nothing, in_sync = play("require_nodes", control), play("status", control)
+        control.delete_key(TARGETS[0], control.keys(TARGETS[0])[0]["label"])
+        return Status(nothing, in_sync, play("status", control))
 
 
 class Transfer(t.NamedTuple):
@@ -236,7 +255,7 @@ def in_words(run: Measured) -> str:
 
 
 def rows(
-    few: Figures, many: Figures, transfers: list[Transfer], all_of_them: Fleet
+    few: Figures, many: Figures, table: Status, transfers: list[Transfer], all_of_them: Fleet
 ) -> t.Iterator[tuple[str, str, str]]:
     """What was measured, what is aimed at, what came."""
     for keys, of in ((FEW, few), (MANY, many)):
@@ -255,6 +274,12 @@ def rows(
         "at most 1.5",
         f"{many.change.memory / few.change.memory:.2f}",
     )
+    for what, run in (("in sync", table.in_sync), ("one of them lacks a key", table.drift)):
+        yield f"status of {CROWD} nodes with {MANY:,} keys, {what}: time", "", in_words(run)
+        yield "… in empty playbooks on the same machine", "", f"{run.seconds / table.nothing.seconds:.1f}"
+        counts = ", ".join(str(run.requests[node]) for node in (SOURCE, *TARGETS))
+        yield "… requests at the source, at the one, at another", "1 where the digest agrees", counts
+        yield "… largest process", "", f"{run.memory / MIB:.0f} MiB"
     for one in transfers:
         size = f"{one.size / KIB:,.0f} KiB"
         came = f"{one.download / KIB:,.0f} KiB, {one.upload / KIB:,.0f} KiB"
@@ -272,6 +297,7 @@ def main() -> int:
     options = parser.parse_args()
     try:
         few, many = figures(FEW, options.runs), figures(MANY, options.runs)
+        table = status()
         transfers = [transfer(keys) for keys in (FEW, MANY, LOTS)]
         all_of_them = fleet()
     except BenchFailed as exc:
@@ -280,9 +306,9 @@ def main() -> int:
     print(
         f"{machine()}\nthree nodes, medians of {options.runs} runs; an empty playbook takes {in_words(few.nothing)}\n"
     )
-    table = [("measured", "aim", "came"), *rows(few, many, transfers, all_of_them)]
-    widths = [max(len(row[column]) for row in table) for column in range(3)]
-    lines = [" | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in table]
+    shown = [("measured", "aim", "came"), *rows(few, many, table, transfers, all_of_them)]
+    widths = [max(len(row[column]) for row in shown) for column in range(3)]
+    lines = [" | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in shown]
     print("\n".join(f"| {line} |" for line in [lines[0], " | ".join("-" * width for width in widths), *lines[1:]]))
     return 0
 
