@@ -140,7 +140,9 @@ def proof_options(params: Params) -> ProofOptions:
     return ProofOptions(
         expect_node=params["expect_node"],
         level=params["level"],
-        wanted=tuple(WantedKey(key["fingerprint"], key["label"], key["slot"], key["ca"] or None) for key in params["hsm_keys"]),
+        wanted=tuple(
+            WantedKey(key["fingerprint"], key["label"], key["slot"], key["ca"] or None) for key in params["hsm_keys"]
+        ),
         crypto_token=params["crypto_token"],
         reactivate=params["reactivate"],
         profiles=Profiles(params["certificate_profile"], params["end_entity_profile"]),
