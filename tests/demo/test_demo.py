@@ -125,7 +125,7 @@ def test_the_demo_does_the_main_job_and_says_so(whole: Whole) -> None:
     assert (whole.done.returncode, whole.done.stderr) == (0, ""), text[-4000:]
     for line in (
         "[7/7] Once more",
-        "node2: PIN pad front-usb: Enter the PIN of MBK card 2 of 2",
+        "node2 HSM UT000002: PIN pad front-usb: Enter the PIN of MBK card 2 of 2",
         "people | node3: front-usb reads `Insert MBK card 1 of 2`: Ben inserts KEYOPS-2",
         "utrust-appliance: there is no key caKey-2026 in the HSM of node3",
         "in sync: node1, node2, node3 hold the same 11 key(s)",
