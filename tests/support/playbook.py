@@ -11,11 +11,15 @@ import dataclasses as dc
 import os
 import pty
 import re
+import select
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import termios
 import threading
+import time
 import typing as t
 from contextlib import contextmanager
 from pathlib import Path
@@ -116,9 +120,15 @@ def play(playbook: str, control: Control, *arguments: str, **options: t.Any) -> 
     return finish(start(playbook, control, *arguments, **options))
 
 
-def at_terminal(playbook: str, control: Control, *arguments: str, typed: str) -> str:
-    """Run a playbook at a terminal, where somebody types when it asks; returns what the terminal showed, on one line."""
+def at_terminal(playbook: str, control: Control, *arguments: str, typed: str, timeout: float = 180) -> str:
+    """Run a playbook at a terminal, where somebody types when it asks; returns what the terminal showed, on one line.
+
+    Ansible throws away what was typed before it reads, which is a moment after it asks. So the line is typed again, as a
+    person would, for as long as the terminal still takes single keys, which Ansible has it do only while it asks.
+    """
+    deadline = time.monotonic() + timeout
     main, other = pty.openpty()
+    shown = b""
     with subprocess.Popen(
         ["setsid", "--ctty", "--wait", *command(playbook, control, *arguments)],
         cwd=ROOT,
@@ -126,11 +136,16 @@ def at_terminal(playbook: str, control: Control, *arguments: str, typed: str) ->
         stdin=other,
         stdout=other,
         stderr=other,
-    ):
+    ) as process:
         os.close(other)
-        shown = b""
-        asked = False
         while True:
+            if time.monotonic() > deadline:
+                os.killpg(process.pid, signal.SIGKILL)
+                raise AssertionError(f"the playbook did not end within {timeout} s; it showed:\n{shown.decode()}")
+            if not select.select([main], [], [], 1)[0]:
+                if b"that it shows" in b" ".join(shown.split()) and not termios.tcgetattr(main)[3] & termios.ICANON:
+                    os.write(main, typed.encode())
+                continue
             try:
                 part = os.read(main, 4096)
             except OSError:  # the other end is closed: the playbook has ended
@@ -138,10 +153,7 @@ def at_terminal(playbook: str, control: Control, *arguments: str, typed: str) ->
             if not part:
                 break
             shown += part
-            if not asked and b"that it shows" in b" ".join(shown.split()):
-                asked = True
-                os.write(main, typed.encode())
-        os.close(main)
+    os.close(main)
     return " ".join(shown.decode(errors="replace").split())
 
 
