@@ -101,6 +101,14 @@ def demo_in_ceremony(folder: Path) -> t.Iterator[Running]:
         yield demo
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _not_under_nohup() -> t.Iterator[None]:
+    """Programs inherit which signals are ignored; whoever runs these tests under nohup does not mean the demos in them."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.fixture(name="folder")
 def _folder() -> t.Iterator[Path]:
     with demo_folder() as folder:
