@@ -77,11 +77,12 @@ def make_plan(changes: Document, *, requested_by: str, requested_at: str) -> Doc
 
 def problems_of_plan(plan: t.Any, changes: Document) -> list[str]:
     """Why a plan must not be applied now: it is none, it was altered, or what it would change is not what it was made for."""
-    if not isinstance(plan, dict) or plan.get("format") != FORMAT or not isinstance(plan.get("changes"), dict):
+    if not isinstance(plan, dict) or plan.get("format") != FORMAT or not _has_targets(plan.get("changes")):
         return [f"it is no plan of format {FORMAT} [plan_invalid]"]
     if plan.get("digest") != plan_digest(plan):
         return [f"it was altered: its digest is {plan_digest(plan)}, it names {plan.get('digest')} [plan_altered]"]
-    planned, now = _flat(_without_done(plan["changes"], changes)), _flat(_without_done(changes, plan["changes"]))
+    done = _done(plan["changes"], changes)
+    planned, now = _flat(_without(done, plan["changes"])), _flat(_without(done, changes))
     return [
         f"{place} was {planned.get(place, 'not there'):.120}, is {now.get(place, 'not there'):.120} [plan_outdated]"
         for place in sorted(planned.keys() | now.keys())
@@ -89,17 +90,24 @@ def problems_of_plan(plan: t.Any, changes: Document) -> list[str]:
     ]
 
 
-def _without_done(changes: Document, other: Document) -> Document:
-    """The changes without the targets that hold by now what was planned for them: a run that was interrupted goes on by the same plan."""
-    done = {
+def _has_targets(changes: t.Any) -> bool:
+    targets = changes.get("targets") if isinstance(changes, dict) else None
+    return isinstance(targets, dict) and all(isinstance(target, dict) for target in targets.values())
+
+
+def _done(planned: Document, now: Document) -> set[str]:
+    """Targets that hold by now what was planned for them: a run that was interrupted goes on by the same plan."""
+    return {
         node
-        for node in changes["targets"].keys() & other["targets"].keys()
-        if changes["targets"][node]["inventory_digest_after"] == other["targets"][node]["inventory_digest_after"]
-        and any(
-            one["targets"][node]["inventory_digest"] == one["targets"][node]["inventory_digest_after"]
-            for one in (changes, other)
-        )
+        for node, target in now["targets"].items()
+        if target["inventory_digest"] == target["inventory_digest_after"]
+        and planned["targets"].get(node, {}).get("inventory_digest_after") == target["inventory_digest_after"]
+        and planned["targets"][node].get("hsm_serial") == target["hsm_serial"]
     }
+
+
+def _without(done: set[str], changes: Document) -> Document:
+    """The changes without targets that are done; with fewer of them, the batches are other ones."""
     if not done:
         return changes
     targets = {node: target for node, target in changes["targets"].items() if node not in done}

@@ -100,6 +100,20 @@ def test_a_target_that_holds_something_else_than_planned_is_not_done() -> None:
     assert codes(problems_of_plan(plan(*BOTH), changes(otherwise, prediction("node3")))) == {"plan_outdated"}
 
 
+def test_a_target_that_was_in_order_and_lost_a_key_since_is_not_done() -> None:
+    planned = plan(prediction("node2"), prediction("node3", done=True))
+    assert problems_of_plan(planned, changes(prediction("node2"), prediction("node3", done=True))) == []
+    assert codes(problems_of_plan(planned, changes(*BOTH))) == {"plan_outdated"}
+    assert codes(problems_of_plan(planned, changes(prediction("node2", done=True), prediction("node3")))) == {
+        "plan_outdated"
+    }
+
+
+def test_another_hsm_is_not_done_even_if_it_holds_the_keys() -> None:
+    swapped = prediction("node2", done=True, hsm_serial="UT-swapped")
+    assert codes(problems_of_plan(plan(*BOTH), changes(swapped, prediction("node3")))) == {"plan_outdated"}
+
+
 def test_an_altered_plan_is_refused_whatever_was_altered() -> None:
     for alter in (
         lambda document: document.update(requested_by="Ben"),
@@ -111,7 +125,19 @@ def test_an_altered_plan_is_refused_whatever_was_altered() -> None:
         assert codes(problems_of_plan(altered, changes(*BOTH))) == {"plan_altered"}
 
 
-@pytest.mark.parametrize("nonsense", [None, "", [], {"format": 2}, {"format": 1}])
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        None,
+        "",
+        [],
+        {"format": 2},
+        {"format": 1},
+        {"format": 1, "changes": {}},
+        {"format": 1, "changes": {"targets": []}},
+        {"format": 1, "changes": {"targets": {"node2": "text"}}},
+    ],
+)
 def test_what_is_no_plan_is_refused(nonsense: t.Any) -> None:
     assert codes(problems_of_plan(nonsense, changes(*BOTH))) == {"plan_invalid"}
 
