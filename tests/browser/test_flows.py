@@ -10,7 +10,7 @@ import typing as t
 
 import pytest
 from playwright.sync_api import expect
-from utrust_appliance.testing import cluster
+from utrust_appliance.testing import Api, cluster
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -117,6 +117,32 @@ def synchronize_key_material(operator: Person, node: str, package: Path, new_key
     expect(page.get_by_role("dialog")).to_have_count(0)
     page.get_by_role("link", name="Overview").click()
     expect(page.get_by_role("row", name=new_key)).to_be_visible()
+
+
+def test_a_restore_from_a_package_asks_for_the_file_beside_the_pin_pad(person: Callable[..., Person]) -> None:
+    """No step of the vendor's page: it is there only where the profile says that keys come from a file."""
+    with cluster(nodes=2, keys=6, profile=["restore_from=package"]) as control:
+        package = Api(control, "node1").package()
+        operator, holder = person(control, certificate="operator"), person(control)
+        page = operator.visit("node2", "/security")
+        page.get_by_role("button", name="Synchronize HSM").click()
+        setup = page.get_by_role("dialog", name="HSM Guide Setup")
+        setup.get_by_label("Choose PIN pad").select_option("front-usb")
+        file = setup.get_by_label("Cluster Key Synchronization Package to take the keys from")
+        file.set_input_files({"name": "a.ksp", "mimeType": "", "buffer": package})
+        operator.check()
+        setup.get_by_role("button", name="Preview Restore").click()
+        summary = page.get_by_role("dialog", name="HSM Guided Restore Summary")
+        expect(summary).to_contain_text("6, from a package of node1")
+        operator.check()
+        summary.get_by_role("button", name="Start Restore").click()
+        expect(page.get_by_role("dialog")).to_contain_text("Insert MBK card 1 of 2")
+        holder.go_to_pin_pad("node2")
+        for card in ("KEYOPS-1", "KEYOPS-2"):
+            holder.present(card)
+        expect(page.get_by_role("dialog")).to_contain_text("node2 holds the MBK and 6 keys")
+        page.get_by_role("button", name="Finish").click()
+        expect(page.get_by_role("region", name="HSM Configuration").get_by_text("Operational")).to_be_visible()
 
 
 def test_both_flows_of_the_vendors_page_bring_all_nodes_to_the_same_keys(

@@ -140,6 +140,7 @@ def test_kill_during_a_guided_restore_leaves_all_of_it_or_factory_reset(
     node = target("GET", "/node").data
     restore = target("GET", "/hsm/restores").data["restores"][0]
     assert node["running"] is None
+    assert not list((control.folder / "nodes" / "node2" / "incoming").iterdir()), "a copy of every key lies around"
     if restored:
         assert (node["hsm"]["state"], restore["state"]) == ("operational", "succeeded")
         assert (

@@ -13,19 +13,12 @@ import typing as t
 
 import pytest
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import AnswerLost, ProblemsFound, UtrustError
-from ansible_collections.keyops.utrust.plugins.module_utils._operations.restore import (
-    RestoreOptions,
-    Source,
-    restore_hsm,
-)
-from ansible_collections.keyops.utrust.plugins.module_utils._wait import Patience
 from utrust_appliance import process
 from utrust_appliance.behaviour import ASPECTS, PROFILES, Behaviour
 from utrust_appliance.control import Control
 from utrust_appliance.testing import Api, cluster
 
 from tests.support.playbook import card_holders
-from tests.support.rest import connected
 from tests.support.sync import Sync, fingerprints, posts
 from tests.support.waiting import wait_for
 
@@ -365,7 +358,7 @@ def test_an_import_that_waits_for_nobody_is_discarded_when_the_time_is_over(cont
     assert (control.node("node2")["running"], control.keys("node2")) == (None, before)
 
 
-# Slots, restores, and the profiles themselves
+# Slots, and the profiles themselves
 
 
 def test_keys_that_an_import_locks_are_named(control: Control, sync: Sync) -> None:
@@ -378,21 +371,6 @@ def test_keys_that_an_import_locks_are_named(control: Control, sync: Sync) -> No
         for warning in result["warnings"]
     )
     control.set_slot("node1", 0, activation="auto", activated=True)
-
-
-def test_a_restore_that_cannot_take_keys_from_a_member_is_refused(control: Control) -> None:
-    control.set_profile("restore_from=package")
-    with connected(control, "node1") as first:
-        source = Source.of(first.node().public())
-    control.factory_reset("node2")
-    control.clear_log()
-    options = RestoreOptions("node2", source, "front-usb", None, 1.0, Patience(5.0))
-    with connected(control, "node2") as joining, pytest.raises(UtrustError, match="nothing was changed") as caught:
-        restore_hsm(joining, options, dry_run=False, report=lambda dummy: None)
-    assert caught.value.code == "capability_missing"
-    assert posts(control, "node2") == []
-    answer = Api(control, "node2")("GET", "/hsm/restore-preview?pin_pad=front-usb&source=node1")
-    assert answer.code == "package_required"
 
 
 def test_every_aspect_has_a_value_in_some_profile_that_the_matrix_runs() -> None:

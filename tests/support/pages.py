@@ -90,6 +90,10 @@ class Pages:
 
     def upload(self, content: bytes, *, csrf: str | None = None, once: str | None = None, **headers: str) -> Answer:
         fields = {"csrf": self.csrf() if csrf is None else csrf, "once": once or secrets.token_hex(16)}
+        return self.send("/security/import", fields, content, **headers)
+
+    def send(self, path: str, fields: dict[str, str], content: bytes, **headers: str) -> Answer:
+        """A form with a file."""
         boundary = secrets.token_hex(16)
         parts = [
             f'--{boundary}\r\nContent-Disposition: form-data; name="{n}"\r\n\r\n{v}\r\n' for n, v in fields.items()
@@ -97,4 +101,4 @@ class Pages:
         parts.append(f'--{boundary}\r\nContent-Disposition: form-data; name="package"; filename="a.ksp"\r\n\r\n')
         body = "".join(parts).encode() + content + f"\r\n--{boundary}--\r\n".encode()
         headers.setdefault("content_type", f"multipart/form-data; boundary={boundary}")
-        return self("POST", "/security/import", body, **headers)
+        return self("POST", path, body, **headers)

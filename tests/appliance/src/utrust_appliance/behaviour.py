@@ -57,7 +57,7 @@ ASPECTS: dict[str, dict[str, str]] = {
     },
     "restore_from": {
         "member": "a guided restore takes the keys from a member of the cluster",
-        "package": "a guided restore wants a package of a file, and refuses to take the keys from a member",
+        "package": "a guided restore takes the keys from a package of a file, which people choose in Webconf, and not from a member",
     },
     "announces": {
         "yes": "the node says how its imports behave",

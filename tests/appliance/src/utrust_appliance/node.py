@@ -16,6 +16,7 @@ from utrust_appliance.errors import Problem
 from utrust_appliance.files import write_json
 from utrust_appliance.inventory import HeldKey, KeyIdentity, inventory_digest
 from utrust_appliance.jobs.imports import Imports
+from utrust_appliance.jobs.incoming import Incoming
 from utrust_appliance.jobs.packages import Packages
 from utrust_appliance.jobs.restores import Restores
 from utrust_appliance.pki import expiry_of, fingerprint_of
@@ -71,6 +72,7 @@ class Node:
         self.log = RequestLog(folder / "requests.jsonl")
         self.packages = Packages(self, folder / "packages", cluster.options.object_ttl)
         self.imports = Imports(self, folder / "imports", cluster.options.object_ttl)
+        self.incoming = Incoming(self, folder / "incoming", cluster.options.object_ttl)
         self.restores = Restores(self, cluster.options.card_timeout)
         self._restart = ("nothing", 0.0)  # what restarts, and until when
         self._down_until = 0.0

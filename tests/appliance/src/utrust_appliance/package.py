@@ -222,6 +222,13 @@ class PackageFile:
                 f"the package is under MBK {header.mbk_name} ({header.mbk_check_value}), the HSM holds {mbk}",
             )
         self.verify_tag(mac)
+        self.verify_header(cluster_id)
+        for key in self.wrapped_keys():
+            check(key)
+
+    def verify_header(self, cluster_id: str | None) -> None:
+        """What can be known without the MBK."""
+        header = self.header
         if cluster_id is not None and header.cluster_id != cluster_id:
             raise Problem(
                 "cluster_mismatch", f"the package is of cluster {header.cluster_id}, this node belongs to {cluster_id}"
@@ -234,5 +241,3 @@ class PackageFile:
         refs = [identity.ref for identity in header.keys]
         if len(set(refs)) != len(refs):
             raise Problem("package_altered", "it holds two keys under one slot, label and id")
-        for key in self.wrapped_keys():
-            check(key)

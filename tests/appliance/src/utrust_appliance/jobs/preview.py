@@ -11,33 +11,23 @@ import typing as t
 from utrust_appliance.errors import Problem
 
 if t.TYPE_CHECKING:
+    from utrust_appliance.jobs.incoming import Brought
+    from utrust_appliance.mbk import MbkFacts
     from utrust_appliance.node import Node
 
 
 def require_restorable(node: Node, pin_pad: str, source: str) -> Node:
     """Whether a guided restore can start now; returns the source. Names first, then states."""
-    pads = {pad["name"]: pad for pad in node.pin_pads()}
-    if pin_pad not in pads:
-        raise Problem("pin_pad_not_configured", f"{pin_pad} is not configured on {node.name}", configured=list(pads))
+    pad = _configured(node, pin_pad)
     other = node.cluster.nodes.get(source)
     if other is None or not other.config.joined:
         raise Problem("source_not_a_member", f"{source} has not joined the cluster {node.cluster.name}")
-    node.require_driver()
-    node.require_idle()
-    state, alarm = node.state()
-    if not node.behaviour.restore_allowed(state, alarm):
-        mbk = node.hsm.mbk()
-        detail = f"the HSM of {node.name} is {state}" + (
-            f" under MBK {mbk.name}; a guided restore would overwrite it" if mbk else ""
-        )
-        raise Problem("not_factory_reset", detail)
+    _require_state(node)
     if node.behaviour.restore_from == "package":
         raise Problem(
             "package_required", f"{node.name} restores from a package of a file, not from a member of the cluster"
         )
-    if pads[pin_pad]["status"] != "ready":
-        where = f" at {pads[pin_pad]['address']}" if pads[pin_pad]["address"] else ""
-        raise Problem("pin_pad_unavailable", f"{pin_pad} is configured{where} but does not answer")
+    _require_ready(pad)
     if other is node:
         raise Problem("source_not_ready", f"{source} is this node itself")
     if not other.reachable():
@@ -47,6 +37,40 @@ def require_restorable(node: Node, pin_pad: str, source: str) -> Node:
     return other
 
 
+def require_restorable_from_package(node: Node, pin_pad: str) -> None:
+    """The same, where the keys come from a package of a file."""
+    pad = _configured(node, pin_pad)
+    _require_state(node)
+    if node.behaviour.restore_from != "package":
+        raise Problem("invalid_request", f"{node.name} restores from a member of the cluster, not from a package")
+    _require_ready(pad)
+
+
+def _configured(node: Node, pin_pad: str) -> dict[str, t.Any]:
+    pads = {pad["name"]: pad for pad in node.pin_pads()}
+    if pin_pad not in pads:
+        raise Problem("pin_pad_not_configured", f"{pin_pad} is not configured on {node.name}", configured=list(pads))
+    return pads[pin_pad]
+
+
+def _require_state(node: Node) -> None:
+    node.require_driver()
+    node.require_idle()
+    state, alarm = node.state()
+    if not node.behaviour.restore_allowed(state, alarm):
+        mbk = node.hsm.mbk()
+        detail = f"the HSM of {node.name} is {state}" + (
+            f" under MBK {mbk.name}; a guided restore would overwrite it" if mbk else ""
+        )
+        raise Problem("not_factory_reset", detail)
+
+
+def _require_ready(pad: dict[str, t.Any]) -> None:
+    if pad["status"] != "ready":
+        where = f" at {pad['address']}" if pad["address"] else ""
+        raise Problem("pin_pad_unavailable", f"{pad['name']} is configured{where} but does not answer")
+
+
 def preview(node: Node, pin_pad: str, source: str) -> dict[str, t.Any]:
     """The contract's RestorePreview."""
     other = require_restorable(node, pin_pad, source)
@@ -54,12 +78,24 @@ def preview(node: Node, pin_pad: str, source: str) -> dict[str, t.Any]:
     if mbk is None:
         raise Problem("source_not_ready", f"the HSM of {source} holds no MBK")
     keys, digest = other.inventory()
+    return _summary(node, pin_pad, mbk, {"node": source, "key_count": len(keys), "inventory_digest": digest})
+
+
+def preview_from_package(node: Node, pin_pad: str, brought: Brought) -> dict[str, t.Any]:
+    """The same, as the package says in clear; whether that is true shows when the MBK is there."""
+    require_restorable_from_package(node, pin_pad)
+    header = brought.header
+    source = {"node": header.node, "key_count": len(header.keys), "inventory_digest": header.inventory_digest}
+    return _summary(node, pin_pad, brought.mbk, source)
+
+
+def _summary(node: Node, pin_pad: str, mbk: MbkFacts, source: dict[str, t.Any]) -> dict[str, t.Any]:
     return {
         "node": node.name,
         "hsm_serial": node.serial,
         "tls_fingerprint": node.tls_fingerprint,
-        "pin_pad": next(pad for pad in node.pin_pads() if pad["name"] == pin_pad),
-        "source": {"node": source, "key_count": len(keys), "inventory_digest": digest},
+        "pin_pad": _configured(node, pin_pad),
+        "source": source,
         "mbk": mbk.as_dict(),
         "cards_required": mbk.m,
         "cards_total": mbk.n,

@@ -4,6 +4,8 @@
 
 """The guided restore of a node: people put cards into a PIN pad and type PINs, then MBK and keys come from the source.
 
+Where the profile wants it, the keys come from a package of a file (incoming.py).
+
 waiting_for_card -> waiting_for_pin -> … until m cards are accepted -> restoring -> succeeded; else failed or cancelled. The reader gives a
 card back as soon as it is done with it. A restore that a crash has interrupted is failed, unless its commit is in the HSM.
 """
@@ -19,10 +21,14 @@ import typing as t
 from utrust_appliance.cards import WrongPin
 from utrust_appliance.clock import utc_now
 from utrust_appliance.errors import Problem, Refused
-from utrust_appliance.jobs.transfer import RestoreFailed, restore_from
+from utrust_appliance.files import destroy
+from utrust_appliance.jobs.transfer import RestoreFailed, restore_from, restore_package
 from utrust_appliance.mbk import Mbk, combine
 
 if t.TYPE_CHECKING:
+    from pathlib import Path
+
+    from utrust_appliance.jobs.incoming import Brought
     from utrust_appliance.mbk import MbkFacts, Share
     from utrust_appliance.node import Node
     from utrust_appliance.store import Data, Request
@@ -41,9 +47,12 @@ class Work(t.NamedTuple):
 class Ceremony:
     """What is only in memory while people are at the PIN pad, for a guided restore or for an import that asks for cards."""
 
-    def __init__(self, mbk: MbkFacts, source_digest: str = "", work: Work | None = None) -> None:
+    def __init__(
+        self, mbk: MbkFacts, source_digest: str = "", work: Work | None = None, package: Path | None = None
+    ) -> None:
         self.mbk = mbk
         self.source_digest = source_digest
+        self.package = package
         self.work = work
         self.shares: dict[str, Share] = {}
         self.card: str | None = None
@@ -105,24 +114,31 @@ class Restores:
         mbk = source.mbk()
         if mbk is None:
             raise Problem("source_not_ready", f"the HSM of {source.name} holds no MBK")
+        return self._start(request, pin_pad, source.name, Ceremony(mbk, source.hsm.digest()))
+
+    def start_from_package(self, request: Request, pin_pad: str, brought: Brought) -> Data:
+        """The keys come from a package that is here already; it is destroyed when the restore has ended."""
+        return self._start(request, pin_pad, brought.header.node, Ceremony(brought.mbk, package=brought.path))
+
+    def _start(self, request: Request, pin_pad: str, source: str, ceremony: Ceremony) -> Data:
         data = {
             "id": secrets.token_hex(16),
             "idempotency_key": request.key,
             "state": "waiting_for_card",
             "sequence": 1,
             "pin_pad": pin_pad,
-            "source": source.name,
+            "source": source,
             "prompt": None,
             "notice": None,
             "cards_accepted": 0,
-            "cards_required": mbk.m,
+            "cards_required": ceremony.mbk.m,
             "problem": None,
             "result": None,
             "started_at": utc_now(),
             "finished_at": None,
         }
         self._node.store.add("restore", data, request)
-        self.running, self._ceremony = data, Ceremony(mbk, source.hsm.digest())
+        self.running, self._ceremony = data, ceremony
         self._ask_for_card()
         self._node.checkpoint("restore.started")
         return self.view(data)
@@ -295,6 +311,8 @@ class Restores:
     def _end(self, state: str, problem: Data | None = None, result: Data | None = None) -> None:
         self._limit(None)
         ceremony = self._ceremony
+        if ceremony and ceremony.package:
+            destroy(ceremony.package)
         if ceremony and ceremony.work:
             self._update(state=state, prompt=None, notice=None, problem=problem, finished_at=utc_now())
         else:
@@ -310,8 +328,11 @@ class Restores:
             await node.cluster.faults.hold("hold_restore", node.name)
             facts = ceremony.mbk
             mbk = Mbk(facts.name, combine(list(ceremony.shares.values())), facts.m, facts.n)
-            source = node.cluster.nodes[data["source"]]
-            await asyncio.to_thread(restore_from, node, source, mbk, data["id"], ceremony.source_digest)
+            if ceremony.package:
+                await asyncio.to_thread(restore_package, node, ceremony.package, mbk, data["id"])
+            else:
+                source = node.cluster.nodes[data["source"]]
+                await asyncio.to_thread(restore_from, node, source, mbk, data["id"], ceremony.source_digest)
         except RestoreFailed as exc:
             self._end("failed", exc.problem)
         except Exception as exc:

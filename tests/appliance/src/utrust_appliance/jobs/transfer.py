@@ -15,6 +15,8 @@ from utrust_appliance.jobs.packages import build_package
 from utrust_appliance.package import PackageFile
 
 if t.TYPE_CHECKING:
+    from pathlib import Path
+
     from utrust_appliance.mbk import Mbk
     from utrust_appliance.node import Node
 
@@ -40,28 +42,35 @@ class RestoreFailed(Exception):
 
 def restore_from(target: Node, source: Node, mbk: Mbk, job: str, expect_digest: str | None = None) -> None:
     """MBK and keys of the source into the target's HSM, all of it or nothing."""
-    path = target.folder / "incoming" / f"{job}.ksp"
-    path.parent.mkdir(mode=0o700, exist_ok=True)
+    path = target.incoming.path(job)
     if not source.reachable():
         raise RestoreFailed("source_unreachable", f"{source.name} does not answer")
     try:
-        build_package(source, path)
+        header, dummy_sha256, dummy_size = build_package(source, path)
         target.checkpoint("restore.fetched")
+        if expect_digest not in (None, header.inventory_digest):
+            raise RestoreFailed(
+                "source_changed",
+                f"{source.name} held {expect_digest} when this restore was started, now {header.inventory_digest}",
+            )
+        restore_package(target, path, mbk, job)
+    except Problem as exc:
+        raise RestoreFailed("restore_failed", str(exc)) from exc
+    finally:
+        destroy(path)
+
+
+def restore_package(target: Node, path: Path, mbk: Mbk, job: str) -> None:
+    """The same with the keys of a package that is here already."""
+    try:
         package = PackageFile(path)
         if package.header.mbk_check_value != mbk.facts.check_value:
             raise RestoreFailed(
                 "mbk_mismatch",
-                f"the cards hold MBK {mbk.facts}, {source.name} wraps under {package.header.mbk_check_value}",
-            )
-        if expect_digest not in (None, package.header.inventory_digest):
-            raise RestoreFailed(
-                "source_changed",
-                f"{source.name} held {expect_digest} when this restore was started, now {package.header.inventory_digest}",
+                f"the cards hold MBK {mbk.facts}, {package.header.node} wraps under {package.header.mbk_check_value}",
             )
         package.verify_tag(mbk.mac)
         slots = target.behaviour.slots_after_restore(package.header.slots)
         target.hsm.apply(KeySetChange(job=job, put=list(package.wrapped_keys()), remove=[], slots=slots, mbk=mbk))
     except (Problem, UnwrapFailed) as exc:
         raise RestoreFailed("restore_failed", str(exc)) from exc
-    finally:
-        destroy(path)

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import secrets
 import typing as t
@@ -14,7 +15,12 @@ import urllib.parse
 from utrust_appliance.clock import utc_now
 from utrust_appliance.errors import Problem
 from utrust_appliance.files import destroy
-from utrust_appliance.jobs.preview import preview, require_restorable
+from utrust_appliance.jobs.preview import (
+    preview,
+    preview_from_package,
+    require_restorable,
+    require_restorable_from_package,
+)
 from utrust_appliance.jobs.restores import RUNNING
 from utrust_appliance.store import Request
 from utrust_appliance.web.checks import IDEMPOTENCY_KEY, OBJECT_ID, bad
@@ -39,6 +45,7 @@ def _around(visit: Visit) -> dict[str, t.Any]:
         "may_restore": node.behaviour.restore_allowed(*node.state()) and node.running() is None,
         "running": node.running(),
         "once": secrets.token_hex(16),
+        "wants_package": node.behaviour.restore_from == "package",
         "max_upload": node.cluster.options.max_upload,
     }
 
@@ -78,23 +85,52 @@ async def guide_setup(visit: Visit) -> web.StreamResponse:
 
 
 async def summary(visit: Visit) -> web.StreamResponse:
-    pin_pad = visit.request.query.get("pin_pad", "")
+    node, query = visit.node, visit.request.query
+    pin_pad, package = query.get("pin_pad", ""), query.get("package", "")
     try:
-        facts = preview(visit.node, pin_pad, _source(visit.node))
+        if package:
+            facts = preview_from_package(node, pin_pad, node.incoming.get(package))
+        else:
+            facts = preview(node, pin_pad, _source(node))
     except Problem as problem:
-        return _refuse(visit, problem, "setup", pads=visit.node.pin_pads())
-    return _show(visit, "summary", preview=facts)
+        return _refuse(visit, problem, "setup", pads=node.pin_pads())
+    return _show(visit, "summary", preview=facts, package=package)
+
+
+async def bring_package(visit: Visit) -> web.StreamResponse:
+    """Where the profile wants it, a restore takes the keys from a package, which is kept here for that restore only."""
+    node = visit.node
+    try:
+        sent = await forms.Upload.of(visit.request, node.cluster.options.max_upload)
+        forms.require_token(field(sent.fields, "csrf"), visit.user().csrf)
+        pin_pad = field(sent.fields, "pin_pad")
+        require_restorable_from_package(node, pin_pad)
+        path = node.incoming.path(secrets.token_hex(16))
+        try:
+            size, dummy = await receive(visit.request, path, sent.chunks())
+            if size == 0:
+                raise bad("no file was selected, or it is empty")
+            package = await asyncio.to_thread(node.incoming.bring, path)
+        finally:
+            destroy(path)
+    except Problem as problem:
+        return _refuse(visit, problem, "setup", pads=node.pin_pads())
+    return see_other("/security/restore?" + urllib.parse.urlencode({"pin_pad": pin_pad, "package": package}))
 
 
 async def start(visit: Visit) -> web.StreamResponse:
     fields = await _form(visit)
     pin_pad, source = field(fields, "pin_pad"), field(fields, "source")
-    request = Request(_once(fields), version(["restore", pin_pad, source]))
-    made = visit.node.store.made_by(request)
+    package, node = fields.get("package", ""), visit.node
+    request = Request(_once(fields), version(["restore", pin_pad, source, package]))
+    made = node.store.made_by(request)
     try:
-        if made is None:
-            other = require_restorable(visit.node, pin_pad, source)
-            made = visit.node.restores.start(request, pin_pad, other)["id"]
+        if made is None and package:
+            require_restorable_from_package(node, pin_pad)
+            made = node.restores.start_from_package(request, pin_pad, node.incoming.take(package))["id"]
+        elif made is None:
+            other = require_restorable(node, pin_pad, source)
+            made = node.restores.start(request, pin_pad, other)["id"]
     except Problem as problem:
         return _refuse(visit, problem)
     return see_other(f"/security/restore/{made}")
@@ -224,9 +260,11 @@ ROUTES = [
     ("GET", "/security", page(security)),
     ("GET", "/security/synchronize", page(guide_setup)),
     ("GET", "/security/restore", page(summary)),
+    ("POST", "/security/restore-package", page(bring_package)),
     ("POST", "/security/restore", page(start)),
     ("POST", "/security/package", page(download)),
     ("POST", "/security/import", page(upload)),
+    ("GET", "/security/restore-package", page(back)),
     ("GET", "/security/package", page(back)),
     ("GET", "/security/import", page(back)),
     ("GET", "/security/{kind:restore|import}/{id}", page(guide)),
