@@ -59,6 +59,11 @@ options:
     description: Whether one node at a time is allowed even where that costs the quorum.
     type: bool
     default: false
+  forgotten:
+    description: Names of members that have joined and are no host of the inventory. Each is a problem.
+    type: list
+    elements: str
+    default: []
 """
 
 EXAMPLES = r"""
@@ -79,6 +84,7 @@ def cluster_problems(
     nodes: t.Sequence[t.Mapping[str, t.Any]],
     source: t.Mapping[str, t.Any],
     attestations: t.Sequence[t.Mapping[str, t.Any]] = (),
+    forgotten: t.Iterable[str] = (),
     **limits: t.Any,
 ) -> list[dict[str, str]]:
     """See DOCUMENTATION. Raises AnsibleFilterError for facts that are not those of a node, and for unknown limits."""
@@ -89,7 +95,7 @@ def cluster_problems(
     )
     now = datetime.datetime.now(datetime.UTC)
     try:
-        given = Limits(attested_backups=attested, **limits)
+        given = Limits(attested_backups=attested, forgotten=tuple(forgotten), **limits)
         return [problem.public() for problem in problems_of_cluster(source, nodes, given, now)]
     except (KeyError, TypeError) as exc:
         raise AnsibleFilterError(

@@ -20,7 +20,7 @@ Facts = t.Mapping[str, t.Any]
 
 
 class Limits(t.NamedTuple):
-    """What the operator declares and demands. None means: not looked at. Attested backups are names of nodes."""
+    """What the operator declares and demands. None means: not looked at. Attested backups and forgotten members are names of nodes."""
 
     for_flow: str = "key_sync"
     max_clock_skew: float = 60.0
@@ -29,6 +29,7 @@ class Limits(t.NamedTuple):
     attested_backups: frozenset[str] = frozenset()
     cards_at_hand: int | None = None
     accept_outage: bool = False
+    forgotten: tuple[str, ...] = ()
 
 
 def problems_of_cluster(
@@ -55,6 +56,15 @@ def _of_members(source: Facts, nodes: t.Sequence[Facts], limits: Limits) -> list
         )
         for member in members
         if member["joined"] and member["connection"] != "connected"
+    ]
+    problems += [
+        Problem(
+            "member_not_in_inventory",
+            name,
+            f"{name} joined the cluster, says {source['name']}, but is no host of the inventory, and would be forgotten",
+            "add it to the inventory, or name it among those that are left out",
+        )
+        for name in limits.forgotten
     ]
     if limits.for_flow == "key_sync":
         refusal = plan_rollout(

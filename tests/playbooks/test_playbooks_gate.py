@@ -75,6 +75,12 @@ def test_gate_names_each_key_where_it_is_and_where_it_is_not_at_every_level(cont
     assert "1 of 3 node(s) reach level sign, 3 must" in missing.text
 
     assert play(SYNC, control).status == 0
+    # As --extra-vars key=value and surveys give arguments: as texts.
+    texts = play(
+        playbook, control, *options(new), "-e", "key_gate_nodes=node1,node3", "-e", "key_gate_reactivate=false"
+    )
+    assert not opened(texts)
+    assert "1 of 2 node(s) reach level sign, 2 must" in texts.text
     in_hsm = play(playbook, control, *options(new, key_gate_level="hsm"))
     assert opened(in_hsm)
     unseen = play(playbook, control, *options(new))  # the nodes' tokens read their keys before

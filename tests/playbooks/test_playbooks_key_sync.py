@@ -351,6 +351,8 @@ def test_joined_member_that_is_not_in_the_inventory_is_not_forgotten(control: Co
     status = play("keyops.utrust.status", control, inventory=tmp_path / "inventory.yml")
     assert status.status != 0
     assert "nothing is known of node3" in status.text
+    resembling = play(SYNC, control, "-e", "key_sync_leave_out=node33,node4", inventory=tmp_path / "inventory.yml")
+    assert "[member_not_in_inventory]" in resembling.text
 
     allowed = play(
         SYNC, control, "-e", json.dumps({"key_sync_leave_out": ["node3"]}), inventory=tmp_path / "inventory.yml"

@@ -10,14 +10,18 @@ import json
 import typing as t
 
 import pytest
+import yaml
 from utrust_appliance.testing import cluster
 
 from tests.support.playbook import card_holders, methods, play
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from utrust_appliance.control import Control
+
+    from tests.support.playbook import Run
 
 PREFLIGHT = "keyops.utrust.preflight"
 
@@ -49,6 +53,24 @@ def test_every_problem_of_every_node_comes_in_one_list(control: Control) -> None
     for code in ("clock_skew", "fips_differs", "hsm_alarm", "slot_differs"):
         assert f"code: {code}" in told
     assert methods(control) == {"GET"}
+
+
+def test_a_member_that_is_no_host_of_the_inventory_is_in_the_list_unless_it_is_left_out(
+    control: Control, tmp_path: Path
+) -> None:
+    inventory = yaml.safe_load(control.inventory_file.read_text(encoding="utf-8"))
+    del inventory["utrust"]["hosts"]["node3"]
+    (tmp_path / "inventory.yml").write_text(yaml.safe_dump(inventory), encoding="utf-8")
+
+    def preflight(*arguments: str) -> Run:
+        return play(PREFLIGHT, control, *arguments, inventory=tmp_path / "inventory.yml")
+
+    run = preflight()
+    assert run.status != 0
+    assert "code: member_not_in_inventory" in run.text
+    assert "preflight for key_sync: 1 problem(s) on node3" in run.text
+    assert preflight("-e", "preflight_leave_out=node2,node3").status == 0
+    assert "code: member_not_in_inventory" in preflight("-e", "preflight_leave_out=node33").text
 
 
 def test_backups_are_read_or_attested(control: Control) -> None:

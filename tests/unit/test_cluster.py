@@ -10,6 +10,7 @@ import datetime
 import typing as t
 
 import pytest
+from ansible_collections.keyops.utrust.plugins.filter.cluster_problems import cluster_problems
 from ansible_collections.keyops.utrust.plugins.module_utils._cluster import Limits, problems_of_cluster
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight import facts_of
 
@@ -104,6 +105,13 @@ def test_members_that_are_away_and_the_quorum_are_told() -> None:
     source["members"][2]["connection"] = "disconnected"
     assert codes(facts("node2"), source=source) == ["member_disconnected", "quorum_at_risk"]
     assert codes(facts("node2"), source=source, accept_outage=True) == ["member_disconnected"]
+
+
+def test_a_member_that_would_be_forgotten_is_a_problem_like_any_other() -> None:
+    [problem] = cluster_problems([facts("node2")], source=facts("node1"), forgotten=["node3"])
+    assert (problem["code"], problem["node"]) == ("member_not_in_inventory", "node3")
+    assert problem["text"]
+    assert problem["remedy"]
 
 
 def test_a_source_that_cannot_give_is_told() -> None:
