@@ -22,8 +22,8 @@ if t.TYPE_CHECKING:
 
 
 @pytest.fixture
-def control() -> Iterator[Control]:
-    with cluster(nodes=2, restored=2, keys=2, application=True) as running:
+def control(hsm: str) -> Iterator[Control]:
+    with cluster(nodes=2, restored=2, keys=2, application=True, hsm=hsm) as running:
         yield running
 
 

@@ -29,8 +29,8 @@ if t.TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module")
-def control() -> Iterator[Control]:
-    with cluster(nodes=3, joined=2, restored=2, application=True, faults=True) as running:
+def control(hsm: str) -> Iterator[Control]:
+    with cluster(nodes=3, joined=2, restored=2, application=True, faults=True, hsm=hsm) as running:
         yield running
 
 

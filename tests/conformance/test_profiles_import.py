@@ -32,8 +32,9 @@ RESTART = 0.3
 
 
 @pytest.fixture(scope="module")
-def running() -> Iterator[Control]:
-    with cluster(nodes=2, restored=2, keys=2, key_mix={"ec-p256": 1}, faults=True, restart_time=RESTART) as control:
+def running(hsm: str) -> Iterator[Control]:
+    mix = {"ec-p256": 1}
+    with cluster(nodes=2, restored=2, keys=2, key_mix=mix, faults=True, restart_time=RESTART, hsm=hsm) as control:
         yield control
 
 
