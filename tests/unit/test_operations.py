@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses as dc
 import itertools
+import shutil
+import types
 import typing as t
 
 import pytest
@@ -429,9 +431,9 @@ OFFERED = Package(
 )
 
 
-def export(scripted: ScriptedAppliance, dest: Path) -> dict[str, t.Any]:
+def export(scripted: ScriptedAppliance, dest: Path, *, dry_run: bool = False) -> dict[str, t.Any]:
     options = ExportOptions("node1", str(dest), force=False, owner_pid=None, keep_for=60)
-    return export_package(scripted.appliance, options, dry_run=False, report=lambda dummy: None)
+    return export_package(scripted.appliance, options, dry_run=dry_run, report=lambda dummy: None)
 
 
 def source(**answers: t.Any) -> ScriptedAppliance:
@@ -477,6 +479,18 @@ def test_a_package_whose_receipt_cannot_be_written_is_removed(tmp_path: Path, mo
     with pytest.raises(UtrustError, match="the disk is full"):
         export(source(), tmp_path / "cluster.ksp")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_too_little_space_is_a_problem_before_a_package_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dry_run: bool
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=100_000))
+    scripted = source()
+    with pytest.raises(ProblemsFound) as refused:
+        export(scripted, tmp_path / "cluster.ksp", dry_run=dry_run)
+    assert [problem["code"] for problem in refused.value.facts["problems"]] == ["disk_space_low"]
+    assert "create_package" not in scripted.calls
 
 
 def test_an_old_receipt_never_stands_beside_a_new_package(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses as dc
 import pathlib
+import shutil
 import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils import _package_store as store
@@ -23,9 +24,12 @@ from ansible_collections.keyops.utrust.plugins.module_utils._preflight import (
 from ansible_collections.keyops.utrust.plugins.module_utils._receipt import Receipt, make_receipt
 
 if t.TYPE_CHECKING:
-    from ansible_collections.keyops.utrust.plugins.module_utils._appliance import Appliance, Reporter
+    from ansible_collections.keyops.utrust.plugins.module_utils._appliance import Appliance, Node, Reporter
 
 PACKAGE_NAME = "cluster.ksp"
+#: Bytes: more than a wrapped RSA-4096 key with its public objects takes.
+SPACE_FOR_KEY = 4 * 1024
+SPACE_FOR_PACKAGE = 256 * 1024
 
 
 @dc.dataclass(frozen=True)
@@ -81,6 +85,7 @@ def export_package(
     held = _held(options)
     if held is not None and not options.force and _fits(held, forecast):
         return {"changed": False, "package": _public(options.dest, held), "receipt": held.as_dict(), **common}
+    require(tried, _problems_of_space(source, options.dest))
     if dry_run:
         return {"changed": True, "package": _public(options.dest, forecast), "receipt": forecast.as_dict(), **common}
 
@@ -125,6 +130,20 @@ def _problems_of_directory(node: str, dest: str | None) -> list[Problem]:
         text = f"directory {directory} has mode {mode:04o}, so that others can look into it"
         return [Problem("directory_not_private", node, text, f"chmod 0700 {directory}, or choose another one")]
     return []
+
+
+def _problems_of_space(source: Node, dest: str | None) -> list[Problem]:
+    """How large a package is shows only when it is made; by then it is too late to make room."""
+    directory = pathlib.Path(dest).parent if dest is not None else store.base_directories()[0]
+    needed = SPACE_FOR_PACKAGE + SPACE_FOR_KEY * source.key_count
+    if not directory.is_dir() or (free := shutil.disk_usage(directory).free) >= needed:
+        return []
+    text = f"{directory} has {free} bytes left, a package of {source.key_count} key(s) may take {needed}"
+    return [
+        Problem(
+            "disk_space_low", source.name, text, "make room there, or choose another place with dest or XDG_RUNTIME_DIR"
+        )
+    ]
 
 
 def _download(appliance: Appliance, path: pathlib.Path, forecast: Receipt, report: Reporter) -> Receipt:
