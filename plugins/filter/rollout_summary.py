@@ -58,6 +58,7 @@ def rollout_summary(
         str(variables["inventory_hostname"]): {
             "plan": variables.get("key_sync__plan"),
             "result": variables.get("key_sync__imported") or variables.get("key_sync__import"),
+            "after": variables.get("key_sync__after"),
         }
         for variables in hosts
     }

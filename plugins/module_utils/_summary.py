@@ -24,7 +24,7 @@ def summarise(
 ) -> list[dict[str, str]]:
     """A row a node: `node`, `outcome`, `detail`.
 
-    `targets` has for each host what was registered: `plan` (prediction) and `result` (import), each possibly missing or skipped.
+    `targets` has for each host what was registered: `plan` (prediction), `result` (import) and `after` (last check), each possibly missing or skipped.
     `untouched` are joined members outside of this run, which may lack keys that are in use now.
     """
     rows = [{"node": host, **_outcome(results, dry_run)} for host, results in targets.items()]
@@ -34,10 +34,15 @@ def summarise(
 
 
 def _outcome(results: t.Mapping[str, t.Any], dry_run: bool) -> dict[str, str]:
-    plan, result = results.get("plan") or {}, results.get("result") or {}
-    for one in (result, plan):
+    plan, result, after = (results.get(name) or {} for name in ("plan", "result", "after"))
+    for one in (after, result, plan):
         if one.get("failed") or one.get("unreachable"):
             return {"outcome": FAILED, "detail": str(one.get("msg", "no message"))}
+    if after.get("pending"):
+        return {
+            "outcome": FAILED,
+            "detail": f"{after['pending']} key(s) of the source are not there at the end of the run",
+        }
     if "node" in result:
         added, replaced = len(result["added"]), len(result["replaced"])
         if result.get("verified"):

@@ -45,6 +45,23 @@ def test_every_node_of_a_run_that_failed_is_named_with_what_happened_to_it() -> 
     assert "node7  MUST BE GATED before it returns: keys have changed without it" in lines
 
 
+def test_a_node_that_lost_keys_after_its_import_is_not_called_synchronised() -> None:
+    lost = {"node": "n", "pending": 2, "unchanged": 8}
+    targets: dict[str, dict[str, t.Any]] = {
+        "node2": {"plan": DIFFERS, "result": DONE, "after": lost},
+        "node3": {"plan": SAME, "result": SKIPPED, "after": lost},
+        "node4": {"plan": DIFFERS, "result": DONE, "after": {"failed": True, "msg": "no answer"}},
+        "node5": {"plan": DIFFERS, "result": DONE, "after": SAME},
+    }
+    assert outcomes(targets) == {
+        "node2": "FAILED",
+        "node3": "FAILED",
+        "node4": "FAILED",
+        "node5": "synchronised now",
+    }
+    assert "node2  FAILED: 2 key(s) of the source are not there at the end of the run" in in_words(summarise(targets))
+
+
 def test_a_preflight_that_failed_is_the_reason() -> None:
     plan = {"failed": True, "msg": "extra keys"}
     assert outcomes({"node2": {"plan": plan, "result": None}}) == {"node2": "FAILED"}
