@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import typing as t
+import unicodedata
 
 FORMAT = 1
 KEY_FACTS = ("slot", "label", "id", "type", "size", "curve", "fingerprint")
@@ -129,6 +130,11 @@ def approval_message(digest: str, name: str, time: str) -> bytes:
     return f"keyops.utrust approval\n{digest}\n{name}\n{time}\n".encode()
 
 
+def _person(name: t.Any) -> str:
+    """What is the same for one person, however the name is typed: in capitals, with other blanks, with another form of an accented letter."""
+    return " ".join(unicodedata.normalize("NFKC", str(name)).casefold().split())
+
+
 def problems_of_approvals(
     plan: t.Mapping[str, t.Any],
     approvals: t.Sequence[t.Mapping[str, t.Any]],
@@ -154,15 +160,16 @@ def problems_of_approvals(
             uncounted.append(
                 f"{name} approved the plan {approval.get('plan_digest')}, not this one [approval_of_another_plan]"
             )
-        elif name.casefold() == str(plan["requested_by"]).strip().casefold():
+        elif _person(name) == _person(plan["requested_by"]):
             uncounted.append(f"{name} requested the plan [approval_by_requester]")
         elif approvers and name not in approvers:
             uncounted.append(f"{name} is not among the approvers {', '.join(sorted(approvers))} [approver_unknown]")
         elif approvers and not verify(approvers[name], str(approval.get("signature", "")), message):
             wrong.append(f"the signature of {name} does not fit [approval_signature_wrong]")
         else:
-            people.add(name.casefold())
-    if str(plan["requested_by"]).strip() in ("", "unknown"):
+            # Two names with one key are one person.
+            people.add(approvers[name].strip() if approvers else _person(name))
+    if _person(plan["requested_by"]) in ("", "unknown"):
         wrong.append(
             "the plan does not say who requested it, so that person cannot be told from the approvers [requester_unknown]"
         )

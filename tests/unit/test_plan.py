@@ -157,6 +157,7 @@ def test_different_people_count_and_the_requester_does_not() -> None:
     assert problems(approval("Ben"), approval("Cleo")) == set()
     assert problems(approval("Ben"), approval("Cleo"), approval("Ada")) == set()
     assert problems(approval("Ben"), approval("ben ")) == {"approvals_missing"}
+    assert problems(approval("Zoë Ng"), approval("Zoe\u0308  ng")) == {"approvals_missing"}
     assert problems(approval("Ben"), approval(" ADA")) == {"approvals_missing", "approval_by_requester"}
     assert problems(approval("Ben"), approval("Cleo", plan_digest="sha256:other")) == {
         "approvals_missing",
@@ -194,6 +195,19 @@ def test_a_signature_must_be_of_this_person_for_this_plan() -> None:
         "approvals_missing",
         "approver_unknown",
     }
+
+
+def test_one_key_under_two_names_is_one_person() -> None:
+    private = Ed25519PrivateKey.generate()
+    public = private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+    def signed(name: str) -> dict[str, t.Any]:
+        one = approval(name)
+        message = approval_message(one["plan_digest"], name, one["time"])
+        return {**one, "signature": base64.b64encode(private.sign(message)).decode()}
+
+    approvers = {"Ben": public, "Cleo": f"{public}\n"}
+    assert problems(signed("Ben"), signed("Cleo"), approvers=approvers) == {"approvals_missing"}
 
 
 def test_the_digest_does_not_depend_on_the_order_of_a_document() -> None:
