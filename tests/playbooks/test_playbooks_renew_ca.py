@@ -61,9 +61,9 @@ def renew(control: Control, alias: str, *arguments: str, **more: t.Any) -> Run:
 
 
 class Customers(t.NamedTuple):
-    """What people who ask every node for certificates got."""
+    """What people who ask every node for certificates got: node, certificate and that of the CA; and why they got none."""
 
-    issued: list[tuple[str, str]]
+    issued: list[tuple[str, str, str]]
     refused: list[str]
 
 
@@ -76,7 +76,7 @@ def customers(control: Control) -> Iterator[Customers]:
         while not stop.wait(0.1):
             try:
                 made = control.app(node, "issue")
-                seen.issued.append((made["certificate"], made["ca_certificate"]))
+                seen.issued.append((node, made["certificate"], made["ca_certificate"]))
             except Refused as exc:
                 seen.refused.append(f"{node}: {exc}")
 
@@ -108,8 +108,10 @@ def test_no_certificate_is_refused_all_the_way_through_and_a_second_run_changes_
         run = renew(control, "renewed-1")
     assert run.status == 0, run.output
     assert seen.refused == []
-    assert len({ca for dummy, ca in seen.issued}) == 2, "certificates were issued before and after the renewal"
-    assert [openssl_verifies(*pair, tmp_path) for pair in (seen.issued[0], seen.issued[-1])] == [True, True]
+    for node in NODES:
+        own = [(certificate, ca) for issuer, certificate, ca in seen.issued if issuer == node]
+        assert len({ca for dummy, ca in own}) == 2, f"{node} issued certificates before and after the renewal"
+        assert [openssl_verifies(*pair, tmp_path) for pair in (own[0], own[-1])] == [True, True]
     assert {current(control, node) for node in NODES} == {"renewed-1"}
     assert f"{CA} uses renewed-1" in run.text
 
@@ -170,6 +172,7 @@ def test_what_is_missing_or_forgotten_is_refused_before_anything_happens(control
     for more, word in (
         ({"renew_ca_activation_tasks": "activate.yml"}, "option_invalid"),
         ({"renew_ca_name": "NoCA"}, "application_not_healthy"),
+        ({"key_sync_evidence": "required"}, "evidence_inactive"),
     ):
         run = renew(control, "renewed-4", **more)
         assert run.status != 0
