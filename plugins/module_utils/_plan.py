@@ -192,7 +192,7 @@ def verify_ed25519(public_key: str, signature: str, message: bytes) -> bool:
     if not isinstance(key, Ed25519PublicKey):
         raise TypeError("an approver's key must be an Ed25519 public key")
     try:
-        key.verify(base64.b64decode(signature, validate=True), message)
+        key.verify(base64.b64decode(signature.encode(), validate=True), message)
     except (InvalidSignature, binascii.Error):
         return False
     return True
