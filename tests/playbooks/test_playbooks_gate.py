@@ -139,6 +139,16 @@ def test_other_nodes_are_named_as_to_be_gated_and_a_number_may_be_enough(control
     assert methods(control) == set()
 
 
+def test_member_that_is_not_in_the_play_is_not_forgotten(control: Control, playbook: str) -> None:
+    good = {"label": FIRST}
+    limited = play(playbook, control, *options(good, key_gate_level="hsm"), "--limit", "node1,node2")
+    assert limited.status != 0
+    assert "ACTIVATED" not in limited.output
+    assert "node3 joined the cluster, says node1, but is no host of this play [member_not_in_play]" in limited.text
+    left_out = options(good, key_gate_level="hsm", key_gate_leave_out=["node3"])
+    assert opened(play(playbook, control, *left_out, "--limit", "node1,node2"))
+
+
 def test_key_is_the_one_of_the_source_or_the_gate_stays_closed(control: Control, playbook: str) -> None:
     for node in ("node1", "node2"):
         control.generate_key(node, "twin")
