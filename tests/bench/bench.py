@@ -31,8 +31,7 @@ sys.path.insert(0, str(COLLECTIONS))
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import ApiError  # noqa: E402
 from ansible_collections.keyops.utrust.plugins.module_utils._http import Endpoint  # noqa: E402
 from ansible_collections.keyops.utrust.plugins.module_utils._rest import Client, RestAppliance  # noqa: E402
-from utrust_appliance import process  # noqa: E402
-from utrust_appliance.testing import cluster  # noqa: E402
+from utrust_appliance.testing import cluster, used_by  # noqa: E402
 
 if t.TYPE_CHECKING:
     from utrust_appliance.control import Control
@@ -195,18 +194,6 @@ def fleet() -> Fleet:
         began = time.monotonic()
         control.up(control.folder)
         return Fleet(first, processors, time.monotonic() - began, max(memory, used_by(control)[1]))
-
-
-def used_by(control: Control) -> tuple[float, int]:
-    """What the process of this folder and its workers have used: seconds of processors, and the most memory of it. 0 where there is no /proc."""
-    run = process.running(control.folder)
-    place = Path(f"/proc/{run['pid'] if run else 0}")
-    if not place.exists():
-        return 0.0, 0
-    times = (place / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[11:15]
-    lines = (place / "status").read_text(encoding="utf-8").splitlines()
-    memory = next(int(line.split()[1]) * KIB for line in lines if line.startswith("VmHWM:"))
-    return sum(map(int, times)) / os.sysconf("SC_CLK_TCK"), memory
 
 
 def connect(control: Control, name: str) -> RestAppliance:

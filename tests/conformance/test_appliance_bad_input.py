@@ -309,7 +309,7 @@ def test_another_kind_of_body_is_refused(target: Api, package: bytes, headers: d
 # Several at once
 
 
-def test_ten_uploads_at_once_are_ten_imports_and_one_of_them_is_applied(target: Api, package: bytes) -> None:
+def test_ten_uploads_at_once_are_ten_imports_and_change_no_key(target: Api, package: bytes) -> None:
     with ThreadPoolExecutor(10) as pool:
         staged = list(pool.map(lambda dummy: target("POST", IMPORTS, package), range(10)))
     assert [answer.status for answer in staged] == [201] * 10

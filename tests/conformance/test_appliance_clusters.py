@@ -15,7 +15,7 @@ from utrust_appliance import process
 from utrust_appliance.cli import main
 from utrust_appliance.control import Control
 from utrust_appliance.errors import Refused
-from utrust_appliance.testing import Api, cluster
+from utrust_appliance.testing import Api, cluster, used_by
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -93,6 +93,15 @@ def test_all_go_on_with_the_next_start(control: Control) -> None:
     Control.up(control.folder, faults=True)
     for old, new in zip(before, [one.status() for one in control.clusters()], strict=True):
         assert new["nodes"] == old["nodes"]
+
+
+def test_33_clusters_with_1000_keys_each_fit_into_a_minute_of_processor_and_2_gib() -> None:
+    """Seconds of processors, of all cores together: what a machine with other work to do takes longer is not counted."""
+    with cluster(clusters=33, nodes=3, keys=1000) as control:
+        processors, memory = used_by(control)
+        assert 0 < processors < 60
+        assert 0 < memory < 2 * 1024**3
+        assert {one.node("node1")["key_count"] for one in control.clusters()} == {1000}
 
 
 def test_one_cluster_does_not_become_many(tmp_path: Path) -> None:

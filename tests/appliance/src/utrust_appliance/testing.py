@@ -111,3 +111,15 @@ class Api:
     def apply(self, staged: dict[str, t.Any], **headers: str | None) -> Answer:
         headers.setdefault("if_match", f'"{staged["inventory_digest"]}"')
         return self("POST", f"/hsm/imports/{staged['id']}/apply", None, **headers)
+
+
+def used_by(control: Control) -> tuple[float, int]:
+    """What the process of this folder and its workers have used: seconds of processors, and the most memory of it. 0 where there is no /proc."""
+    run = process.running(control.folder)
+    place = Path(f"/proc/{run['pid'] if run else 0}")
+    if not place.exists():
+        return 0.0, 0
+    times = (place / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[11:15]
+    lines = (place / "status").read_text(encoding="utf-8").splitlines()
+    memory = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+    return sum(map(int, times)) / os.sysconf("SC_CLK_TCK"), memory
