@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import typing as t
@@ -18,6 +19,7 @@ from tests.support.waiting import wait_for
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from utrust_appliance.control import Control
 
@@ -114,6 +116,31 @@ def test_source_that_cannot_give_its_keys_and_members_that_are_away_are_named_fi
     assert run.status != 0
     assert "source_not_ready" in run.text or "hsm_unavailable" in run.text
     assert methods(control) == {"GET"}
+
+
+def test_what_the_preview_does_not_see_is_checked_before_anybody_takes_out_a_card(control: Control) -> None:
+    control.fault("fips", node="node2")
+    limits = ["-e", "guided_restore_max_backup_hours=24", "-e", "guided_restore_min_certificate_days=99999"]
+
+    run = play(INITIAL, control, *limits)
+
+    assert run.status != 0
+    for code in ("[fips_differs]", "[certificate_expiring]", "[backup_unknown]"):
+        assert code in run.text
+    assert methods(control) == {"GET"}
+
+
+def test_the_role_alone_refuses_two_nodes_at_once(control: Control, tmp_path: Path) -> None:
+    role = {"ansible.builtin.include_role": {"name": "keyops.utrust.guided_restore"}}
+    play_of = {"hosts": "utrust", "gather_facts": False, "connection": "local", "tasks": [role]}
+    (tmp_path / "restore.yml").write_text(json.dumps([play_of]), encoding="utf-8")
+
+    run = play(str(tmp_path / "restore.yml"), control, "-e", "guided_restore_source=node1")
+
+    assert run.status != 0
+    assert "guided_restore of node2, node3 at once: nothing was changed" in run.text
+    assert "[serial_needed]" in run.text
+    assert methods(control) == set()
 
 
 def test_limit_to_the_source_alone_does_not_look_like_success(control: Control) -> None:
