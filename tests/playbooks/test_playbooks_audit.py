@@ -110,6 +110,8 @@ def test_a_synchronisation_leaves_evidence_of_every_key_and_of_the_package(contr
         assert event["outcome"] == "changed"
     (declared,) = named(audit, "declared")
     assert (declared["by"], declared["result"]["source"]) == ("key_sync", "node1")
+    decided = {"extra_keys", "known_extra", "retired", "expect_new", "replace", "declared_import_effect", "left_out"}
+    assert decided <= declared["result"].keys()
 
     verified = verify(audit)
     assert verified.status == 0, verified.output
@@ -344,9 +346,10 @@ def test_verification_asks_for_what_it_needs(tmp_path: Path) -> None:
     missing = verify(tmp_path / "nothing.jsonl")
     assert missing.status != 0
     assert "evidence_unreadable" in missing.text
-    half = verify(tmp_path / "nothing.jsonl", "-e", "audit_head=ab")
-    assert half.status != 0
-    assert "option_invalid" in half.text
+    for half in (["-e", "audit_head=ab"], ["-e", "audit_count=0"], ["-e", "audit_count=many"]):
+        run = verify(tmp_path / "nothing.jsonl", *half)
+        assert run.status != 0
+        assert "option_invalid" in run.text
 
 
 def test_limit_does_not_make_the_verification_do_nothing(control: Control, audit: Path) -> None:
