@@ -28,6 +28,8 @@ from utrust_appliance.package import FORMAT, MAGIC, PackageFile, write_package
 from utrust_appliance.provision import mbk_of_cards
 from utrust_appliance.testing import Answer, Api, cluster
 
+from tests.support.pages import Pages
+
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -252,6 +254,36 @@ def test_a_label_that_is_none_is_refused_although_the_package_is_authentic(
     target: Api, package: bytes, mbk: Mbk, tmp_path: Path, label: t.Any
 ) -> None:
     assert_refused(target("POST", IMPORTS, relabelled(package, mbk, tmp_path, label)), "package_altered")
+
+
+# Forms of Webconf
+
+
+@BOUNDED
+@given(
+    edits=st.lists(
+        st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 40), st.binary(max_size=40)), min_size=1, max_size=4
+    )
+)
+@example(edits=[(0.5, 0, b"\0")])
+@example(
+    edits=[(0, 1000, b'--x\r\nContent-Disposition: form-data; name="_charset_"\r\n\r\n' + b"c" * 40 + b"\r\n--x--")]
+)
+@example(edits=[(0, 0, b"--x\r\n" + b"A: b\r\n" * 300)])
+@example(edits=[(0, 0, b"--x\r\nA: " + b"b" * 15_000 + b"\r\n")])
+def test_a_form_with_a_file_that_was_edited_anywhere_is_a_refusal_and_a_page(control: Control, edits: t.Any) -> None:
+    pages = Pages(control, "node2", client="operator")
+    fields = {"csrf": pages.csrf(), "once": secrets.token_hex(16), "pin_pad": "front-usb"}
+    parts = [f'--x\r\nContent-Disposition: form-data; name="{n}"\r\n\r\n{v}\r\n' for n, v in fields.items()]
+    parts.append('--x\r\nContent-Disposition: form-data; name="package"; filename="a.ksp"\r\n\r\n')
+    content = "".join(parts).encode() + b"no package\r\n--x--\r\n"
+    for place, taken, put in edits:
+        start = int(place * len(content))
+        content = content[:start] + put + content[start + taken :]
+    for path in ("/security/import", "/security/restore-package"):
+        answer = pages("POST", path, content, content_type="multipart/form-data; boundary=x")
+        assert 400 <= answer.status < 500, answer
+        assert answer.code in CODES
 
 
 # Size and kind

@@ -11,6 +11,7 @@ import typing as t
 import urllib.parse
 
 from aiohttp import BodyPartReader
+from aiohttp.http_exceptions import HttpProcessingError
 
 from utrust_appliance.errors import Problem
 from utrust_appliance.web.checks import announced_size, bad, media_type, too_large
@@ -22,6 +23,8 @@ if t.TYPE_CHECKING:
 
 MAX_FORM = 16 * 1024
 CHUNK = 1 << 16
+#: What aiohttp raises while it takes a form apart that is none.
+MALFORMED = (ValueError, AssertionError, LookupError, RuntimeError, HttpProcessingError)
 FORM, UPLOAD = "application/x-www-form-urlencoded", "multipart/form-data"
 
 
@@ -75,7 +78,7 @@ class Upload:
                 if len(fields) >= 20:
                     raise bad("the form has too many fields")
                 fields[part.name or ""] = await _short(part)
-        except (ValueError, AssertionError, LookupError) as exc:
+        except MALFORMED as exc:
             raise bad("this is no form with a file") from exc
         raise bad("the form has no file")
 
@@ -83,7 +86,7 @@ class Upload:
         try:
             while chunk := await self._part.read_chunk(CHUNK):
                 yield bytes(chunk)
-        except (ValueError, AssertionError, LookupError) as exc:
+        except MALFORMED as exc:
             raise bad("the upload ends in the middle of the file") from exc
 
 
