@@ -407,7 +407,7 @@ def test_a_name_at_the_console_leads_nowhere_else(control: Control, trick: str) 
     assert control.slots("node2")[0] == before
 
 
-@pytest.mark.parametrize("label", ["", "k" * 101])
+@pytest.mark.parametrize("label", ["", "k" * 101, "\udcff"], ids=ascii)
 def test_a_label_at_the_command_line_has_1_to_100_characters(
     control: Control, capsys: pytest.CaptureFixture[str], label: str
 ) -> None:

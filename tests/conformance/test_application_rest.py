@@ -84,6 +84,7 @@ def test_generated_key_is_on_that_node_only_and_can_be_removed_again(control: Co
         ("POST", "/cryptotoken/Nothing/generatekeys", {"key_pair_alias": "a", "key_alg": "RSA", "key_spec": "2048"}, 404, "Nothing"),
         ("POST", f"/cryptotoken/{TOKEN}/generatekeys", {"key_pair_alias": "a", "key_alg": "RSA", "key_spec": "512"}, 400, "512"),
         ("POST", f"/cryptotoken/{TOKEN}/generatekeys", {"key_alg": "RSA", "key_spec": "2048"}, 400, "key_pair_alias"),
+        ("POST", f"/cryptotoken/{TOKEN}/generatekeys", {"key_pair_alias": "\ud800", "key_alg": "EC", "key_spec": "P-256"}, 400, "key_pair_alias"),
         ("POST", f"/cryptotoken/{TOKEN}/generatekeys", b"[]", 400, "object"),
         ("POST", f"/cryptotoken/{TOKEN}/generatekeys", b"{", 400, "JSON"),
         ("POST", f"/cryptotoken/{TOKEN}/generatekeys", b" " * 100_000, 413, "larger"),

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import serialization
 
 from utrust_appliance.errors import Refused
 from utrust_appliance.faults import CRASH_POINTS, describe_kinds
-from utrust_appliance.inventory import KeyRef
+from utrust_appliance.inventory import KeyRef, is_unicode
 from utrust_appliance.mbk import Mbk
 from utrust_appliance.node import PIN_PADS
 from utrust_appliance.provision import SLOTS, mbk_of_cards, restore_now
@@ -173,8 +173,8 @@ class Console:
     ) -> list[dict[str, t.Any]]:
         if key_id is not None and (count != 1 or not re.fullmatch(r"([0-9a-f]{2}){1,64}", key_id)):
             raise Refused("an id is 1 to 64 bytes in lower case hexadecimal, and belongs to one key")
-        if not 1 <= len(label) <= 100 or not 1 <= count <= 100_000:
-            raise Refused("a label has 1 to 100 characters, and the count is at least 1")
+        if not 1 <= len(label) <= 100 or not is_unicode(label) or not 1 <= count <= 100_000:
+            raise Refused("a label has 1 to 100 characters of Unicode, and the count is at least 1")
         labels = [label] if count == 1 else [f"{label}-{number:04d}" for number in range(1, count + 1)]
         hsm = self._cluster.node(node).hsm
         if key_id is not None and KeyRef(slot, label, key_id) in [key.identity.ref for key in hsm.inventory()]:

@@ -94,3 +94,8 @@ def inventory_digest(keys: Iterable[KeyIdentity]) -> str:
     for key in sorted(keys, key=lambda key: key.order):
         digest.update(key.line())
     return f"sha256:{digest.hexdigest()}"
+
+
+def is_unicode(text: str) -> bool:
+    """Whether it can be kept: half of a surrogate pair, or a byte of a command line that is no UTF-8, cannot."""
+    return text.isascii() or text.encode("utf-8", "ignore").decode() == text

@@ -25,6 +25,7 @@ from utrust_appliance.application.authority import HEALTHY, Application
 from utrust_appliance.application.errors import ApplicationError
 from utrust_appliance.application.token import kind_of
 from utrust_appliance.errors import Problem
+from utrust_appliance.inventory import is_unicode
 from utrust_appliance.web.middleware import NODE, authenticated, faulty, logged, mark
 
 LOG = logging.getLogger(__name__)
@@ -91,8 +92,8 @@ async def _body(request: web.Request) -> dict[str, t.Any]:
 
 def _text(data: dict[str, t.Any], name: str, limit: int = MAX_NAME) -> str:
     value = data.get(name)
-    if not isinstance(value, str) or not 1 <= len(value) <= limit:
-        raise ApplicationError(400, f"{name} must be a text of 1 to {limit} characters")
+    if not isinstance(value, str) or not 1 <= len(value) <= limit or not is_unicode(value):
+        raise ApplicationError(400, f"{name} must be a text of 1 to {limit} characters of Unicode")
     return value
 
 
