@@ -88,6 +88,8 @@ def synchronize_key_material(operator: Person, node: str, package: Path, new_key
     expect(page.get_by_role("heading", name="Overview")).to_be_visible()
     page.get_by_role("link", name="Security").click()
     section = page.get_by_role("region", name="Key Synchronization")
+    expect(section).to_contain_text("Select a File or Drag and Drop it here")
+    expect(section.locator("button")).to_have_text(["Download Cluster Key Synchronization Package", "Upload"])
     if drop:
         dropped = page.evaluate_handle(
             """async (bytes) => {
