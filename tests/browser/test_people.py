@@ -62,6 +62,7 @@ def test_every_page_is_fit_for_everybody_and_for_a_phone_and_says_what_it_is(
 ) -> None:
     operator = person(control)
     operator.visit("node1", "/login")
+    expect(operator.page.get_by_role("complementary", name="Reference appliance")).to_be_visible()
     operator.check()
     page = operator.log_in("node1")
     for name in MENU:
@@ -72,8 +73,10 @@ def test_every_page_is_fit_for_everybody_and_for_a_phone_and_says_what_it_is(
     operator.visit("node1", "/cluster")
     expect(page.get_by_role("row", name="node3")).to_contain_text("Connected")
     expect(page.get_by_role("row", name="node4")).to_contain_text("Disconnected")
-    page.goto(control.status()["pin_pads_url"] + "/")
-    operator.check()
+    for place in ("/", "/node2/"):
+        page.goto(control.status()["pin_pads_url"] + place)
+        expect(page.get_by_role("complementary", name="Reference appliance")).to_be_visible()
+        operator.check()
 
 
 def test_session_that_nobody_uses_says_so_and_then_ends_in_front_of_them(person: Callable[..., Person]) -> None:
