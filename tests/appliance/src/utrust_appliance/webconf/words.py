@@ -2,7 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Every word of the vendor's page, in its order. Whoever looks for a word in Webconf finds it here and nowhere else.
+"""Every word of the vendor's pages, in their order: the menu as its documentation names it, the rest as on the page about key
+synchronization. Whoever looks for a word in Webconf finds it here and nowhere else.
 
 The pages use `v.<name>`; what is not on the vendor's page is in the templates, in this project's own words.
 """
