@@ -63,7 +63,7 @@ def approval_problems(
     required: int,
     approvers: t.Mapping[str, str] | None = None,
 ) -> list[str]:
-    """See DOCUMENTATION. Raises AnsibleFilterError for a key that is none, and where `cryptography` is missing."""
+    """See DOCUMENTATION. Raises AnsibleFilterError for a `required` that is no number, and where `cryptography` is missing."""
     try:
         return problems_of_approvals(
             plan, approvals, required=int(required), approvers=approvers or {}, verify=verify_ed25519

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import typing as t
 
+import yaml
 from ansible_collections.keyops.utrust.plugins.module_utils._plan import problems_of_plan
 
 DOCUMENTATION = r"""
@@ -20,7 +21,7 @@ description:
   - Compares a plan that was made before with one that is made now, and looks for alterations by its digest.
 options:
   _input:
-    description: The plan that is to be applied.
+    description: The plan that is to be applied, or the text of its file.
     type: raw
     required: true
   now:
@@ -48,6 +49,11 @@ _value:
 
 def plan_problems(plan: t.Any, now: t.Mapping[str, t.Any]) -> list[str]:
     """See DOCUMENTATION."""
+    if isinstance(plan, str):
+        try:
+            plan = yaml.safe_load(plan)
+        except yaml.YAMLError as exc:
+            return [f"it is no YAML: {' '.join(str(exc).split())} [plan_invalid]"]
     return problems_of_plan(plan, now["changes"])
 
 

@@ -79,7 +79,7 @@ def make_plan(changes: Document, *, requested_by: str, requested_at: str) -> Doc
 def problems_of_plan(plan: t.Any, changes: Document) -> list[str]:
     """Why a plan must not be applied now: it is none, it was altered, or what it would change is not what it was made for."""
     if not isinstance(plan, dict) or plan.get("format") != FORMAT or not _has_targets(plan.get("changes")):
-        return [f"it is no plan of format {FORMAT} [plan_invalid]"]
+        return [f"it is no plan of format {FORMAT}, or there is no such file [plan_invalid]"]
     if plan.get("digest") != plan_digest(plan):
         return [f"it was altered: its digest is {plan_digest(plan)}, it names {plan.get('digest')} [plan_altered]"]
     done = _done(plan["changes"], changes)
@@ -164,8 +164,8 @@ def problems_of_approvals(
             uncounted.append(f"{name} requested the plan [approval_by_requester]")
         elif approvers and name not in approvers:
             uncounted.append(f"{name} is not among the approvers {', '.join(sorted(approvers))} [approver_unknown]")
-        elif approvers and not verify(approvers[name], str(approval.get("signature", "")), message):
-            wrong.append(f"the signature of {name} does not fit [approval_signature_wrong]")
+        elif problem := approvers and _signature_problem(name, approvers[name], approval, message, verify):
+            wrong.append(problem)
         else:
             # Two names with one key are one person.
             people.add(approvers[name].strip() if approvers else _person(name))
@@ -179,8 +179,25 @@ def problems_of_approvals(
     return [missing, *uncounted, *wrong]
 
 
+def _signature_problem(
+    name: str,
+    public_key: str,
+    approval: t.Mapping[str, t.Any],
+    message: bytes,
+    verify: t.Callable[[str, str, bytes], bool],
+) -> str | None:
+    try:
+        fits = verify(public_key, str(approval.get("signature", "")), message)
+    except (TypeError, ValueError) as exc:
+        return f"the public key of {name} cannot be used: {exc} [approver_key_invalid]"
+    return None if fits else f"the signature of {name} does not fit [approval_signature_wrong]"
+
+
 def verify_ed25519(public_key: str, signature: str, message: bytes) -> bool:
-    """Whether an Ed25519 signature (base64) of the message fits the public key (PEM). Raises ImportError without `cryptography`."""
+    """Whether an Ed25519 signature (base64) of the message fits the public key (PEM).
+
+    Raises TypeError and ValueError for a public key that is none, ImportError without `cryptography`.
+    """
     import base64
     import binascii
 

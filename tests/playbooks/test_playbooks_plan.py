@@ -92,6 +92,20 @@ def test_an_altered_plan_is_refused(control: Control, tmp_path: Path) -> None:
     assert methods(control) == {"GET"}
 
 
+@pytest.mark.parametrize(("text", "told"), [(None, "there is no such file"), ("a: [", "it is no YAML")])
+def test_a_plan_that_cannot_be_read_is_refused(control: Control, tmp_path: Path, text: str | None, told: str) -> None:
+    path = tmp_path / "plan.yml"
+    if text is not None:
+        path.write_text(text, encoding="utf-8")
+
+    run = play(SYNC, control, *extra(key_sync_plan=str(path)))
+
+    assert run.status != 0
+    assert told in run.text
+    assert "[plan_invalid]" in run.text
+    assert methods(control) == {"GET"}
+
+
 def test_approvals_without_a_plan_are_refused(control: Control) -> None:
     run = play(SYNC, control, *extra(key_sync_approvals_required=2))
 

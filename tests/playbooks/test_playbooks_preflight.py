@@ -98,6 +98,31 @@ def test_key_sync_runs_the_checks_again(control: Control) -> None:
     assert methods(control) == {"GET"}
 
 
+def test_key_sync_tells_the_problems_of_all_nodes_in_one_list(tmp_path: Path) -> None:
+    """One of a key, one of a slot, one that only the answer of the node itself tells, and a member that is in no inventory."""
+    with cluster(nodes=5, restored=5, keys=2, faults=True) as control:
+        control.generate_key("node2", "onlyHere")
+        control.set_slot("node3", 0, activation="manual")
+        control.fault("alarm", node="node4", reason="tamper sensor")
+        inventory = yaml.safe_load(control.inventory_file.read_text(encoding="utf-8"))
+        del inventory["utrust"]["hosts"]["node5"]
+        (tmp_path / "inventory.yml").write_text(yaml.safe_dump(inventory), encoding="utf-8")
+
+        run = play("keyops.utrust.key_sync", control, inventory=tmp_path / "inventory.yml")
+
+        assert run.status != 0
+        told = run.text[run.text.rindex("key_sync: nothing was changed: 4 problem(s)") :]
+        for node, code in (
+            ("node2", "extra_keys"),
+            ("node3", "slot_differs"),
+            ("node4", "hsm_not_operational"),
+            ("node5", "member_not_in_inventory"),
+        ):
+            assert f"[{code}]" in told
+            assert node in told
+        assert methods(control) == {"GET"}
+
+
 def test_an_erased_hsm_may_be_restored_and_one_in_any_other_alarm_may_not(control: Control) -> None:
     control.factory_reset("node2")
     control.fault("alarm", node="node2", reason="external_erase")

@@ -177,6 +177,10 @@ def test_what_is_missing_or_forgotten_is_refused_before_anything_happens(control
         run = renew(control, "renewed-4", **more)
         assert run.status != 0
         assert f"[{word}]" in run.text
+    control.generate_key("node3", "onlyHere")
+    differs = renew(control, "renewed-4")
+    assert differs.status != 0
+    assert "[extra_keys]" in differs.text
     limited = renew(control, "renewed-4", "--limit", "node1,node2")
     assert limited.status != 0
     assert "node3 joined the cluster and would use the new key without having it" in limited.text

@@ -191,6 +191,10 @@ def test_a_signature_must_be_of_this_person_for_this_plan() -> None:
         signed("Ben", "Ben"), signed("Cleo", "Cleo", "sha256:0"), approvers=approvers
     )
     assert "approval_signature_wrong" in problems(signed("Ben", "Ben"), approval("Cleo"), approvers=approvers)
+    assert problems(signed("Ben", "Ben"), signed("Cleo", "Cleo"), approvers={**approvers, "Cleo": "no key"}) == {
+        "approvals_missing",
+        "approver_key_invalid",
+    }
     nonsense = {**signed("Cleo", "Cleo"), "signature": "ü%"}
     assert "approval_signature_wrong" in problems(signed("Ben", "Ben"), nonsense, approvers=approvers)
     assert problems(approval("Dan"), signed("Ben", "Ben"), approvers=approvers) == {
