@@ -45,12 +45,17 @@ class TokenObject(t.NamedTuple):
 
 
 def token_objects(hsm: Path) -> list[TokenObject]:
+    """The keys in a token. What is listed without a class, as "Data object", is none."""
     found: list[dict[str, str]] = []
+    facts: dict[str, str] = {}
     for line in pkcs11_tool(hsm, "--list-objects").splitlines():
-        what, is_first, dummy = line.partition(" Object;")
+        what, is_key, dummy = line.partition(" Object;")
         name, is_fact, fact = line.strip().partition(":")
-        if is_first:
-            found.append({"kind": what})
+        if is_key:
+            facts = {"kind": what}
+            found.append(facts)
+        elif line.startswith("Data object "):
+            facts = {}
         elif is_fact:
-            found[-1][name] = fact.strip()
+            facts[name] = fact.strip()
     return sorted(TokenObject(one["kind"], one["label"], one.get("ID", ""), one["Access"]) for one in found)
