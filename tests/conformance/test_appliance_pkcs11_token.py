@@ -85,26 +85,44 @@ def require_nothing_else(hsm: Pkcs11Hsm, folder: Path) -> None:
 
 
 class Killer:
-    """Kills a token's process as soon as it has answered the question with that number."""
+    """Kills a token's process with its answer to the question with that number, or while it works on it: after so many new files."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
         self.at = 0
+        self._new_files: int | None = None
         self._asked = 0
+        self._folder = folder
         self._ask = TokenProcess.ask
         killer = self
 
         def ask(process: TokenProcess, question: str, **details: t.Any) -> t.Any:
-            answer = killer._ask(process, question, **details)
             killer._asked += 1
-            if killer._asked == killer.at:
-                os.kill(process.pid, signal.SIGKILL)
+            if killer._asked != killer.at:
+                return killer._ask(process, question, **details)
+            answered = threading.Event()
+            thread = threading.Thread(target=killer._kill, args=(process, answered, killer._files()))
+            thread.start()
+            try:
+                return killer._ask(process, question, **details)
+            finally:
+                answered.set()
+                thread.join()
                 wait_for(lambda: not process.alive, 20)
-            return answer
 
         monkeypatch.setattr(TokenProcess, "ask", ask)
 
-    def kills(self, number: int) -> None:
-        self.at, self._asked = number, 0
+    def kills(self, number: int, new_files: int | None = None) -> None:
+        self.at, self._new_files, self._asked = number, new_files, 0
+
+    def _files(self) -> int:
+        return len(list(self._folder.glob("tokens/*/*.object")))
+
+    def _kill(self, process: TokenProcess, answered: threading.Event, before: int) -> None:
+        if self._new_files is None:
+            answered.wait()
+        while not answered.is_set() and self._files() < before + (self._new_files or 0):
+            pass
+        os.kill(process.pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("what", ["import", "restore", "generate", "factory reset"])
@@ -114,7 +132,7 @@ def test_kill_of_the_tokens_process_after_any_answer_leaves_all_or_nothing(
     old = [wrapped("stays", "ec-p256"), wrapped("replaced", "ec-p256"), wrapped("removed", "aes-256")]
     new = [wrapped("replaced", "ec-p256"), *(wrapped(f"new-{kind}", kind) for kind in KINDS)]
     monkeypatch.setattr(pkcs11, "BATCH", 1)
-    killer = Killer(monkeypatch)
+    killer = Killer(monkeypatch, folder)
 
     def change(hsm: Pkcs11Hsm) -> None:
         if what == "generate":
@@ -150,27 +168,19 @@ def test_kill_of_the_tokens_process_after_any_answer_leaves_all_or_nothing(
         assert number >= {"factory reset": 1, "generate": 2}.get(what, len(new))
 
 
-def test_kill_of_the_tokens_process_in_the_middle_of_a_question_leaves_the_old_keys(folder: Path) -> None:
+def test_kill_of_the_tokens_process_in_the_middle_of_a_question_leaves_the_old_keys(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killer = Killer(monkeypatch, folder)
     many = [wrapped(f"many-{kind}-{number}", kind) for number in range(12) for kind in ("ec-p256", "generic")]
-
-    def files() -> int:
-        return len(list(folder.glob("tokens/*/*.object")))
-
     with contextlib.closing(opened(folder)) as hsm:
         hsm.apply(KeySetChange("first", many[:2], [], SLOTS, mbk=MBK))
-        before, held = identities(hsm), files()
-        for more in range(1, 7):
-
-            def kill(enough: int = held + more, process: TokenProcess = hsm._process) -> None:
-                while files() < enough and process.alive:
-                    pass
-                os.kill(process.pid, signal.SIGKILL)
-
-            killer = threading.Thread(target=kill)
-            killer.start()
+        before = identities(hsm)
+        for new_files in range(1, 7):
+            killer.kills(1, new_files)
             with pytest.raises(Problem):
                 hsm.apply(KeySetChange("job", many[2:], [], SLOTS))
-            killer.join()
+            killer.kills(0)
             assert identities(hsm) == before
             assert not hsm.committed("job")
             # Where SoftHSM was killed a moment earlier: its number is all that is written of an object.

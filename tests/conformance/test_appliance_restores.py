@@ -204,6 +204,7 @@ def test_source_that_changed_or_went_away_during_the_ceremony_fails_it(control: 
     control.fault("hold_restore", node="node2")
     restore_id = ceremony()
     assert joining("DELETE", f"/hsm/restores/{restore_id}").code == "restore_in_progress"
+    assert all(card["in_reader_of"] is None for card in control.cards()), "the card holders have their cards back"
     control.generate_key("node1", "meanwhile")
     control.clear_faults()
     assert finish(joining, restore_id)["problem"]["code"] == "source_changed"

@@ -223,6 +223,7 @@ class Restores:
             else:
                 self._ask_for_card("card_locked", f"Wrong PIN: card {card} is locked for good now")
             return self.view(data)
+        ceremony.card = None
         data["cards_accepted"] = len(ceremony.shares)
         if len(ceremony.shares) < data["cards_required"]:
             self._ask_for_card()
