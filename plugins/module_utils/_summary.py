@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How a roll-out ended, for every node: a pure function. Private to keyops.utrust."""
+"""How a roll-out or the guided restores ended, for every node: pure functions. Private to keyops.utrust."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import typing as t
 UP_TO_DATE = "up to date"
 SYNCHRONISED = "synchronised now"
 WOULD = "would be synchronised"
+RESTORED = "restored now"
+WOULD_RESTORE = "would be restored"
 FAILED = "FAILED"
 NOT_TOUCHED = "not touched"
 LEFT_OUT = "MUST BE GATED before it returns"
@@ -36,8 +38,8 @@ def summarise(
 def _outcome(results: t.Mapping[str, t.Any], dry_run: bool) -> dict[str, str]:
     plan, result, after = (results.get(name) or {} for name in ("plan", "result", "after"))
     for one in (after, result, plan):
-        if one.get("failed") or one.get("unreachable"):
-            return {"outcome": FAILED, "detail": str(one.get("msg", "no message"))}
+        if failure := _failure(one):
+            return failure
     if after.get("pending"):
         return {
             "outcome": FAILED,
@@ -54,6 +56,37 @@ def _outcome(results: t.Mapping[str, t.Any], dry_run: bool) -> dict[str, str]:
     if plan["pending"]:
         return {"outcome": WOULD if dry_run else NOT_TOUCHED, "detail": f"{plan['pending']} key(s) are still to come"}
     return {"outcome": UP_TO_DATE, "detail": f"{plan['unchanged']} key(s) as on the source"}
+
+
+def summarise_restores(
+    restores: t.Mapping[str, t.Mapping[str, t.Any] | None], *, dry_run: bool = False
+) -> list[dict[str, str]]:
+    """A row a node: `node`, `outcome`, `detail`. `restores` has for each host the last result of utrust_hsm_restore: preview, restore, or nothing yet."""
+    return [{"node": host, **_restored(result or {}, dry_run)} for host, result in restores.items()]
+
+
+def _restored(result: t.Mapping[str, t.Any], dry_run: bool) -> dict[str, str]:
+    if failure := _failure(result):
+        return failure
+    if "hsm_state" in result:
+        if result["changed"]:
+            detail = f"{result['key_count']} key(s) under MBK {result['mbk']['name']}; a new backup is needed"
+            return {"outcome": RESTORED, "detail": detail}
+        if result["in_sync"]:
+            return {"outcome": UP_TO_DATE, "detail": f"{result['key_count']} key(s) as on the source"}
+        return {
+            "outcome": NOT_TOUCHED,
+            "detail": "its HSM is restored, but its keys differ from the source's: run key_sync",
+        }
+    if "node" in result:
+        return {"outcome": WOULD_RESTORE if dry_run else NOT_TOUCHED, "detail": "MBK and keys are still to come"}
+    return {"outcome": NOT_TOUCHED, "detail": "it has not been looked at"}
+
+
+def _failure(result: t.Mapping[str, t.Any]) -> dict[str, str] | None:
+    if result.get("failed") or result.get("unreachable"):
+        return {"outcome": FAILED, "detail": str(result.get("msg", "no message"))}
+    return None
 
 
 def in_words(rows: t.Sequence[t.Mapping[str, str]]) -> list[str]:

@@ -64,6 +64,9 @@ def test_nodes_are_restored_one_after_the_other_and_a_second_run_changes_nothing
         request for node in ("node2", "node3") for request in control.requests(node) if request["method"] == "POST"
     ]
     assert [request["path"] for request in started] == ["/api/v1/hsm/restores"] * 2
+    end = run.text[run.text.rindex("Tell how it stands") :]
+    for node in ("node2", "node3"):
+        assert f"{node} restored now: 10 key(s) under MBK KEYOPS; a new backup is needed" in end
 
     control.clear_log()
     second = play(INITIAL, control)
@@ -159,6 +162,9 @@ def test_second_node_is_not_touched_when_the_first_restore_is_cancelled(control:
     assert run.status != 0
     assert "cancelled_at_pin_pad" in run.text
     assert "the HSM is as it was" in run.text
+    end = run.text[run.text.rindex("Tell how it stands") :]
+    assert "node2 FAILED: guided restore of node2 cancelled after 0 of 2 cards" in end
+    assert "node3 not touched: MBK and keys are still to come" in end
     assert not [request for request in control.requests("node3") if request["method"] != "GET"]
     assert control.node("node2")["state"] == "factory_reset"
 

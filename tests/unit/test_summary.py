@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.keyops.utrust.plugins.module_utils._summary import in_words, summarise
+from ansible_collections.keyops.utrust.plugins.module_utils._summary import in_words, summarise, summarise_restores
 
 DIFFERS: dict[str, t.Any] = {"node": "n", "pending": 1, "unchanged": 9}
 SAME: dict[str, t.Any] = {"node": "n", "pending": 0, "unchanged": 10}
@@ -70,3 +70,27 @@ def test_a_preflight_that_failed_is_the_reason() -> None:
 def test_check_mode_never_claims_that_something_was_done() -> None:
     rows = summarise({"node2": {"plan": DIFFERS, "result": PREDICTED}}, dry_run=True)
     assert rows == [{"node": "node2", "outcome": "would be synchronised", "detail": "1 key(s) to add, 0 to replace"}]
+
+
+def test_every_node_of_guided_restores_that_stopped_is_named_with_how_it_stands() -> None:
+    held: dict[str, t.Any] = {"node": "n", "hsm_state": "operational", "key_count": 10, "mbk": {"name": "KEYOPS"}}
+    preview = {"node": "n", "changed": True, "preview": {}}
+    restores: dict[str, dict[str, t.Any] | None] = {
+        "node2": {**held, "changed": True, "in_sync": True},
+        "node3": {"failed": True, "msg": "guided restore of node3 cancelled after 1 of 2 cards"},
+        "node4": preview,
+        "node5": {**held, "changed": False, "in_sync": True},
+        "node6": {**held, "changed": False, "in_sync": False},
+        "node7": None,
+    }
+    assert in_words(summarise_restores(restores)) == [
+        "node2  restored now: 10 key(s) under MBK KEYOPS; a new backup is needed",
+        "node3  FAILED: guided restore of node3 cancelled after 1 of 2 cards",
+        "node4  not touched: MBK and keys are still to come",
+        "node5  up to date: 10 key(s) as on the source",
+        "node6  not touched: its HSM is restored, but its keys differ from the source's: run key_sync",
+        "node7  not touched: it has not been looked at",
+    ]
+    assert in_words(summarise_restores({"node4": preview}, dry_run=True)) == [
+        "node4  would be restored: MBK and keys are still to come"
+    ]

@@ -1,0 +1,56 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Filter restore_summary."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.keyops.utrust.plugins.module_utils._summary import in_words, summarise_restores
+
+DOCUMENTATION = r"""
+name: restore_summary
+short_description: How the guided restores stand, a line for every node
+version_added: 1.0.0
+author:
+  - The keyops.utrust authors (@keyops)
+description:
+  - Says for every node whether its HSM is up to date, was restored now, failed and why, or was not touched.
+options:
+  _input:
+    description:
+      - Variables of the joined hosts, as C(hostvars) has them, with what role C(keyops.utrust.guided_restore) registered.
+    type: list
+    elements: dict
+    required: true
+  dry_run:
+    description: Whether the run is in check mode.
+    type: bool
+    default: false
+"""
+
+EXAMPLES = r"""
+- name: Show how it stands
+  ansible.builtin.debug:
+    msg: "{{ ['node2', 'node3'] | map('extract', hostvars) | keyops.utrust.restore_summary }}"
+"""
+
+RETURN = r"""
+_value:
+  description: Lines of text.
+  type: list
+  elements: str
+"""
+
+
+def restore_summary(hosts: t.Sequence[t.Mapping[str, t.Any]], dry_run: bool = False) -> list[str]:
+    """See DOCUMENTATION."""
+    restores = {str(variables["inventory_hostname"]): variables.get("guided_restore__result") for variables in hosts}
+    return in_words(summarise_restores(restores, dry_run=dry_run))
+
+
+class FilterModule:
+    def filters(self) -> dict[str, t.Callable[..., t.Any]]:
+        return {"restore_summary": restore_summary}
