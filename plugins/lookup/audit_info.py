@@ -14,7 +14,7 @@ author:
   - The keyops.utrust authors (@keyops)
 description:
   - Follows the hash chain of a file that P(keyops.utrust.audit#callback) wrote, and names the first broken line.
-  - Without a file, tells how the evidence of this very run stands.
+  - Without a file, tells how the evidence of this very run stands. The file is then read only if the callback itself knows nothing against it.
 options:
   _terms:
     description: Paths of audit files on the machine that runs Ansible. The file of this run if there is none.
@@ -115,7 +115,11 @@ class LookupModule(LookupBase):
         state = audit_run.of_this_run()
         if terms:
             return [self._read(str(pathlib.Path(term).resolve()), state) for term in terms]
-        return [self._read(state.file if state is not None else "", state)]
+        path = state.file if state is not None else ""
+        # What the callback knows already needs no reading, and the file may be what is broken.
+        if known := refusal(path, state, {}):
+            return [{"file": path, "refusal": known}]
+        return [self._read(path, state)]
 
     def _read(self, path: str, state: audit_run.RunState | None) -> dict[str, t.Any]:
         found: dict[str, t.Any] = {}

@@ -38,6 +38,7 @@ if t.TYPE_CHECKING:
     from utrust_appliance.control import Control
 
 SYNC = "keyops.utrust.key_sync"
+INITIAL = "keyops.utrust.initial_sync"
 VERIFY = "keyops.utrust.verify_audit"
 REQUIRED = ("-e", "key_sync_evidence=required")
 ENABLED = {"ANSIBLE_CALLBACKS_ENABLED": "keyops.utrust.audit"}
@@ -361,15 +362,15 @@ def test_limit_does_not_make_the_verification_do_nothing(control: Control, audit
 
 def test_a_ceremony_is_recorded_with_its_steps_and_the_declared_cards(audit: Path) -> None:
     cards = [{"serial": "MBK-0001", "holder": "anna"}, {"serial": "MBK-0002", "holder": "bea"}]
+    required = ("-e", json.dumps({"guided_restore_cards": cards, "guided_restore_evidence": "required"}))
     with cluster(nodes=2) as control:
+        refused = play(INITIAL, control, *required)
+        assert refused.status != 0
+        assert "evidence is required, but" in refused.text
+        assert "evidence_inactive" in refused.text
+        assert methods(control) == set()
         with card_holders(control, "node2"):
-            run = play(
-                "keyops.utrust.initial_sync",
-                control,
-                "-e",
-                json.dumps({"guided_restore_cards": cards}),
-                env=enabled(audit),
-            )
+            run = play(INITIAL, control, *required, env=enabled(audit))
         assert run.status == 0, run.output
         assert not waits_for_card(control, "node2")
 
@@ -380,6 +381,23 @@ def test_a_ceremony_is_recorded_with_its_steps_and_the_declared_cards(audit: Pat
     (declared,) = named(audit, "declared")
     assert declared["result"]["cards"] == cards
     assert verify(audit).status == 0
+
+
+def test_a_ceremony_whose_evidence_fails_is_the_last_of_the_run(audit: Path) -> None:
+    with cluster(nodes=3) as control:
+        process = start(INITIAL, control, "-e", "guided_restore_evidence=required", env=enabled(audit))
+        wait_for(lambda: waits_for_card(control, "node2"))
+        audit.rename(audit.with_suffix(".kept"))
+        audit.mkdir()
+        for card in ("KEYOPS-1", "KEYOPS-2"):
+            control.present("node2", card)
+        run = finish(process)
+
+        assert run.status != 0
+        assert "evidence_incomplete" in run.text
+        assert "node2 restored now" in run.text, "what was done is told, too"
+        assert control.node("node3")["state"] == "factory_reset"
+        assert not waits_for_card(control, "node3")
 
 
 @pytest.fixture(scope="module")
