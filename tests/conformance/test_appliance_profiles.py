@@ -30,9 +30,7 @@ CONTRACT = yaml.safe_load(
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Control]:
-    with cluster(
-        nodes=2, restored=2, keys=2, key_mix={"ec-p256": 1}, faults=True, restart_time=0.2, card_timeout=5
-    ) as control:
+    with cluster(nodes=2, restored=2, keys=2, key_mix={"ec-p256": 1}, faults=True, restart_time=0.2) as control:
         yield control
 
 

@@ -129,7 +129,7 @@ def test_a_package_that_is_never_ready_is_waited_for_as_long_as_was_said(
 ) -> None:
     control.fault("hold_package", node="node1")
     before, dest = inventories(control), str(tmp_path / "cluster.ksp")
-    result = door.run(task(EXPORT, reach(control, "node1", dest=dest, timeout=0.5))).result
+    result = door.run(task(EXPORT, reach(control, "node1", dest=dest, timeout=5, retries=3))).result
     refused(result, "answer_lost", "POST /api/v1/hsm/packages", "timed out", "nothing was changed", "Run again")
     assert list(tmp_path.iterdir()) == []
     assert inventories(control) == before
@@ -209,7 +209,7 @@ def test_an_import_that_never_ends_is_no_success_and_no_failure_until_it_has_end
 ) -> None:
     before = inventories(control)
     control.fault("hold_apply", node="node2")
-    arguments = reach(control, "node2", src=package, timeout=0.5, wait_timeout=1)
+    arguments = reach(control, "node2", src=package, timeout=5, retries=3, wait_timeout=1)
     result = door.run(task(IMPORT, arguments)).result
     assert (result["failed"], result["code"]) == (True, "node_not_back")
     for words in ("node2", "outcome is not known", "within 1 s", "may have changed", "Look at the node", "run again"):

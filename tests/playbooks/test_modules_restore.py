@@ -105,7 +105,7 @@ FAILING, CHANGED_SOURCE, WATCHED, CANCELLED, LOST = "node7", "node8", "node9", "
 @pytest.fixture(scope="module")
 def control(door: Door) -> Iterator[Control]:
     """For each door a cluster of its own, since a node is restored once: node1 has keys, all others have joined."""
-    with cluster(nodes=11, keys=2, key_mix={"ec-p256": 1}, faults=True, card_timeout=60) as running:
+    with cluster(nodes=11, keys=2, key_mix={"ec-p256": 1}, faults=True, card_timeout=600) as running:
         assert door
         running.create_mbk("OTHER")
         yield running

@@ -10,7 +10,7 @@ import time
 import typing as t
 
 
-def wait_for(condition: t.Callable[[], bool], limit: float = 60) -> None:
+def wait_for(condition: t.Callable[[], bool], limit: float = 180) -> None:
     """Until the condition holds; fails when the limit (seconds) is over."""
     end = time.monotonic() + limit
     while not condition():
