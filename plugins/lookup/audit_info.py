@@ -14,7 +14,8 @@ author:
   - The keyops.utrust authors (@keyops)
 description:
   - Follows the hash chain of a file that P(keyops.utrust.audit#callback) wrote, and names the first broken line.
-  - Without a file, tells how the evidence of this very run stands. The file is then read only if the callback itself knows nothing against it.
+  - Without a file, tells how the evidence of this very run stands. The file is then read only if the callback itself knows nothing
+    against it; otherwise RV(_raw[].file) and RV(_raw[].refusal) are all that is returned.
 options:
   _terms:
     description: Paths of audit files on the machine that runs Ansible. The file of this run if there is none.

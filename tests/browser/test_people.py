@@ -80,14 +80,14 @@ def test_every_page_is_fit_for_everybody_and_for_a_phone_and_says_what_it_is(
 
 
 def test_session_that_nobody_uses_says_so_and_then_ends_in_front_of_them(person: Callable[..., Person]) -> None:
-    with cluster(nodes=1, keys=1, session_timeout=4) as control:
+    with cluster(nodes=1, keys=1, session_timeout=12) as control:
         operator = person(control)
         page = operator.log_in("node1")
         warning = page.get_by_role("alert").filter(has_text="You will be logged out")
         expect(warning).to_be_visible()
         warning.get_by_role("link", name="Stay logged in").click()
         expect(warning).to_be_hidden()
-        expect(page.get_by_text("Your session has ended")).to_be_visible()
+        expect(page.get_by_text("Your session has ended")).to_be_visible(timeout=60_000)
         page.go_back()
         expect(page.get_by_role("heading", name="Log in to node1")).to_be_visible()
 

@@ -230,7 +230,7 @@ def test_node_that_restarts_while_it_applies_comes_back_with_old_or_new_keys(con
     before, after = control.node("node1")["inventory_digest"], control.node("node2")["inventory_digest"]
     api = Api(control, "node1")
     staged = api("POST", "/hsm/imports", Api(control, "node2").package()).data
-    control.fault("restart_applying", node="node1", keys=keys, seconds=0.5)
+    control.fault("restart_applying", node="node1", keys=keys, seconds=3)
     with pytest.raises(CUT):
         api.apply(staged)
     with pytest.raises(CUT):

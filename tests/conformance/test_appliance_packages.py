@@ -264,14 +264,10 @@ def test_one_import_at_a_time_and_the_node_says_which(control: Control, source: 
 
 
 def test_packages_and_staged_imports_expire(hsm: str) -> None:
-    with cluster(nodes=2, restored=2, keys=1, object_ttl=0.4, hsm=hsm) as short:
+    with cluster(nodes=2, restored=2, keys=1, object_ttl=3, hsm=hsm) as short:
         source, target = Api(short, "node1"), Api(short, "node2")
-        while True:  # on a slow machine a package may be gone before it is downloaded
-            made = source("POST", "/hsm/packages", {}).data
-            content = source("GET", f"/hsm/packages/{made['id']}/content")
-            if content.status == 200:
-                break
-        staged = stage(target, content.data)
+        made = source("POST", "/hsm/packages", {}).data
+        staged = stage(target, source("GET", f"/hsm/packages/{made['id']}/content").data)
         while source("GET", f"/hsm/packages/{made['id']}").status == 200:
             assert source("GET", "/node").status == 200
         while (found := target("GET", f"/hsm/imports/{staged['id']}").data["state"]) == "staged":

@@ -28,7 +28,7 @@ if t.TYPE_CHECKING:
 
 #: Every named profile, and what none of them combines.
 EVERY = [*PROFILES, "effect=additive", "effect=replacing announces=no"]
-RESTART = 0.3
+RESTART = 2.0
 
 
 @pytest.fixture(scope="module")

@@ -174,7 +174,7 @@ def test_a_node_that_restarts_while_it_applies_is_waited_for_and_asked_what_it_h
     control: Control, door: Door, package: str, keys: str
 ) -> None:
     before = inventories(control)
-    control.fault("restart_applying", node="node2", keys=keys, seconds=1)
+    control.fault("restart_applying", node="node2", keys=keys, seconds=3)
     result = door.run(task(IMPORT, reach(control, "node2", src=package, wait_timeout=60))).result
     assert changing(control, "node2").count("apply") == 1, "an import is never sent twice"
     if keys == "old":

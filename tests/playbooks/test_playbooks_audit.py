@@ -395,6 +395,7 @@ def test_a_ceremony_whose_evidence_fails_is_the_last_of_the_run(audit: Path) -> 
 
         assert run.status != 0
         assert "evidence_incomplete" in run.text
+        assert run.recap["node2"]["failed"] == 1, "at once, not before the next node"
         assert "node2 restored now" in run.text, "what was done is told, too"
         assert control.node("node3")["state"] == "factory_reset"
         assert not waits_for_card(control, "node3")

@@ -242,12 +242,7 @@ def test_killed_run_leaves_a_package_that_the_next_run_sweeps(control: Control) 
     packages = packages_on_disk()
     control.fault("hold_apply", node="node2")
     process = start(SYNC, control)
-    wait_for(
-        lambda: (
-            any(r["path"].endswith("/apply") for r in control.log("node2") if "path" in r)
-            or bool(packages_on_disk() - packages)
-        )
-    )
+    wait_for(lambda: control.node("node2")["running"] is not None)
     os.kill(process.pid, signal.SIGKILL)
     finish(process)
     left = packages_on_disk() - packages
@@ -255,6 +250,7 @@ def test_killed_run_leaves_a_package_that_the_next_run_sweeps(control: Control) 
     assert {path.stat().st_mode & 0o777 for path in left} == {0o700}
 
     control.clear_faults()
+    wait_for(lambda: control.node("node2")["running"] is None)
     run = play(SYNC, control)
 
     assert run.status == 0, run.output
