@@ -54,7 +54,7 @@ test: ## everything that follows, one stage after the other; the first failure e
 check: ## all gates
 	@$(PYTHON) tests/tools/run_stages.py setup $(GATES)
 
-# ARGS goes to pytest: make unit ARGS="-k receipt -x"
+# ARGS goes to pytest: make unit ARGS="-k manifest -x"
 .PHONY: unit
 unit: setup ## tests/unit: pure functions, modules, guards
 	@$(IN_VENV) $(BIN)/python -m pytest tests/unit $(ARGS)
@@ -114,7 +114,7 @@ changelog-lint: setup ## antsibull-changelog
 	@$(IN_VENV) $(BIN)/antsibull-changelog lint
 
 .PHONY: licenses
-licenses: setup ## licence lines in every source file
+licenses: setup ## license lines in every source file
 	@$(IN_VENV) $(BIN)/python tests/tools/check_licenses.py
 
 .PHONY: package

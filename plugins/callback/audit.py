@@ -15,12 +15,12 @@ author:
   - The keyops.utrust authors (@keyops)
 description:
   - Appends one line of JSON for each event of a run to a file in which every line carries the SHA-256 of the one before. An event is the start and the end of
-    the job, every result of a module of this collection, what a role or playbook declares (approvals, attestations, cards), and every task that failed.
+    the job, every result of a module of this collection, what a role or playbook declares (approvals, manual_confirmations, cards), and every task that failed.
   - A line is on the disk before the run goes on. Several runs may write to one file at the same time.
   - Only names on an allow-list are recorded. Messages, task names, arguments and variables are not.
   - If an event cannot be written, an error says so at once, the run's evidence counts as incomplete, and a role that requires evidence stops before its
     next change.
-  - A fact of M(ansible.builtin.set_fact) whose name ends in C(__evidence) is recorded as a declaration; C(docs/audit.md) of the collection names what
+  - A fact of M(ansible.builtin.set_fact) whose name ends in C(__audit) is recorded as a declaration; C(docs/audit.md) of the collection names what
     it may hold, and all events.
 options:
   file:
@@ -191,7 +191,7 @@ class CallbackModule(CallbackBase):
         path = self.get_option("file")
         if not path:
             raise AuditError(
-                "evidence_not_configured", "no audit file is configured; set UTRUST_AUDIT_FILE or option file"
+                "audit_not_configured", "no audit file is configured; set UTRUST_AUDIT_FILE or option file"
             )
         key = self.get_option("signing_key")
         self._file = AuditFile(path, load_signer(key) if key else None)
@@ -220,9 +220,9 @@ class CallbackModule(CallbackBase):
             self._append("task_failed", **about)
         elif name in ("ansible.builtin.set_fact", "set_fact"):
             for fact, value in (facts.get("ansible_facts") or {}).items():
-                if fact.endswith("__evidence"):
+                if fact.endswith("__audit"):
                     declared = fields.public(value, fields.DECLARED)
-                    self._append("declared", **about, by=fact.removesuffix("__evidence"), result=declared)
+                    self._append("declaration", **about, by=fact.removesuffix("__audit").lstrip("_"), result=declared)
 
     def _append(self, event: str, **facts: t.Any) -> None:
         if self._file is None:

@@ -46,20 +46,20 @@ options:
   max_backup_hours:
     description: Hours that the last backup of a node may be old. Not looked at if not set.
     type: float
-  attestations:
+  manual_confirmations:
     description:
-      - What cannot be read and is vouched for, each with C(subject) (V(backup)), C(node), C(name) and C(reason). One without name and reason does not count.
+      - What cannot be read and is vouched for, each with C(subject) (V(backup)), C(node), C(confirmed_by) and C(reason). One without C(confirmed_by) and C(reason) does not count.
     type: list
     elements: dict
     default: []
-  cards_at_hand:
+  cards_available:
     description: How many MBK cards the card holders have with them.
     type: int
-  accept_outage:
+  allow_outage:
     description: Whether one node at a time is allowed even where that costs the quorum.
     type: bool
     default: false
-  forgotten:
+  unmanaged_members:
     description: Names of members that have joined and are no host of the inventory. Each is a problem.
     type: list
     elements: str
@@ -67,7 +67,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Show what speaks against a synchronisation
+- name: Show what speaks against a synchronization
   ansible.builtin.debug:
     msg: "{{ [node2.node, node3.node] | keyops.utrust.cluster_problems(source=node1.node, max_backup_hours=24) }}"
 """
@@ -83,19 +83,19 @@ _value:
 def cluster_problems(
     nodes: t.Sequence[t.Mapping[str, t.Any]],
     source: t.Mapping[str, t.Any],
-    attestations: t.Sequence[t.Mapping[str, t.Any]] = (),
-    forgotten: t.Iterable[str] = (),
+    manual_confirmations: t.Sequence[t.Mapping[str, t.Any]] = (),
+    unmanaged_members: t.Iterable[str] = (),
     **limits: t.Any,
 ) -> list[dict[str, str]]:
     """See DOCUMENTATION. Raises AnsibleFilterError for facts that are not those of a node, and for unknown limits."""
-    attested = frozenset(
+    confirmed = frozenset(
         str(one["node"])
-        for one in attestations
-        if one.get("subject") == "backup" and one.get("node") and one.get("name") and one.get("reason")
+        for one in manual_confirmations
+        if one.get("subject") == "backup" and one.get("node") and one.get("confirmed_by") and one.get("reason")
     )
     now = datetime.datetime.now(datetime.UTC)
     try:
-        given = Limits(attested_backups=attested, forgotten=tuple(forgotten), **limits)
+        given = Limits(confirmed_backups=confirmed, unmanaged_members=tuple(unmanaged_members), **limits)
         return [problem.public() for problem in problems_of_cluster(source, nodes, given, now)]
     except (KeyError, TypeError) as exc:
         raise AnsibleFilterError(

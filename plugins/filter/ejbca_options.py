@@ -33,7 +33,7 @@ seealso:
 
 EXAMPLES = r"""
 - name: Read the CAs of this node
-  keyops.utrust.utrust_ca_info:
+  keyops.utrust.ejbca_ca_info:
     ejbca: "{{ hostvars[inventory_hostname] | keyops.utrust.ejbca_options }}"
 """
 

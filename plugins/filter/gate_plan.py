@@ -29,8 +29,8 @@ options:
     type: list
     elements: dict
     required: true
-  attestations:
-    description: Statements of people, with C(node), C(label), C(by) and C(reason).
+  manual_confirmations:
+    description: Statements of people, with C(node), C(key) (the label), C(confirmed_by) and C(reason).
     type: list
     elements: dict
     default: []
@@ -49,7 +49,7 @@ RETURN = r"""
 _value:
   description:
     - C(hsm_keys) for M(keyops.utrust.utrust_key_proof), the labels that are C(unclear) because the source does not hold exactly one such key, and for each
-      node its C(attestations).
+      node its C(manual_confirmations).
   type: dict
 """
 

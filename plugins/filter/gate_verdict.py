@@ -27,7 +27,7 @@ options:
     description: The level that was asked for.
     type: str
     required: true
-  at_least:
+  min_nodes:
     description: On how many nodes. All of them if not set.
     type: int
 seealso:

@@ -28,7 +28,7 @@ description:
   - Compares the keys of several nodes by fingerprint, in both directions, seen from the source node.
   - Works from inventory digests. The inventory is needed of the source, of nodes whose digest differs from the source's, and of nodes that cannot use some,
     but not all, of their keys. A node of which that is not known is V(unknown), and never in sync.
-  - Fingerprints of secret keys are check values of three bytes only. Such rows are marked C(weak).
+  - Fingerprints of secret keys are check values of three bytes only. Such rows are marked C(check_value_only).
 options:
   _input:
     description:
@@ -74,7 +74,7 @@ _value:
     in_sync:
       description: Whether every node holds the keys of the source, no other ones, and can use them.
       type: bool
-    same:
+    in_sync_nodes:
       description: Nodes that hold the keys of the source, no other ones, and can use them.
       type: list
       elements: str
@@ -84,8 +84,8 @@ _value:
       elements: dict
     drift:
       description:
-        - Nodes that differ, each with C(node) and the keys that are C(missing), C(extra), C(mismatched) (C(wanted) and C(held)) and C(unusable), and the
-          numbers C(unchanged) and C(weak). The source itself is among them if it cannot use some of its keys.
+        - Nodes that differ, each with C(node) and the keys that are C(missing), C(extra), C(mismatched) (C(source_key) and C(target_key)) and C(unusable), and the
+          numbers C(unchanged) and C(check_value_only). The source itself is among them if it cannot use some of its keys.
       type: list
       elements: dict
     weak:

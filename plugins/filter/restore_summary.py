@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.keyops.utrust.plugins.module_utils._summary import in_words, summarise_restores
+from ansible_collections.keyops.utrust.plugins.module_utils._summary import in_words, summarize_restores
 
 DOCUMENTATION = r"""
 name: restore_summary
@@ -47,8 +47,8 @@ _value:
 
 def restore_summary(hosts: t.Sequence[t.Mapping[str, t.Any]], dry_run: bool = False) -> list[str]:
     """See DOCUMENTATION."""
-    restores = {str(variables["inventory_hostname"]): variables.get("guided_restore__result") for variables in hosts}
-    return in_words(summarise_restores(restores, dry_run=dry_run))
+    restores = {str(variables["inventory_hostname"]): variables.get("_guided_restore_result") for variables in hosts}
+    return in_words(summarize_restores(restores, dry_run=dry_run))
 
 
 class FilterModule:

@@ -37,7 +37,7 @@ options:
   batch_size:
     description: The operator's own limit of a batch.
     type: int
-  accept_outage:
+  allow_outage:
     description: Whether one node at a time is allowed even where that costs the quorum.
     type: bool
     default: false

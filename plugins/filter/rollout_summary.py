@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.keyops.utrust.plugins.module_utils._summary import in_words, summarise
+from ansible_collections.keyops.utrust.plugins.module_utils._summary import in_words, summarize
 
 DOCUMENTATION = r"""
 name: rollout_summary
-short_description: How a roll-out ended, a line for every node
+short_description: How a rollout ended, a line for every node
 version_added: 1.0.0
 author:
   - The keyops.utrust authors (@keyops)
 description:
-  - Says for every node whether it is up to date, was synchronised now, failed and why, was not touched, or must be gated before it returns.
+  - Says for every node whether it is up to date, was synchronized now, failed and why, was not touched, or must be gated before it returns.
 options:
   _input:
     description:
@@ -25,7 +25,7 @@ options:
     type: list
     elements: dict
     required: true
-  untouched:
+  members_not_in_play:
     description: Names of joined members outside of the run.
     type: list
     elements: str
@@ -39,7 +39,7 @@ options:
 EXAMPLES = r"""
 - name: Show how it stands
   ansible.builtin.debug:
-    msg: "{{ ['node2', 'node3'] | map('extract', hostvars) | keyops.utrust.rollout_summary(untouched=['node4']) }}"
+    msg: "{{ ['node2', 'node3'] | map('extract', hostvars) | keyops.utrust.rollout_summary(members_not_in_play=['node4']) }}"
 """
 
 RETURN = r"""
@@ -51,18 +51,18 @@ _value:
 
 
 def rollout_summary(
-    hosts: t.Sequence[t.Mapping[str, t.Any]], untouched: t.Sequence[str] = (), dry_run: bool = False
+    hosts: t.Sequence[t.Mapping[str, t.Any]], members_not_in_play: t.Sequence[str] = (), dry_run: bool = False
 ) -> list[str]:
     """See DOCUMENTATION."""
     targets = {
         str(variables["inventory_hostname"]): {
-            "plan": variables.get("key_sync__plan"),
-            "result": variables.get("key_sync__imported") or variables.get("key_sync__import"),
-            "after": variables.get("key_sync__after"),
+            "plan": variables.get("_key_sync_prediction"),
+            "result": variables.get("_key_sync_imported") or variables.get("_key_sync_import"),
+            "after": variables.get("_key_sync_after"),
         }
         for variables in hosts
     }
-    return in_words(summarise(targets, untouched=untouched, dry_run=dry_run))
+    return in_words(summarize(targets, members_not_in_play=members_not_in_play, dry_run=dry_run))
 
 
 class FilterModule:

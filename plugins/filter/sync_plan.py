@@ -12,24 +12,24 @@ from ansible_collections.keyops.utrust.plugins.module_utils._plan import make_ch
 
 DOCUMENTATION = r"""
 name: sync_plan
-short_description: A plan of what a synchronisation would change
+short_description: A plan of what a synchronization would change
 version_added: 1.0.0
 author:
   - The keyops.utrust authors (@keyops)
 description:
-  - Makes a plan from the receipt of the source and the predictions of the targets. It holds public facts only and has a digest that approvals name.
+  - Makes a plan from the manifest of the source and the predictions of the targets. It holds public facts only and has a digest that approvals name.
 options:
   _input:
     description: Results of M(keyops.utrust.utrust_ksp_import) in check mode, one for each target.
     type: list
     elements: dict
     required: true
-  receipt:
-    description: The receipt that M(keyops.utrust.utrust_ksp_export) returned in check mode.
+  manifest:
+    description: The manifest that M(keyops.utrust.utrust_ksp_export) returned in check mode.
     type: dict
     required: true
   batches:
-    description: The roll-out, as P(keyops.utrust.rollout#filter) plans it.
+    description: The rollout, as P(keyops.utrust.rollout#filter) plans it.
     type: list
     elements: list
     required: true
@@ -53,7 +53,7 @@ seealso:
 EXAMPLES = r"""
 - name: Show the digest of a plan
   ansible.builtin.debug:
-    msg: "{{ (predictions | keyops.utrust.sync_plan(receipt=export.receipt, batches=[['node2']], policy={}, requested_by='ada',
+    msg: "{{ (predictions | keyops.utrust.sync_plan(manifest=export.manifest, batches=[['node2']], policy={}, requested_by='ada',
       requested_at='2026-11-23T12:00:00Z')).digest }}"
 """
 
@@ -66,14 +66,14 @@ _value:
 
 def sync_plan(
     predictions: t.Sequence[t.Mapping[str, t.Any]],
-    receipt: t.Mapping[str, t.Any],
+    manifest: t.Mapping[str, t.Any],
     batches: t.Sequence[t.Sequence[str]],
     policy: t.Mapping[str, t.Any],
     requested_by: str,
     requested_at: str,
 ) -> dict[str, t.Any]:
     """See DOCUMENTATION."""
-    changes = make_changes(receipt, predictions, batches=batches, policy=policy)
+    changes = make_changes(manifest, predictions, batches=batches, policy=policy)
     return make_plan(changes, requested_by=str(requested_by), requested_at=str(requested_at))
 
 

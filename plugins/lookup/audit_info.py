@@ -141,15 +141,19 @@ class LookupModule(LookupBase):
 def refusal(path: str, state: audit_run.RunState | None, found: t.Mapping[str, t.Any]) -> str:
     """Why this run's evidence in that file does not count. `found` is empty if the file was not read."""
     if state is None:
-        return "the callback keyops.utrust.audit is not active in this run: name it in callbacks_enabled [evidence_inactive]"
+        return (
+            "the callback keyops.utrust.audit is not active in this run: name it in callbacks_enabled [audit_inactive]"
+        )
     if state.failure:
-        return f"an event of this run could not be recorded: {state.failure} [evidence_incomplete]"
+        return f"an event of this run could not be recorded: {state.failure} [audit_incomplete]"
     if state.file != path:
-        return f"this run records its events in {state.file}, not in {path} [evidence_elsewhere]"
+        return f"this run records its events in {state.file}, not in {path} [audit_elsewhere]"
     if state.volatile:
-        return f"{state.volatile}: choose another path, or set assume_persistent if you know better [evidence_not_persistent]"
+        return (
+            f"{state.volatile}: choose another path, or set assume_persistent if you know better [audit_not_persistent]"
+        )
     if found and not found["intact"]:
-        return f"{path} is broken: {'. '.join(found['problems'])} [evidence_broken]"
+        return f"{path} is broken: {'. '.join(found['problems'])} [audit_broken]"
     if found and state.job not in [one["job"] for one in found["open_jobs"]]:
-        return f"{path} does not hold the start of this run [evidence_missing]"
+        return f"{path} does not hold the start of this run [audit_missing]"
     return ""

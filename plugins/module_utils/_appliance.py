@@ -67,8 +67,8 @@ class Member:
 
 
 @dc.dataclass(frozen=True)
-class ImportBehaviour:
-    """How imports behave on a node, in the words of appliance API v1 (*ImportBehaviour*). The defaults are those of version 1.0."""
+class ImportBehavior:
+    """How imports behave on a node, in the words of appliance API v1 (*ImportBehavior*). The defaults are those of version 1.0."""
 
     effect: str = "overwriting"
     deletions: str = "stay"
@@ -96,13 +96,13 @@ class Node:
     slots: tuple[Slot, ...]
     key_count: int
     unusable_key_count: int
-    inventory_digest: str
+    keys_digest: str
     cluster_id: str
     cluster_name: str
     members: tuple[Member, ...]
     running: tuple[str, str] | None
     capabilities: frozenset[str] = frozenset({INVENTORY, STAGED_IMPORT, RESTORE_JOB})
-    import_behaviour: ImportBehaviour = ImportBehaviour()
+    import_behavior: ImportBehavior = ImportBehavior()
     last_backup_at: str | None = None
     tls_expires_at: str | None = None
 
@@ -129,12 +129,12 @@ class HsmKey:
     usable: bool = dc.field(default=True, compare=False)
 
     @property
-    def weak(self) -> bool:
+    def check_value_only(self) -> bool:
         """A secret key's check value has three bytes only (PKCS #11): agreement is a hint, no proof."""
         return self.fingerprint.startswith("kcv:")
 
     def public(self) -> dict[str, t.Any]:
-        return {**dc.asdict(self), "weak": self.weak}
+        return {**dc.asdict(self), "check_value_only": self.check_value_only}
 
     def __str__(self) -> str:
         return f"slot {self.slot} {self.label} ({self.fingerprint})"
@@ -158,7 +158,7 @@ class RestorePreview:
     pin_pad: PinPad
     source: str
     source_key_count: int
-    source_inventory_digest: str
+    source_keys_digest: str
     mbk: Mbk
     cards_required: int
     cards_total: int
@@ -182,7 +182,7 @@ class Restore:
 
     @property
     def finished(self) -> bool:
-        return self.state in ("succeeded", "failed", "cancelled")
+        return self.state in ("succeeded", "failed", "canceled")
 
 
 @dc.dataclass(frozen=True)
@@ -197,7 +197,7 @@ class Package:
     cluster_id: str
     mbk: Mbk
     key_count: int
-    inventory_digest: str
+    keys_digest: str
 
 
 @dc.dataclass(frozen=True)
@@ -213,7 +213,7 @@ class Import:
 
     id: str
     state: str
-    inventory_digest: str
+    keys_digest: str
     rows: tuple[ImportRow, ...]
     pin_pad: str | None = None
     prompt: str | None = None
@@ -254,7 +254,7 @@ class Appliance(t.Protocol):
     def cancel_restore(self, restore_id: str) -> Restore:
         """Cancel; the HSM stays in Factory Reset Mode."""
 
-    def create_package(self, expect_inventory_digest: str) -> Package:
+    def create_package(self, expect_keys_digest: str) -> Package:
         """Make a package of exactly this inventory."""
 
     def download_package(self, package: Package, sink: t.BinaryIO) -> None:
@@ -269,7 +269,7 @@ class Appliance(t.Protocol):
     def read_import(self, started: Import) -> Import:
         """How it stands now."""
 
-    def apply_import(self, staged: Import, expect_inventory_digest: str) -> Import:
+    def apply_import(self, staged: Import, expect_keys_digest: str) -> Import:
         """The point of no return: all of it or nothing, and only onto this inventory."""
 
     def discard_import(self, staged: Import) -> None:

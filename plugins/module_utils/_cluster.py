@@ -26,10 +26,10 @@ class Limits(t.NamedTuple):
     max_clock_skew: float = 60.0
     min_certificate_days: float = 14.0
     max_backup_hours: float | None = None
-    attested_backups: frozenset[str] = frozenset()
-    cards_at_hand: int | None = None
-    accept_outage: bool = False
-    forgotten: tuple[str, ...] = ()
+    confirmed_backups: frozenset[str] = frozenset()
+    cards_available: int | None = None
+    allow_outage: bool = False
+    unmanaged_members: tuple[str, ...] = ()
 
 
 def problems_of_cluster(
@@ -64,11 +64,11 @@ def _of_members(source: Facts, nodes: t.Sequence[Facts], limits: Limits) -> list
             f"{name} joined the cluster, says {source['name']}, but is no host of the inventory, and would be forgotten",
             "add it to the inventory, or name it among those that are left out",
         )
-        for name in limits.forgotten
+        for name in limits.unmanaged_members
     ]
     if limits.for_flow == "key_sync":
         refusal = plan_rollout(
-            [node["name"] for node in nodes], members=members, accept_outage=limits.accept_outage
+            [node["name"] for node in nodes], members=members, allow_outage=limits.allow_outage
         ).refusal
         if refusal:
             problems.append(Problem("quorum_at_risk", source["name"], refusal, "see above"))
@@ -83,12 +83,12 @@ def _of_source(source: Facts, limits: Limits) -> list[Problem]:
     needed = (source["mbk"] or {}).get("m")
     if (
         limits.for_flow == "initial_sync"
-        and limits.cards_at_hand is not None
+        and limits.cards_available is not None
         and needed is not None
-        and limits.cards_at_hand < needed
+        and limits.cards_available < needed
     ):
-        text = f"{limits.cards_at_hand} MBK card(s) are at hand, {needed} out of {source['mbk']['n']} are needed"
-        problems.append(Problem("cards_missing", name, text, "call more card holders before anything is started"))
+        text = f"{limits.cards_available} MBK card(s) are at hand, {needed} out of {source['mbk']['n']} are needed"
+        problems.append(Problem("not_enough_cards", name, text, "call more card holders before anything is started"))
     return problems
 
 
@@ -104,7 +104,7 @@ def _of_certificate(node: Facts, limits: Limits, now: datetime.datetime) -> list
 def _of_backup(node: Facts, limits: Limits, now: datetime.datetime) -> list[Problem]:
     if (
         limits.max_backup_hours is None
-        or node["name"] in limits.attested_backups
+        or node["name"] in limits.confirmed_backups
         or node["hsm_state"] == "factory_reset"
     ):
         return []
@@ -114,7 +114,7 @@ def _of_backup(node: Facts, limits: Limits, now: datetime.datetime) -> list[Prob
     text = (
         f"the last backup of {node['name']} {'is of ' + node['last_backup_at'] if made else 'is not known to the node'}"
     )
-    remedy = f"make a backup not older than {limits.max_backup_hours:g} h, or attest one by name and reason"
+    remedy = f"make a backup not older than {limits.max_backup_hours:g} h, or confirm one manually by name and reason"
     return [Problem("backup_too_old" if made else "backup_unknown", node["name"], text, remedy)]
 
 
@@ -160,7 +160,7 @@ def _of_likeness(source: Facts, node: Facts) -> list[Problem]:
         ("cluster_mismatch", "cluster", "cluster_id"),
         ("appliance_version_mismatch", "appliance version", "appliance_version"),
         ("hsm_firmware_mismatch", "HSM firmware", "hsm_firmware"),
-        ("fips_differs", "FIPS mode", "fips"),
+        ("fips_mode_mismatch", "FIPS mode", "fips"),
     ):
         if node[fact] != source[fact]:
             text = f"{what} of {name} is {node[fact]}, of {source['name']} {source[fact]}"
@@ -183,7 +183,7 @@ def _of_likeness(source: Facts, node: Facts) -> list[Problem]:
                 text = f"slot {slot['slot']} of {name} has the {fact} {slot[fact]}, on {source['name']} {other[fact]}"
                 problems.append(
                     Problem(
-                        "slot_differs", name, text, "applications address keys by slot: make them equal on all nodes"
+                        "slot_mismatch", name, text, "applications address keys by slot: make them equal on all nodes"
                     )
                 )
     return problems

@@ -19,7 +19,7 @@ from ansible_collections.keyops.utrust.plugins.module_utils._errors import (
     Unreachable,
     UtrustError,
 )
-from ansible_collections.keyops.utrust.plugins.module_utils._inventory import Difference, compare, inventory_digest
+from ansible_collections.keyops.utrust.plugins.module_utils._inventory import Difference, compare, keys_digest
 from ansible_collections.keyops.utrust.plugins.module_utils._wait import Patience, until_answered
 
 if t.TYPE_CHECKING:
@@ -30,17 +30,17 @@ if t.TYPE_CHECKING:
         Node,
         Reporter,
     )
-    from ansible_collections.keyops.utrust.plugins.module_utils._receipt import Receipt
+    from ansible_collections.keyops.utrust.plugins.module_utils._manifest import Manifest
 
 RUNNING = ("applying", "waiting_for_card", "waiting_for_pin")
 UNCHANGED = "nothing was changed. When that is mended, or the other job has ended, run again"
 
 
 class Commit(t.NamedTuple):
-    """One import: the package at `src`, described by `receipt`, that is to change `target` by `difference`."""
+    """One import: the package at `src`, described by `manifest`, that is to change `target` by `difference`."""
 
     src: str
-    receipt: Receipt
+    manifest: Manifest
     target: Node
     difference: Difference
     patience: Patience
@@ -59,10 +59,10 @@ def commit(appliance: Appliance, job: Commit, report: Reporter) -> UtrustError |
     made: Import | None = None
     try:
         with open(job.src, "rb") as content:
-            made = appliance.stage_import(content, job.receipt.size or 0, job.receipt.sha256 or "")
+            made = appliance.stage_import(content, job.manifest.size or 0, job.manifest.sha256 or "")
         if staging:
             _check_table(job, made)
-            made = appliance.apply_import(made, job.target.inventory_digest)
+            made = appliance.apply_import(made, job.target.keys_digest)
         made = _to_its_end(appliance, job, made, report)
     except AnswerLost as lost:
         if made is None and staging:
@@ -88,7 +88,7 @@ def commit(appliance: Appliance, job: Commit, report: Reporter) -> UtrustError |
     _discard(appliance, job, made, report)
     raise type(failure)(
         f"{failure}; {job.target.name} holds the same keys as before, so nothing was changed. Run again",
-        code="answer_lost" if failure.code == "outcome_unknown" else failure.code,  # it is known now
+        code="response_lost" if failure.code == "outcome_unknown" else failure.code,  # it is known now
     ) from failure
 
 
@@ -133,7 +133,7 @@ def _changed(appliance: Appliance, job: Commit) -> bool:
     after = until_answered(
         settled, job.patience, f"reading {job.target.name} after an import whose outcome is not known"
     )
-    return after.inventory_digest != job.target.inventory_digest
+    return after.keys_digest != job.target.keys_digest
 
 
 def _discard(appliance: Appliance, job: Commit, made: Import | None, report: Reporter) -> None:
@@ -150,15 +150,15 @@ def _check_table(job: Commit, staged: Import) -> None:
     """The node's own table must say what was predicted, or nothing is applied."""
     table = {(row.action, row.key, row.current_fingerprint) for row in staged.rows if row.action != "unchanged"}
     predicted = {("add", key, None) for key in job.difference.missing} | {
-        ("replace", pair.wanted, pair.held.fingerprint) for pair in job.difference.mismatched
+        ("replace", pair.source_key, pair.target_key.fingerprint) for pair in job.difference.mismatched
     }
-    carried = inventory_digest(row.key for row in staged.rows if row.action != "remove")
-    seen = (carried, staged.inventory_digest)
-    if seen != (job.receipt.inventory_digest, job.target.inventory_digest) or table != predicted:
+    carried = keys_digest(row.key for row in staged.rows if row.action != "remove")
+    seen = (carried, staged.keys_digest)
+    if seen != (job.manifest.keys_digest, job.target.keys_digest) or table != predicted:
         raise UtrustError(
-            f"{job.tried}: the node's table of what would be restored is not what the receipt and its inventory predict "
+            f"{job.tried}: the node's table of what would be restored is not what the manifest and its inventory predict "
             f"({len(table)} rows would change, {len(predicted)} were predicted); the import was discarded, nothing was changed. Run again",
-            code="table_differs",
+            code="import_preview_mismatch",
         )
 
 
@@ -169,13 +169,13 @@ def verify(job: Commit, held: t.Collection[HsmKey], after: t.Sequence[HsmKey], f
     """
     present = set(after)
     pairs = job.difference.mismatched
-    wanted = [*job.difference.missing, *(pair.wanted for pair in pairs)]
+    wanted = [*job.difference.missing, *(pair.source_key for pair in pairs)]
     absent = [key for key in wanted if key not in present]
-    untouched = set(held) - {pair.held for pair in pairs}
+    untouched = set(held) - {pair.target_key for pair in pairs}
     lost = [key for key in held if key in untouched and key not in present]
-    lost += [pair.held for pair in pairs if not present & {pair.held, pair.wanted}]
-    kept = [pair.held for pair in pairs if pair.wanted in present and pair.held in present]
-    facts = {"changed": True, "difference": compare(job.receipt.inventory, after).public()}
+    lost += [pair.target_key for pair in pairs if not present & {pair.target_key, pair.source_key}]
+    kept = [pair.target_key for pair in pairs if pair.source_key in present and pair.target_key in present]
+    facts = {"changed": True, "difference": compare(job.manifest.inventory, after).public()}
     if lost or kept or (absent and failure is None):
         said = str(failure) if failure else f"{job.tried}: the node says that it applied the package"
         what = [

@@ -18,7 +18,7 @@ from ansible_collections.keyops.utrust.plugins.module_utils._appliance import (
     UNKNOWN,
     HsmKey,
     Import,
-    ImportBehaviour,
+    ImportBehavior,
     ImportRow,
     Mbk,
     Member,
@@ -55,15 +55,16 @@ class Problem(t.NamedTuple):
 def take(document: t.Any, name: str, kind: type[T] | tuple[type, ...], default: t.Any = _REQUIRED) -> T:
     if not isinstance(document, dict):
         raise ApiError(
-            f"reading an answer: expected an object with {name!r}, got {type(document).__name__}", code="answer_invalid"
+            f"reading an answer: expected an object with {name!r}, got {type(document).__name__}",
+            code="response_invalid",
         )
     value = document.get(name, default)
     if value is _REQUIRED:
-        raise ApiError(f"reading an answer: {name!r} is missing", code="answer_invalid")
+        raise ApiError(f"reading an answer: {name!r} is missing", code="response_invalid")
     if value is not default and (not isinstance(value, kind) or (isinstance(value, bool) and kind is int)):
         raise ApiError(
             f"reading an answer: {name!r} is {value!r:.80}, which is of another type than the contract says",
-            code="answer_invalid",
+            code="response_invalid",
         )
     return t.cast(T, value)
 
@@ -104,10 +105,12 @@ def problem(exchange: Exchange) -> Problem:
         document = json.loads(exchange.body)
     if not isinstance(document, dict) or not isinstance(document.get("code"), str):
         return Problem(
-            "http_error", "the answer is no problem document; is this address the appliance API of a node?", {}
+            "response_not_problem_json",
+            "the answer is no problem document; is this address the appliance API of a node?",
+            {},
         )
     words = [str(document[name]) for name in ("title", "detail") if document.get(name)]
-    facts = {name: document[name] for name in ("configured", "inventory_digest", "running_id") if name in document}
+    facts = {name: document[name] for name in ("configured", "keys_digest", "running_id") if name in document}
     return Problem(document["code"], ": ".join(words), facts)
 
 
@@ -157,7 +160,7 @@ def node(document: t.Any) -> Node:
         ),
         key_count=number(document, "key_count"),
         unusable_key_count=number(document, "unusable_key_count"),
-        inventory_digest=text(document, "inventory_digest"),
+        keys_digest=text(document, "keys_digest"),
         cluster_id=text(cluster, "id"),
         cluster_name=text(cluster, "name"),
         members=tuple(
@@ -180,11 +183,11 @@ def _since_1_1(document: t.Any) -> dict[str, t.Any]:
     since: dict[str, t.Any] = {}
     if "capabilities" in document:
         since["capabilities"] = frozenset(str(name) for name in listed(document, "capabilities"))
-    if "import_behaviour" in document:
-        said = take(document, "import_behaviour", dict)
+    if "import_behavior" in document:
+        said = take(document, "import_behavior", dict)
         words = {name: str(said.get(name)) for name in IMPORT_WORDS}
         known = {name: word if word in IMPORT_WORDS[name] else UNKNOWN for name, word in words.items()}
-        since["import_behaviour"] = ImportBehaviour(**known)
+        since["import_behavior"] = ImportBehavior(**known)
     for name in ("last_backup_at", "tls_expires_at"):
         since[name] = take(document, name, (str, type(None)), None)
     return since
@@ -205,7 +208,7 @@ def hsm_key(document: t.Any, *, usable: bool | None = None) -> HsmKey:
     if key.type not in KEY_TYPES:
         raise ApiError(
             f"reading the inventory: {key} is of the type {key.type!r}, which this collection does not know ({', '.join(KEY_TYPES)}); "
-            "it cannot tell whether such a key is synchronised, so it stops. Update the collection",
+            "it cannot tell whether such a key is synchronized, so it stops. Update the collection",
             code="unknown_key_type",
             key_type=key.type,
         )
@@ -214,7 +217,7 @@ def hsm_key(document: t.Any, *, usable: bool | None = None) -> HsmKey:
 
 def key_page(document: t.Any) -> tuple[list[HsmKey], str | None, str]:
     hsm_keys = [hsm_key(row) for row in listed(document, "hsm_keys")]
-    return hsm_keys, _maybe_text(document, "next_cursor"), text(document, "inventory_digest")
+    return hsm_keys, _maybe_text(document, "next_cursor"), text(document, "keys_digest")
 
 
 def _pin_pad(document: t.Any) -> PinPad:
@@ -236,7 +239,7 @@ def restore_preview(document: t.Any) -> RestorePreview:
         pin_pad=_pin_pad(take(document, "pin_pad", dict)),
         source=text(source, "node"),
         source_key_count=number(source, "key_count"),
-        source_inventory_digest=text(source, "inventory_digest"),
+        source_keys_digest=text(source, "keys_digest"),
         mbk=mbk(take(document, "mbk", dict)),
         cards_required=number(document, "cards_required"),
         cards_total=number(document, "cards_total"),
@@ -286,7 +289,7 @@ def package(document: t.Any) -> Package:
         cluster_id=text(document, "cluster_id"),
         mbk=mbk(take(document, "mbk", dict)),
         key_count=number(document, "key_count"),
-        inventory_digest=text(document, "inventory_digest"),
+        keys_digest=text(document, "keys_digest"),
     )
 
 
@@ -294,7 +297,7 @@ def import_(document: t.Any) -> Import:
     return Import(
         id=text(document, "id"),
         state=text(document, "state"),
-        inventory_digest=text(document, "inventory_digest"),
+        keys_digest=text(document, "keys_digest"),
         rows=tuple(
             ImportRow(hsm_key(row, usable=True), text(row, "action"), _maybe_text(row, "current_fingerprint"))
             for row in listed(document, "rows")

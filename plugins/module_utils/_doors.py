@@ -73,7 +73,7 @@ def _info(call: Call) -> Result:
 
 
 def _restore(call: Call) -> Result:
-    operation = cancel_restore if call.params["state"] == "cancelled" else restore_hsm
+    operation = cancel_restore if call.params["state"] == "canceled" else restore_hsm
     options = _options.restore_options(call.params)
     with connected(call.params) as appliance:
         return operation(appliance, options, dry_run=call.dry_run, report=call.report)
@@ -130,13 +130,13 @@ def _key_proof(call: Call) -> Result:
 
 
 ENTRIES: t.Final[dict[str, Entry]] = {
-    "utrust_ca_info": Entry(_ejbca_options.ca_info_spec, {}, _ca_info),
+    "ejbca_ca_info": Entry(_ejbca_options.ca_info_spec, {}, _ca_info),
     "utrust_hsm_info": Entry(_options.info_spec, {}, _info),
     "utrust_hsm_restore": Entry(_options.restore_spec, _options.RESTORE_RULES, _restore),
     "utrust_key_proof": Entry(_ejbca_options.proof_spec, _ejbca_options.PROOF_RULES, _key_proof),
     "utrust_ksp_export": Entry(_options.export_spec, _options.EXPORT_RULES, _export),
     "utrust_ksp_import": Entry(_options.import_spec, _options.IMPORT_RULES, _import),
-    "utrust_token_key": Entry(_ejbca_options.token_key_spec, {}, _token_key),
+    "ejbca_key": Entry(_ejbca_options.token_key_spec, {}, _token_key),
 }
 
 

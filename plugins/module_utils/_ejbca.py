@@ -84,7 +84,7 @@ class Ejbca:
         chain = _member(answer, "certificate_chain", list)
         if not chain:
             raise ApiError(
-                f"enrolling at {self._where}: the answer has no certificate of the CA", code="answer_invalid"
+                f"enrolling at {self._where}: the answer has no certificate of the CA", code="response_invalid"
             )
         signer = _x509.signer_of(_der(_member(answer, "certificate", str)), _der(chain[0]))
         return Enrolled(_member(answer, "serial_number", str), signer)
@@ -96,7 +96,7 @@ class Ejbca:
         except ValueError as exc:
             raise ApiError(
                 f"{method} {path} at {self._where}: the answer (HTTP {exchange.status}) is no JSON; is this address EJBCA's?",
-                code="answer_not_json",
+                code="response_not_json",
             ) from exc
 
     def _accepted(self, method: str, path: str, body: dict[str, t.Any] | None = None) -> Exchange:
@@ -104,7 +104,7 @@ class Ejbca:
         if not 200 <= exchange.status < 300:
             raise ApiError(
                 f"{method} {path} at {self._where}: HTTP {exchange.status}: {_words(exchange)}",
-                code="application_refused",
+                code="ejbca_rejected",
                 http_status=exchange.status,
             )
         return exchange
@@ -119,17 +119,17 @@ class Ejbca:
             try:
                 return self._wire.exchange(method, path, headers=headers, body=content)
             except TooLarge as exc:
-                raise ApiError(f"{method} {path} at {self._where}: {exc}", code="answer_too_large") from exc
+                raise ApiError(f"{method} {path} at {self._where}: {exc}", code="response_too_large") from exc
             except NoAnswer as exc:
                 if exc.sent and method != "GET":
                     raise AnswerLost(
                         f"{method} {path} at {self._where}: the answer was lost ({exc}); it is not sent again",
-                        code="answer_lost",
+                        code="response_lost",
                     ) from exc
                 if attempt > self._retries:
                     raise Unreachable(
                         f"{method} {path} at {self._where}: no answer after {attempt} attempt(s): {exc}. Check address and port of EJBCA",
-                        code="application_unreachable",
+                        code="ejbca_unreachable",
                     ) from exc
             self._sleep(0.5 * 2.0 ** (attempt - 1))
 
@@ -149,7 +149,7 @@ def _words(exchange: Exchange) -> str:
 def _member(document: t.Any, name: str, kind: type[t.Any]) -> t.Any:
     value = document.get(name) if isinstance(document, dict) else None
     if not isinstance(value, kind):
-        raise ApiError(f"reading EJBCA's answer: {name!r} is missing or no {kind.__name__}", code="answer_invalid")
+        raise ApiError(f"reading EJBCA's answer: {name!r} is missing or no {kind.__name__}", code="response_invalid")
     return value
 
 
@@ -157,4 +157,4 @@ def _der(text: t.Any) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, TypeError, ValueError) as exc:
-        raise ApiError("reading EJBCA's answer: a certificate is not in Base64", code="answer_invalid") from exc
+        raise ApiError("reading EJBCA's answer: a certificate is not in Base64", code="response_invalid") from exc

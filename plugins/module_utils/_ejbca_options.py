@@ -13,7 +13,7 @@ from ansible_collections.keyops.utrust.plugins.module_utils._errors import Utrus
 from ansible_collections.keyops.utrust.plugins.module_utils._http import Endpoint
 from ansible_collections.keyops.utrust.plugins.module_utils._operations.prove import (
     LEVELS,
-    Attestation,
+    ManualConfirmation,
     ProofOptions,
     WantedKey,
 )
@@ -79,13 +79,13 @@ def proof_spec() -> Spec:
         "reactivate": {"type": "bool", "default": False},
         "certificate_profile": {"type": "str", "default": "ENDUSER"},
         "end_entity_profile": {"type": "str", "default": "EMPTY"},
-        "attestations": {
+        "manual_confirmations": {
             "type": "list",
             "elements": "dict",
             "default": [],
             "options": {
-                "fingerprint": {"type": "str", "required": True},
-                "by": {"type": "str", "required": True},
+                "key": {"type": "str", "required": True, "no_log": False},
+                "confirmed_by": {"type": "str", "required": True},
                 "reason": {"type": "str", "required": True},
             },
         },
@@ -130,13 +130,15 @@ def token_key_options(params: Params) -> TokenKeyOptions:
 
 
 def proof_options(params: Params) -> ProofOptions:
-    """Raises UtrustError (`option_invalid`) where an attestation names nobody or gives no reason."""
-    attestations = tuple(
-        Attestation(given["fingerprint"], given["by"].strip(), given["reason"].strip())
-        for given in params["attestations"]
+    """Raises UtrustError (`option_invalid`) where a manual confirmation names nobody or gives no reason."""
+    manual_confirmations = tuple(
+        ManualConfirmation(given["key"], given["confirmed_by"].strip(), given["reason"].strip())
+        for given in params["manual_confirmations"]
     )
-    if any(not given.by or not given.reason for given in attestations):
-        raise UtrustError("attestations: each one needs the name of who gives it, and a reason", code="option_invalid")
+    if any(not given.confirmed_by or not given.reason for given in manual_confirmations):
+        raise UtrustError(
+            "manual_confirmations: confirmed_by or reason is blank. Set both in every entry.", code="option_invalid"
+        )
     return ProofOptions(
         expect_node=params["expect_node"],
         level=params["level"],
@@ -146,6 +148,6 @@ def proof_options(params: Params) -> ProofOptions:
         crypto_token=params["crypto_token"],
         reactivate=params["reactivate"],
         profiles=Profiles(params["certificate_profile"], params["end_entity_profile"]),
-        attestations=attestations,
+        manual_confirmations=manual_confirmations,
         patience=Patience(params["wait_timeout"]),
     )

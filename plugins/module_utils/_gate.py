@@ -12,9 +12,9 @@ Facts = t.Mapping[str, t.Any]
 
 
 def plan(
-    wanted: t.Iterable[Facts], hsm_keys: t.Sequence[Facts], attestations: t.Iterable[Facts] = ()
+    wanted: t.Iterable[Facts], hsm_keys: t.Sequence[Facts], manual_confirmations: t.Iterable[Facts] = ()
 ) -> dict[str, t.Any]:
-    """What to prove: each key as the source has it, labels that the source does not have exactly once, and for each node the attestations of keys."""
+    """What to prove: each key as the source has it, labels that the source does not have exactly once, and for each node the manual_confirmations of keys."""
     found: list[dict[str, t.Any]] = []
     unclear: list[str] = []
     for key in wanted:
@@ -33,15 +33,15 @@ def plan(
         else:
             unclear.append(key["label"])
     given: dict[str, list[dict[str, str]]] = {}
-    for word in attestations:
+    for word in manual_confirmations:
         for key in found:
-            if key["label"] == word["label"]:
-                fact = {"fingerprint": key["fingerprint"], "by": word["by"], "reason": word["reason"]}
+            if key["label"] == word["key"]:
+                fact = {"key": key["fingerprint"], "confirmed_by": word["confirmed_by"], "reason": word["reason"]}
                 given.setdefault(word["node"], []).append(fact)
-    return {"hsm_keys": found, "unclear": unclear, "attestations": given}
+    return {"hsm_keys": found, "unclear": unclear, "manual_confirmations": given}
 
 
-def verdict(proofs: t.Mapping[str, Facts], *, level: str, at_least: int | None = None) -> dict[str, t.Any]:
+def verdict(proofs: t.Mapping[str, Facts], *, level: str, min_nodes: int | None = None) -> dict[str, t.Any]:
     """Whether a gate opens: every key at the level on all nodes, or on at least so many.
 
     `proofs` has for each node the result of utrust_key_proof. A node without rows was not read. `passed` None: check mode cannot know.
@@ -49,7 +49,7 @@ def verdict(proofs: t.Mapping[str, Facts], *, level: str, at_least: int | None =
     states = {node: proof.get("passed") if proof.get("proof") else False for node, proof in proofs.items()}
     passed = [node for node, state in states.items() if state is True]
     possible = [node for node, state in states.items() if state is not False]
-    needed = len(proofs) if at_least is None else at_least
+    needed = len(proofs) if min_nodes is None else min_nodes
     enough = bool(proofs) and len(passed) >= needed
     unknown = not enough and len(possible) >= needed and len(possible) > len(passed)
     return {
@@ -71,7 +71,7 @@ def _lines(proofs: t.Mapping[str, Facts]) -> t.Iterator[str]:
         for node, proof in proofs.items():
             for row in proof.get("proof") or ():
                 if row["fingerprint"] == fingerprint:
-                    where = f"{node} ({row['reached']}: {row['evidence']})"
+                    where = f"{node} ({row['reached']}: {row['detail']})"
                     (bad if row["passed"] is False else good).append(where)
         yield f"{label} {fingerprint}: on {', '.join(good) or 'no node'}" + (
             f"; not on {', '.join(bad)}" if bad else ""

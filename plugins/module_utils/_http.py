@@ -238,7 +238,7 @@ class Wire:
             raise UtrustError(
                 f"connecting to {endpoint.host}:{endpoint.port}: the node refused the client certificate {endpoint.client_cert or '(none given)'} "
                 f"in the TLS handshake ({exc.reason}); register a certificate for automation in Webconf, page Access, and set client_cert and client_key",
-                code="client_certificate_refused",
+                code="client_certificate_rejected",
             ) from exc
 
 

@@ -19,7 +19,7 @@ if t.TYPE_CHECKING:
     from ansible_collections.keyops.utrust.plugins.module_utils._appliance import HsmKey
 
 
-def inventory_digest(hsm_keys: t.Iterable[HsmKey]) -> str:
+def keys_digest(hsm_keys: t.Iterable[HsmKey]) -> str:
     """The digest of the keys as docs/api/appliance-v1.yaml (*Inventory digest*) defines it."""
     digest = hashlib.sha256()
     for key in sorted(hsm_keys, key=lambda key: (key.slot, key.label, key.id, key.fingerprint)):
@@ -30,13 +30,13 @@ def inventory_digest(hsm_keys: t.Iterable[HsmKey]) -> str:
 
 @dc.dataclass(frozen=True)
 class Mismatch:
-    """The same slot and label, but not the same key; `wanted` as the source has it, `held` as the target does."""
+    """The same slot and label, but not the same key; `source_key` on the source, `target_key` on the target."""
 
-    wanted: HsmKey
-    held: HsmKey
+    source_key: HsmKey
+    target_key: HsmKey
 
     def public(self) -> dict[str, t.Any]:
-        return {"wanted": self.wanted.public(), "held": self.held.public()}
+        return {"source_key": self.source_key.public(), "target_key": self.target_key.public()}
 
 
 @dc.dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Difference:
     mismatched: tuple[Mismatch, ...]
     unusable: tuple[HsmKey, ...]
     unchanged: int
-    weak: int
+    check_value_only: int
 
     @property
     def in_sync(self) -> bool:
@@ -61,7 +61,7 @@ class Difference:
             "mismatched": [pair.public() for pair in self.mismatched],
             "unusable": [key.public() for key in self.unusable],
             "unchanged": self.unchanged,
-            "weak": self.weak,
+            "check_value_only": self.check_value_only,
         }
 
 
@@ -75,7 +75,7 @@ def compare(wanted: t.Iterable[HsmKey], held: t.Iterable[HsmKey]) -> Difference:
 
     Under one slot and label, what both have is unchanged. Of the rest, wanted and held keys are paired as mismatches, those
     with the same id first; what stays on one side alone is missing or extra. `unusable` lists keys that both have but the target cannot use;
-    `weak` counts unchanged secret keys, whose three-byte check values prove little.
+    `check_value_only` counts unchanged secret keys, whose three-byte check values prove little.
     """
     places: dict[tuple[int, str], tuple[list[HsmKey], list[HsmKey]]] = collections.defaultdict(lambda: ([], []))
     for side, hsm_keys in enumerate((wanted, held)):
@@ -110,5 +110,5 @@ def compare(wanted: t.Iterable[HsmKey], held: t.Iterable[HsmKey]) -> Difference:
         mismatched=tuple(mismatched),
         unusable=tuple(key for key in common if not key.usable),
         unchanged=len(common),
-        weak=sum(key.weak for key in common),
+        check_value_only=sum(key.check_value_only for key in common),
     )

@@ -15,7 +15,7 @@ import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils import _decode as decode
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
-from ansible_collections.keyops.utrust.plugins.module_utils._inventory import Difference, compare, inventory_digest
+from ansible_collections.keyops.utrust.plugins.module_utils._inventory import Difference, compare, keys_digest
 
 if t.TYPE_CHECKING:
     from ansible_collections.keyops.utrust.plugins.module_utils._appliance import HsmKey
@@ -39,7 +39,7 @@ class Held:
 
     @property
     def consistent(self) -> bool:
-        return self.hsm_keys is None or self.digest in (None, inventory_digest(self.hsm_keys))
+        return self.hsm_keys is None or self.digest in (None, keys_digest(self.hsm_keys))
 
 
 def _identity(key: HsmKey) -> Identity:
@@ -54,7 +54,7 @@ def held_of(given: t.Any) -> Held:
     if node is None:
         return Held()
     return Held(
-        decode.text(node, "inventory_digest"),
+        decode.text(node, "keys_digest"),
         decode.number(node, "key_count"),
         decode.number(node, "unusable_key_count"),
         _decoded(listed) if listed is not None else None,
@@ -94,7 +94,7 @@ def _narrowed(difference: Difference, chosen: t.Callable[[HsmKey], bool]) -> Dif
         difference,
         missing=tuple(key for key in difference.missing if chosen(key)),
         extra=tuple(key for key in difference.extra if chosen(key)),
-        mismatched=tuple(pair for pair in difference.mismatched if chosen(pair.wanted) or chosen(pair.held)),
+        mismatched=tuple(pair for pair in difference.mismatched if chosen(pair.source_key) or chosen(pair.target_key)),
         unusable=tuple(key for key in difference.unusable if chosen(key)),
     )
 
@@ -109,7 +109,7 @@ def key_matrix(
     `unknown`. `in_sync` says that every node holds the keys of the source and can use them. Raises UtrustError if the source's inventory is not known.
     """
     wanted = keys_of_source(nodes, source)
-    wanted_digest = inventory_digest(wanted)
+    wanted_digest = keys_digest(wanted)
     known = {node: known_keys(held, wanted, wanted_digest) for node, held in nodes.items() if node != source}
     differences = {node: keys if isinstance(keys, str) else compare(wanted, keys) for node, keys in known.items()}
     # The source differs from itself in the keys that it cannot use.
@@ -125,15 +125,15 @@ def key_matrix(
         for node in nodes
         if isinstance(found := differences[node], Difference) and not found.in_sync
     ]
-    apart = {one["node"] for one in (*unknown, *drift)}
+    out_of_sync = {one["node"] for one in (*unknown, *drift)}
     return {
         "source": source,
         "nodes": list(nodes),
-        "in_sync": not apart,
-        "same": [node for node in nodes if node not in apart],
+        "in_sync": not out_of_sync,
+        "in_sync_nodes": [node for node in nodes if node not in out_of_sync],
         "unknown": unknown,
         "drift": drift,
-        "weak": sum(key.weak for key, dummy in rows),
+        "check_value_only": sum(key.check_value_only for key, dummy in rows),
         "rows": [
             # Whether a key is usable is said for each node, not for the key.
             {name: value for name, value in key.public().items() if name != "usable"}
@@ -166,8 +166,8 @@ def _rows(
         for key in found.extra:
             mark(key, node, "extra")
         for pair in found.mismatched:
-            mark(pair.wanted, node, "mismatched")
-            mark(pair.held, node, "mismatched")
+            mark(pair.source_key, node, "mismatched")
+            mark(pair.target_key, node, "mismatched")
     for node in (node for node, found in differences.items() if isinstance(found, str)):
         for key in keys.values():
             mark(key, node, "unknown")
@@ -189,7 +189,7 @@ MANY_NODES: t.Final = 12
 
 def columns(matrix: t.Mapping[str, t.Any]) -> list[tuple[str, list[str]]]:
     """A column each: the node whose cells it shows, and the nodes that it stands for."""
-    nodes, same, source = matrix["nodes"], matrix["same"], matrix["source"]
+    nodes, same, source = matrix["nodes"], matrix["in_sync_nodes"], matrix["source"]
     if len(nodes) <= MANY_NODES or source not in same:
         return [(node, [node]) for node in nodes]
     return [(source, list(same)), *((node, [node]) for node in nodes if node not in same)]
@@ -208,7 +208,7 @@ def as_table(matrix: t.Mapping[str, t.Any], *, only_drift: bool = False) -> list
         if only_drift and set(row["nodes"].values()) == {"present"}:
             continue
         prefix, dummy, digits = row["fingerprint"].partition(":")
-        fingerprint = f"{prefix}:{digits[:12]}" + (" (weak)" if row["weak"] else "")
+        fingerprint = f"{prefix}:{digits[:12]}" + (" (check value only)" if row["check_value_only"] else "")
         cells = [in_a_word(row, node, matrix["source"]) for node, dummy in shown]
         lines.append([str(row["slot"]), printable(row["label"]), key_type(row), fingerprint, *cells])
     if len(lines) == 1:
@@ -244,5 +244,9 @@ def _in_words(matrix: t.Mapping[str, t.Any]) -> list[str]:
         return lines
     nodes = matrix["nodes"]
     names = ", ".join(nodes) if len(nodes) <= MANY_NODES else f"{len(nodes)} nodes"
-    weak = f", {matrix['weak']} of them compared by a check value of three bytes only (weak)" if matrix["weak"] else ""
-    return [f"in sync: {names} hold the same {len(matrix['rows'])} key(s){weak}"]
+    check_value_only = (
+        f", {matrix['check_value_only']} of them compared by a check value of three bytes only"
+        if matrix["check_value_only"]
+        else ""
+    )
+    return [f"in sync: {names} hold the same {len(matrix['rows'])} key(s){check_value_only}"]

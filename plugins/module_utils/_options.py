@@ -62,10 +62,10 @@ def info_spec() -> Spec:
         "gather": {
             "type": "list",
             "elements": "str",
-            "choices": ["inventory", "pin_pads", "restore"],
+            "choices": ["keys", "pin_pads", "restore"],
             "default": [],
         },
-        "known_inventory_digest": {"type": "str"},
+        "skip_keys_if_digest": {"type": "str", "no_log": False},
         "wait_for_members": {"type": "list", "elements": "str", "default": []},
         "wait_timeout": {"type": "float", "default": 600.0},
     }
@@ -73,13 +73,13 @@ def info_spec() -> Spec:
 
 def restore_spec() -> Spec:
     return {
-        "state": {"type": "str", "choices": ["restored", "cancelled"], "default": "restored"},
+        "state": {"type": "str", "choices": ["restored", "canceled"], "default": "restored"},
         "source": {"type": "dict"},
         # The name of a device, not a PIN.
         "pin_pad": {"type": "str", "no_log": False},
         "cards_required": {"type": "int"},
         "cards_total": {"type": "int"},
-        "cards_at_hand": {"type": "int"},
+        "cards_available": {"type": "int"},
         "expect_hsm_serial": {"type": "str"},
         "restore_timeout": {"type": "float", "default": 1800.0},
     }
@@ -97,7 +97,7 @@ def export_spec() -> Spec:
         "dest": {"type": "path"},
         "force": {"type": "bool", "default": False},
         "keep_for": {"type": "int", "default": 14400},
-        "expect_inventory_digest": {"type": "str"},
+        "expect_keys_digest": {"type": "str", "no_log": False},
     }
 
 
@@ -107,14 +107,14 @@ EXPORT_RULES: t.Final[Spec] = {"required_if": [("state", "present", ("expect_nod
 def import_spec() -> Spec:
     return {
         "src": {"type": "path"},
-        "receipt": {"type": "dict"},
-        "expect_inventory_digest": {"type": "str"},
+        "manifest": {"type": "dict"},
+        "expect_keys_digest": {"type": "str", "no_log": False},
         # What to do about keys, and public fingerprints of keys: nothing here is secret.
         "extra_keys": {"type": "str", "choices": ["fail", "keep"], "default": "fail", "no_log": False},
-        "known_extra": {"type": "list", "elements": "str", "default": []},
-        "retired": {"type": "list", "elements": "str", "default": []},
-        "expect_new": {"type": "list", "elements": "str"},
-        "replace": {
+        "allowed_extra_keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
+        "destroyed_keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
+        "expected_new_keys": {"type": "list", "elements": "str", "no_log": False},
+        "allow_replace": {
             "type": "list",
             "elements": "dict",
             "default": [],
@@ -123,14 +123,14 @@ def import_spec() -> Spec:
                 "reason": {"type": "str", "required": True},
             },
         },
-        "declared_import_effect": {"type": "str", "choices": ["additive", "overwriting", "replacing"]},
+        "import_effect": {"type": "str", "choices": ["additive", "overwriting", "replacing"]},
         "wait_timeout": {"type": "float", "default": 600.0},
     }
 
 
 IMPORT_RULES: t.Final[Spec] = {
-    "required_one_of": [("src", "receipt")],
-    "mutually_exclusive": [("src", "receipt")],
+    "required_one_of": [("src", "manifest")],
+    "mutually_exclusive": [("src", "manifest")],
     "required_if": [],
     "required_by": {"src": ("expect_node",)},
 }
@@ -187,7 +187,7 @@ def info_options(params: Params) -> InfoOptions:
     return InfoOptions(
         expect_node=params["expect_node"],
         gather=tuple(params["gather"]),
-        known_digest=params["known_inventory_digest"],
+        known_digest=params["skip_keys_if_digest"],
         wait_for_members=tuple(params["wait_for_members"]),
         patience=Patience(params["wait_timeout"]),
     )
@@ -200,7 +200,7 @@ def export_options(params: Params, owner_pid: int | None) -> ExportOptions:
         force=params["force"],
         owner_pid=owner_pid,
         keep_for=params["keep_for"],
-        expect_inventory_digest=params["expect_inventory_digest"],
+        expect_keys_digest=params["expect_keys_digest"],
         max_clock_skew=params["max_clock_skew"],
     )
 
@@ -218,19 +218,21 @@ def _fingerprints(option: str, given: list[str]) -> frozenset[str]:
 
 
 def import_options(params: Params) -> ImportOptions:
-    expect_new = params["expect_new"]
+    expected_new_keys = params["expected_new_keys"]
     return ImportOptions(
         expect_node=params["expect_node"],
         src=params["src"],
-        receipt=params["receipt"],
-        expect_inventory_digest=params["expect_inventory_digest"],
+        manifest=params["manifest"],
+        expect_keys_digest=params["expect_keys_digest"],
         policy=Policy(
             keep_extra=params["extra_keys"] == "keep",
-            known_extra=_fingerprints("known_extra", params["known_extra"]),
-            retired=_fingerprints("retired", params["retired"]),
-            expect_new=_fingerprints("expect_new", expect_new) if expect_new is not None else None,
-            replace=_fingerprints("replace", [entry["fingerprint"] for entry in params["replace"]]),
-            declared_effect=params["declared_import_effect"],
+            allowed_extra_keys=_fingerprints("allowed_extra_keys", params["allowed_extra_keys"]),
+            destroyed_keys=_fingerprints("destroyed_keys", params["destroyed_keys"]),
+            expected_new_keys=_fingerprints("expected_new_keys", expected_new_keys)
+            if expected_new_keys is not None
+            else None,
+            allow_replace=_fingerprints("allow_replace", [entry["fingerprint"] for entry in params["allow_replace"]]),
+            declared_effect=params["import_effect"],
         ),
         patience=Patience(params["wait_timeout"]),
         max_clock_skew=params["max_clock_skew"],
@@ -247,7 +249,7 @@ def restore_options(params: Params) -> RestoreOptions:
         # A long poll must be answered before the read times out.
         poll=min(LONG_POLL, params["timeout"] / 2),
         patience=Patience(params["restore_timeout"]),
-        cards_at_hand=params["cards_at_hand"],
+        cards_available=params["cards_available"],
         expect_hsm_serial=params["expect_hsm_serial"],
         max_clock_skew=params["max_clock_skew"],
     )

@@ -24,7 +24,7 @@ import time
 import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
-from ansible_collections.keyops.utrust.plugins.module_utils._receipt import SUFFIX, Receipt, read_receipt
+from ansible_collections.keyops.utrust.plugins.module_utils._manifest import SUFFIX, Manifest, read_manifest
 
 PREFIX = "keyops-utrust-ksp-"
 CHUNK = 64 * 1024
@@ -105,19 +105,19 @@ def remove_directory(directory: pathlib.Path) -> None:
 
 
 def is_there(path: pathlib.Path) -> bool:
-    """Whether anything is left of a package: itself, or its receipt."""
-    return path.exists() or receipt_path(path).exists()
+    """Whether anything is left of a package: itself, or its manifest."""
+    return path.exists() or manifest_path(path).exists()
 
 
 def remove_package(path: pathlib.Path) -> None:
-    """Remove a package and its receipt, and the run directory if that is where they are."""
+    """Remove a package and its manifest, and the run directory if that is where they are."""
     path.unlink(missing_ok=True)
-    receipt_path(path).unlink(missing_ok=True)
+    manifest_path(path).unlink(missing_ok=True)
     if path.parent.name.startswith(PREFIX) and path.parent.is_dir():
         remove_directory(path.parent)
 
 
-def receipt_path(package: pathlib.Path) -> pathlib.Path:
+def manifest_path(package: pathlib.Path) -> pathlib.Path:
     return package.with_name(package.name + SUFFIX)
 
 
@@ -150,25 +150,25 @@ def replacing(path: pathlib.Path) -> t.Iterator[t.BinaryIO]:
         ) from exc
 
 
-def write_receipt(package: pathlib.Path, receipt: Receipt) -> None:
-    with replacing(receipt_path(package)) as file:
-        file.write(receipt.as_json())
+def write_manifest(package: pathlib.Path, manifest: Manifest) -> None:
+    with replacing(manifest_path(package)) as file:
+        file.write(manifest.as_json())
 
 
-def load_receipt(package: pathlib.Path) -> Receipt | None:
-    """The receipt beside a package, or None. Raises UtrustError (`receipt_invalid`)."""
-    path = receipt_path(package)
+def load_manifest(package: pathlib.Path) -> Manifest | None:
+    """The manifest beside a package, or None. Raises UtrustError (`manifest_invalid`)."""
+    path = manifest_path(package)
     try:
         text = path.read_bytes()
     except FileNotFoundError:
         return None
     except OSError as exc:
-        raise UtrustError(f"reading the receipt {path}: {exc.strerror}", code="receipt_unreadable") from exc
+        raise UtrustError(f"reading the manifest {path}: {exc.strerror}", code="manifest_unreadable") from exc
     try:
         document = json.loads(text)
     except ValueError:
         document = None
-    return read_receipt(document, str(path))
+    return read_manifest(document, str(path))
 
 
 def measure(path: pathlib.Path) -> tuple[int, str] | None:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Plan, approve, apply: what a synchronisation would change, as data that people can read, sign and hold a run to. Private to keyops.utrust.
+"""Plan, approve, apply: what a synchronization would change, as data that people can read, sign and hold a run to. Private to keyops.utrust.
 
 Pure functions. Nothing secret is in a plan: names, public fingerprints and digests.
 """
@@ -38,31 +38,34 @@ def _key(key: t.Mapping[str, t.Any]) -> Document:
 
 
 def make_changes(
-    receipt: t.Mapping[str, t.Any],
+    manifest: t.Mapping[str, t.Any],
     predictions: t.Sequence[t.Mapping[str, t.Any]],
     *,
     batches: t.Sequence[t.Sequence[str]],
     policy: t.Mapping[str, t.Any],
 ) -> Document:
-    """What a run would change: from the source's receipt and each target's prediction (results of an import in check mode)."""
+    """What a run would change: from the source's manifest and each target's prediction (results of an import in check mode)."""
     return {
         "source": {
-            "node": receipt["source"],
-            "hsm_serial": receipt["source_serial"],
-            "inventory_digest": receipt["inventory_digest"],
-            "key_count": len(receipt["inventory"]),
+            "node": manifest["source"],
+            "hsm_serial": manifest["source_serial"],
+            "keys_digest": manifest["keys_digest"],
+            "key_count": len(manifest["inventory"]),
         },
-        "cluster": {"id": receipt["cluster_id"], "name": receipt["cluster_name"]},
-        "mbk": {"name": receipt["mbk"]["name"], "check_value": receipt["mbk"]["check_value"]},
+        "cluster": {"id": manifest["cluster_id"], "name": manifest["cluster_name"]},
+        "mbk": {"name": manifest["mbk"]["name"], "check_value": manifest["mbk"]["check_value"]},
         "policy": dict(policy),
         "batches": [list(batch) for batch in batches],
         "targets": {
             one["node"]: {
                 "hsm_serial": one["hsm_serial"],
-                "inventory_digest": one["inventory_digest_before"],
-                "inventory_digest_after": one["inventory_digest"],
+                "keys_digest": one["keys_digest_before"],
+                "keys_digest_after": one["keys_digest"],
                 "add": [_key(key) for key in one["added"]],
-                "replace": [{"wanted": _key(pair["wanted"]), "held": _key(pair["held"])} for pair in one["replaced"]],
+                "replace": [
+                    {"source_key": _key(pair["source_key"]), "target_key": _key(pair["target_key"])}
+                    for pair in one["replaced"]
+                ],
                 "left_alone": [_key(key) for key in one["extra"]],
                 "unchanged": one["unchanged"],
             }
@@ -81,7 +84,9 @@ def problems_of_plan(plan: t.Any, changes: Document) -> list[str]:
     if not isinstance(plan, dict) or plan.get("format") != FORMAT or not _has_targets(plan.get("changes")):
         return [f"it is no plan of format {FORMAT}, or there is no such file [plan_invalid]"]
     if plan.get("digest") != plan_digest(plan):
-        return [f"it was altered: its digest is {plan_digest(plan)}, it names {plan.get('digest')} [plan_altered]"]
+        return [
+            f"it was altered: its digest is {plan_digest(plan)}, it names {plan.get('digest')} [plan_digest_mismatch]"
+        ]
     done = _done(plan["changes"], changes)
     planned, now = _flat(_without(done, plan["changes"])), _flat(_without(done, changes))
     return [
@@ -101,8 +106,8 @@ def _done(planned: Document, now: Document) -> set[str]:
     return {
         node
         for node, target in now["targets"].items()
-        if target["inventory_digest"] == target["inventory_digest_after"]
-        and planned["targets"].get(node, {}).get("inventory_digest_after") == target["inventory_digest_after"]
+        if target["keys_digest"] == target["keys_digest_after"]
+        and planned["targets"].get(node, {}).get("keys_digest_after") == target["keys_digest_after"]
         and planned["targets"][node].get("hsm_serial") == target["hsm_serial"]
     }
 
@@ -158,7 +163,7 @@ def problems_of_approvals(
             uncounted.append("an approval has no name or no time [approval_incomplete]")
         elif approval.get("plan_digest") != plan["digest"]:
             uncounted.append(
-                f"{name} approved the plan {approval.get('plan_digest')}, not this one [approval_of_another_plan]"
+                f"{name} approved the plan {approval.get('plan_digest')}, not this one [approval_plan_mismatch]"
             )
         elif _person(name) == _person(plan["requested_by"]):
             uncounted.append(f"{name} requested the plan [approval_by_requester]")
@@ -190,7 +195,7 @@ def _signature_problem(
         fits = verify(public_key, str(approval.get("signature", "")), message)
     except (TypeError, ValueError) as exc:
         return f"the public key of {name} cannot be used: {exc} [approver_key_invalid]"
-    return None if fits else f"the signature of {name} does not fit [approval_signature_wrong]"
+    return None if fits else f"the signature of {name} does not fit [approval_signature_invalid]"
 
 
 def verify_ed25519(public_key: str, signature: str, message: bytes) -> bool:

@@ -18,7 +18,7 @@ from ansible_collections.keyops.utrust.plugins.module_utils._errors import Probl
 if t.TYPE_CHECKING:
     from ansible_collections.keyops.utrust.plugins.module_utils._appliance import HsmKey, Mbk, Node, PinPad
     from ansible_collections.keyops.utrust.plugins.module_utils._inventory import Difference
-    from ansible_collections.keyops.utrust.plugins.module_utils._receipt import Receipt
+    from ansible_collections.keyops.utrust.plugins.module_utils._manifest import Manifest
 
 PRODUCT_IN_SCOPE = "u.trust"
 STATES = {
@@ -49,7 +49,7 @@ def problems_of_identity(node: Node, expect_node: str | None) -> list[Problem]:
     if expect_node is not None and node.name != expect_node:
         problems.append(
             Problem(
-                "wrong_node",
+                "node_name_mismatch",
                 node.name,
                 f"the node at this address is {node.name}, not {expect_node}",
                 "correct host in the inventory, or expect_node",
@@ -176,27 +176,27 @@ def problem_of_mbk(node: Node, expected: Expected) -> list[Problem]:
     ]
 
 
-def problems_of_package(measured: tuple[int, str] | None, receipt: Receipt, path: str) -> list[Problem]:
-    """Whether the file is the one that the receipt describes."""
+def problems_of_package(measured: tuple[int, str] | None, manifest: Manifest, path: str) -> list[Problem]:
+    """Whether the file is the one that the manifest describes."""
     remedy = "export the package again"
     if measured is None:
-        return [Problem("package_missing", receipt.source, f"there is no package {path}", remedy)]
+        return [Problem("package_missing", manifest.source, f"there is no package {path}", remedy)]
     size, sha256 = measured
-    if receipt.size is not None and size < receipt.size:
+    if manifest.size is not None and size < manifest.size:
         return [
             Problem(
                 "package_truncated",
-                receipt.source,
-                f"{path} has {size} of the {receipt.size} bytes that its receipt names",
+                manifest.source,
+                f"{path} has {size} of the {manifest.size} bytes that its manifest names",
                 remedy,
             )
         ]
-    if sha256 != receipt.sha256:
+    if sha256 != manifest.sha256:
         return [
             Problem(
-                "package_altered",
-                receipt.source,
-                f"{path} has the digest {sha256}, its receipt names {receipt.sha256}",
+                "package_digest_mismatch",
+                manifest.source,
+                f"{path} has the digest {sha256}, its manifest names {manifest.sha256}",
                 remedy,
             )
         ]
@@ -204,13 +204,13 @@ def problems_of_package(measured: tuple[int, str] | None, receipt: Receipt, path
 
 
 class Policy(t.NamedTuple):
-    """What the operator allows an import to do; all are fingerprints. `expect_new` None means: any key may be added."""
+    """What the operator allows an import to do; all are fingerprints. `expected_new_keys` None means: any key may be added."""
 
     keep_extra: bool
-    known_extra: frozenset[str]
-    retired: frozenset[str]
-    expect_new: frozenset[str] | None
-    replace: frozenset[str]
+    allowed_extra_keys: frozenset[str]
+    destroyed_keys: frozenset[str]
+    expected_new_keys: frozenset[str] | None
+    allow_replace: frozenset[str]
     declared_effect: str | None = None
 
 
@@ -223,66 +223,68 @@ def problems_of_difference(node: str, source: str, difference: Difference, polic
 
     if not policy.keep_extra:
         for key in difference.extra:
-            if key.fingerprint not in policy.known_extra:
+            if key.fingerprint not in policy.allowed_extra_keys:
                 add(
                     "extra_keys",
                     key,
                     f"is on {node} only, not on {source}",
-                    "it exists once and is at risk: synchronise from the node that has it, or allow it with extra_keys: keep or known_extra",
+                    "it exists once and is at risk: synchronize from the node that has it, or allow it with extra_keys: keep or allowed_extra_keys",
                 )
     for pair in difference.mismatched:
-        if pair.wanted.fingerprint not in policy.replace:
+        if pair.source_key.fingerprint not in policy.allow_replace:
             add(
                 "key_mismatch",
-                pair.held,
-                f"on {node} is another key than {pair.wanted.fingerprint} (id {pair.wanted.id}) under the same label on {source}",
+                pair.target_key,
+                f"on {node} is another key than {pair.source_key.fingerprint} (id {pair.source_key.id}) under the same label on {source}",
                 "find out which one is in use; to overwrite the target's, name the source's fingerprint in replace, with a reason",
             )
-    arriving = [*difference.missing, *(pair.wanted for pair in difference.mismatched)]
+    arriving = [*difference.missing, *(pair.source_key for pair in difference.mismatched)]
     for key in arriving:
-        if key.fingerprint in policy.retired:
+        if key.fingerprint in policy.destroyed_keys:
             add(
-                "key_retired",
+                "destroyed_key_would_return",
                 key,
                 f"was retired, {node} does not hold it, and {source} would bring it back",
                 f"destroy it on {source}, or take it off the retired list",
             )
-        if policy.expect_new is not None and key.fingerprint not in policy.expect_new:
+        if policy.expected_new_keys is not None and key.fingerprint not in policy.expected_new_keys:
             add(
                 "key_not_expected",
                 key,
-                f"would be new on {node} and is not in expect_new",
-                "find out who generated it; add its fingerprint to expect_new if it is wanted",
+                f"would be new on {node} and is not in expected_new_keys",
+                "find out who generated it; add its fingerprint to expected_new_keys if it is wanted",
             )
     return problems
 
 
-def problems_of_behaviour(node: Node, difference: Difference, policy: Policy) -> list[Problem]:
+def problems_of_behavior(node: Node, difference: Difference, policy: Policy) -> list[Problem]:
     """What the operator allows, and imports of this node would not do so, or nobody knows whether they would."""
-    told, declared = node.import_behaviour, policy.declared_effect
+    told, declared = node.import_behavior, policy.declared_effect
     if declared is not None and told.effect not in (UNKNOWN, declared):
         text = f"imports of {node.name} are {told.effect}, as it says itself, not {declared}"
-        return [Problem("behaviour_differs", node.name, text, "take declared_import_effect away, or correct it")]
+        return [Problem("import_effect_mismatch", node.name, text, "take import_effect away, or correct it")]
     if not (difference.missing or difference.mismatched):
         return []  # nothing would be imported
     effect = told.effect if told.effect != UNKNOWN else declared or UNKNOWN
     deletions = told.deletions if told.deletions != UNKNOWN or declared is None else "stay"
     unknown = (
         f"and nobody knows what an import does to it on {node.name}",
-        "find it out on a node that takes no requests, then declare it with declared_import_effect; or synchronise this key by hand first",
+        "find it out on a node that takes no requests, then declare it with import_effect; or synchronize this key by hand first",
     )
-    extra = [key for key in difference.extra if policy.keep_extra or key.fingerprint in policy.known_extra]
-    replaced = [pair.held for pair in difference.mismatched if pair.wanted.fingerprint in policy.replace]
+    extra = [key for key in difference.extra if policy.keep_extra or key.fingerprint in policy.allowed_extra_keys]
+    replaced = [
+        pair.target_key for pair in difference.mismatched if pair.source_key.fingerprint in policy.allow_replace
+    ]
     problems = []
     for key in extra:
         if effect == "replacing" or deletions == "travel":
             text = f"{key} is on {node.name} only and is to stay, but an import would remove it: "
             text += "it replaces all keys" if effect == "replacing" else "deletions travel with the keys"
-            remedy = "it exists once: synchronise from the node that has it first"
-            problems.append(Problem("extra_keys_lost", node.name, text, remedy))
+            remedy = "it exists once: synchronize from the node that has it first"
+            problems.append(Problem("extra_keys_would_be_lost", node.name, text, remedy))
         elif UNKNOWN in (effect, deletions):
             text = f"{key} is on {node.name} only and is to stay, {unknown[0]}"
-            problems.append(Problem("behaviour_unknown", node.name, text, unknown[1]))
+            problems.append(Problem("import_effect_unknown", node.name, text, unknown[1]))
     for key in replaced:
         if effect == "additive":
             text = f"{key} is to be replaced, but imports of {node.name} only add: both would be there"
@@ -290,7 +292,7 @@ def problems_of_behaviour(node: Node, difference: Difference, policy: Policy) ->
             problems.append(Problem("key_not_replaceable", node.name, text, remedy))
         elif effect == UNKNOWN:
             problems.append(
-                Problem("behaviour_unknown", node.name, f"{key} is to be replaced, {unknown[0]}", unknown[1])
+                Problem("import_effect_unknown", node.name, f"{key} is to be replaced, {unknown[0]}", unknown[1])
             )
     return problems
 

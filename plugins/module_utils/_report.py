@@ -10,7 +10,7 @@ import dataclasses as dc
 import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils import _matrix
-from ansible_collections.keyops.utrust.plugins.module_utils._inventory import inventory_digest
+from ansible_collections.keyops.utrust.plugins.module_utils._inventory import keys_digest
 
 if t.TYPE_CHECKING:
     from ansible_collections.keyops.utrust.plugins.module_utils._appliance import HsmKey
@@ -39,7 +39,7 @@ NODE_FACTS: t.Final = (
     "mbk",
     "key_count",
     "unusable_key_count",
-    "inventory_digest",
+    "keys_digest",
 )
 #: Facts in which the nodes of a cluster should agree; of the MBK it is the check value.
 COMMON_FACTS: t.Final = ("appliance_version", "hsm_model", "hsm_firmware", "fips", "mbk")
@@ -87,7 +87,7 @@ def _node(host: str, given: t.Any, matrix: Facts, of_source: Facts) -> Facts:
         problem = given.get("msg") if isinstance(given, t.Mapping) else None
         return _unread(host, str(problem or "it was not read"))
     differs = [fact for fact in COMMON_FACTS if _common(node, fact) != _common(of_source, fact)]
-    in_sync = host in matrix["same"]
+    in_sync = host in matrix["in_sync_nodes"]
     reasons = [one["reason"] for one in matrix["unknown"] if one["node"] == host]
     return {
         "host": host,
@@ -138,7 +138,7 @@ def _cas(
 ) -> list[Facts]:
     """For each CA what becomes of it on each node."""
     wanted = _matrix.keys_of_source(held, source)
-    digest = inventory_digest(wanted)
+    digest = keys_digest(wanted)
     keys = {name: _matrix.known_keys(one, wanted, digest) for name, one in held.items()}
     rows = []
     for given in cas:

@@ -37,7 +37,7 @@ from ansible_collections.keyops.utrust.plugins.module_utils._errors import (
     UtrustError,
 )
 from ansible_collections.keyops.utrust.plugins.module_utils._http import Endpoint, Exchange, NoAnswer, TooLarge, Wire
-from ansible_collections.keyops.utrust.plugins.module_utils._inventory import inventory_digest
+from ansible_collections.keyops.utrust.plugins.module_utils._inventory import keys_digest
 from ansible_collections.keyops.utrust.plugins.module_utils._retry import delay_before_retry
 
 JSON = "application/json"
@@ -97,7 +97,7 @@ class Client:
             except NoAnswer as exc:
                 broken = exc
             except TooLarge as exc:
-                raise ApiError(f"{method} {path} at {self._where}: {exc}", code="answer_too_large") from exc
+                raise ApiError(f"{method} {path} at {self._where}: {exc}", code="response_too_large") from exc
             if exchange is not None and exchange.status in ok:
                 streamed = sink is not None and exchange.status == 200
                 document = None if streamed else self._document(method, path, exchange)
@@ -122,7 +122,7 @@ class Client:
         if broken is not None and broken.sent and method != "GET":
             return AnswerLost(
                 f"{method} {path} at {self._where}: the answer was lost ({broken}); it is not sent again",
-                code="answer_lost",
+                code="response_lost",
             )
         return Unreachable(
             f"{method} {path} at {self._where}: no answer after {attempt} attempt(s): {broken}; nothing was changed. "
@@ -154,7 +154,7 @@ class Client:
             raise ApiError(
                 f"{method} {path} at {self._where}: the answer (HTTP {exchange.status}) is no JSON: {exc}; "
                 "is this address the appliance API of a node, and not a proxy or Webconf?",
-                code="answer_not_json",
+                code="response_not_json",
                 http_status=exchange.status,
             ) from exc
 
@@ -184,7 +184,7 @@ class RestAppliance:
                 return hsm_keys
         raise ApiError(
             f"reading the inventory: it changed during each of {READINGS} readings; let the key generation on that node end, then run again",
-            code="inventory_unstable",
+            code="keys_unstable",
         )
 
     def _read_inventory(self) -> tuple[HsmKey, ...] | None:
@@ -201,14 +201,14 @@ class RestAppliance:
             if next_cursor is None:
                 break
             if not page or next_cursor == cursor:
-                raise ApiError("reading the inventory: the node's paging makes no progress", code="answer_invalid")
+                raise ApiError("reading the inventory: the node's paging makes no progress", code="response_invalid")
             cursor = next_cursor
-        computed = inventory_digest(hsm_keys)
+        computed = keys_digest(hsm_keys)
         if computed != digest:
             raise ApiError(
                 f"reading the inventory: the node names the digest {digest}, the {len(hsm_keys)} keys that it listed have {computed}; "
                 "the listing is not to be trusted",
-                code="inventory_digest_wrong",
+                code="keys_digest_mismatch",
             )
         return tuple(hsm_keys)
 
@@ -240,8 +240,8 @@ class RestAppliance:
 
     # -- packages
 
-    def create_package(self, expect_inventory_digest: str) -> Package:
-        body = json.dumps({"expect_inventory_digest": expect_inventory_digest}).encode()
+    def create_package(self, expect_keys_digest: str) -> Package:
+        body = json.dumps({"expect_keys_digest": expect_keys_digest}).encode()
         return decode.package(
             self._create("/api/v1/hsm/packages", "packages", body=body, headers={"Content-Type": JSON})
         )
@@ -270,7 +270,7 @@ class RestAppliance:
             raise ApiError(
                 f"downloading package {package.id}: {size} of {package.size} bytes came, or other bytes than the node's digests name; "
                 "nothing was kept. Run again; if it happens again, look for a proxy in between",
-                code="download_damaged",
+                code="download_corrupt",
             )
 
     def delete_package(self, package: Package) -> None:
@@ -286,9 +286,9 @@ class RestAppliance:
         }
         return decode.import_(self._create("/api/v1/hsm/imports", "imports", body=content, headers=headers))
 
-    def apply_import(self, staged: Import, expect_inventory_digest: str) -> Import:
+    def apply_import(self, staged: Import, expect_keys_digest: str) -> Import:
         path = f"/api/v1/hsm/imports/{staged.id}"
-        headers = {"Idempotency-Key": uuid.uuid4().hex, "If-Match": f'"{expect_inventory_digest}"'}
+        headers = {"Idempotency-Key": uuid.uuid4().hex, "If-Match": f'"{expect_keys_digest}"'}
         try:
             return decode.import_(self._client.call("POST", f"{path}/apply", headers=headers).document)
         except (AnswerLost, ApiError) as lost:
@@ -303,7 +303,7 @@ class RestAppliance:
             if found.state not in ("applied", "failed", "waiting_for_card", "waiting_for_pin"):
                 raise AnswerLost(
                     f"{lost}; the node says that the import is {found.state}",
-                    code="answer_lost",
+                    code="response_lost",
                     import_state=found.state,
                 ) from lost
             return found
@@ -337,7 +337,7 @@ class RestAppliance:
                 ) from lost
             if not found:
                 raise AnswerLost(
-                    f"{lost}; the node has no trace of it, so nothing was changed. Run again", code="answer_lost"
+                    f"{lost}; the node has no trace of it, so nothing was changed. Run again", code="response_lost"
                 ) from lost
             return found[0]
 

@@ -26,16 +26,16 @@ def plan_rollout(
     members: t.Sequence[t.Mapping[str, t.Any]],
     canary: str | None = None,
     batch_size: int | None = None,
-    accept_outage: bool = False,
+    allow_outage: bool = False,
 ) -> Rollout:
     """Batches for the `hosts` that have to take the package, in their order.
 
     Raises TypeError for limits of another type: a quorum must not depend on whether the text "false" is true.
     `members` is the member list of the source node: it alone says how many nodes there are. `batch_size` is the operator's own limit; with
-    `accept_outage` one node at a time is allowed even where that costs the quorum.
+    `allow_outage` one node at a time is allowed even where that costs the quorum.
     """
-    if not isinstance(accept_outage, bool):
-        raise TypeError(f"accept_outage must be true or false, not {accept_outage!r}")
+    if not isinstance(allow_outage, bool):
+        raise TypeError(f"allow_outage must be true or false, not {allow_outage!r}")
     if batch_size is not None and (isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1):
         raise TypeError(f"batch_size must be a number of at least 1, not {batch_size!r}")
     if not hosts:
@@ -45,13 +45,13 @@ def plan_rollout(
     joined = [member for member in members if member["joined"]]
     down = [member["node"] for member in joined if member["connection"] != "connected"]
     allowed = (len(joined) - 1) // 2 - len(down)
-    if allowed < 1 and not accept_outage:
+    if allowed < 1 and not allow_outage:
         names = f", {', '.join(down)} down already" if down else ""
         return Rollout(
             [],
             f"a node that takes the package may restart, and this cluster of {len(joined)} node(s){names} would lose its quorum: at most "
             f"{(len(joined) - 1) // 2} may be out at once [quorum_at_risk] - bring all nodes up first; where an outage is acceptable, "
-            "as in a cluster of two nodes in a maintenance window, say so with key_sync_accept_outage: true",
+            "as in a cluster of two nodes in a maintenance window, say so with key_sync_allow_outage: true",
         )
     size = max(1, min(allowed, batch_size or allowed))
     first = canary or hosts[0]

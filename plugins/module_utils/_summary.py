@@ -2,15 +2,15 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How a roll-out or the guided restores ended, for every node: pure functions. Private to keyops.utrust."""
+"""How a rollout or the guided restores ended, for every node: pure functions. Private to keyops.utrust."""
 
 from __future__ import annotations
 
 import typing as t
 
 UP_TO_DATE = "up to date"
-SYNCHRONISED = "synchronised now"
-WOULD = "would be synchronised"
+SYNCHRONIZED = "synchronized now"
+WOULD = "would be synchronized"
 RESTORED = "restored now"
 WOULD_RESTORE = "would be restored"
 FAILED = "FAILED"
@@ -18,21 +18,21 @@ NOT_TOUCHED = "not touched"
 LEFT_OUT = "MUST BE GATED before it returns"
 
 
-def summarise(
+def summarize(
     targets: t.Mapping[str, t.Mapping[str, t.Any]],
     *,
-    untouched: t.Sequence[str] = (),
+    members_not_in_play: t.Sequence[str] = (),
     dry_run: bool = False,
 ) -> list[dict[str, str]]:
     """A row a node: `node`, `outcome`, `detail`.
 
     `targets` has for each host what was registered: `plan` (prediction), `result` (import) and `after` (last check), each possibly missing or skipped.
-    `untouched` are joined members outside of this run, which may lack keys that are in use now.
+    `members_not_in_play` are joined members outside of this run, which may lack keys that are in use now.
     """
     rows = [{"node": host, **_outcome(results, dry_run)} for host, results in targets.items()]
-    changed = any(row["outcome"] in (SYNCHRONISED, FAILED) for row in rows)
+    changed = any(row["outcome"] in (SYNCHRONIZED, FAILED) for row in rows)
     why = "keys have changed without it" if changed else "it was not part of this run, so nothing is known of it"
-    return rows + [{"node": node, "outcome": LEFT_OUT, "detail": why} for node in untouched]
+    return rows + [{"node": node, "outcome": LEFT_OUT, "detail": why} for node in members_not_in_play]
 
 
 def _outcome(results: t.Mapping[str, t.Any], dry_run: bool) -> dict[str, str]:
@@ -49,7 +49,7 @@ def _outcome(results: t.Mapping[str, t.Any], dry_run: bool) -> dict[str, str]:
         added, replaced = len(result["added"]), len(result["replaced"])
         if result.get("verified"):
             detail = f"{added} key(s) added, {replaced} replaced; a new backup is needed"
-            return {"outcome": SYNCHRONISED, "detail": detail}
+            return {"outcome": SYNCHRONIZED, "detail": detail}
         return {"outcome": WOULD, "detail": f"{added} key(s) to add, {replaced} to replace"}
     if "node" not in plan:
         return {"outcome": NOT_TOUCHED, "detail": "the run ended before it was looked at"}
@@ -58,7 +58,7 @@ def _outcome(results: t.Mapping[str, t.Any], dry_run: bool) -> dict[str, str]:
     return {"outcome": UP_TO_DATE, "detail": f"{plan['unchanged']} key(s) as on the source"}
 
 
-def summarise_restores(
+def summarize_restores(
     restores: t.Mapping[str, t.Mapping[str, t.Any] | None], *, dry_run: bool = False
 ) -> list[dict[str, str]]:
     """A row a node: `node`, `outcome`, `detail`. `restores` has for each host the last result of utrust_hsm_restore: preview, restore, or nothing yet."""

@@ -26,7 +26,7 @@ class Patience(t.NamedTuple):
 def until_answered(read: t.Callable[[], T], patience: Patience, tried: str) -> T:
     """What `read` returns, as soon as the node answers it.
 
-    A node that is unreachable or says 503 may be restarting; anything else is raised at once. Raises UtrustError (`node_not_back`) with the last
+    A node that is unreachable or says 503 may be restarting; anything else is raised at once. Raises UtrustError (`node_wait_timeout`) with the last
     message when the time is over.
     """
     started = patience.clock()
@@ -41,6 +41,6 @@ def until_answered(read: t.Callable[[], T], patience: Patience, tried: str) -> T
                 raise UtrustError(
                     f"{tried}: the node gave no good answer within {patience.timeout:g} s; last: {exc}; "
                     "its keys may have changed. Look at the node, then run again",
-                    code="node_not_back",
+                    code="node_wait_timeout",
                 ) from exc
         patience.sleep(patience.interval)

@@ -19,14 +19,14 @@ if t.TYPE_CHECKING:
 
 
 def require_library() -> None:
-    """Raises UtrustError (`library_missing`) where the library is not there."""
+    """Raises UtrustError (`python_library_missing`) where the library is not there."""
     try:
         import cryptography  # noqa: F401 - only whether it is there
     except ImportError as exc:
         raise UtrustError(
             "reading certificates: the Python library cryptography is missing on the machine that executes this; install it there, or use "
             "connection=local, because a controller has it",
-            code="library_missing",
+            code="python_library_missing",
         ) from exc
 
 
@@ -44,7 +44,7 @@ def throw_away_request(common_name: str) -> str:
 
 
 def signer_of(certificate: bytes, issuer: bytes) -> str:
-    """Fingerprint of the issuer's public key, under which the certificate (both DER) verifies. Raises ApiError (`signature_invalid`)."""
+    """Fingerprint of the issuer's public key, under which the certificate (both DER) verifies. Raises ApiError (`certificate_signature_invalid`)."""
     from cryptography.exceptions import InvalidSignature
 
     try:
@@ -53,20 +53,20 @@ def signer_of(certificate: bytes, issuer: bytes) -> str:
     except (InvalidSignature, ValueError, TypeError) as exc:
         raise ApiError(
             f"verifying the certificate that the node issued: it does not verify under the CA's public key ({type(exc).__name__})",
-            code="signature_invalid",
+            code="certificate_signature_invalid",
         ) from exc
     return key_fingerprint(parent)
 
 
 def active_certificate(chain: str) -> tuple[str, str]:
-    """Fingerprint of the public key and end of validity of the first certificate of a PEM file. Raises ApiError (`answer_invalid`)."""
+    """Fingerprint of the public key and end of validity of the first certificate of a PEM file. Raises ApiError (`response_invalid`)."""
     from cryptography import x509
 
     try:
         certificate = x509.load_pem_x509_certificates(chain.encode())[0]
     except ValueError as exc:
         raise ApiError(
-            f"reading a CA's certificate: it is no certificate in PEM: {exc}", code="answer_invalid"
+            f"reading a CA's certificate: it is no certificate in PEM: {exc}", code="response_invalid"
         ) from exc
     return key_fingerprint(certificate), certificate.not_valid_after_utc.strftime("%Y-%m-%dT%H:%M:%SZ")
 

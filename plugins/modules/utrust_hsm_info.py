@@ -36,14 +36,14 @@ options:
   gather:
     description:
       - What to read beyond the node itself.
-      - V(inventory) returns RV(hsm_keys). It is not needed to tell whether two HSMs hold the same keys; for this compare RV(node.inventory_digest).
+      - V(keys) returns RV(hsm_keys). It is not needed to tell whether two HSMs hold the same keys; for this compare RV(node.keys_digest).
     type: list
     elements: str
-    choices: [inventory, pin_pads, restore]
+    choices: [keys, pin_pads, restore]
     default: []
-  known_inventory_digest:
+  skip_keys_if_digest:
     description:
-      - The RV(node.inventory_digest) of another node, whose keys you know. Where the node names the same one, O(gather=inventory) reads no inventory and
+      - The RV(node.keys_digest) of another node, whose keys you know. Where the node names the same one, O(gather=keys) reads no inventory and
         returns no RV(hsm_keys), unless the node cannot use some, but not all, of its keys.
     type: str
   wait_for_members:
@@ -72,7 +72,7 @@ EXAMPLES = r"""
     tls_fingerprint: "{{ node1_fingerprints }}"
     expect_node: node1
     gather:
-      - inventory
+      - keys
   register: info
 
 - name: Show which keys it holds
@@ -168,7 +168,7 @@ node:
       description: Number of keys that are there but cannot be used, since their slot is not activated or their objects are incomplete.
       type: int
       returned: success
-    inventory_digest:
+    keys_digest:
       description: Digest of the inventory. Two HSMs with the same one hold the same keys.
       type: str
       returned: success
@@ -204,12 +204,12 @@ node:
     key_count: 10
     mbk: {name: KEYOPS, check_value: 5c1de3b2a4f60718, m: 2, n: 3}
 hsm_keys:
-  description: The inventory. C(fingerprint) identifies a key; where C(weak) is true it is a three-byte key check value, which proves little.
-  returned: if O(gather) has V(inventory), and O(known_inventory_digest) does not tell the same
+  description: The inventory. C(fingerprint) identifies a key; where C(check_value_only) is true it is a three-byte key check value, which proves little.
+  returned: if O(gather) has V(keys), and O(skip_keys_if_digest) does not tell the same
   type: list
   elements: dict
   sample:
-    - {slot: 0, label: signKey-2026, id: "01", type: ec, size: 256, curve: P-256, fingerprint: "sha256:a1...", usable: true, weak: false}
+    - {slot: 0, label: signKey-2026, id: "01", type: ec, size: 256, curve: P-256, fingerprint: "sha256:a1...", usable: true, check_value_only: false}
 pin_pads:
   description: The configured PIN pads.
   returned: if O(gather) has V(pin_pads)

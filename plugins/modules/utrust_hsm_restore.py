@@ -31,15 +31,15 @@ attributes:
   idempotent:
     support: full
     details:
-      - A node that is operational under the MBK of O(source) is not changed. If its keys differ, a warning says so; O(state=restored) does not synchronise keys
+      - A node that is operational under the MBK of O(source) is not changed. If its keys differ, a warning says so; O(state=restored) does not synchronize keys
         afterwards, M(keyops.utrust.utrust_ksp_import) does.
 options:
   state:
     description:
       - V(restored) restores the HSM, or watches a restore that is running.
-      - V(cancelled) cancels a restore that is running; the HSM stays in Factory Reset Mode.
+      - V(canceled) cancels a restore that is running; the HSM stays in Factory Reset Mode.
     type: str
-    choices: [restored, cancelled]
+    choices: [restored, canceled]
     default: restored
   source:
     description:
@@ -60,7 +60,7 @@ options:
     description:
       - How many MBK cards there are, as the operator declares it (n of I(m out of n)).
     type: int
-  cards_at_hand:
+  cards_available:
     description:
       - How many MBK cards the card holders have with them, as the operator declares it. If they are fewer than needed, nothing is started.
     type: int
@@ -108,7 +108,7 @@ EXAMPLES = r"""
     client_cert: /etc/ansible/pki/operator.pem
     client_key: /etc/ansible/pki/operator.key
     tls_fingerprint: "{{ node2_fingerprints }}"
-    state: cancelled
+    state: canceled
 """
 
 RETURN = r"""
@@ -137,7 +137,7 @@ key_count:
   returned: if the HSM is restored
   type: int
   sample: 10
-inventory_digest:
+keys_digest:
   description: Digest of the HSM's inventory.
   returned: if the HSM is restored
   type: str

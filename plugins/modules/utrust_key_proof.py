@@ -17,7 +17,7 @@ description:
     (O(reactivate)), and level V(sign) by a certificate that this node issues for a throw-away key, from a CA whose current key is this one
     (O(hsm_keys[].ca)). Its signature is verified under the fingerprint that is asked for.
   - For a key that no CA uses yet, make a CA for the proof in EJBCA on the node that made the key. Exclude it from the health check, and let it have an end
-    entity profile of its own. Where that is not wanted, a person tests the key in the Admin Web of each node (button C(Test)), and is named in O(attestations).
+    entity profile of its own. Where that is not wanted, a person tests the key in the Admin Web of each node (button C(Test)), and is named in O(manual_confirmations).
   - A key that does not reach the level is a result (RV(passed)), not a failure. The role P(keyops.utrust.key_gate#role) makes one of it.
 author:
   - The keyops.utrust authors (@keyops)
@@ -84,17 +84,17 @@ options:
     description: End entity profile of the throw-away certificate.
     type: str
     default: EMPTY
-  attestations:
+  manual_confirmations:
     description: Statements of people that stand for a proof beyond level V(hsm), for this node only. The HSM's inventory is compared nevertheless.
     type: list
     elements: dict
     default: []
     suboptions:
-      fingerprint:
+      key:
         description: Fingerprint of the key.
         type: str
         required: true
-      by:
+      confirmed_by:
         description: Name of the person.
         type: str
         required: true
@@ -107,8 +107,8 @@ options:
     type: float
     default: 0.0
 seealso:
-  - module: keyops.utrust.utrust_token_key
-  - module: keyops.utrust.utrust_ca_info
+  - module: keyops.utrust.ejbca_key
+  - module: keyops.utrust.ejbca_ca_info
 """
 
 EXAMPLES = r"""
@@ -151,14 +151,14 @@ proof:
       type: int
       returned: success
     reached:
-      description: The highest level that is proven or attested, one of V(none), V(hsm), V(token), V(sign).
+      description: The highest level that is proven or confirmed, one of V(none), V(hsm), V(token), V(sign).
       type: str
       returned: success
     passed:
       description: Whether that is the level that was asked for. Nothing where check mode cannot know.
       type: bool
       returned: success
-    evidence:
+    detail:
       description: What proves it, or what is in the way.
       type: str
       returned: success
@@ -180,7 +180,7 @@ code:
   description: Stable code of the failure.
   returned: failure
   type: str
-  sample: application_unreachable
+  sample: ejbca_unreachable
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -10,9 +10,9 @@ module: utrust_ksp_export
 short_description: Export a Key Synchronization Package from the source node
 version_added: 1.0.0
 description:
-  - Downloads a Key Synchronization Package (KSP) from the node with the latest key material, and writes beside it a receipt that says what is in it.
+  - Downloads a Key Synchronization Package (KSP) from the node with the latest key material, and writes beside it a manifest that says what is in it.
   - The package is a copy of every key in the HSM, encrypted under the MBK. It is written with mode 0600 under a temporary name, synced and renamed, never
-    returned and never logged. The receipt (the package's name with C(.receipt.json)) holds no secret.
+    returned and never logged. The manifest (the package's name with C(.manifest.json)) holds no secret.
   - Every run first removes the private directories that killed runs have left on this machine.
 author:
   - The keyops.utrust authors (@keyops)
@@ -24,7 +24,7 @@ attributes:
   check_mode:
     support: full
     details:
-      - Returns the receipt that a run would write, without digest and size of the package, for M(keyops.utrust.utrust_ksp_import) to predict with.
+      - Returns the manifest that a run would write, without digest and size of the package, for M(keyops.utrust.utrust_ksp_import) to predict with.
   diff_mode:
     support: none
     details:
@@ -32,12 +32,12 @@ attributes:
   idempotent:
     support: partial
     details:
-      - With O(dest), a package that fits its receipt and the node's inventory is kept. Without O(dest) every run makes a new package.
+      - With O(dest), a package that fits its manifest and the node's inventory is kept. Without O(dest) every run makes a new package.
 options:
   state:
     description:
       - V(present) exports a package.
-      - V(absent) removes the package at O(dest), its receipt, and the private directory in which it is. The connection options are not used then.
+      - V(absent) removes the package at O(dest), its manifest, and the private directory in which it is. The connection options are not used then.
     type: str
     choices: [present, absent]
     default: present
@@ -57,7 +57,7 @@ options:
       - Seconds that a private directory outlives its run where the run's process cannot be watched, because the module runs on another machine.
     type: int
     default: 14400
-  expect_inventory_digest:
+  expect_keys_digest:
     description:
       - Digest of the inventory that the node is expected to have. If its keys have changed since that was read, nothing is exported.
     type: str
@@ -124,13 +124,13 @@ package:
       description: Number of keys in it.
       type: int
       returned: success
-    inventory_digest:
+    keys_digest:
       description: Digest of the inventory in it.
       type: str
       returned: success
-receipt:
+manifest:
   description:
-    - The receipt, without secrets. In check mode the one that a run would write, for O(keyops.utrust.utrust_ksp_import#module:receipt).
+    - The manifest, without secrets. In check mode the one that a run would write, for O(keyops.utrust.utrust_ksp_import#module:manifest).
   returned: if O(state=present)
   type: dict
 node:
@@ -138,7 +138,7 @@ node:
   returned: if O(state=present)
   type: dict
 removed:
-  description: Public facts of the package that was removed, or would be, as RV(package) has them; nothing if there was none that fitted its receipt.
+  description: Public facts of the package that was removed, or would be, as RV(package) has them; nothing if there was none that fitted its manifest.
   returned: if O(state=absent)
   type: dict
 swept:
@@ -154,7 +154,7 @@ code:
   description: Stable code of the failure, or of the first of RV(problems).
   returned: failure
   type: str
-  sample: wrong_node
+  sample: node_name_mismatch
 problems:
   description: Every problem that was found before anything was changed, each with C(code), C(node), C(text) and C(remedy).
   returned: if there were problems

@@ -10,10 +10,10 @@ module: utrust_ksp_import
 short_description: Import a Key Synchronization Package into a target node
 version_added: 1.0.0
 description:
-  - Brings the HSM of a node to the keys of a Key Synchronization Package, and verifies the result key by key against the package's receipt.
+  - Brings the HSM of a node to the keys of a Key Synchronization Package, and verifies the result key by key against the package's manifest.
   - Checks everything first and names every problem at once. Keys are compared by fingerprint and in both directions. Nothing is ever deleted, and nothing is
     overwritten that the operator has not named.
-  - The package is staged, the node's own table is compared with what the receipt predicts, and only then it is applied, all of it or nothing, and only onto
+  - The package is staged, the node's own table is compared with what the manifest predicts, and only then it is applied, all of it or nothing, and only onto
     the inventory that was read. Where a node cannot stage, the upload is the commit, and everything but its table is checked before. Where a node writes keys
     one by one, a failure says which of them are there, and running again continues.
   - A node says how its imports behave, as far as it can tell. What it does not know is never guessed; an import whose outcome hangs on it is refused.
@@ -36,14 +36,14 @@ attributes:
 options:
   src:
     description:
-      - Path of the package on the machine that executes the module; its receipt must be beside it.
-      - Exactly one of O(src) and O(receipt) is needed, and O(expect_node) with O(src).
+      - Path of the package on the machine that executes the module; its manifest must be beside it.
+      - Exactly one of O(src) and O(manifest) is needed, and O(expect_node) with O(src).
     type: path
-  receipt:
+  manifest:
     description:
-      - A receipt as RV(keyops.utrust.utrust_ksp_export#module:receipt) returned it, for a prediction in check mode without a package.
+      - A manifest as RV(keyops.utrust.utrust_ksp_export#module:manifest) returned it, for a prediction in check mode without a package.
     type: dict
-  expect_inventory_digest:
+  expect_keys_digest:
     description:
       - Digest of the inventory that the source has now. A package of another inventory is stale and refused.
       - Staleness is judged by this digest, never by a clock.
@@ -51,30 +51,30 @@ options:
   extra_keys:
     description:
       - What to do when the node holds a key that the package does not have. Such a key exists once, and is at risk.
-      - V(fail) stops before anything is changed, except for keys named in O(known_extra).
+      - V(fail) stops before anything is changed, except for keys named in O(allowed_extra_keys).
       - V(keep) goes on; extra keys stay where they are. It is refused where an import would remove them, or where nobody knows; see
-        O(declared_import_effect).
+        O(import_effect).
     type: str
     choices: [fail, keep]
     default: fail
-  known_extra:
+  allowed_extra_keys:
     description:
       - Fingerprints of keys that only this node has, on purpose.
     type: list
     elements: str
     default: []
-  retired:
+  destroyed_keys:
     description:
       - Fingerprints of keys that were destroyed on purpose. A package that would bring one of them back is refused.
     type: list
     elements: str
     default: []
-  expect_new:
+  expected_new_keys:
     description:
       - Fingerprints of the keys that may be added or put in the place of others. If set, any other is refused. If not set, any key may be added.
     type: list
     elements: str
-  replace:
+  allow_replace:
     description:
       - Keys of the package that may overwrite another key under the same slot and label.
     type: list
@@ -89,10 +89,10 @@ options:
         description: Why, for those who read the playbook later.
         type: str
         required: true
-  declared_import_effect:
+  import_effect:
     description:
       - What an import does on a node that cannot tell by itself, declared by you after you have tried it on a node that takes no requests. It is needed only if
-        keys are to stay (O(extra_keys), O(known_extra)) or to be replaced (O(replace)); else every effect comes to the same.
+        keys are to stay (O(extra_keys), O(allowed_extra_keys)) or to be replaced (O(allow_replace)); else every effect comes to the same.
       - V(additive) adds keys and leaves alone all that is there; V(overwriting) puts a key in the place of another one under its slot and label, too. Both also
         declare that keys which were destroyed on the source stay.
       - V(replacing) leaves no key but those of the package.
@@ -119,7 +119,7 @@ EXAMPLES = r"""
     tls_fingerprint: "{{ node2_fingerprints }}"
     expect_node: node2
     src: "{{ export.package.path }}"
-    expect_inventory_digest: "{{ export.receipt.inventory_digest }}"
+    expect_keys_digest: "{{ export.manifest.keys_digest }}"
 
 - name: Tell what an import would do, without a package
   keyops.utrust.utrust_ksp_import:
@@ -128,7 +128,7 @@ EXAMPLES = r"""
     client_key: /etc/ansible/pki/operator.key
     tls_fingerprint: "{{ node2_fingerprints }}"
     expect_node: node2
-    receipt: "{{ export.receipt }}"
+    manifest: "{{ export.manifest }}"
   check_mode: true
 """
 
@@ -148,7 +148,7 @@ added:
   type: list
   elements: dict
 replaced:
-  description: Keys that were replaced, or would be, each with C(wanted) and C(held).
+  description: Keys that were replaced, or would be, each with C(source_key) and C(target_key).
   returned: success
   type: list
   elements: dict
@@ -173,11 +173,11 @@ weak:
   description: How many of RV(unchanged) are secret keys, which can be compared by a three-byte check value only.
   returned: success
   type: int
-inventory_digest_before:
+keys_digest_before:
   description: Digest of the inventory before.
   returned: success
   type: str
-inventory_digest:
+keys_digest:
   description: Digest of the inventory afterwards, or as predicted.
   returned: success
   type: str
@@ -193,11 +193,6 @@ verified:
   description: Whether the inventory was read and found as it should be; false for a prediction.
   returned: success
   type: bool
-prediction:
-  description:
-    - Always V(known). An import whose outcome cannot be known is refused, in check mode, too.
-  returned: success
-  type: str
 lost:
   description: With RV(code=import_not_verified), keys that were in the HSM before the import and are not any more.
   returned: if an import was not verified

@@ -64,7 +64,7 @@ class UtrustAction(ActionBase):
         strategy = parent._play.strategy.rpartition(".")[2] if parent is not None else "linear"
         if self._task.run_once and strategy not in ("linear", "debug"):
             raise AnsibleActionFail(
-                f"{self.name}: this task has run_once, which strategy {strategy} does not honour; use strategy linear for this play"
+                f"{self.name}: this task has run_once, which strategy {strategy} does not honor; use strategy linear for this play"
             )
 
     def _arguments(self) -> dict[str, t.Any]:

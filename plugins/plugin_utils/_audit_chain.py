@@ -7,7 +7,7 @@
 A line is one record: canonical JSON with its `sequence`, the SHA-256 of the `previous` record and its own `sha256`. A record must be, byte for
 byte, what its content gives again, so that no byte of a line can be another one.
 
-What a killed writer leaves at the end is a fragment: no record, no line feed. The next writer keeps it, ends it with `CANCELLED`, and its next record
+What a killed writer leaves at the end is a fragment: no record, no line feed. The next writer keeps it, ends it with `CANCELED`, and its next record
 says which fragments it found.
 """
 
@@ -21,8 +21,8 @@ import typing as t
 from ansible_collections.keyops.utrust.plugins.module_utils._plan import canonical
 
 GENESIS: t.Final = "0" * 64
-#: Two bytes, so that no change of a single byte makes a cancelled fragment of a record.
-CANCELLED: t.Final = b"\x18\x18"
+#: Two bytes, so that no change of a single byte makes a canceled fragment of a record.
+CANCELED: t.Final = b"\x18\x18"
 FRAGMENTS_FOUND: t.Final = "fragments_found"
 STARTED, ENDED = "job_started", "job_ended"
 
@@ -84,27 +84,27 @@ def read_record(line: bytes) -> Facts:
     try:
         record = json.loads(line)
     except (ValueError, RecursionError) as exc:
-        raise Broken("line_altered", "it is no JSON") from exc
+        raise Broken("record_invalid", "it is no JSON") from exc
     if not isinstance(record, dict) or not isinstance(record.get("sequence"), int) or canonical(record) != line:
-        raise Broken("line_altered", "it is not written as records are")
+        raise Broken("record_invalid", "it is not written as records are")
     digest = hashlib.sha256(canonical({name: fact for name, fact in record.items() if name != "sha256"})).hexdigest()
     if record.get("sha256") != digest:
-        raise Broken("line_altered", f"its digest is {digest}, it names {record.get('sha256')}")
+        raise Broken("record_invalid", f"its digest is {digest}, it names {record.get('sha256')}")
     return record
 
 
 def verify(lines: t.Iterable[bytes], *, remember: t.Container[int] = ()) -> Chain:
     """Follow the chain from its first line (with line feeds, as a file yields them) to its end or to the first broken line."""
     chain = Chain()
-    waiting: list[tuple[int, bytes]] = []  # cancelled fragments that the next record must name
+    waiting: list[tuple[int, bytes]] = []  # canceled fragments that the next record must name
     for number, line in enumerate(lines, start=1):
         content, whole = line.removesuffix(b"\n"), line.endswith(b"\n")
         try:
             try:
                 record = read_record(content)
             except Broken:
-                if whole and content.endswith(CANCELLED):
-                    waiting.append((number, content[: -len(CANCELLED)]))
+                if whole and content.endswith(CANCELED):
+                    waiting.append((number, content[: -len(CANCELED)]))
                     continue
                 if not whole and not _is_record(content[:-1]):
                     chain.fragments.append(Fragment.of(number, content, recorded=False))
@@ -115,7 +115,7 @@ def verify(lines: t.Iterable[bytes], *, remember: t.Container[int] = ()) -> Chai
                 chain.seen[chain.head.sequence] = chain.head.sha256
         except Broken as exc:
             # Where an intact record does not fit, the first line that it should vouch for is the first that is broken.
-            first = waiting[0][0] if waiting and exc.code != "line_altered" else number
+            first = waiting[0][0] if waiting and exc.code != "record_invalid" else number
             chain.first_broken = (first, exc.code, str(exc))
             return chain
         if not whole:
@@ -146,7 +146,7 @@ def _follow(chain: Chain, record: Facts, number: int, waiting: list[tuple[int, b
     found = [Fragment.of(line, content, recorded=True) for line, content in waiting]
     named = record.get("fragments", []) if record.get("event") == FRAGMENTS_FOUND else []
     if [fragment.public() for fragment in found] != named:
-        raise Broken("fragments_differ", "the fragments before it are not those that it names")
+        raise Broken("fragment_mismatch", "the fragments before it are not those that it names")
     chain.fragments += found
     waiting.clear()
     chain.head = Head(wanted, str(record["sha256"]))

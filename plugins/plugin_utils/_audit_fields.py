@@ -25,9 +25,9 @@ def _names(*names: str, **shapes: Shape) -> Shape:
     return Shape({**dict.fromkeys(names, Shape()), **shapes})
 
 
-KEY = _names("slot", "label", "id", "type", "size", "curve", "fingerprint", "weak", "usable")
+KEY = _names("slot", "label", "id", "type", "size", "curve", "fingerprint", "check_value_only", "usable")
 MBK = _names("name", "check_value", "m", "n")
-PACKAGE = _names("sha256", "size", "source", "key_count", "inventory_digest", mbk=MBK)
+PACKAGE = _names("sha256", "size", "source", "key_count", "keys_digest", mbk=MBK)
 NODE = _names(
     "name",
     "appliance_version",
@@ -40,7 +40,7 @@ NODE = _names(
     "clock",
     "key_count",
     "unusable_key_count",
-    "inventory_digest",
+    "keys_digest",
     "cluster_id",
     "cluster_name",
     mbk=MBK,
@@ -50,12 +50,12 @@ RESULT: t.Final = _names(
     "hsm_state",
     "key_count",
     "unusable_key_count",
-    "inventory_digest_before",
-    "inventory_digest",
+    "keys_digest_before",
+    "keys_digest",
     "in_sync",
     "pending",
     "unchanged",
-    "weak",
+    "check_value_only",
     "verified",
     "code",
     "restore_id",
@@ -70,7 +70,7 @@ RESULT: t.Final = _names(
     extra=KEY,
     lost=KEY,
     hsm_key=KEY,
-    replaced=_names(wanted=KEY, held=KEY),
+    replaced=_names(source_key=KEY, target_key=KEY),
     package=PACKAGE,
     removed=PACKAGE,
     problems=_names("code", "node"),
@@ -81,16 +81,16 @@ RESULT: t.Final = _names(
         "tls_fingerprint",
         "source",
         "source_key_count",
-        "source_inventory_digest",
+        "source_keys_digest",
         "cards_required",
         "cards_total",
         mbk=MBK,
         pin_pad=_names("name", "kind"),
     ),
-    proof=_names("fingerprint", "label", "slot", "reached", "passed", "evidence"),
+    proof=_names("fingerprint", "label", "slot", "reached", "passed", "detail"),
     certificates=_names("ca", "serial_number", "username"),
 )
-#: What roles and playbooks declare in a fact whose name ends in `__evidence`.
+#: What roles and playbooks declare in a fact whose name ends in `__audit`.
 DECLARED: t.Final = _names(
     "requester",
     "requested_by",
@@ -100,23 +100,23 @@ DECLARED: t.Final = _names(
     "plan_digest",
     "approvals_required",
     "extra_keys",
-    "known_extra",
-    "retired",
-    "expect_new",
-    "left_out",
-    "accept_outage",
-    "declared_import_effect",
+    "allowed_extra_keys",
+    "destroyed_keys",
+    "expected_new_keys",
+    "ignored_members",
+    "allow_outage",
+    "import_effect",
     "cards_required",
     "cards_total",
-    "cards_at_hand",
+    "cards_available",
     "hsm_serial_was_read",
     "level",
     "passed",
     "nodes",
-    "must_be_gated",
+    "excluded_members",
     approvals=_names("name", "time", "plan_digest", "signature"),
-    attestations=_names("subject", "node", "label", "fingerprint", "level", "check", "by", "name", "time", "reason"),
-    replace=_names("fingerprint", "reason"),
+    manual_confirmations=_names("subject", "node", "key", "confirmed_by", "reason", "time"),
+    allow_replace=_names("fingerprint", "reason"),
     cards=_names("serial", "holder"),
     hsm_keys=KEY,
 )
@@ -125,21 +125,21 @@ CONTROLLER: t.Final = ("job_id", "job_template_name", "workflow_job_id", "projec
 
 EVENTS: t.Final = {
     "utrust_hsm_info": "node_read",
-    "utrust_hsm_restore": "ceremony",
+    "utrust_hsm_restore": "hsm_restored",
     "utrust_ksp_export": "package_exported",
     "utrust_ksp_import": "keys_imported",
-    "utrust_key_proof": "keys_proven",
-    "utrust_token_key": "key_generated",
-    "utrust_ca_info": "cas_read",
+    "utrust_key_proof": "keys_verified",
+    "ejbca_key": "key_generated",
+    "ejbca_ca_info": "cas_read",
 }
 
 
 def event_of(module: str, result: t.Mapping[str, t.Any], *, check_mode: bool) -> str:
     """The name of the event that a module's result stands for."""
     if check_mode and not module.endswith("_info"):
-        return "predicted"
+        return "check_mode_result"
     if "removed" in result:
-        return "package_destroyed"
+        return "package_removed"
     return EVENTS.get(module, module)
 
 

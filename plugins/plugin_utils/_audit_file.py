@@ -66,18 +66,18 @@ def load_signer(path: str) -> Signer:
         from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
     except ImportError as exc:
         raise AuditError(
-            "signing_key_unusable", f"signing with {path} needs the Python package cryptography: {exc}"
+            "audit_signing_key_invalid", f"signing with {path} needs the Python package cryptography: {exc}"
         ) from exc
     try:
         if pathlib.Path(path).stat().st_mode & 0o077:
             raise AuditError(
-                "signing_key_unusable", f"signing key {path} can be read by others than its owner; chmod 0600"
+                "audit_signing_key_invalid", f"signing key {path} can be read by others than its owner; chmod 0600"
             )
         key = load_pem_private_key(pathlib.Path(path).read_bytes(), password=None)
     except (OSError, TypeError, ValueError) as exc:
-        raise AuditError("signing_key_unusable", f"reading signing key {path}: {type(exc).__name__}") from exc
+        raise AuditError("audit_signing_key_invalid", f"reading signing key {path}: {type(exc).__name__}") from exc
     if not isinstance(key, Ed25519PrivateKey):
-        raise AuditError("signing_key_unusable", f"signing key {path} is no Ed25519 key")
+        raise AuditError("audit_signing_key_invalid", f"signing key {path} is no Ed25519 key")
     public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     return Signer(key.sign, public.decode())
 
@@ -99,7 +99,7 @@ def read_signed_head(path: str) -> SignedHead | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as exc:
-        raise AuditError("signature_wrong", f"reading {signature_path(path)}: {exc!r}") from exc
+        raise AuditError("audit_signature_invalid", f"reading {signature_path(path)}: {exc!r}") from exc
 
 
 class AuditFile:
@@ -117,12 +117,12 @@ class AuditFile:
                 return self._append(descriptor, facts)
         except chain.Broken as exc:
             raise AuditError(
-                "evidence_broken",
+                "audit_broken",
                 f"appending to {self.path}: its last line is not intact: {exc}; nothing was written. Verify the file, keep it as it is, and "
                 "configure another one",
             ) from exc
         except OSError as exc:
-            raise AuditError("evidence_not_written", f"appending to {self.path}: {exc}") from exc
+            raise AuditError("audit_not_written", f"appending to {self.path}: {exc}") from exc
 
     @contextlib.contextmanager
     def _locked(self) -> t.Iterator[int]:
@@ -133,7 +133,7 @@ class AuditFile:
                 while not _try_lock(descriptor):
                     if time.monotonic() > end:
                         raise AuditError(
-                            "evidence_locked", f"{self.path} was locked by others for {self._lock_timeout:g} s"
+                            "audit_locked", f"{self.path} was locked by others for {self._lock_timeout:g} s"
                         )
                     time.sleep(0.01)
                 if _is_still_at(self.path, descriptor):
@@ -145,14 +145,14 @@ class AuditFile:
     def _append(self, descriptor: int, facts: chain.Facts) -> chain.Head:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_mode & 0o022:
-            raise AuditError("evidence_not_private", f"{self.path} is no file that only its owner can write")
-        last, cancelled, fragment = _tail(descriptor, status.st_size)
+            raise AuditError("audit_not_private", f"{self.path} is no file that only its owner can write")
+        last, canceled, fragment = _tail(descriptor, status.st_size)
         record = chain.read_record(last) if last is not None else None
         head = _head(record)
         self._check_signed_head(head, record)
         lines: list[bytes] = []
-        if fragment or cancelled:
-            start, found, head = _mend(head, cancelled, fragment, _line_feeds(descriptor, status.st_size))
+        if fragment or canceled:
+            start, found, head = _mend(head, canceled, fragment, _line_feeds(descriptor, status.st_size))
             lines.append(start)
             line, head = chain.seal(self._with_key({**_context(facts), **found}), head)
             lines.append(line + b"\n")
@@ -175,12 +175,12 @@ class AuditFile:
         if signed is None:
             if record is not None and "signing_key" in record:
                 raise AuditError(
-                    "signature_missing", f"{self.path} was signed, but {signature_path(self.path)} is gone"
+                    "audit_signature_missing", f"{self.path} was signed, but {signature_path(self.path)} is gone"
                 )
             return
         if not is_signed(signed, self._signer.public_key):
             raise AuditError(
-                "signature_wrong", f"{signature_path(self.path)} was not made with this key, or was altered"
+                "audit_signature_invalid", f"{signature_path(self.path)} was not made with this key, or was altered"
             )
         if signed.head == head:
             return
@@ -188,7 +188,7 @@ class AuditFile:
             seen = chain.verify(file, remember={signed.head.sequence}).seen
         if seen.get(signed.head.sequence) != signed.head.sha256:
             raise AuditError(
-                "evidence_truncated",
+                "audit_truncated",
                 f"{self.path} ends with record {head.sequence}, but record {signed.head.sequence} was signed: records are missing",
             )
 
@@ -212,7 +212,7 @@ def is_signed(signed: SignedHead, public_key: str) -> bool:
     try:
         return verify_ed25519(public_key, signed.signature, signed.message())
     except (ImportError, TypeError, ValueError) as exc:
-        raise AuditError("signature_unverified", f"verifying the signed head: {exc}") from exc
+        raise AuditError("audit_signature_unverifiable", f"verifying the signed head: {exc}") from exc
 
 
 def _context(facts: chain.Facts) -> chain.Facts:
@@ -224,18 +224,18 @@ def _head(record: chain.Facts | None) -> chain.Head:
 
 
 def _mend(
-    head: chain.Head, cancelled: list[bytes], fragment: bytes, line_feeds: int
+    head: chain.Head, canceled: list[bytes], fragment: bytes, line_feeds: int
 ) -> tuple[bytes, chain.Facts, chain.Head]:
     """What to write first after a killed writer, what to record about it, and the head that then counts."""
-    first = line_feeds - len(cancelled) + 1
-    found = [chain.Fragment.of(first + index, content, recorded=True) for index, content in enumerate(cancelled)]
+    first = line_feeds - len(canceled) + 1
+    found = [chain.Fragment.of(first + index, content, recorded=True) for index, content in enumerate(canceled)]
     start = b""
     if fragment:
         try:
             record = chain.read_record(fragment)
         except chain.Broken:
             found.append(chain.Fragment.of(line_feeds + 1, fragment, recorded=True))
-            start = chain.CANCELLED + b"\n"
+            start = chain.CANCELED + b"\n"
         else:
             if (record["sequence"], record["previous"]) != (head.sequence + 1, head.sha256):
                 raise chain.Broken("chain_broken", "the record at its end does not follow the one before it")
@@ -263,7 +263,7 @@ def _is_still_at(path: str, descriptor: int) -> bool:
 
 
 def _tail(descriptor: int, size: int) -> tuple[bytes | None, list[bytes], bytes]:
-    """The last line that is no cancelled fragment, the cancelled fragments behind it, and what comes after the last line feed."""
+    """The last line that is no canceled fragment, the canceled fragments behind it, and what comes after the last line feed."""
     block = BLOCK
     while True:
         start = max(0, size - block)
@@ -271,11 +271,11 @@ def _tail(descriptor: int, size: int) -> tuple[bytes | None, list[bytes], bytes]
         fragment = lines.pop()
         if start and lines:
             lines.pop(0)  # it may have begun before
-        cancelled: list[bytes] = []
-        while lines and lines[-1].endswith(chain.CANCELLED):
-            cancelled.insert(0, lines.pop().removesuffix(chain.CANCELLED))
+        canceled: list[bytes] = []
+        while lines and lines[-1].endswith(chain.CANCELED):
+            canceled.insert(0, lines.pop().removesuffix(chain.CANCELED))
         if lines or not start:
-            return (lines[-1] if lines else None), cancelled, fragment
+            return (lines[-1] if lines else None), canceled, fragment
         block *= 4
 
 

@@ -29,13 +29,13 @@ def examine(
         with open(path, "rb") as file:
             found = chain.verify(file, remember=remember)
     except OSError as exc:
-        raise audit_file.AuditError("evidence_unreadable", f"reading {path}: {exc}") from exc
+        raise audit_file.AuditError("audit_unreadable", f"reading {path}: {exc}") from exc
     problems = []
     if found.first_broken is not None:
         line, code, text = found.first_broken
         problems.append(f"line {line} is the first that is broken: {text} [{code}]")
     elif found.head.sequence == 0:
-        problems.append("there is no record in it [evidence_empty]")
+        problems.append("there is no record in it [audit_empty]")
     if signature_problem:
         problems.append(signature_problem)
     elif signed is not None:
@@ -73,9 +73,9 @@ def _summary(found: chain.Chain, signed_records: int | None) -> list[str]:
 
 def _problem_of_signature(path: str, signed: audit_file.SignedHead | None, public_key: str) -> str:
     if signed is None:
-        return f"there is no signed head {audit_file.signature_path(path)} [signature_missing]"
+        return f"there is no signed head {audit_file.signature_path(path)} [audit_signature_missing]"
     if not audit_file.is_signed(signed, public_key):
-        return "the signature of the head does not fit the public key [signature_wrong]"
+        return "the signature of the head does not fit the public key [audit_signature_invalid]"
     return ""
 
 
@@ -84,7 +84,7 @@ def _problems_of_end(found: chain.Chain, sequence: int, sha256: str | None, how:
     if found.head.sequence < sequence:
         if found.first_broken is not None:
             return []  # told already, and nothing is known of what comes behind
-        return [f"it ends with record {found.head.sequence}, record {sequence} was {how} [evidence_truncated]"]
+        return [f"it ends with record {found.head.sequence}, record {sequence} was {how} [audit_truncated]"]
     if sha256 is not None and sequence and found.seen.get(sequence) != sha256:
-        return [f"record {sequence} is another one than was {how} [evidence_replaced]"]
+        return [f"record {sequence} is another one than was {how} [audit_replaced]"]
     return []

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Synchronisations and restores, from the audit file. Private to keyops.utrust."""
+"""Synchronizations and restores, from the audit file. Private to keyops.utrust."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ansible_collections.keyops.utrust.plugins.plugin_utils import _audit_chain 
 Facts = dict[str, t.Any]
 
 #: Events that are shown; all others are not about keys that came to a node.
-WHAT: t.Final = {"keys_imported": "synchronised", "ceremony": "guided restore"}
+WHAT: t.Final = {"keys_imported": "synchronized", "hsm_restored": "guided restore"}
 LENGTH: t.Final = 50
 
 
 def history_of(path: str, *, length: int = LENGTH) -> Facts:
     """The last `length` events, latest first, and whether the file is whole. A file that cannot be read is a problem, not an error."""
-    told: Facts = {"file": path, "problem": None, "events": [], "left_out": 0}
+    told: Facts = {"file": path, "problem": None, "events": [], "ignored_members": 0}
     try:
         with open(path, "rb") as file:
             lines = file.readlines()
@@ -34,7 +34,7 @@ def history_of(path: str, *, length: int = LENGTH) -> Facts:
     jobs = {record.get("job"): record for record in records if record.get("event") == chain.STARTED}
     events = [_event(record, jobs.get(record.get("job"), {})) for record in records if _is_shown(record)]
     events.reverse()
-    return {**told, "events": events[:length], "left_out": max(len(events) - length, 0)}
+    return {**told, "events": events[:length], "ignored_members": max(len(events) - length, 0)}
 
 
 def _records(lines: t.Sequence[bytes]) -> list[Facts]:
@@ -69,7 +69,11 @@ def _detail(record: Facts) -> str:
     result = record.get("result")
     result = result if isinstance(result, dict) else {}
     parts = [f"{len(result[name])} {name}" for name in ("added", "replaced") if isinstance(result.get(name), list)]
-    if record["outcome"] == "changed" and record["event"] == "ceremony" and isinstance(result.get("key_count"), int):
+    if (
+        record["outcome"] == "changed"
+        and record["event"] == "hsm_restored"
+        and isinstance(result.get("key_count"), int)
+    ):
         parts.append(f"{result['key_count']} keys")
     if result.get("verified") is True:
         parts.append("verified")

@@ -19,7 +19,7 @@ from ansible_collections.keyops.utrust.plugins.module_utils._report import STATE
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-#: A sign and a word for each cell: the colour alone tells nothing.
+#: A sign and a word for each cell: the color alone tells nothing.
 CELLS: t.Final = {
     "present": ("✓", "there"),
     "missing": ("✗", "missing"),

@@ -91,7 +91,7 @@ def empty_targets(control: Control) -> None:
 
 
 def expect_in_sync(control: Control) -> None:
-    if len({node["inventory_digest"] for node in control.status()["nodes"]}) != 1:
+    if len({node["keys_digest"] for node in control.status()["nodes"]}) != 1:
         raise BenchFailed("the nodes do not hold the same keys")
 
 
@@ -155,7 +155,7 @@ def transfer(keys: int) -> Transfer:
         control.set_slot(SOURCE, 0, capacity=keys)
         control.generate_key(SOURCE, "bench", "ec-p256", count=keys)
         source, target = connect(control, SOURCE), connect(control, TARGETS[0])
-        package = source.create_package(control.node(SOURCE)["inventory_digest"])
+        package = source.create_package(control.node(SOURCE)["keys_digest"])
         download = peak(lambda: source.download_package(package, t.cast("t.BinaryIO", file)))
         # With a wrong digest the node takes every byte and then refuses, so that its table is not in the measured memory.
         file.seek(0)

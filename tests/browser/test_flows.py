@@ -154,7 +154,7 @@ def test_both_flows_of_the_vendors_page_bring_all_nodes_to_the_same_keys(
     for node in ("node2", "node3"):
         operator.log_in(node)
         initial_synchronization(operator, holder, node, pictures=node == "node2")
-    digests = {node["inventory_digest"] for node in control.status()["nodes"]}
+    digests = {node["keys_digest"] for node in control.status()["nodes"]}
     assert len(digests) == 1
 
     control.generate_key("node1", "signKey-2026", "rsa-3072")
@@ -168,5 +168,5 @@ def test_both_flows_of_the_vendors_page_bring_all_nodes_to_the_same_keys(
     for node in ("node2", "node3"):
         synchronize_key_material(operator, node, package, "signKey-2026", drop=node == "node3")
     nodes = control.status()["nodes"]
-    assert {node["inventory_digest"] for node in nodes} == {nodes[0]["inventory_digest"]}
+    assert {node["keys_digest"] for node in nodes} == {nodes[0]["keys_digest"]}
     assert {node["key_count"] for node in nodes} == {7}

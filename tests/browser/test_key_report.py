@@ -105,7 +105,7 @@ def test_nobody_is_shut_out_and_a_phone_does_not_scroll_sideways(
         reader.page.screenshot(path=OUTPUT / f"key_report-{name}.png", full_page=True)
 
 
-def test_on_paper_no_table_is_cut_off_and_the_controls_are_left_out(read: Callable[..., Reader]) -> None:
+def test_on_paper_no_table_is_cut_off_and_the_controls_are_ignored_members(read: Callable[..., Reader]) -> None:
     reader = read(data())
     reader.page.emulate_media(media="print")
     # A4 across, without its margins, at 96 dots an inch.

@@ -102,9 +102,9 @@ def test_cancel_at_the_pin_pad_ends_the_restore_and_webconf_shows_it(
     page.get_by_role("button", name="Open the guide").click()
     expect(page.get_by_role("dialog")).to_contain_text("Insert MBK card 1 of 2")
     holder.page.get_by_role("button", name="Cancel").click()
-    expect(holder.page.get_by_role("status")).to_contain_text("Cancelled at the PIN pad")
-    expect(page.get_by_role("dialog")).to_contain_text("Cancelled at the PIN pad")
-    assert problem(control) == "cancelled_at_pin_pad"
+    expect(holder.page.get_by_role("status")).to_contain_text("Canceled at the PIN pad")
+    expect(page.get_by_role("dialog")).to_contain_text("Canceled at the PIN pad")
+    assert problem(control) == "canceled_at_pin_pad"
     page.get_by_role("button", name="Close").click()
     expect(page.get_by_role("button", name="Synchronize HSM")).to_be_visible()
 

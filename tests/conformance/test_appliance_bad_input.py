@@ -129,7 +129,7 @@ def discard(target: Api, answer: Answer) -> None:
     assert target("DELETE", f"{IMPORTS}/{answer.data['id']}").status == 204
 
 
-NO_PACKAGE = ("package_truncated", "package_altered")
+NO_PACKAGE = ("package_truncated", "package_corrupt")
 
 
 # Uploads of anything
@@ -207,13 +207,13 @@ def test_a_header_with_anything_in_it_is_refused(target: Api, package: bytes, da
     ids=["deep list", "deep object", "long number", "no text", "long text", "null", "not a number"],
 )
 def test_a_header_that_is_made_to_hurt_is_refused(target: Api, package: bytes, header: bytes) -> None:
-    assert_refused(target("POST", IMPORTS, with_header(package, header)), "package_altered")
+    assert_refused(target("POST", IMPORTS, with_header(package, header)), "package_corrupt")
 
 
 def test_a_long_name_in_a_header_does_not_come_back(target: Api, package: bytes) -> None:
     header = header_of(package)
     header["mbk"] = {"name": "m" * 10_000, "check_value": "c" * 5000}
-    assert_refused(target("POST", IMPORTS, with_header(package, json.dumps(header).encode())), "package_altered")
+    assert_refused(target("POST", IMPORTS, with_header(package, json.dumps(header).encode())), "package_corrupt")
 
 
 # Packages that are authentic, with labels that are not innocent
@@ -253,7 +253,7 @@ def test_a_label_is_a_label_wherever_it_comes_from(
 def test_a_label_that_is_none_is_refused_although_the_package_is_authentic(
     target: Api, package: bytes, mbk: Mbk, tmp_path: Path, label: t.Any
 ) -> None:
-    assert_refused(target("POST", IMPORTS, relabelled(package, mbk, tmp_path, label)), "package_altered")
+    assert_refused(target("POST", IMPORTS, relabelled(package, mbk, tmp_path, label)), "package_corrupt")
 
 
 # Forms of Webconf
@@ -372,7 +372,7 @@ def test_good_and_bad_uploads_at_once_do_not_disturb_each_other(control: Control
     with ThreadPoolExecutor(10) as pool:
         for answer in pool.map(lambda answer: target.apply(answer.data), staged):
             applied.append(answer.status)
-            assert answer.status == 200 or answer.code in ("inventory_changed", "import_in_progress")
+            assert answer.status == 200 or answer.code in ("keys_changed", "import_in_progress")
     assert applied.count(200) == 1
     for answer in staged:
         target("DELETE", f"{IMPORTS}/{answer.data['id']}")

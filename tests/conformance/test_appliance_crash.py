@@ -60,21 +60,21 @@ def test_kill_while_applying_leaves_old_keys_or_new_ones(control: Control, point
     control.generate_key("node1", f"at-{point}-a")
     control.generate_key("node1", f"at-{point}-b", "rsa-2048")
     target = Api(control, "node2")
-    old, new = control.node("node2")["inventory_digest"], control.node("node1")["inventory_digest"]
+    old, new = control.node("node2")["keys_digest"], control.node("node1")["keys_digest"]
     staged = target("POST", "/hsm/imports", Api(control, "node1").package()).data
     key = f"apply-at-{point.replace('.', '-')}"
     control.fault("crash_at", node="node2", point=point)
     with pytest.raises(DEAD):
         target.apply(staged, idempotency_key=key)
     up_again(control)
-    assert control.node("node2")["inventory_digest"] == (new if applied else old)
+    assert control.node("node2")["keys_digest"] == (new if applied else old)
     after = target("GET", f"/hsm/imports/{staged['id']}").data
     assert after["state"] == ("applied" if applied else "staged")
     assert {row["outcome"] for row in after["rows"]} == ({"done"} if applied else {"pending"})
     # The client that has lost the answer repeats its request, and that ends well in either case.
     again = target.apply(staged, idempotency_key=key)
     assert (again.status, again.data["state"]) == (200, "applied")
-    assert control.node("node2")["inventory_digest"] == new
+    assert control.node("node2")["keys_digest"] == new
     signatures = {control.sign(node, f"at-{point}-b", b"m") for node in ("node1", "node2")}
     assert len(signatures) == 1  # PKCS #1 v1.5 has no random part
 
@@ -83,7 +83,7 @@ def test_kill_while_applying_leaves_old_keys_or_new_ones(control: Control, point
 def test_kill_while_staging_changes_no_key_and_leaves_no_file_without_an_import(control: Control, point: str) -> None:
     control.generate_key("node1", f"at-{point}")
     target, content = Api(control, "node2"), Api(control, "node1").package()
-    old = control.node("node2")["inventory_digest"]
+    old = control.node("node2")["keys_digest"]
     control.fault("crash_at", node="node2", point=point)
     key = f"stage-at-{point.replace('.', '-')}"
     with pytest.raises(DEAD):
@@ -91,7 +91,7 @@ def test_kill_while_staging_changes_no_key_and_leaves_no_file_without_an_import(
     up_again(control)
     found = target("GET", f"/hsm/imports?idempotency_key={key}").data["imports"]
     assert [entry["state"] for entry in found] == (["staged"] if point == "import.staged" else [])
-    assert control.node("node2")["inventory_digest"] == old
+    assert control.node("node2")["keys_digest"] == old
     files = {path.stem for path in (control.folder / "nodes/node2/imports").iterdir()}
     staged = {entry["id"] for entry in target("GET", "/hsm/imports").data["imports"] if entry["state"] == "staged"}
     assert files == staged
@@ -143,12 +143,8 @@ def test_kill_during_a_guided_restore_leaves_all_of_it_or_factory_reset(
     assert not list((control.folder / "nodes" / "node2" / "incoming").iterdir()), "a copy of every key lies around"
     if restored:
         assert (node["hsm"]["state"], restore["state"]) == ("operational", "succeeded")
-        assert (
-            node["inventory_digest"]
-            == control.node("node1")["inventory_digest"]
-            == restore["result"]["inventory_digest"]
-        )
+        assert node["keys_digest"] == control.node("node1")["keys_digest"] == restore["result"]["keys_digest"]
     else:
         assert (node["hsm"]["state"], node["mbk"], node["key_count"]) == ("factory_reset", None, 0)
         assert (restore["state"], restore["problem"]["code"]) == ("failed", "interrupted")
-        assert control.restore("node2")["inventory_digest"] == control.node("node1")["inventory_digest"]
+        assert control.restore("node2")["keys_digest"] == control.node("node1")["keys_digest"]

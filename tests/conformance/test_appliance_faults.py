@@ -196,7 +196,7 @@ def test_key_of_an_unknown_type_is_in_inventory_and_digest(control: Control, api
     after, page = api("GET", "/node").data, api("GET", "/hsm/keys").data
     assert {key["type"] for key in page["hsm_keys"]} >= {"exotic"}
     assert after["key_count"] == before["key_count"] + 1 == len(page["hsm_keys"])
-    assert after["inventory_digest"] == page["inventory_digest"] != before["inventory_digest"]
+    assert after["keys_digest"] == page["keys_digest"] != before["keys_digest"]
 
 
 def test_node_under_the_mbk_of_another_cluster_says_so_and_takes_no_package(control: Control, api: Api) -> None:
@@ -227,7 +227,7 @@ def test_slot_that_is_full_takes_no_key_more(control: Control, api: Api) -> None
 @pytest.mark.parametrize("keys", ["old", "new"])
 def test_node_that_restarts_while_it_applies_comes_back_with_old_or_new_keys(control: Control, keys: str) -> None:
     control.generate_key("node2", f"restart-{keys}")
-    before, after = control.node("node1")["inventory_digest"], control.node("node2")["inventory_digest"]
+    before, after = control.node("node1")["keys_digest"], control.node("node2")["keys_digest"]
     api = Api(control, "node1")
     staged = api("POST", "/hsm/imports", Api(control, "node2").package()).data
     control.fault("restart_applying", node="node1", keys=keys, seconds=3)
@@ -236,7 +236,7 @@ def test_node_that_restarts_while_it_applies_comes_back_with_old_or_new_keys(con
     with pytest.raises(CUT):
         api("GET", "/node")
     wait_for(lambda: _answers(api))
-    assert api("GET", "/node").data["inventory_digest"] == (before if keys == "old" else after)
+    assert api("GET", "/node").data["keys_digest"] == (before if keys == "old" else after)
     assert api("GET", f"/hsm/imports/{staged['id']}").data["state"] == ("staged" if keys == "old" else "applied")
     assert api.apply(staged).data["state"] == "applied"
 

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from utrust_appliance import keymaterial
 from utrust_appliance.hsm.base import KeySetChange, WrappedKey
 from utrust_appliance.hsm.choice import HsmChoice
-from utrust_appliance.inventory import KeyIdentity, KeyRef, SlotSettings, inventory_digest
+from utrust_appliance.inventory import KeyIdentity, KeyRef, SlotSettings, keys_digest
 from utrust_appliance.mbk import Mbk, combine
 from utrust_appliance.testing import Api, cluster
 
@@ -33,15 +33,15 @@ def control(hsm: str) -> Iterator[Control]:
         yield running
 
 
-def test_inventory_digest_is_the_one_computed_by_hand() -> None:
+def test_keys_digest_is_the_one_computed_by_hand() -> None:
     first = KeyIdentity(0, "signKey-2026", "01", "rsa", 3072, None, f"sha256:{'a1' * 32}")
     second = KeyIdentity(1, "Schlüssel", "02", "ec", 256, "P-256", f"sha256:{'b2' * 32}")
     lines = (
         b'[0,"signKey-2026","01","rsa",3072,null,"sha256:' + b"a1" * 32 + b'"]\n'
         b'[1,"Schl\\u00fcssel","02","ec",256,"P-256","sha256:' + b"b2" * 32 + b'"]\n'
     )  # fmt: skip
-    assert inventory_digest([second, first]) == "sha256:" + hashlib.sha256(lines).hexdigest()
-    assert inventory_digest([]) == "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    assert keys_digest([second, first]) == "sha256:" + hashlib.sha256(lines).hexdigest()
+    assert keys_digest([]) == "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 
 def test_check_values_are_those_of_pkcs11() -> None:
@@ -63,12 +63,12 @@ def test_pages_are_the_inventory_in_order_and_an_etag_saves_them(control: Contro
     order = [(key["slot"], key["label"], key["id"], key["fingerprint"]) for key in keys]
     assert order == sorted(order)
     assert len(keys) == 10
-    digest = inventory_digest(KeyIdentity.from_dict(key) for key in keys)
+    digest = keys_digest(KeyIdentity.from_dict(key) for key in keys)
     assert page.headers["ETag"] == f'"{digest}"'
     again = api("GET", "/hsm/keys", if_none_match=f'"{digest}"')
     assert (again.status, again.data) == (304, b"")
-    assert api("GET", "/node").data["inventory_digest"] == digest
-    assert Api(control, "node2")("GET", "/node").data["inventory_digest"] == digest
+    assert api("GET", "/node").data["keys_digest"] == digest
+    assert Api(control, "node2")("GET", "/node").data["keys_digest"] == digest
 
 
 @pytest.mark.parametrize("cursor", ["x", "YWZ0ZXI6LTE=", "%00", "a" * 201])
@@ -112,7 +112,7 @@ def test_shares_of_two_cards_are_the_mbk_and_one_is_not() -> None:
 def test_no_private_key_and_no_mbk_is_in_clear_in_any_file(tmp_path: Path, hsm: str) -> None:
     mbk, place = Mbk.generate("TEST", 2, 3), KeyRef(0, "known", "01")
     device = HsmChoice.of(hsm, None).open(tmp_path / "hsm", lambda dummy: None, "test")
-    device.initialise(mbk, [SlotSettings(0, "signing")])
+    device.initialize(mbk, [SlotSettings(0, "signing")])
     facts, material = keymaterial.generate("ec-p256")
     assert keymaterial.facts_of("ec", material) == facts
     identity = facts.identity(place)

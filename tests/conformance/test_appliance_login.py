@@ -73,9 +73,7 @@ def test_node_has_the_certificate_whose_fingerprint_is_published(control: Contro
 def test_log_has_who_asked_what_but_no_body_and_no_secret(control: Control) -> None:
     control.clear_log("node1")
     secret = "a-secret-that-does-not-belong-here"
-    Api(control, "node1")(
-        "POST", "/hsm/packages", {"expect_inventory_digest": secret}, idempotency_key="of-this-test-0001"
-    )
+    Api(control, "node1")("POST", "/hsm/packages", {"expect_keys_digest": secret}, idempotency_key="of-this-test-0001")
     Api(control, "node1")("GET", f"/node?password={secret}")
     first, second = control.requests("node1")
     assert (first["method"], first["path"], first["status"], first["client"]) == (

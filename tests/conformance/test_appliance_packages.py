@@ -53,19 +53,15 @@ def test_new_key_comes_to_the_other_node_and_both_digests_are_the_same(
     control: Control, source: Api, target: Api
 ) -> None:
     control.generate_key("node1", "new-1", "rsa-2048")
-    before = target("GET", "/node").data["inventory_digest"]
+    before = target("GET", "/node").data["keys_digest"]
     staged = stage(target, source.package())
-    assert target("GET", "/node").data["inventory_digest"] == before  # staging changes no key
+    assert target("GET", "/node").data["keys_digest"] == before  # staging changes no key
     assert {row["label"]: row["action"] for row in staged["rows"]}["new-1"] == "add"
     assert {row["outcome"] for row in staged["rows"]} == {"pending"}
     applied = target.apply(staged)
     assert (applied.status, applied.data["state"]) == (200, "applied")
     assert {row["outcome"] for row in applied.data["rows"]} == {"done"}
-    assert (
-        control.node("node2")["inventory_digest"]
-        == control.node("node1")["inventory_digest"]
-        == applied.data["inventory_digest"]
-    )
+    assert control.node("node2")["keys_digest"] == control.node("node1")["keys_digest"] == applied.data["keys_digest"]
     assert control.sign("node2", "new-1", b"m") == control.sign(
         "node1", "new-1", b"m"
     )  # PKCS #1 v1.5 has no random part
@@ -103,9 +99,9 @@ def test_package_has_its_digest_is_not_cached_and_is_gone_when_deleted(control: 
 
 
 def test_package_of_another_inventory_than_expected_is_not_made(source: Api) -> None:
-    now = source("GET", "/node").data["inventory_digest"]
-    other = source("POST", "/hsm/packages", {"expect_inventory_digest": f"sha256:{'0' * 64}"})
-    assert (other.status, other.code, other.data["inventory_digest"]) == (412, "inventory_changed", now)
+    now = source("GET", "/node").data["keys_digest"]
+    other = source("POST", "/hsm/packages", {"expect_keys_digest": f"sha256:{'0' * 64}"})
+    assert (other.status, other.code, other.data["keys_digest"]) == (412, "keys_changed", now)
     assert source("GET", "/hsm/packages").data == {"packages": []}
 
 
@@ -120,10 +116,10 @@ def altered(content: bytes, position: int) -> bytes:
         (lambda content: content[: len(content) // 2], "package_truncated"),
         (lambda content: content[:3], "package_truncated"),
         (lambda dummy: b"", "package_truncated"),
-        (lambda content: altered(content, len(content) // 2), "package_altered"),
-        (lambda content: altered(content, len(content) - len(TRAILER) - 1), "package_altered"),
-        (lambda content: content + content, "package_altered"),
-        (lambda dummy: b"some other file", "package_altered"),
+        (lambda content: altered(content, len(content) // 2), "package_corrupt"),
+        (lambda content: altered(content, len(content) - len(TRAILER) - 1), "package_corrupt"),
+        (lambda content: content + content, "package_corrupt"),
+        (lambda dummy: b"some other file", "package_corrupt"),
     ],
 )
 def test_package_that_is_not_whole_is_refused_and_leaves_nothing(
@@ -142,7 +138,7 @@ def test_every_single_altered_byte_is_noticed(source: Api, target: Api) -> None:
     codes = {
         target("POST", "/hsm/imports", altered(content, position)).code for position in range(0, len(content), step)
     }
-    assert codes <= {"package_altered", "package_truncated", "mbk_mismatch"}
+    assert codes <= {"package_corrupt", "package_truncated", "mbk_mismatch"}
 
 
 def test_package_under_another_mbk_is_refused(control: Control, source: Api) -> None:
@@ -187,12 +183,12 @@ def test_apply_needs_the_inventory_that_was_seen_and_was_there_when_staged(
     assert target.apply(staged, if_match=None).code == "precondition_required"
     assert target.apply(staged, if_match="unquoted").code == "invalid_request"
     for tag in (f'"sha256:{"0" * 64}"', "*"):
-        assert target.apply(staged, if_match=tag).code == "inventory_changed"
+        assert target.apply(staged, if_match=tag).code == "keys_changed"
     control.generate_key("node2", "meanwhile")
-    now = control.node("node2")["inventory_digest"]
-    for tag in (staged["inventory_digest"], now):
+    now = control.node("node2")["keys_digest"]
+    for tag in (staged["keys_digest"], now):
         answer = target.apply(staged, if_match=f'"{tag}"')
-        assert (answer.status, answer.code, answer.data["inventory_digest"]) == (412, "inventory_changed", now)
+        assert (answer.status, answer.code, answer.data["keys_digest"]) == (412, "keys_changed", now)
     control.delete_key("node2", "meanwhile")
     assert target.apply(staged).status == 200
 
@@ -220,7 +216,7 @@ def test_slot_without_room_takes_nothing(control: Control, source: Api, target: 
     assert target("GET", f"/hsm/imports/{full['id']}").data["state"] == "staged"
     control.set_slot("node2", 0, capacity=1000)
     assert target.apply(full).status == 200
-    assert target.apply(staged).code == "inventory_changed"
+    assert target.apply(staged).code == "keys_changed"
 
 
 def test_same_request_again_is_the_same_object_and_another_request_is_refused(
@@ -230,7 +226,7 @@ def test_same_request_again_is_the_same_object_and_another_request_is_refused(
     first = source("POST", "/hsm/packages", {}, idempotency_key=key).data
     assert source("POST", "/hsm/packages", {}, idempotency_key=key).data == first
     assert source("GET", f"/hsm/packages?idempotency_key={key}").data == {"packages": [first]}
-    other = {"expect_inventory_digest": first["inventory_digest"]}
+    other = {"expect_keys_digest": first["keys_digest"]}
     assert source("POST", "/hsm/packages", other, idempotency_key=key).code == "idempotency_key_reused"
     content = source("GET", f"/hsm/packages/{first['id']}/content").data
 
@@ -273,5 +269,5 @@ def test_packages_and_staged_imports_expire(hsm: str) -> None:
         while (found := target("GET", f"/hsm/imports/{staged['id']}").data["state"]) == "staged":
             assert target("GET", "/node").status == 200
         assert found == "expired"
-        assert target.apply(staged).code == "expired"
+        assert target.apply(staged).code == "import_expired"
         assert not list(short.folder.glob("nodes/*/packages/*.ksp")) + list(short.folder.glob("nodes/*/imports/*.ksp"))

@@ -172,4 +172,4 @@ def test_kill_while_a_token_is_written_leaves_the_old_keys_and_no_remains_in_the
         assert target.apply(staged).data["state"] == "applied"
     else:
         control.restore("node2")
-    assert control.node("node2")["inventory_digest"] == control.node("node1")["inventory_digest"]
+    assert control.node("node2")["keys_digest"] == control.node("node1")["keys_digest"]

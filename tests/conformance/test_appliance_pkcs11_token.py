@@ -244,7 +244,7 @@ def test_a_wrapped_key_that_is_not_the_one_of_its_identity_is_refused(folder: Pa
     if right.public:
         wrong += [replace(right, public=None), replace(right, public=other.public), replace(right, public=b"no key")]
     with contextlib.closing(opened(folder)) as hsm:
-        hsm.initialise(MBK, SLOTS)
+        hsm.initialize(MBK, SLOTS)
         for key in wrong:
             with pytest.raises(UnwrapFailed):
                 hsm.check(key)
@@ -258,7 +258,7 @@ def test_a_wrapped_key_that_is_not_the_one_of_its_identity_is_refused(folder: Pa
 
 def test_token_of_another_hsm_is_not_taken_for_this_one(folder: Path) -> None:
     with contextlib.closing(opened(folder)) as hsm:
-        hsm.initialise(MBK, SLOTS)
+        hsm.initialize(MBK, SLOTS)
     shutil.rmtree(folder / "tokens")
     with pytest.raises(Refused, match="holds no such MBK"):
         opened(folder)

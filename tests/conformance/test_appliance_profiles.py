@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Behaviour profiles of the reference appliance: how they are chosen and kept, and that what a client sees of them is the contract's."""
+"""Behavior profiles of the reference appliance: how they are chosen and kept, and that what a client sees of them is the contract's."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import jsonschema  # type: ignore[import-untyped, unused-ignore]
 import pytest
 import yaml
 from utrust_appliance import cli
-from utrust_appliance.behaviour import ASPECTS, PROFILES, Behaviour
+from utrust_appliance.behavior import ASPECTS, PROFILES, Behavior
 from utrust_appliance.control import Control
 from utrust_appliance.errors import Refused
 from utrust_appliance.testing import Api, cluster
@@ -60,7 +60,7 @@ def test_every_profile_and_every_aspect_is_listed_with_a_sentence(capsys: pytest
 
 
 def test_every_profile_is_documented() -> None:
-    text = (Path(__file__).resolve().parents[2] / "docs/behaviour.md").read_text(encoding="utf-8")
+    text = (Path(__file__).resolve().parents[2] / "docs/behavior.md").read_text(encoding="utf-8")
     assert [name for name in PROFILES if f"`{name}`" not in text] == []
     assert [
         f"{aspect}={value}" for aspect in ASPECTS for value in ASPECTS[aspect] if f"`{aspect}={value}`" not in text
@@ -68,17 +68,17 @@ def test_every_profile_is_documented() -> None:
 
 
 def test_several_profiles_are_put_together_and_the_last_one_counts() -> None:
-    behaviour = Behaviour.of(["worst-case", "vendor-page", "restart=nothing"])
-    assert (behaviour.effect, behaviour.atomic, behaviour.restart) == ("additive", "key_by_key", "nothing")
+    behavior = Behavior.of(["worst-case", "vendor-page", "restart=nothing"])
+    assert (behavior.effect, behavior.atomic, behavior.restart) == ("additive", "key_by_key", "nothing")
 
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("vendor", "vendor-page"), ("effect=merging", "additive"), ("colour=red", "profile list"), ("", "contract")],
+    [("vendor", "vendor-page"), ("effect=merging", "additive"), ("color=red", "profile list"), ("", "contract")],
 )
 def test_what_is_no_profile_is_refused_and_what_is_one_is_named(name: str, words: str) -> None:
     with pytest.raises(Refused, match=words):
-        Behaviour.of([name])
+        Behavior.of([name])
 
 
 def test_a_profile_stays_with_the_cluster_until_another_one_is_named() -> None:
@@ -103,8 +103,8 @@ def test_a_node_says_how_it_behaves_in_the_words_of_the_contract(control: Contro
     control.set_profile(profile)
     node = Api(control, "node1")("GET", "/node").data
     fits("Node", node)
-    told = set(node["import_behaviour"].values())
-    assert (told == {"unknown"}) == (Behaviour.of([profile]).announces == "no")
+    told = set(node["import_behavior"].values())
+    assert (told == {"unknown"}) == (Behavior.of([profile]).announces == "no")
 
 
 @pytest.mark.parametrize(("profile", "written"), [(["commit=apply"], 0), (["commit=upload"], 0), (["key-by-key"], 2)])
@@ -161,7 +161,7 @@ def test_an_import_that_asks_for_cards_is_the_contracts_at_every_step(control: C
     wait_for(lambda: target("GET", "/node").data["running"] is None)
     fits("Import", ended := target("GET", f"/hsm/imports/{again['id']}").data)
     assert ended["state"] == "applied"
-    assert control.node("node2")["inventory_digest"] == control.node("node1")["inventory_digest"]
+    assert control.node("node2")["keys_digest"] == control.node("node1")["keys_digest"]
 
 
 def test_a_package_of_another_cluster_is_taken_where_only_the_mbk_counts(control: Control) -> None:

@@ -71,7 +71,7 @@ def test_two_cards_bring_the_keys_and_they_sign(control: Control, joining: Api) 
     control.present("node2", "KEYOPS-1")
     done = finish(joining, restore["id"])
     assert (done["state"], done["problem"]) == ("succeeded", None)
-    assert done["result"] == {"key_count": 4, "inventory_digest": control.node("node1")["inventory_digest"]}
+    assert done["result"] == {"key_count": 4, "keys_digest": control.node("node1")["keys_digest"]}
     node = joining("GET", "/node").data
     assert (node["hsm"]["state"], node["mbk"]) == ("operational", preview["mbk"])
     public = serialization.load_pem_public_key(control.public_key("node1", "signKey-2025").encode())
@@ -135,13 +135,13 @@ def test_pin_pad_gives_up_when_nobody_comes(hsm: str) -> None:
         assert api("GET", "/node").data["running"] is None
 
 
-def test_it_is_cancelled_at_the_pin_pad_or_by_request(control: Control, joining: Api) -> None:
+def test_it_is_canceled_at_the_pin_pad_or_by_request(control: Control, joining: Api) -> None:
     at_pad = joining("POST", "/hsm/restores", START).data["id"]
     control.cancel_at_pin_pad("node2")
-    assert finish(joining, at_pad)["problem"]["code"] == "cancelled_at_pin_pad"
+    assert finish(joining, at_pad)["problem"]["code"] == "canceled_at_pin_pad"
     by_request = joining("POST", "/hsm/restores", START).data["id"]
     for dummy in range(2):
-        assert joining("DELETE", f"/hsm/restores/{by_request}").data["problem"]["code"] == "cancelled_by_request"
+        assert joining("DELETE", f"/hsm/restores/{by_request}").data["problem"]["code"] == "canceled_by_request"
     assert joining("GET", "/node").data["hsm"]["state"] == "factory_reset"
     with pytest.raises(Refused, match="no guided restore is running"):
         control.insert_card("node2", "KEYOPS-1")

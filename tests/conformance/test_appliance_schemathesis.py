@@ -132,13 +132,13 @@ def test_answers_about_real_packages_and_imports_are_the_contracts(control: Cont
     walk("GET /imports/{import_id}", 200, **place)
     walk("POST /imports/{import_id}/apply", 428, **place)
     walk("POST /imports/{import_id}/apply", 412, **place, headers={"If-Match": '"other"'})
-    walk("POST /imports/{import_id}/apply", 200, **place, headers={"If-Match": f'"{staged["inventory_digest"]}"'})
+    walk("POST /imports/{import_id}/apply", 200, **place, headers={"If-Match": f'"{staged["keys_digest"]}"'})
     walk("GET /imports/{import_id}", 200, **place)
     walk("DELETE /imports/{import_id}", 409, **place)
     other = {"path_parameters": {"import_id": walk("POST /imports", 201, **upload).json()["id"]}}
     walk("DELETE /imports/{import_id}", 204, **other)
     walk("GET /keys", 200)
-    walk("GET /keys", 304, headers={"If-None-Match": f'"{staged["inventory_digest"]}"'})
+    walk("GET /keys", 304, headers={"If-None-Match": f'"{staged["keys_digest"]}"'})
 
 
 def test_answers_about_a_real_restore_are_the_contracts(control: Control) -> None:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The promises of an import under every behaviour profile: nothing is lost, overwritten or brought back that the operator has not named."""
+"""The promises of an import under every behavior profile: nothing is lost, overwritten or brought back that the operator has not named."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import typing as t
 import pytest
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import AnswerLost, ProblemsFound, UtrustError
 from utrust_appliance import process
-from utrust_appliance.behaviour import ASPECTS, PROFILES, Behaviour
+from utrust_appliance.behavior import ASPECTS, PROFILES, Behavior
 from utrust_appliance.control import Control
 from utrust_appliance.testing import Api, cluster
 
@@ -59,19 +59,19 @@ def sync(control: Control, tmp_path: Path) -> Sync:
 
 
 @pytest.fixture(params=EVERY)
-def profile(request: pytest.FixtureRequest, control: Control) -> Iterator[Behaviour]:
+def profile(request: pytest.FixtureRequest, control: Control) -> Iterator[Behavior]:
     """Each profile in turn; where imports ask for cards, people present them."""
     names = request.param.split()
     control.set_profile(*names)
     control.clear_log()
-    behaviour = Behaviour.of(names)
+    behavior = Behavior.of(names)
     people = (
         card_holders(control, "node2", cards=["KEYOPS-1", "KEYOPS-2"] * 3)
-        if behaviour.cards == "asked"
+        if behavior.cards == "asked"
         else contextlib.nullcontext()
     )
     with people:
-        yield behaviour
+        yield behavior
 
 
 def refused(sync: Sync, *codes: str, **policy: t.Any) -> None:
@@ -95,7 +95,7 @@ def test_a_new_key_arrives_as_predicted_signs_and_the_second_run_changes_nothing
     assert posts(sync.control, "node2") == []
     done = sync.run()
     assert (done["changed"], done["verified"], done["in_sync"]) == (True, True, True)
-    assert done["inventory_digest"] == predicted["inventory_digest"]
+    assert done["keys_digest"] == predicted["keys_digest"]
     assert [key["label"] for key in done["added"]] == ["newKey"]
     assert sync.control.sign("node2", "newKey", b"message")
     assert sync.run()["changed"] is False
@@ -109,54 +109,54 @@ def test_a_key_that_only_the_target_has_stops_the_import(sync: Sync) -> None:
 
 
 @pytest.mark.parametrize("how", ["keep", "known"])
-def test_a_key_that_is_to_stay_stays_or_the_import_is_refused(sync: Sync, profile: Behaviour, how: str) -> None:
+def test_a_key_that_is_to_stay_stays_or_the_import_is_refused(sync: Sync, profile: Behavior, how: str) -> None:
     sync.control.generate_key("node1", "newKey")
     [extra] = sync.control.generate_key("node2", "extraKey")
     policy: dict[str, t.Any] = (
-        {"keep_extra": True} if how == "keep" else {"known_extra": frozenset([extra["fingerprint"]])}
+        {"keep_extra": True} if how == "keep" else {"allowed_extra_keys": frozenset([extra["fingerprint"]])}
     )
     if profile.announces == "no":
-        refused(sync, "behaviour_unknown", **policy)
+        refused(sync, "import_effect_unknown", **policy)
     elif profile.effect == "replacing" or profile.deletions == "travel":
-        refused(sync, "extra_keys_lost", **policy)
+        refused(sync, "extra_keys_would_be_lost", **policy)
     else:
         assert sync.run(**policy)["in_sync"] is False
         assert fingerprints(sync.control, "node2") == fingerprints(sync.control, "node1") | {extra["fingerprint"]}
 
 
 def test_another_key_under_the_same_label_is_replaced_only_if_it_is_named_and_can_be(
-    sync: Sync, profile: Behaviour
+    sync: Sync, profile: Behavior
 ) -> None:
     [wanted] = sync.control.generate_key("node1", "sameKey", key_id="0a")
     [held] = sync.control.generate_key("node2", "sameKey", key_id="0a")
     refused(sync, "key_mismatch")
-    named: dict[str, t.Any] = {"replace": frozenset([wanted["fingerprint"]])}
+    named: dict[str, t.Any] = {"allow_replace": frozenset([wanted["fingerprint"]])}
     if profile.announces == "no":
-        refused(sync, "behaviour_unknown", **named)
+        refused(sync, "import_effect_unknown", **named)
     elif profile.effect == "additive":
         refused(sync, "key_not_replaceable", **named)
     else:
-        assert [pair["held"]["fingerprint"] for pair in sync.run(**named)["replaced"]] == [held["fingerprint"]]
+        assert [pair["target_key"]["fingerprint"] for pair in sync.run(**named)["replaced"]] == [held["fingerprint"]]
         assert fingerprints(sync.control, "node2") == fingerprints(sync.control, "node1")
 
 
 @pytest.mark.usefixtures("profile")
 def test_a_retired_key_does_not_come_back(sync: Sync) -> None:
     [retired] = sync.control.generate_key("node1", "retiredKey")
-    refused(sync, "key_retired", retired=frozenset([retired["fingerprint"]]))
+    refused(sync, "destroyed_key_would_return", destroyed_keys=frozenset([retired["fingerprint"]]))
 
 
 @pytest.mark.usefixtures("profile")
 def test_a_package_of_another_cluster_or_mbk_is_refused_whatever_the_node_would_take(sync: Sync) -> None:
     sync.control.generate_key("node1", "newKey")
     sync.export()
-    receipt = sync.receipt()
+    manifest = sync.manifest()
     for change, code in (
         ({"cluster_id": "another"}, "cluster_mismatch"),
         ({"mbk": {"name": "OTHER", "check_value": "0a" * 8}}, "mbk_mismatch"),
     ):
-        sync.package.with_name("cluster.ksp.receipt.json").write_text(
-            json.dumps({**receipt, **change}), encoding="utf-8"
+        sync.package.with_name("cluster.ksp.manifest.json").write_text(
+            json.dumps({**manifest, **change}), encoding="utf-8"
         )
         with pytest.raises(ProblemsFound) as caught:
             sync.run(export=False)
@@ -164,7 +164,7 @@ def test_a_package_of_another_cluster_or_mbk_is_refused_whatever_the_node_would_
     assert posts(sync.control, "node2") == []
 
 
-def test_a_lost_answer_after_the_commit_is_settled_by_reading(sync: Sync, profile: Behaviour) -> None:
+def test_a_lost_answer_after_the_commit_is_settled_by_reading(sync: Sync, profile: Behavior) -> None:
     sync.control.generate_key("node1", "newKey")
     commit = "/imports$" if profile.commit == "upload" else "/apply$"
     sync.control.fault("lost_answer_after", node="node2", method="POST", path=commit)
@@ -185,7 +185,7 @@ def test_a_commit_that_never_reached_the_node_is_told_as_no_change(sync: Sync) -
 
 
 def test_an_import_that_fails_in_the_middle_says_what_is_there_and_the_next_one_continues(
-    sync: Sync, profile: Behaviour
+    sync: Sync, profile: Behavior
 ) -> None:
     sync.control.generate_key("node1", "newKey", count=3)
     before = fingerprints(sync.control, "node2")
@@ -220,13 +220,13 @@ def test_a_node_that_is_killed_in_the_middle_loses_nothing_and_the_next_run_cont
     control.fault("crash_at", node="node2", point="hsm.after_commit")
     with pytest.raises(UtrustError) as caught:
         sync.run(patience=0.2)
-    assert caught.value.code == "node_not_back"
+    assert caught.value.code == "node_wait_timeout"
     wait_for(lambda: process.running(control.folder) is None)
     Control.up(control.folder, faults=True, restart_time=RESTART)
     assert control.status()["profile"] == names
     held = fingerprints(control, "node2")
     assert before <= held <= fingerprints(control, "node1")
-    if Behaviour.of(names).atomic == "key_by_key":
+    if Behavior.of(names).atomic == "key_by_key":
         assert len(held - before) == 1
     sync.run()
     assert fingerprints(control, "node2") == fingerprints(control, "node1")
@@ -246,7 +246,7 @@ def test_a_wrong_declaration_is_caught_by_the_nodes_table_before_anything_change
     before = control.keys("node2")
     with pytest.raises(UtrustError, match="nothing was changed") as caught:
         sync.run(keep_extra=True, declared_effect="additive")
-    assert caught.value.code == "table_differs"
+    assert caught.value.code == "import_preview_mismatch"
     assert control.keys("node2") == before
 
 
@@ -273,7 +273,7 @@ def test_a_true_declaration_lets_a_key_stay_where_the_node_does_not_know(control
 def test_a_declaration_against_the_nodes_own_word_is_refused(control: Control, sync: Sync) -> None:
     control.generate_key("node1", "newKey")
     control.clear_log()
-    refused(sync, "behaviour_differs", declared_effect="replacing")
+    refused(sync, "import_effect_mismatch", declared_effect="replacing")
 
 
 def test_deletions_travel_only_to_keys_that_nobody_wants_to_keep(control: Control, sync: Sync) -> None:
@@ -285,7 +285,7 @@ def test_deletions_travel_only_to_keys_that_nobody_wants_to_keep(control: Contro
     control.generate_key("node1", "newKey")
     control.clear_log()
     refused(sync, "extra_keys")
-    refused(sync, "extra_keys_lost", keep_extra=True)
+    refused(sync, "extra_keys_would_be_lost", keep_extra=True)
     target = Api(control, "node2")
     staged = target("POST", "/hsm/imports", Api(control, "node1").package()).data
     assert [row["label"] for row in staged["rows"] if row["action"] == "remove"] == ["oldKey"]
@@ -344,7 +344,7 @@ def test_an_import_whose_cards_are_refused_by_people_changes_nothing(control: Co
     with pytest.raises(UtrustError, match="nothing was changed") as caught:
         sync.run()
     person.join()
-    assert caught.value.code == "cancelled_at_pin_pad"
+    assert caught.value.code == "canceled_at_pin_pad"
     assert control.keys("node2") == before
     assert control.node("node2")["running"] is None
 
@@ -375,6 +375,6 @@ def test_keys_that_an_import_locks_are_named(control: Control, sync: Sync) -> No
 
 
 def test_every_aspect_has_a_value_in_some_profile_that_the_matrix_runs() -> None:
-    run = [Behaviour.of(names.split()) for names in EVERY]
+    run = [Behavior.of(names.split()) for names in EVERY]
     for aspect, values in ASPECTS.items():
-        assert {getattr(behaviour, aspect) for behaviour in run} == set(values), aspect
+        assert {getattr(behavior, aspect) for behavior in run} == set(values), aspect

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Predictions are true: for 100 random states of two nodes and random behaviours, a run does exactly what check mode said, or refuses as it did."""
+"""Predictions are true: for 100 random states of two nodes and random behaviors, a run does exactly what check mode said, or refuses as it did."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import random
 import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import ProblemsFound
-from utrust_appliance.behaviour import ASPECTS, Behaviour
+from utrust_appliance.behavior import ASPECTS, Behavior
 from utrust_appliance.testing import cluster
 
 from tests.support.playbook import card_holders
@@ -27,10 +27,10 @@ CASES = 100
 LABELS = ("a", "b", "c")
 SAME_ID = "0a"
 #: What a run tells of keys; check mode must have told the same.
-OUTCOME = ("changed", "added", "replaced", "extra", "unchanged", "inventory_digest_before", "inventory_digest")
+OUTCOME = ("changed", "added", "replaced", "extra", "unchanged", "keys_digest_before", "keys_digest")
 
 
-def random_behaviour(dice: random.Random) -> list[str]:
+def random_behavior(dice: random.Random) -> list[str]:
     """Every aspect by chance; what costs time (restarts, cards) seldom."""
     seldom = {"restart": 0.15, "cards": 0.1}
     return [
@@ -66,21 +66,21 @@ def random_state(control: Control, dice: random.Random) -> None:
     generate(control, dice, "node2", 0, 2)
 
 
-def random_policy(control: Control, dice: random.Random, behaviour: Behaviour) -> dict[str, t.Any]:
+def random_policy(control: Control, dice: random.Random, behavior: Behavior) -> dict[str, t.Any]:
     source, target = fingerprints(control, "node1"), fingerprints(control, "node2")
 
     def some(of: set[str], chance: float) -> frozenset[str]:
         return frozenset(one for one in sorted(of) if dice.random() < chance)
 
     declared = None
-    if behaviour.announces == "no" and dice.random() < 0.8 and behaviour.deletions != "travel":
-        declared = behaviour.effect  # a true one: a false one is the operator's word against the HSM
+    if behavior.announces == "no" and dice.random() < 0.8 and behavior.deletions != "travel":
+        declared = behavior.effect  # a true one: a false one is the operator's word against the HSM
     return {
         "keep_extra": dice.random() < 0.6,
-        "known_extra": some(target - source, 0.5),
-        "replace": some(source - target, 0.9),
-        "retired": some(source - target, 0.05),
-        "expect_new": frozenset(source - target) if dice.random() < 0.2 else None,
+        "allowed_extra_keys": some(target - source, 0.5),
+        "allow_replace": some(source - target, 0.9),
+        "destroyed_keys": some(source - target, 0.05),
+        "expected_new_keys": frozenset(source - target) if dice.random() < 0.2 else None,
         "declared_effect": declared,
     }
 
@@ -100,16 +100,16 @@ def told_of(keys: t.Iterable[dict[str, t.Any]]) -> set[str]:
 def one_case(control: Control, sync: Sync, seed: int) -> str:
     dice = random.Random(seed)
     random_state(control, dice)
-    names = random_behaviour(dice)
-    behaviour = Behaviour.of(names)
+    names = random_behavior(dice)
+    behavior = Behavior.of(names)
     control.set_profile(*names)
-    policy = random_policy(control, dice, behaviour)
+    policy = random_policy(control, dice, behavior)
     before = control.keys("node2")
     control.clear_log()
 
     predicted = attempt(sync, dry_run=True, policy=policy)
     assert posts(control, "node2") == []
-    with card_holders(control, *(["node2"] if behaviour.cards == "asked" else []), cards=["KEYOPS-1", "KEYOPS-2"]):
+    with card_holders(control, *(["node2"] if behavior.cards == "asked" else []), cards=["KEYOPS-1", "KEYOPS-2"]):
         happened = attempt(sync, dry_run=False, policy=policy)
     assert happened == predicted
 
@@ -119,12 +119,12 @@ def one_case(control: Control, sync: Sync, seed: int) -> str:
         assert (after, posts(control, "node2")) == (before, [])
         return "refused"
     facts = happened[1]
-    assert facts["inventory_digest"] == control.node("node2")["inventory_digest"]
-    named = {pair["held"]["fingerprint"] for pair in facts["replaced"]}
-    assert holds - held == told_of(facts["added"]) | {pair["wanted"]["fingerprint"] for pair in facts["replaced"]}
+    assert facts["keys_digest"] == control.node("node2")["keys_digest"]
+    named = {pair["target_key"]["fingerprint"] for pair in facts["replaced"]}
+    assert holds - held == told_of(facts["added"]) | {pair["source_key"]["fingerprint"] for pair in facts["replaced"]}
     assert held - holds == named, "a key was lost that nobody has named"
-    assert {pair["wanted"]["fingerprint"] for pair in facts["replaced"]} <= policy["replace"]
-    assert not (holds - held) & policy["retired"]
+    assert {pair["source_key"]["fingerprint"] for pair in facts["replaced"]} <= policy["allow_replace"]
+    assert not (holds - held) & policy["destroyed_keys"]
     assert fingerprints(control, "node1") <= holds
     return "changed" if facts["changed"] else "unchanged"
 
@@ -145,8 +145,8 @@ def test_a_run_does_what_check_mode_said_in_100_random_clusters(tmp_path: Path) 
     assert outcomes["unchanged"]
 
 
-def test_the_random_behaviours_have_every_value_of_every_aspect() -> None:
-    drawn = [dc.asdict(Behaviour.of(random_behaviour(random.Random(seed)))) for seed in range(CASES)]
-    assert {(aspect, behaviour[aspect]) for behaviour in drawn for aspect in ASPECTS} == {
+def test_the_random_behaviors_have_every_value_of_every_aspect() -> None:
+    drawn = [dc.asdict(Behavior.of(random_behavior(random.Random(seed)))) for seed in range(CASES)]
+    assert {(aspect, behavior[aspect]) for behavior in drawn for aspect in ASPECTS} == {
         (aspect, value) for aspect, values in ASPECTS.items() for value in values
     }

@@ -121,7 +121,7 @@ def test_webconf_restores_from_the_package_and_the_next_run_verifies_it(
     assert left(control) == []
 
 
-def test_the_keys_are_those_of_the_package_and_a_run_says_what_is_missing_until_it_is_synchronised(
+def test_the_keys_are_those_of_the_package_and_a_run_says_what_is_missing_until_it_is_synchronized(
     control: Control, pages: Pages, tmp_path: Path
 ) -> None:
     package, before = Api(control, "node1").package(), fingerprints(control, "node1")
@@ -130,7 +130,7 @@ def test_the_keys_are_those_of_the_package_and_a_run_says_what_is_missing_until_
     assert fingerprints(control, "node2") == before
     result = run(control)
     assert result["in_sync"] is False
-    assert "synchronise them with key_sync" in result["warnings"][0]
+    assert "synchronize them with key_sync" in result["warnings"][0]
     tmp_path.chmod(0o700)
     assert Sync(control, tmp_path).run()["in_sync"] is True
 
@@ -142,7 +142,7 @@ def test_packages_that_cannot_be_restored_from_are_refused_and_not_kept(control:
     control.clear_faults()
     for content, fields, code in (
         (b"", {}, "invalid_request"),
-        (b"no package", {}, "package_altered"),
+        (b"no package", {}, "package_corrupt"),
         (package[:-1], {}, "package_truncated"),
         (foreign, {}, "cluster_mismatch"),
         (package, {"csrf": "x"}, "forbidden"),
@@ -166,7 +166,7 @@ def test_an_altered_package_shows_when_the_cards_are_there_and_changes_nothing(c
     assert (control.node("node2")["mbk"], control.keys("node2"), left(control)) == (None, [], [])
 
 
-def test_a_package_without_its_restore_is_kept_alone_and_goes_with_a_cancelled_one(
+def test_a_package_without_its_restore_is_kept_alone_and_goes_with_a_canceled_one(
     control: Control, pages: Pages
 ) -> None:
     package = Api(control, "node1").package()

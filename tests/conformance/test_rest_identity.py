@@ -235,7 +235,7 @@ def test_a_client_certificate_that_is_refused_in_the_handshake_is_named(
         with connected(control, **where) as node, pytest.raises(UtrustError) as caught:
             node.node()
         thread.join()
-    assert caught.value.code == "client_certificate_refused"
+    assert caught.value.code == "client_certificate_rejected"
     for words in (f"127.0.0.1:{port}", where["client_cert"] or "(none given)", "Webconf, page Access"):
         assert words in str(caught.value)
 

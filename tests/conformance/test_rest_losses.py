@@ -77,13 +77,13 @@ def test_a_page_for_people_is_no_answer(control: Control, source: RestAppliance)
     control.fault("not_json", node="node1")
     with pytest.raises(ApiError, match="text/html") as caught:
         source.node()
-    assert caught.value.code == "answer_not_json"
+    assert caught.value.code == "response_not_json"
 
 
 def test_a_page_for_people_after_a_post_is_settled_by_reading(control: Control, source: RestAppliance) -> None:
     control.fault("not_json", node="node1", method="POST")
     with pytest.raises(AnswerLost, match="no trace of it"):
-        source.create_package(source.node().inventory_digest)
+        source.create_package(source.node().keys_digest)
     assert posts(control, "node1") == ["/api/v1/hsm/packages"]
 
 
@@ -115,7 +115,7 @@ def test_an_hsm_whose_driver_is_stopped_says_so(control: Control, source: RestAp
 def test_a_busy_node_is_asked_again_with_the_same_idempotency_key(control: Control, status: int) -> None:
     control.fault("status", node="node1", method="POST", status=status, retry_after=1, count=2)
     with connected(control, "node1", retries=3) as source:
-        source.delete_package(source.create_package(source.node().inventory_digest))
+        source.delete_package(source.create_package(source.node().keys_digest))
     asked = [request for request in control.requests("node1") if request["method"] == "POST"]
     assert [request["status"] for request in asked] == [status, status, 201]
     assert len({request["idempotency_key"] for request in asked}) == 1
@@ -130,7 +130,7 @@ def test_a_reading_whose_answer_is_lost_is_repeated(control: Control) -> None:
 
 def test_a_package_whose_answer_is_lost_is_made_once(control: Control, source: RestAppliance) -> None:
     control.fault("lost_answer_after", node="node1", method="POST")
-    package = source.create_package(source.node().inventory_digest)
+    package = source.create_package(source.node().keys_digest)
     content = io.BytesIO()
     source.download_package(package, content)
     assert len(content.getvalue()) == package.size
@@ -153,9 +153,9 @@ def test_an_import_whose_answer_is_lost_after_the_commit_is_applied_once(
     made = staged(target, *downloaded(source))
     control.clear_log()
     control.fault("lost_answer_after", node="node2", method="POST", path="/apply$")
-    assert target.apply_import(made, target.node().inventory_digest).state == "applied"
+    assert target.apply_import(made, target.node().keys_digest).state == "applied"
     assert posts(control, "node2") == [f"/api/v1/hsm/imports/{made.id}/apply"]
-    assert control.node("node2")["inventory_digest"] == control.node("node1")["inventory_digest"]
+    assert control.node("node2")["keys_digest"] == control.node("node1")["keys_digest"]
 
 
 def test_a_restore_whose_answer_is_lost_is_started_once(control: Control, joining: RestAppliance) -> None:
@@ -171,8 +171,8 @@ def test_a_restore_whose_answer_is_lost_is_started_once(control: Control, joinin
 def test_a_package_that_was_never_made_is_not_made_later(control: Control, source: RestAppliance) -> None:
     control.fault("lost_answer_before", node="node1", method="POST")
     with pytest.raises(AnswerLost, match="nothing was changed") as caught:
-        source.create_package(source.node().inventory_digest)
-    assert caught.value.code == "answer_lost"
+        source.create_package(source.node().keys_digest)
+    assert caught.value.code == "response_lost"
     assert posts(control, "node1") == ["/api/v1/hsm/packages"]
 
 
@@ -183,8 +183,8 @@ def test_an_import_that_was_not_applied_is_told_so(
     made = staged(target, *downloaded(source))
     control.fault("lost_answer_before", node="node2", method="POST", path="/apply$")
     with pytest.raises(AnswerLost, match="the import is staged") as caught:
-        target.apply_import(made, target.node().inventory_digest)
-    assert caught.value.code == "answer_lost"
+        target.apply_import(made, target.node().keys_digest)
+    assert caught.value.code == "response_lost"
     assert control.keys("node2") == before
     target.discard_import(made)
 
@@ -200,7 +200,7 @@ def test_a_node_that_dies_while_it_applies_leaves_the_outcome_open(
     control: Control, source: RestAppliance, target: RestAppliance
 ) -> None:
     made = staged(target, *downloaded(source))
-    seen = target.node().inventory_digest
+    seen = target.node().keys_digest
     control.fault("lost_answer_after", node="node2", method="POST", path="/apply$")
     control.fault("lost_answer_before", node="node2", method="GET", count=1)
     with pytest.raises(AnswerLost) as caught:
@@ -208,7 +208,7 @@ def test_a_node_that_dies_while_it_applies_leaves_the_outcome_open(
     assert caught.value.code == "outcome_unknown"
     assert "did not settle it" in str(caught.value)
     # And the node knows, as soon as it answers.
-    assert target.node().inventory_digest == control.node("node1")["inventory_digest"]
+    assert target.node().keys_digest == control.node("node1")["keys_digest"]
 
 
 # Packages on their way
@@ -227,16 +227,16 @@ def test_a_node_that_dies_while_it_applies_leaves_the_outcome_open(
 def test_a_package_that_changed_on_its_way_is_not_taken(
     control: Control, source: RestAppliance, fault: str, params: dict[str, t.Any]
 ) -> None:
-    package = source.create_package(source.node().inventory_digest)
+    package = source.create_package(source.node().keys_digest)
     control.fault(fault, node="node1", **params)
     with pytest.raises(ApiError, match="nothing was kept") as caught:
         source.download_package(package, io.BytesIO())
-    assert caught.value.code == "download_damaged"
+    assert caught.value.code == "download_corrupt"
     assert f"of {package.size} bytes" in str(caught.value)
 
 
 def test_a_download_that_breaks_off_is_not_complete(control: Control, source: RestAppliance) -> None:
-    package = source.create_package(source.node().inventory_digest)
+    package = source.create_package(source.node().keys_digest)
     control.clear_log()
     control.fault("reset_mid_transfer", node="node1")
     with pytest.raises(Unreachable) as caught:
@@ -253,7 +253,7 @@ def test_an_upload_that_breaks_off_stages_nothing(
     control.fault("reset_mid_transfer", node="node2")
     with pytest.raises(AnswerLost, match="nothing was changed") as caught:
         staged(target, package, content)
-    assert caught.value.code == "answer_lost"
+    assert caught.value.code == "response_lost"
     assert posts(control, "node2") == ["/api/v1/hsm/imports"]
     assert control.keys("node2") == before
 
@@ -274,8 +274,8 @@ def test_a_package_with_other_keys_than_the_inventory_shows_is_not_made(
 ) -> None:
     control.fault("package_key_type", node="node1")
     with pytest.raises(ApiError) as caught:
-        source.create_package(source.node().inventory_digest)
-    assert caught.value.code == "inventory_changed"
+        source.create_package(source.node().keys_digest)
+    assert caught.value.code == "keys_changed"
 
 
 def test_a_package_that_is_larger_than_the_node_takes_is_refused_and_not_called_lost() -> None:
@@ -308,7 +308,7 @@ def test_a_second_import_at_the_same_time_is_refused_and_the_first_goes_on(
 ) -> None:
     package, content = downloaded(source)
     first, second = staged(target, package, content), staged(target, package, content)
-    seen = target.node().inventory_digest
+    seen = target.node().keys_digest
     control.fault("hold_apply", node="node2")
     outcome: list[str] = []
 
@@ -330,4 +330,4 @@ def test_a_second_import_at_the_same_time_is_refused_and_the_first_goes_on(
     assert outcome == ["applied"]
     with pytest.raises(ApiError) as caught:
         target.apply_import(second, seen)
-    assert caught.value.code == "inventory_changed"
+    assert caught.value.code == "keys_changed"

@@ -12,7 +12,7 @@ from ansible_collections.keyops.utrust.plugins.module_utils._appliance import Hs
 from ansible_collections.keyops.utrust.plugins.module_utils._inventory import compare
 from hypothesis import given
 from hypothesis import strategies as st
-from utrust_appliance.behaviour import Behaviour
+from utrust_appliance.behavior import Behavior
 from utrust_appliance.inventory import HeldKey, KeyIdentity
 
 from tests.support.samples import fingerprint
@@ -31,7 +31,7 @@ def identity(key: HsmKey) -> KeyIdentity:
 
 @given(INVENTORIES, INVENTORIES)
 def test_the_node_adds_and_replaces_exactly_what_was_predicted(held: list[HsmKey], package: list[HsmKey]) -> None:
-    plan = Behaviour().plan_import(
+    plan = Behavior().plan_import(
         [HeldKey(identity(key), usable=True) for key in held], [identity(key) for key in package]
     )
     table: set[tuple[t.Any, ...]] = {
@@ -44,6 +44,6 @@ def test_the_node_adds_and_replaces_exactly_what_was_predicted(held: list[HsmKey
         ("add", key.slot, key.label, key.id, key.fingerprint, None) for key in difference.missing
     }
     for pair in difference.mismatched:
-        key = pair.wanted
-        predicted.add(("replace", key.slot, key.label, key.id, key.fingerprint, pair.held.fingerprint))
+        key = pair.source_key
+        predicted.add(("replace", key.slot, key.label, key.id, key.fingerprint, pair.target_key.fingerprint))
     assert table == predicted

@@ -13,7 +13,7 @@ import pytest
 from ansible_collections.keyops.utrust.plugins.module_utils import _rest
 from ansible_collections.keyops.utrust.plugins.module_utils._appliance import Appliance, HsmKey
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import ApiError
-from ansible_collections.keyops.utrust.plugins.module_utils._inventory import inventory_digest
+from ansible_collections.keyops.utrust.plugins.module_utils._inventory import keys_digest
 from utrust_appliance.testing import cluster
 
 from tests.support.rest import connected, downloaded, staged
@@ -73,7 +73,7 @@ def test_the_transport_has_every_method_of_the_protocol(source: RestAppliance) -
 def test_a_node_is_what_it_says_at_its_console(control: Control, source: RestAppliance) -> None:
     node, facts = source.node(), control.node("node1")
     assert (node.name, node.hsm_serial, node.hsm_state) == ("node1", facts["serial"], "operational")
-    assert (node.key_count, node.inventory_digest) == (facts["key_count"], facts["inventory_digest"])
+    assert (node.key_count, node.keys_digest) == (facts["key_count"], facts["keys_digest"])
     assert node.mbk is not None
     assert node.mbk.check_value == facts["mbk"]["check_value"]
     assert [(member.node, member.joined) for member in node.members] == [
@@ -87,7 +87,7 @@ def test_a_node_is_what_it_says_at_its_console(control: Control, source: RestApp
 def test_the_inventory_is_that_of_the_hsm_and_has_its_digest(control: Control, source: RestAppliance) -> None:
     inventory = source.inventory()
     assert inventory == held(control, "node1")
-    assert inventory_digest(inventory) == control.node("node1")["inventory_digest"]
+    assert keys_digest(inventory) == control.node("node1")["keys_digest"]
 
 
 def test_an_inventory_of_many_pages_is_read_whole(
@@ -126,7 +126,7 @@ def test_the_summary_tells_what_card_holders_must_know(control: Control, joining
     assert (preview.node, preview.hsm_serial) == ("node3", facts["serial"])
     assert preview.tls_fingerprint == facts["tls_fingerprint"]
     assert (preview.cards_required, preview.cards_total) == (2, 3)
-    assert preview.source_inventory_digest == control.node("node1")["inventory_digest"]
+    assert preview.source_keys_digest == control.node("node1")["keys_digest"]
     assert control.node("node3")["state"] == "factory_reset"
 
 
@@ -170,7 +170,7 @@ def test_a_restore_is_watched_from_card_to_card_to_its_end(control: Control, joi
     assert seen[1].cards_accepted == 1
     assert seen[-1].state == "succeeded"
     assert [one.sequence for one in seen] == sorted({one.sequence for one in seen})
-    assert control.node("node3")["inventory_digest"] == control.node("node1")["inventory_digest"]
+    assert control.node("node3")["keys_digest"] == control.node("node1")["keys_digest"]
     assert joining.running_restore() is None
 
 
@@ -195,11 +195,11 @@ def test_only_one_restore_runs_at_a_time(joining: RestAppliance) -> None:
     assert found.id == running.id
 
 
-def test_a_restore_is_cancelled_once_and_stays_so(control: Control, joining: RestAppliance) -> None:
+def test_a_restore_is_canceled_once_and_stays_so(control: Control, joining: RestAppliance) -> None:
     running = joining.start_restore("front-usb", "node1")
     for dummy in range(2):
-        cancelled = joining.cancel_restore(running.id)
-        assert (cancelled.state, cancelled.problem and cancelled.problem[0]) == ("cancelled", "cancelled_by_request")
+        canceled = joining.cancel_restore(running.id)
+        assert (canceled.state, canceled.problem and canceled.problem[0]) == ("canceled", "canceled_by_request")
     assert joining.running_restore() is None
     assert control.node("node3")["state"] == "factory_reset"
 
@@ -209,19 +209,19 @@ def test_a_restore_is_cancelled_once_and_stays_so(control: Control, joining: Res
 
 def test_a_package_is_of_the_inventory_that_was_asked_for_and_whole(control: Control, source: RestAppliance) -> None:
     package, content = downloaded(source)
-    assert package.inventory_digest == control.node("node1")["inventory_digest"]
+    assert package.keys_digest == control.node("node1")["keys_digest"]
     assert (package.source, package.key_count) == ("node1", len(control.keys("node1")))
     assert len(content.getvalue()) == package.size
     assert "sha256:" + hashlib.sha256(content.getvalue()).hexdigest() == package.sha256
 
 
 def test_a_package_of_an_inventory_that_is_gone_is_refused(control: Control, source: RestAppliance) -> None:
-    before = source.node().inventory_digest
+    before = source.node().keys_digest
     control.generate_key("node1", "meanwhile")
     with pytest.raises(ApiError) as caught:
         source.create_package(before)
-    assert (caught.value.code, caught.value.facts["http_status"]) == ("inventory_changed", 412)
-    assert caught.value.facts["inventory_digest"] == control.node("node1")["inventory_digest"]
+    assert (caught.value.code, caught.value.facts["http_status"]) == ("keys_changed", 412)
+    assert caught.value.facts["keys_digest"] == control.node("node1")["keys_digest"]
     control.delete_key("node1", "meanwhile")
 
 
@@ -236,7 +236,7 @@ def test_a_package_is_destroyed_and_destroying_it_again_is_no_error(source: Rest
 
 def test_an_hsm_in_factory_reset_mode_gives_no_package(joining: RestAppliance) -> None:
     with pytest.raises(ApiError) as caught:
-        joining.create_package(joining.node().inventory_digest)
+        joining.create_package(joining.node().keys_digest)
     assert caught.value.code == "hsm_not_operational"
 
 
@@ -259,9 +259,9 @@ def test_staging_tells_what_would_happen_and_changes_nothing(
     before = control.keys("node2")
     made = staged(target, *downloaded(source))
     assert made.state == "staged"
-    assert made.inventory_digest == control.node("node2")["inventory_digest"]
+    assert made.keys_digest == control.node("node2")["keys_digest"]
     assert {row.key.label: row.action for row in made.rows if row.action != "unchanged"} == {new_key: "add"}
-    assert inventory_digest(row.key for row in made.rows) == control.node("node1")["inventory_digest"]
+    assert keys_digest(row.key for row in made.rows) == control.node("node1")["keys_digest"]
     assert control.keys("node2") == before
     target.discard_import(made)
 
@@ -270,7 +270,7 @@ def test_applying_brings_the_keys_and_they_sign(
     control: Control, source: RestAppliance, target: RestAppliance, new_key: str
 ) -> None:
     made = staged(target, *downloaded(source))
-    applied = target.apply_import(made, target.node().inventory_digest)
+    applied = target.apply_import(made, target.node().keys_digest)
     assert applied.state == "applied"
     assert target.inventory() == source.inventory()
     assert control.public_key("node2", new_key) == control.public_key("node1", new_key)
@@ -296,13 +296,13 @@ def test_an_import_into_an_hsm_that_has_changed_is_refused(
     control: Control, source: RestAppliance, target: RestAppliance, new_key: str
 ) -> None:
     made = staged(target, *downloaded(source))
-    seen = target.node().inventory_digest
+    seen = target.node().keys_digest
     control.generate_key("node2", "meanwhile")
     before = control.keys("node2")
-    for digest in (seen, target.node().inventory_digest, "sha256:" + "0" * 64):
+    for digest in (seen, target.node().keys_digest, "sha256:" + "0" * 64):
         with pytest.raises(ApiError) as caught:
             target.apply_import(made, digest)
-        assert (caught.value.code, caught.value.facts["http_status"]) == ("inventory_changed", 412)
+        assert (caught.value.code, caught.value.facts["http_status"]) == ("keys_changed", 412)
     assert control.keys("node2") == before
     assert new_key not in [key["label"] for key in before]
     control.delete_key("node2", "meanwhile")
@@ -316,10 +316,10 @@ def test_a_discarded_import_cannot_be_applied_and_an_applied_one_not_discarded(
     target.discard_import(discarded)
     target.discard_import(discarded)
     with pytest.raises(ApiError) as caught:
-        target.apply_import(discarded, target.node().inventory_digest)
+        target.apply_import(discarded, target.node().keys_digest)
     assert caught.value.code == "import_finished"
     applied = staged(target, package, content)
-    target.apply_import(applied, target.node().inventory_digest)
+    target.apply_import(applied, target.node().keys_digest)
     target.discard_import(applied)
     assert new_key in [key["label"] for key in control.keys("node2")]
 
@@ -329,9 +329,9 @@ def test_a_discarded_import_cannot_be_applied_and_an_applied_one_not_discarded(
     [
         (lambda content: content[:-1], "package_truncated"),
         (lambda content: content[: len(content) // 2], "package_truncated"),
-        (lambda content: content[:100] + bytes([content[100] ^ 1]) + content[101:], "package_altered"),
-        (lambda content: content[:-60] + bytes([content[-60] ^ 1]) + content[-59:], "package_altered"),
-        (lambda dummy: b"MZ\x90 this is something else" * 10, "package_altered"),
+        (lambda content: content[:100] + bytes([content[100] ^ 1]) + content[101:], "package_corrupt"),
+        (lambda content: content[:-60] + bytes([content[-60] ^ 1]) + content[-59:], "package_corrupt"),
+        (lambda dummy: b"MZ\x90 this is something else" * 10, "package_corrupt"),
     ],
     ids=["last byte", "half", "header", "keys", "something else"],
 )

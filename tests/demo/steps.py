@@ -48,10 +48,10 @@ def say(text: str = "") -> None:
 
 
 def bold(text: str) -> str:
-    return f"\x1b[1m{text}\x1b[0m" if colourful() else text
+    return f"\x1b[1m{text}\x1b[0m" if colorful() else text
 
 
-def colourful() -> bool:
+def colorful() -> bool:
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
@@ -86,7 +86,7 @@ class Demo:
         self._control = Control(self.cluster)
         settings = self._prepare()
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "UTRUST_"))}
-        if colourful():
+        if colorful():
             inherited["ANSIBLE_FORCE_COLOR"] = "1"
         self.programs = Programs(folder / "programs.json", cwd=ROOT, env={**inherited, **settings})
 
@@ -141,7 +141,7 @@ class Demo:
     def expect_in_sync(self, keys: int) -> None:
         self.expect_states(*[("operational", keys)] * len(NODES))
         nodes = self._control.status()["nodes"]
-        expect("number of different inventories", 1, len({node["inventory_digest"] for node in nodes}))
+        expect("number of different inventories", 1, len({node["keys_digest"] for node in nodes}))
         expect("number of different MBK check values", 1, len({node["mbk"]["check_value"] for node in nodes}))
 
     # The steps
@@ -185,7 +185,7 @@ class Demo:
         files = ("--in", self.folder / "message.txt", "--out", self.folder / f"{node}.sig")
         return (*self.appliance("sign", node=node), "--label", KEY, *files)
 
-    def synchronise(self) -> str:
+    def synchronize(self) -> str:
         self.expect_changed(self.run(*self.playbook("key_sync")), *TARGETS)
         self.expect_in_sync(11)
         expect("packages left on this machine", [], [str(path) for path in (self.folder / "run").iterdir()])
@@ -208,7 +208,7 @@ class Demo:
             raise StepFailed(f"a line `{wanted}`", "a table without it")
         return "every node holds every key"
 
-    def synchronise_again(self) -> str:
+    def synchronize_again(self) -> str:
         self.run(*self.appliance("log", "--clear"))
         self.expect_changed(self.run(*self.playbook("key_sync")))
         methods = {node: Counter(request["method"] for request in self._control.requests(node)) for node in NODES}
@@ -225,15 +225,15 @@ class Demo:
             start_cluster,
         ),
         (
-            "First synchronisation: guided restore of node2 and node3",
+            "First synchronization: guided restore of node2 and node3",
             "Ansible previews, starts, shows what the PIN pads wait for, and verifies. People insert cards and type PINs.",
             restore,
         ),
         ("A new CA key, generated on node1", "The other HSMs know nothing of it.", generate),
-        ("Key synchronisation", "One command. No cards are needed: all HSMs hold the same MBK.", synchronise),
+        ("Key synchronization", "One command. No cards are needed: all HSMs hold the same MBK.", synchronize),
         ("Proof", "Every node signs the same message; plain openssl verifies with the public key of node1.", prove),
         ("Which node holds which key", "The same at any time, read-only.", compare),
-        ("Once more", "A second run must find nothing to do.", synchronise_again),
+        ("Once more", "A second run must find nothing to do.", synchronize_again),
     )
 
     def show(self) -> None:

@@ -175,7 +175,7 @@ def test_every_command_that_it_shows_can_be_typed_again(whole: Whole) -> None:
 def test_a_demo_without_card_holders_fails_and_says_where(folder: Path) -> None:
     done = run(folder, "--no-card-holders", "--card-timeout", "0.5")
     assert done.returncode == 1
-    assert "DEMO FAILED in step 2, First synchronisation" in done.stdout
+    assert "DEMO FAILED in step 2, First synchronization" in done.stdout
     assert "expected: exit status of ansible-playbook: 0\n  came:     2" in done.stdout
     assert "No card was inserted within 0.5 s" in done.stdout
     assert "DEMO PASSED" not in done.stdout

@@ -75,11 +75,11 @@ def refused(outcome: Outcome, code: str, *words: str) -> dict[str, t.Any]:
 @pytest.mark.parametrize(
     ("fault", "params", "code", "words"),
     [
-        ("truncate_download", {}, "download_damaged", ("downloading package", "bytes came", "Run again")),
-        ("alter_download", {}, "download_damaged", ("downloading package", "nothing was kept", "Run again")),
-        ("alter_download", {"consistent": True}, "download_damaged", ("downloading package", "Run again")),
+        ("truncate_download", {}, "download_corrupt", ("downloading package", "bytes came", "Run again")),
+        ("alter_download", {}, "download_corrupt", ("downloading package", "nothing was kept", "Run again")),
+        ("alter_download", {"consistent": True}, "download_corrupt", ("downloading package", "Run again")),
         ("reset_mid_transfer", {}, "node_unreachable", ("/content", "broke off", "nothing was changed")),
-        ("lost_answer_before", {"method": "POST"}, "answer_lost", ("POST /api/v1/hsm/packages", "no trace of it")),
+        ("lost_answer_before", {"method": "POST"}, "response_lost", ("POST /api/v1/hsm/packages", "no trace of it")),
     ],
     ids=["truncated", "altered", "altered with its digest", "cut off", "never made"],
 )
@@ -98,7 +98,7 @@ def test_an_export_that_does_not_arrive_whole_leaves_what_was_there(
     assert list(tmp_path.iterdir()) == []
     assert inventories(control) == before
     destroyed = [request for request in control.requests("node1") if request["method"] == "DELETE"]
-    assert len(destroyed) == (0 if code == "answer_lost" else 1), "the node keeps no copy"
+    assert len(destroyed) == (0 if code == "response_lost" else 1), "the node keeps no copy"
 
 
 def test_an_export_whose_answer_is_lost_goes_on_with_the_package_that_was_made(
@@ -176,7 +176,7 @@ def test_an_import_that_was_lost_before_the_commit_says_so_and_can_be_run_again(
     control.fault("lost_answer_before", node="node2", method="POST", path="/apply$")
     refused(
         door.run(task(IMPORT, reach(control, "node2", src=package))),
-        "answer_lost",
+        "response_lost",
         "/apply",
         "the answer was lost",
         "node2 holds the same keys as before, so nothing was changed",
@@ -192,7 +192,7 @@ def test_an_upload_that_is_lost_changes_nothing(control: Control, door: Door, pa
     control.fault(fault, node="node2", method="POST")
     refused(
         door.run(task(IMPORT, reach(control, "node2", src=package))),
-        "answer_lost",
+        "response_lost",
         "POST /api/v1/hsm/imports",
         "nothing was changed",
         "Run again",
@@ -236,8 +236,8 @@ def test_a_second_import_at_the_same_time_is_refused_and_the_first_ends_well(
 @pytest.mark.parametrize(
     ("path", "code", "words"),
     [
-        ("/imports$", "table_differs", ("importing into node2", "nothing was changed", "Run again")),
-        ("/apply$", "inventory_changed", ("HTTP 412", "inventory")),
+        ("/imports$", "import_preview_mismatch", ("importing into node2", "nothing was changed", "Run again")),
+        ("/apply$", "keys_changed", ("HTTP 412", "inventory")),
     ],
     ids=["before staging", "before applying"],
 )
@@ -269,7 +269,7 @@ def test_a_full_slot_refuses_the_whole_package(control: Control, door: Door, pac
 def test_a_package_that_the_node_finds_to_be_of_another_cluster_is_refused_by_the_node(
     control: Control, door: Door, tmp_path: Path
 ) -> None:
-    """The receipt is what the source said of itself; the package is what it is."""
+    """The manifest is what the source said of itself; the package is what it is."""
     before, dest = inventories(control), str(tmp_path / "cluster.ksp")
     control.fault("package_cluster", node="node1")
     ran = door.run(task(EXPORT, reach(control, "node1", dest=dest)), task(IMPORT, reach(control, "node2", src=dest)))

@@ -154,8 +154,8 @@ def test_nothing_secret_is_shown_or_returned_even_at_the_highest_verbosity(
         task(EXPORT, reach(control, "node1", dest=str(package), **login), vars=files),
         task(EXPORT, reach(control, "node1", dest=str(kept), **login), vars=files, check_mode=True, diff=True),
         task(IMPORT, reach(control, "node2", src=str(package), **login), vars=files, diff=True),
-        task(IMPORT, reach(control, "node2", src=str(package), expect_new=["nonsense"], **login), vars=files),
-        task(INFO, reach(control, "node2", gather=["inventory", "pin_pads"], **login), vars=files),
+        task(IMPORT, reach(control, "node2", src=str(package), expected_new_keys=["nonsense"], **login), vars=files),
+        task(INFO, reach(control, "node2", gather=["keys", "pin_pads"], **login), vars=files),
         task(INFO, reach(control, "node2", host="127.0.0.1", port=1, **login), vars=files),
         task(INFO, reach(control, "node1"), vars=files),
         arguments=["-vvvvvv", "--diff"],
@@ -193,7 +193,7 @@ def test_both_doors_say_the_same(control: Control, tmp_path: Path) -> None:
     for name in DOORS:
         (tmp_path / name).mkdir()
         tasks = [
-            task(INFO, {**reach(control, "node1"), "gather": ["inventory", "pin_pads", "restore"]}),
+            task(INFO, {**reach(control, "node1"), "gather": ["keys", "pin_pads", "restore"]}),
             task(EXPORT, reach(control, "node1"), check_mode=True),
             task(INFO, reach(control, "node2", expect_node="node1")),
         ]
@@ -203,7 +203,7 @@ def test_both_doors_say_the_same(control: Control, tmp_path: Path) -> None:
             result.pop("invocation", None)
             for moving in ("clock", "clock_skew"):
                 result.get("node", {}).pop(moving, None)
-            result.get("receipt", {}).pop("created_at", None)
+            result.get("manifest", {}).pop("created_at", None)
         said.append([{key: value for key, value in result.items() if key[0] != "_"} for result in ran.results])
     for by_action, by_module in zip(*said, strict=True):
         assert by_action == by_module

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""utrust_ca_info, utrust_token_key and utrust_key_proof through both doors, against the application beside the reference appliance."""
+"""ejbca_ca_info, ejbca_key and utrust_key_proof through both doors, against the application beside the reference appliance."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_utrust_ca_info_reads_cas_and_health_and_changes_nothing(control: Contro
     control.app("node1", "deactivate")
     control.fault("alarm", node="node2")
     well, ill = door.run(
-        task("utrust_ca_info", at(control, "node1")), task("utrust_ca_info", at(control, "node2"), check_mode=True)
+        task("ejbca_ca_info", at(control, "node1")), task("ejbca_ca_info", at(control, "node2"), check_mode=True)
     ).results
     [authority] = [entry for entry in well["authorities"] if entry["name"] == CA]
     assert (well["changed"], well["health"]) == (False, None)
@@ -86,15 +86,15 @@ def test_utrust_ca_info_says_what_is_wrong_with_the_connection(control: Control,
     closed = ejbca(control, "node1", port=1)
     results = door.run(
         *(
-            task("utrust_ca_info", {**reach(control, "node1"), "ejbca": given})
+            task("ejbca_ca_info", {**reach(control, "node1"), "ejbca": given})
             for given in (stranger, ejbca(control, "node1", **guest), url, closed)
         )
     ).results
     assert [result["code"] for result in results] == [
         "tls_fingerprint_mismatch",
-        "application_refused",
+        "ejbca_rejected",
         "host_invalid",
-        "application_unreachable",
+        "ejbca_unreachable",
     ]
     assert "CN=guest is valid but not registered" in results[1]["msg"]
 
@@ -102,18 +102,18 @@ def test_utrust_ca_info_says_what_is_wrong_with_the_connection(control: Control,
 def test_utrust_token_key_makes_a_key_once_and_check_mode_makes_none(control: Control, door: Door) -> None:
     alias = f"key-{door.name}"
     arguments = at(control, "node1", crypto_token=TOKEN, alias=alias, key_alg="EC", key_spec="P-256")
-    check = task("utrust_token_key", arguments, check_mode=True)
-    forecast = door.run(check).result
-    assert (forecast["changed"], forecast["hsm_key"]) == (True, None)
+    check = task("ejbca_key", arguments, check_mode=True)
+    planned = door.run(check).result
+    assert (planned["changed"], planned["hsm_key"]) == (True, None)
     assert methods(control) == {"GET"}
 
-    real = task("utrust_token_key", arguments)
-    other = task("utrust_token_key", {**arguments, "key_alg": "RSA", "key_spec": "2048"})
+    real = task("ejbca_key", arguments)
+    other = task("ejbca_key", {**arguments, "key_alg": "RSA", "key_spec": "2048"})
     first, again, checked, different = door.run(real, real, check, other).results
     assert (first["changed"], again["changed"], checked["changed"]) == (True, False, False)
     assert first["hsm_key"] == again["hsm_key"]
     assert first["hsm_key"]["fingerprint"] == key_of(control, alias)["fingerprint"]
-    assert (different["failed"], different["code"]) == (True, "key_differs")
+    assert (different["failed"], different["code"]) == (True, "key_spec_mismatch")
     assert alias not in [key["label"] for key in control.keys("node2")]
 
 
@@ -121,19 +121,19 @@ def test_utrust_token_key_settles_a_lost_answer_by_the_hsm_and_never_asks_twice(
     alias = f"lost-{door.name}"
     arguments = at(control, "node1", crypto_token=TOKEN, alias=alias, key_alg="EC", key_spec="P-256", retries=3)
     control.fault("lost_answer_after", path="generatekeys")
-    made = door.run(task("utrust_token_key", arguments)).result
+    made = door.run(task("ejbca_key", arguments)).result
     assert made["changed"] is True, made
     assert [request["method"] for request in control.requests("node1")].count("POST") == 1
     control.fault("lost_answer_before", path="generatekeys")
-    lost = door.run(task("utrust_token_key", {**arguments, "alias": f"never-{door.name}"})).result
-    assert (lost["failed"], lost["code"]) == (True, "answer_lost")
-    refused = door.run(task("utrust_token_key", {**arguments, "alias": "x", "crypto_token": "Nothing"})).result
-    assert (refused["code"], "There is no crypto token Nothing" in refused["msg"]) == ("application_refused", True)
+    lost = door.run(task("ejbca_key", {**arguments, "alias": f"never-{door.name}"})).result
+    assert (lost["failed"], lost["code"]) == (True, "response_lost")
+    refused = door.run(task("ejbca_key", {**arguments, "alias": "x", "crypto_token": "Nothing"})).result
+    assert (refused["code"], "There is no crypto token Nothing" in refused["msg"]) == ("ejbca_rejected", True)
 
 
 def test_utrust_key_proof_climbs_from_hsm_to_token_to_sign(control: Control, door: Door) -> None:
     label, proof_ca = f"proof-{door.name}", f"Proof-{door.name}"
-    for node in ("node1", "node2"):  # as if synchronised: node2's copy of the same key is what the second half is about
+    for node in ("node1", "node2"):  # as if synchronized: node2's copy of the same key is what the second half is about
         control.app(node, "deactivate")
     control.generate_key("node2", label)
     wanted = key_of(control, label, "node2")
@@ -145,15 +145,15 @@ def test_utrust_key_proof_climbs_from_hsm_to_token_to_sign(control: Control, doo
     assert prove("hsm")["proof"][0]["reached"] == "hsm"
     unproven = prove("token")
     assert (unproven["passed"], unproven["proof"][0]["reached"]) == (False, "hsm")
-    assert "does not tell which keys" in unproven["proof"][0]["evidence"]
+    assert "does not tell which keys" in unproven["proof"][0]["detail"]
     assert label not in control.app("node2", "status")["crypto_tokens"][0]["keys"]
-    assert "no CA has this key" in prove("sign")["proof"][0]["evidence"]
+    assert "no CA has this key" in prove("sign")["proof"][0]["detail"]
 
-    word = {"fingerprint": wanted["fingerprint"], "by": "Ada", "reason": "tested in the Admin Web"}
-    attested = prove("sign", attestations=[word])
-    assert (attested["passed"], attested["changed"]) == (True, False)
-    assert attested["proof"][0]["evidence"] == "attested by Ada: tested in the Admin Web"
-    nameless = prove("sign", attestations=[{**word, "by": " "}])
+    word = {"key": wanted["fingerprint"], "confirmed_by": "Ada", "reason": "tested in the Admin Web"}
+    confirmed = prove("sign", manual_confirmations=[word])
+    assert (confirmed["passed"], confirmed["changed"]) == (True, False)
+    assert confirmed["proof"][0]["detail"] == "confirmed by Ada: tested in the Admin Web"
+    nameless = prove("sign", manual_confirmations=[{**word, "confirmed_by": " "}])
     assert (nameless["failed"], nameless["code"]) == (True, "option_invalid")
 
     token = prove("token", reactivate=True)
@@ -165,7 +165,7 @@ def test_utrust_key_proof_climbs_from_hsm_to_token_to_sign(control: Control, doo
     assert (signed["passed"], signed["changed"], signed["proof"][0]["reached"]) == (True, False, "sign")
     assert [made["ca"] for made in signed["certificates"]] == [proof_ca]
     other = prove("sign", key={"ca": CA})
-    assert (other["passed"], f"CA {CA} signs with another key here" in other["proof"][0]["evidence"]) == (False, True)
+    assert (other["passed"], f"CA {CA} signs with another key here" in other["proof"][0]["detail"]) == (False, True)
 
 
 def test_utrust_key_proof_tells_a_missing_another_and_an_unusable_key_apart(control: Control, door: Door) -> None:
@@ -189,7 +189,7 @@ def test_utrust_key_proof_tells_a_missing_another_and_an_unusable_key_apart(cont
         (away, "could not be read"),
     ):
         assert (result["passed"], result["changed"], result["proof"][0]["reached"]) == (False, False, "none")
-        assert word in result["proof"][0]["evidence"]
+        assert word in result["proof"][0]["detail"]
 
 
 def test_utrust_key_proof_in_check_mode_writes_nothing_and_says_unknown(control: Control, door: Door) -> None:
@@ -205,7 +205,7 @@ def test_utrust_key_proof_says_at_once_when_a_token_stays_offline(control: Contr
         arguments = at(control, "node2", hsm_keys=[key_of(control, FIRST)], level="token", crypto_token=TOKEN)
         result = door.run(task("utrust_key_proof", {**arguments, "reactivate": True})).result
         assert (result["passed"], result["reactivated"]) == (False, True)
-        assert "stayed offline" in result["proof"][0]["evidence"]
+        assert "stayed offline" in result["proof"][0]["detail"]
         assert Web(control, "node2").health() == (500, DISCONNECTED)
     finally:
         control.app("node2", "set", auto_activation=True)

@@ -118,7 +118,7 @@ def test_a_package_that_another_digest_is_said_to_be_of_is_not_kept(
     control.fault("wrong_digest", node="node1")
     before, dest = inventories(control), str(tmp_path / "cluster.ksp")
     result = door.run(task(EXPORT, reach(control, "node1", dest=dest))).result
-    refused(result, "download_damaged", "downloading package", "digest", "nothing was kept", "Run again")
+    refused(result, "download_corrupt", "downloading package", "digest", "nothing was kept", "Run again")
     assert list(tmp_path.iterdir()) == []
     assert inventories(control) == before
     assert len([path for path in changing(control, "node1") if path != "packages"]) == 1, "the node keeps no copy"
@@ -130,7 +130,7 @@ def test_a_package_that_is_never_ready_is_waited_for_as_long_as_was_said(
     control.fault("hold_package", node="node1")
     before, dest = inventories(control), str(tmp_path / "cluster.ksp")
     result = door.run(task(EXPORT, reach(control, "node1", dest=dest, timeout=5, retries=3))).result
-    refused(result, "answer_lost", "POST /api/v1/hsm/packages", "timed out", "nothing was changed", "Run again")
+    refused(result, "response_lost", "POST /api/v1/hsm/packages", "timed out", "nothing was changed", "Run again")
     assert list(tmp_path.iterdir()) == []
     assert inventories(control) == before
 
@@ -179,7 +179,7 @@ def test_a_node_that_restarts_while_it_applies_is_waited_for_and_asked_what_it_h
     assert changing(control, "node2").count("apply") == 1, "an import is never sent twice"
     if keys == "old":
         same = "node2 holds the same keys as before, so nothing was changed"
-        refused(result, "answer_lost", "/apply", same, "Run again")
+        refused(result, "response_lost", "/apply", same, "Run again")
         assert inventories(control) == before
     else:
         assert (result["failed"], result["changed"], result["verified"], result["in_sync"]) == (False, True, True, True)
@@ -197,7 +197,7 @@ def test_a_machine_that_loses_its_power_while_it_applies_is_asked_what_it_holds(
     Control.up(control.folder, faults=True)
     result = door.finish(started).result
     if point == "hsm.before_commit":
-        refused(result, "answer_lost", "/apply", "node2 holds the same keys as before", "Run again")
+        refused(result, "response_lost", "/apply", "node2 holds the same keys as before", "Run again")
         assert inventories(control) == before
     else:
         assert (result["failed"], result["changed"], result["in_sync"]) == (False, True, True)
@@ -211,7 +211,7 @@ def test_an_import_that_never_ends_is_no_success_and_no_failure_until_it_has_end
     control.fault("hold_apply", node="node2")
     arguments = reach(control, "node2", src=package, timeout=5, retries=3, wait_timeout=1)
     result = door.run(task(IMPORT, arguments)).result
-    assert (result["failed"], result["code"]) == (True, "node_not_back")
+    assert (result["failed"], result["code"]) == (True, "node_wait_timeout")
     for words in ("node2", "outcome is not known", "within 1 s", "may have changed", "Look at the node", "run again"):
         assert words in result["msg"]
     assert inventories(control) == before, "it has not begun"

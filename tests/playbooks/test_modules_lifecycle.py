@@ -53,7 +53,7 @@ def modes(path: Path) -> dict[str, int]:
 
 
 def test_utrust_hsm_info_reads_a_node_and_changes_nothing(control: Control, door: Door) -> None:
-    everything = {**reach(control, "node1"), "gather": ["inventory", "pin_pads", "restore"]}
+    everything = {**reach(control, "node1"), "gather": ["keys", "pin_pads", "restore"]}
     ran = door.run(
         task("utrust_hsm_info", reach(control, "node1")),
         task("utrust_hsm_info", everything),
@@ -65,14 +65,14 @@ def test_utrust_hsm_info_reads_a_node_and_changes_nothing(control: Control, door
     for result in ran.results:
         assert (result["changed"], result["executed_on"]) == (False, socket.gethostname())
         assert result["node"]["name"] == "node1"
-        assert result["node"]["inventory_digest"] == facts["inventory_digest"]
+        assert result["node"]["keys_digest"] == facts["keys_digest"]
         assert result["node"]["mbk"] == facts["mbk"]
         assert [member["node"] for member in result["node"]["members"]] == ["node1", "node2", "node3"]
     assert not {"hsm_keys", "pin_pads", "restore"} & set(plain)
-    assert [{name: value for name, value in key.items() if name != "weak"} for key in full["hsm_keys"]] == control.keys(
-        "node1"
-    )
-    assert sum(key["weak"] for key in full["hsm_keys"]) == 1
+    assert [
+        {name: value for name, value in key.items() if name != "check_value_only"} for key in full["hsm_keys"]
+    ] == control.keys("node1")
+    assert sum(key["check_value_only"] for key in full["hsm_keys"]) == 1
     assert [pin_pad["name"] for pin_pad in full["pin_pads"]] == ["front-usb", "rack-2"]
     assert full["restore"] is None
     assert checked["hsm_keys"] == full["hsm_keys"]
@@ -80,7 +80,7 @@ def test_utrust_hsm_info_reads_a_node_and_changes_nothing(control: Control, door
 
 
 def test_utrust_hsm_info_reads_a_node_in_factory_reset_mode(control: Control, door: Door) -> None:
-    result = door.run(task("utrust_hsm_info", {**reach(control, "node3"), "gather": ["inventory"]})).result
+    result = door.run(task("utrust_hsm_info", {**reach(control, "node3"), "gather": ["keys"]})).result
     assert (result["node"]["hsm_state"], result["node"]["mbk"], result["hsm_keys"]) == ("factory_reset", None, [])
 
 
@@ -96,21 +96,21 @@ def test_utrust_ksp_export_keeps_a_package_that_fits_and_replaces_one_that_does_
     check = task("utrust_ksp_export", arguments, check_mode=True)
     real = task("utrust_ksp_export", arguments)
 
-    forecast = door.run(check).result
-    assert (forecast["changed"], forecast["package"]["sha256"], forecast["package"]["size"]) == (True, None, None)
+    planned = door.run(check).result
+    assert (planned["changed"], planned["package"]["sha256"], planned["package"]["size"]) == (True, None, None)
     assert list(tmp_path.iterdir()) == []
     assert methods(control) == {"GET"}, "check mode only reads"
 
     first, again_checked, again = door.run(real, check, real).results
     assert (first["changed"], again_checked["changed"], again["changed"]) == (True, False, False)
-    assert modes(tmp_path) == {"cluster.ksp": 0o600, "cluster.ksp.receipt.json": 0o600}
-    receipt = json.loads((tmp_path / "cluster.ksp.receipt.json").read_text())
-    assert receipt == first["receipt"] == again["receipt"]
-    assert {**receipt, "sha256": None, "size": None} == {
-        **forecast["receipt"],
-        "created_at": receipt["created_at"],
+    assert modes(tmp_path) == {"cluster.ksp": 0o600, "cluster.ksp.manifest.json": 0o600}
+    manifest = json.loads((tmp_path / "cluster.ksp.manifest.json").read_text())
+    assert manifest == first["manifest"] == again["manifest"]
+    assert {**manifest, "sha256": None, "size": None} == {
+        **planned["manifest"],
+        "created_at": manifest["created_at"],
     }
-    assert receipt["inventory_digest"] == control.node("node1")["inventory_digest"]
+    assert manifest["keys_digest"] == control.node("node1")["keys_digest"]
     assert dest.stat().st_size == first["package"]["size"]
     assert first["package"]["path"] == str(dest)
     assert first["node"]["name"] == "node1"
@@ -147,7 +147,7 @@ def test_utrust_ksp_export_without_dest_uses_a_private_directory_that_goes_with_
     path = Path(package["path"])
     # The run is over (its lease, on a bastion): nobody removed the package, so the next run does.
     assert (modes(path.parent), stat.S_IMODE(path.parent.stat().st_mode)) == (
-        {"cluster.ksp": 0o600, "cluster.ksp.receipt.json": 0o600},
+        {"cluster.ksp": 0o600, "cluster.ksp.manifest.json": 0o600},
         0o700,
     )
     first, second = door.run(
@@ -197,16 +197,16 @@ def test_utrust_ksp_import_brings_a_target_to_the_sources_keys_once(
     control.clear_log()
     exported, predicted = door.run(export, check).results
     assert (predicted["changed"], predicted["verified"], predicted["pending"]) == (True, False, 1)
-    assert predicted["inventory_digest"] == exported["receipt"]["inventory_digest"]
+    assert predicted["keys_digest"] == exported["manifest"]["keys_digest"]
     assert (predicted["diff"]["before"], "newKey" in predicted["diff"]["after"]) == ("", True)
     assert {request["method"] for request in control.requests("node2")} == {"GET"}, "check mode never stages"
-    assert inventories(control)["node2"] == in_sync["inventory_digest"]
+    assert inventories(control)["node2"] == in_sync["keys_digest"]
 
     done, again_checked, again = door.run(real, check, real).results
     assert (done["changed"], done["verified"], done["in_sync"], done["unchanged"]) == (True, True, True, 3)
     assert [key["fingerprint"] for key in done["added"]] == [new["fingerprint"]]
-    assert done["inventory_digest_before"] == in_sync["inventory_digest"]
-    assert done["inventory_digest"] == inventories(control)["node1"] == inventories(control)["node2"]
+    assert done["keys_digest_before"] == in_sync["keys_digest"]
+    assert done["keys_digest"] == inventories(control)["node1"] == inventories(control)["node2"]
     assert (done["node"], done["executed_on"]) == ("node2", socket.gethostname())
     assert (again_checked["changed"], again["changed"]) == (False, False)
     assert "diff" not in done, "a difference is shown where it was asked for"
@@ -218,7 +218,7 @@ def test_utrust_ksp_import_brings_a_target_to_the_sources_keys_once(
 def test_a_prediction_needs_no_package(control: Control, door: Door) -> None:
     control.generate_key("node1", "newKey")
     export = task("utrust_ksp_export", reach(control, "node1"), check_mode=True, register="export")
-    arguments = {**reach(control, "node2"), "receipt": "{{ export.receipt }}"}
+    arguments = {**reach(control, "node2"), "manifest": "{{ export.manifest }}"}
     ran = door.run(export, task("utrust_ksp_import", arguments, check_mode=True), task("utrust_ksp_import", arguments))
     dummy, predicted, refused = ran.results
     assert (predicted["changed"], [key["label"] for key in predicted["added"]]) == (True, ["newKey"])
@@ -235,7 +235,7 @@ def test_an_extra_key_stays_where_it_is(control: Control, door: Door, tmp_path: 
         task("utrust_ksp_export", {**reach(control, "node1"), "dest": src}),
         task("utrust_ksp_import", arguments),
         task("utrust_ksp_import", {**arguments, "extra_keys": "keep"}),
-        task("utrust_ksp_import", {**arguments, "known_extra": [extra["fingerprint"]]}),
+        task("utrust_ksp_import", {**arguments, "allowed_extra_keys": [extra["fingerprint"]]}),
     ).results
     assert (refused["failed"], refused["code"]) == (True, "extra_keys")
     assert (kept["changed"], kept["in_sync"], known["changed"]) == (True, False, False)
@@ -250,7 +250,7 @@ def test_another_key_under_the_same_label_is_replaced_only_where_it_is_named(
     [theirs] = control.generate_key("node2", "caKey")
     before, src = inventories(control), str(tmp_path / "cluster.ksp")
     arguments = {**reach(control, "node2"), "src": src}
-    replace = {"replace": [{"fingerprint": ours["fingerprint"], "reason": "a test key"}]}
+    replace = {"allow_replace": [{"fingerprint": ours["fingerprint"], "reason": "a test key"}]}
     dummy, refused, predicted = door.run(
         task("utrust_ksp_export", {**reach(control, "node1"), "dest": src}),
         task("utrust_ksp_import", {**arguments, "extra_keys": "keep"}),
@@ -267,22 +267,25 @@ def test_another_key_under_the_same_label_is_replaced_only_where_it_is_named(
     done, again = door.run(*[task("utrust_ksp_import", {**arguments, **replace})] * 2).results
     assert (done["changed"], done["in_sync"], again["changed"]) == (True, True, False)
     [pair] = done["replaced"]
-    assert (pair["wanted"]["fingerprint"], pair["held"]["fingerprint"]) == (ours["fingerprint"], theirs["fingerprint"])
+    assert (pair["source_key"]["fingerprint"], pair["target_key"]["fingerprint"]) == (
+        ours["fingerprint"],
+        theirs["fingerprint"],
+    )
     assert inventories(control)["node2"] == inventories(control)["node1"]
 
 
-def test_expect_new_limits_what_an_import_may_bring(control: Control, door: Door, tmp_path: Path) -> None:
+def test_expected_new_keys_limits_what_an_import_may_bring(control: Control, door: Door, tmp_path: Path) -> None:
     [new] = control.generate_key("node1", "newKey")
     src = str(tmp_path / "cluster.ksp")
     arguments = {**reach(control, "node2"), "src": src}
     dummy, refused, retired, done = door.run(
         task("utrust_ksp_export", {**reach(control, "node1"), "dest": src}),
-        task("utrust_ksp_import", {**arguments, "expect_new": []}),
-        task("utrust_ksp_import", {**arguments, "retired": [new["fingerprint"]]}),
-        task("utrust_ksp_import", {**arguments, "expect_new": [new["fingerprint"]]}),
+        task("utrust_ksp_import", {**arguments, "expected_new_keys": []}),
+        task("utrust_ksp_import", {**arguments, "destroyed_keys": [new["fingerprint"]]}),
+        task("utrust_ksp_import", {**arguments, "expected_new_keys": [new["fingerprint"]]}),
     ).results
     assert (refused["failed"], refused["code"]) == (True, "key_not_expected")
-    assert (retired["failed"], retired["code"]) == (True, "key_retired")
+    assert (retired["failed"], retired["code"]) == (True, "destroyed_key_would_return")
     assert done["changed"] is True
 
 

@@ -64,14 +64,14 @@ class Place:
     def restore_of(self, node: str, **changes: t.Any) -> Arguments:
         return self.reach(node, **{"source": self.source, "pin_pad": "front-usb", **changes})
 
-    def damaged(self, name: str, *, content: t.Callable[[bytes], bytes] | None = None, **receipt: t.Any) -> str:
-        """A copy of the package with its receipt, one of the two changed; a receipt of None is left out."""
+    def damaged(self, name: str, *, content: t.Callable[[bytes], bytes] | None = None, **manifest: t.Any) -> str:
+        """A copy of the package with its manifest, one of the two changed; a manifest of None is left out."""
         path = self.folder / f"{name}.ksp"
         original = (self.folder / "cluster.ksp").read_bytes()
         path.write_bytes(content(original) if content else original)
-        document = json.loads((self.folder / "cluster.ksp.receipt.json").read_text())
-        if receipt != {"format": None}:
-            path.with_name(path.name + ".receipt.json").write_text(json.dumps({**document, **receipt}))
+        document = json.loads((self.folder / "cluster.ksp.manifest.json").read_text())
+        if manifest != {"format": None}:
+            path.with_name(path.name + ".manifest.json").write_text(json.dumps({**document, **manifest}))
         return str(path)
 
 
@@ -160,7 +160,7 @@ CASES: dict[str, Case] = {
         IMPORT, lambda on: on.import_into("node9"), "node_unreachable", ("GET /api/v1/node", "reset", "Check address")
     ),
     "an answer that is no JSON": Case(
-        INFO, lambda on: on.reach("node4"), "answer_not_json", ("GET /api/v1/node", "text/html", "proxy or Webconf")
+        INFO, lambda on: on.reach("node4"), "response_not_json", ("GET /api/v1/node", "text/html", "proxy or Webconf")
     ),
     "another version of the contract": Case(
         INFO, lambda on: on.reach("node3"), "api_version_unknown", ("9.0", "speaks 1.x", "update the collection")
@@ -181,13 +181,13 @@ CASES: dict[str, Case] = {
     "another node than the named one": Case(
         EXPORT,
         lambda on: on.reach("node2", expect_node="node1"),
-        "wrong_node",
+        "node_name_mismatch",
         ("exporting from node1", "is node2, not node1", "expect_node"),
     ),
     "another target than the named one": Case(
         IMPORT,
         lambda on: on.import_into("node2", expect_node="node11"),
-        "wrong_node",
+        "node_name_mismatch",
         ("importing into node2", "is node2, not node11"),
     ),
     "another appliance version and another firmware": Case(
@@ -225,26 +225,26 @@ CASES: dict[str, Case] = {
     "a package that is not there": Case(
         IMPORT,
         lambda on: on.import_into("node2", src=str(on.folder / "none.ksp")),
-        "receipt_missing",
-        ("none.ksp.receipt.json is missing", "nothing was changed", "Export again"),
+        "manifest_missing",
+        ("none.ksp.manifest.json is missing", "nothing was changed", "Export again"),
     ),
-    "a package without its receipt": Case(
+    "a package without its manifest": Case(
         IMPORT,
         lambda on: on.import_into("node2", src=on.damaged("bare", format=None)),
-        "receipt_missing",
-        ("bare.ksp.receipt.json is missing", "nothing was changed", "Export again"),
+        "manifest_missing",
+        ("bare.ksp.manifest.json is missing", "nothing was changed", "Export again"),
     ),
-    "a receipt without its package": Case(
+    "a manifest without its package": Case(
         IMPORT,
         lambda on: on.import_into("node2", src=gone(on.damaged("gone"))),
         "package_missing",
         ("there is no package", "gone.ksp", "export the package again"),
     ),
-    "a receipt that was edited": Case(
+    "a manifest that was edited": Case(
         IMPORT,
         lambda on: on.import_into("node2", src=on.damaged("edited", inventory=[])),
-        "receipt_invalid",
-        ("edited.ksp.receipt.json", "does not have the digest", "export the package again"),
+        "manifest_invalid",
+        ("edited.ksp.manifest.json", "does not have the digest", "export the package again"),
     ),
     "a truncated package": Case(
         IMPORT,
@@ -257,7 +257,7 @@ CASES: dict[str, Case] = {
         lambda on: on.import_into(
             "node2", src=on.damaged("other", content=lambda whole: whole[:-90] + b"\0" + whole[-89:])
         ),
-        "package_altered",
+        "package_digest_mismatch",
         ("importing into node2", "other.ksp has the digest", "export the package again"),
     ),
     "a package of another cluster": Case(
@@ -274,7 +274,7 @@ CASES: dict[str, Case] = {
     ),
     "a package that is older than the source's inventory": Case(
         IMPORT,
-        lambda on: on.import_into("node2", expect_inventory_digest="sha256:" + "0" * 64),
+        lambda on: on.import_into("node2", expect_keys_digest="sha256:" + "0" * 64),
         "package_stale",
         ("importing into node2", "sha256:" + "0" * 64, "export the package again"),
     ),
@@ -284,9 +284,9 @@ CASES: dict[str, Case] = {
     # Keys
     "a key that only the target has": Case(
         IMPORT,
-        lambda on: on.import_into(IMPOSTOR, replace=[{"fingerprint": on.keys["caKey"], "reason": "test"}]),
+        lambda on: on.import_into(IMPOSTOR, allow_replace=[{"fingerprint": on.keys["caKey"], "reason": "test"}]),
         "extra_keys",
-        (f"importing into {IMPOSTOR}", "extraKey", "at risk", "known_extra"),
+        (f"importing into {IMPOSTOR}", "extraKey", "at risk", "allowed_extra_keys"),
     ),
     "another key under the same label": Case(
         IMPORT,
@@ -296,13 +296,13 @@ CASES: dict[str, Case] = {
     ),
     "a key that was retired": Case(
         IMPORT,
-        lambda on: on.import_into("node2", retired=[on.keys["newKey"]]),
-        "key_retired",
+        lambda on: on.import_into("node2", destroyed_keys=[on.keys["newKey"]]),
+        "destroyed_key_would_return",
         ("importing into node2", "newKey", "would bring it back", "retired list"),
     ),
     "a key that nobody expects": Case(
         IMPORT,
-        lambda on: on.import_into("node2", expect_new=[on.keys["caKey"]]),
+        lambda on: on.import_into("node2", expected_new_keys=[on.keys["caKey"]]),
         "key_not_expected",
         ("importing into node2", "newKey", "find out who generated it"),
     ),
@@ -312,18 +312,25 @@ CASES: dict[str, Case] = {
             IMPOSTOR,
             expect_node="node2",
             src=on.damaged("worst", content=lambda whole: whole[:9], cluster_id="another-cluster"),
-            retired=[on.keys["newKey"]],
-            expect_inventory_digest="sha256:" + "0" * 64,
+            destroyed_keys=[on.keys["newKey"]],
+            expect_keys_digest="sha256:" + "0" * 64,
         ),
-        "wrong_node",
+        "node_name_mismatch",
         (f"importing into {IMPOSTOR}: 7 problem(s) found, nothing was changed",),
-        ("cluster_mismatch", "package_truncated", "package_stale", "extra_keys", "key_mismatch", "key_retired"),
+        (
+            "cluster_mismatch",
+            "package_truncated",
+            "package_stale",
+            "extra_keys",
+            "key_mismatch",
+            "destroyed_key_would_return",
+        ),
     ),
     "a fingerprint that no key has": Case(
         IMPORT,
-        lambda on: on.import_into("node2", retired=["signKey-2025"]),
+        lambda on: on.import_into("node2", destroyed_keys=["signKey-2025"]),
         "option_invalid",
-        ("retired", "'signKey-2025'", "nothing was changed"),
+        ("destroyed_keys", "'signKey-2025'", "nothing was changed"),
     ),
     # Guided restore
     "a PIN pad that is not configured": Case(
@@ -341,12 +348,12 @@ CASES: dict[str, Case] = {
     "another number of cards than declared": Case(
         RESTORE,
         lambda on: on.restore_of(RESET, cards_required=3, cards_total=5),
-        "cards_differ",
+        "card_quorum_mismatch",
         (f"guided restore of {RESET}", "3 out of 5", "2 out of 3", "which set of MBK cards"),
     ),
     "a source that has changed since it was read": Case(
         RESTORE,
-        lambda on: on.restore_of(RESET, source={**on.source, "inventory_digest": "sha256:" + "0" * 64}),
+        lambda on: on.restore_of(RESET, source={**on.source, "keys_digest": "sha256:" + "0" * 64}),
         "source_changed",
         (f"guided restore of {RESET}", "sha256:" + "0" * 64, "run again"),
     ),

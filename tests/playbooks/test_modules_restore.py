@@ -99,7 +99,7 @@ CEREMONIES: dict[str, t.Callable[[Control, str], None]] = {
     "node6": with_a_card_that_locks,
     "node7": with_a_card_holder_who_leaves,
 }
-FAILING, CHANGED_SOURCE, WATCHED, CANCELLED, LOST = "node7", "node8", "node9", "node10", "node11"
+FAILING, CHANGED_SOURCE, WATCHED, CANCELED, LOST = "node7", "node8", "node9", "node10", "node11"
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +196,7 @@ def test_check_mode_shows_the_summary_and_sends_nothing_but_get(
         preview = result["preview"]
         assert (preview["hsm_serial"], preview["tls_fingerprint"]) == (facts["serial"], facts["tls_fingerprint"])
         assert (preview["cards_required"], preview["cards_total"]) == (2, 3)
-        assert preview["source_inventory_digest"] == source["inventory_digest"]
+        assert preview["source_keys_digest"] == source["keys_digest"]
         assert "Factory Reset Mode" in result["diff"]["before"]
         assert "KEYOPS" in result["diff"]["after"]
         assert "hsm_state" not in result, "nothing is said to be restored before it is"
@@ -210,7 +210,7 @@ def test_a_restore_brings_mbk_and_keys_and_proves_it(
     assert result["failed"] is False, result
     assert (result["changed"], result["hsm_state"], result["in_sync"]) == (True, "operational", True)
     assert result["mbk"]["check_value"] == source["mbk"]["check_value"]
-    assert result["inventory_digest"] == source["inventory_digest"] == inventories(control)[node]
+    assert result["keys_digest"] == source["keys_digest"] == inventories(control)[node]
     assert control.sign(node, "key-0001", b"message")
     assert result["events"][-1] == "restore succeeded"
     assert "PIN pad front-usb: Insert MBK card 1 of 2" in result["events"][0]
@@ -237,11 +237,11 @@ def test_a_node_that_is_restored_is_not_restored_again(day: Day) -> None:
         assert result["hsm_state"] == "operational"
 
 
-def test_cancelling_at_the_pin_pad_is_told_with_what_went_before(control: Control, day: Day) -> None:
+def test_canceling_at_the_pin_pad_is_told_with_what_went_before(control: Control, day: Day) -> None:
     result = day.results[FAILING]
-    assert (result["failed"], result["changed"], result["code"]) == (True, False, "cancelled_at_pin_pad")
+    assert (result["failed"], result["changed"], result["code"]) == (True, False, "canceled_at_pin_pad")
     for words in (
-        f"guided restore of {FAILING} cancelled after 1 of 2 cards",
+        f"guided restore of {FAILING} canceled after 1 of 2 cards",
         "Somebody pressed Cancel at front-usb",
         "the HSM is as it was",
         "The PIN pad's last complaint: Card OTHER-1 is of MBK OTHER, not of KEYOPS [wrong_card]",
@@ -293,7 +293,7 @@ def test_a_restore_that_runs_already_is_watched_by_the_next_run(
         task(RESTORE, options(control, WATCHED, source), check_mode=True),
     ).results
     assert (elsewhere["failed"], elsewhere["code"]) == (True, "restore_in_progress")
-    assert "state: cancelled" in elsewhere["msg"]
+    assert "state: canceled" in elsewhere["msg"]
     assert (checked["changed"], checked["restore"]["id"]) == (True, first["restore_id"])
 
     control.clear_log()
@@ -305,25 +305,25 @@ def test_a_restore_that_runs_already_is_watched_by_the_next_run(
     assert {request["method"] for request in control.requests(WATCHED)} == {"GET"}, "it was not started again"
 
 
-def test_a_restore_is_cancelled_by_the_module_and_only_once(
+def test_a_restore_is_canceled_by_the_module_and_only_once(
     control: Control, door: Door, source: dict[str, t.Any]
 ) -> None:
-    cancel = {**reach(control, CANCELLED), "state": "cancelled"}
+    cancel = {**reach(control, CANCELED), "state": "canceled"}
     ran = door.run(
         task(RESTORE, cancel),
-        task(RESTORE, options(control, CANCELLED, source, restore_timeout=0.01)),
+        task(RESTORE, options(control, CANCELED, source, restore_timeout=0.01)),
         task(RESTORE, cancel, check_mode=True),
-        task("utrust_hsm_info", {**reach(control, CANCELLED), "gather": ["restore"]}),
+        task("utrust_hsm_info", {**reach(control, CANCELED), "gather": ["restore"]}),
         task(RESTORE, cancel),
         task(RESTORE, cancel),
     )
-    nothing, started, predicted, still_running, cancelled, again = ran.results
+    nothing, started, predicted, still_running, canceled, again = ran.results
     assert nothing["changed"] is False
     assert predicted["changed"] is True
     assert still_running["restore"]["state"] == "waiting_for_card", "check mode cancels nothing"
-    assert (cancelled["changed"], cancelled["restore"]["id"]) == (True, started["restore_id"])
+    assert (canceled["changed"], canceled["restore"]["id"]) == (True, started["restore_id"])
     assert again["changed"] is False
-    node = control.node(CANCELLED)
+    node = control.node(CANCELED)
     assert (node["state"], node["running"]) == ("factory_reset", None)
 
 

@@ -40,7 +40,7 @@ if t.TYPE_CHECKING:
 SYNC = "keyops.utrust.key_sync"
 INITIAL = "keyops.utrust.initial_sync"
 VERIFY = "keyops.utrust.verify_audit"
-REQUIRED = ("-e", "key_sync_evidence=required")
+REQUIRED = ("-e", "key_sync_audit=required")
 ENABLED = {"ANSIBLE_CALLBACKS_ENABLED": "keyops.utrust.audit"}
 
 
@@ -76,14 +76,14 @@ def verify(audit: Path, *arguments: str, ansible_playbook: str = str(BIN / "ansi
     return finish(process)
 
 
-def synchronise(control: Control, label: str, *arguments: str, **options: t.Any) -> Run:
+def synchronize(control: Control, label: str, *arguments: str, **options: t.Any) -> Run:
     control.generate_key("node1", label)
     control.clear_log()
     return play(SYNC, control, *arguments, **options)
 
 
-def test_a_synchronisation_leaves_evidence_of_every_key_and_of_the_package(control: Control, audit: Path) -> None:
-    run = synchronise(control, "evidentKey", *REQUIRED, "-e", "awx_user_name=anna", env=enabled(audit))
+def test_a_synchronization_leaves_evidence_of_every_key_and_of_the_package(control: Control, audit: Path) -> None:
+    run = synchronize(control, "evidentKey", *REQUIRED, "-e", "awx_user_name=anna", env=enabled(audit))
 
     assert run.status == 0, run.output
     key = next(key for key in control.keys("node1") if key["label"] == "evidentKey")
@@ -97,7 +97,7 @@ def test_a_synchronisation_leaves_evidence_of_every_key_and_of_the_package(contr
         ["node1", "node2", "node3"],
     )
 
-    exported, destroyed = named(audit, "package_exported", "package_destroyed")
+    exported, destroyed = named(audit, "package_exported", "package_removed")
     assert exported["result"]["node"]["hsm_serial"] == "UT000001"
     assert {"hsm_firmware", "fips", "mbk"} <= exported["result"]["node"].keys()
     assert exported["result"]["package"]["sha256"] == destroyed["result"]["removed"]["sha256"]
@@ -109,9 +109,17 @@ def test_a_synchronisation_leaves_evidence_of_every_key_and_of_the_package(contr
         assert [added["fingerprint"] for added in event["result"]["added"]] == [key["fingerprint"]]
         assert event["result"]["verified"]
         assert event["outcome"] == "changed"
-    (declared,) = named(audit, "declared")
+    (declared,) = named(audit, "declaration")
     assert (declared["by"], declared["result"]["source"]) == ("key_sync", "node1")
-    decided = {"extra_keys", "known_extra", "retired", "expect_new", "replace", "declared_import_effect", "left_out"}
+    decided = {
+        "extra_keys",
+        "allowed_extra_keys",
+        "destroyed_keys",
+        "expected_new_keys",
+        "allow_replace",
+        "import_effect",
+        "ignored_members",
+    }
     assert decided <= declared["result"].keys()
 
     verified = verify(audit)
@@ -120,11 +128,11 @@ def test_a_synchronisation_leaves_evidence_of_every_key_and_of_the_package(contr
 
 
 def test_check_mode_is_recorded_as_a_prediction(control: Control, audit: Path) -> None:
-    run = synchronise(control, "predictedKey", "--check", env=enabled(audit))
+    run = synchronize(control, "predictedKey", "--check", env=enabled(audit))
 
     assert run.status == 0, run.output
     assert events(audit)[0]["check_mode"]
-    assert named(audit, "package_exported", "keys_imported", "package_destroyed") == []
+    assert named(audit, "package_exported", "keys_imported", "package_removed") == []
     assert named(audit, "predicted")
     assert methods(control) == {"GET"}
 
@@ -132,13 +140,13 @@ def test_check_mode_is_recorded_as_a_prediction(control: Control, audit: Path) -
 @pytest.mark.parametrize(
     ("env", "code"),
     [
-        ({}, "evidence_inactive"),
-        (ENABLED, "evidence_not_configured"),
-        ({**ENABLED, "UTRUST_AUDIT_FILE": "/dev/shm/utrust-audit-of-tests.jsonl"}, "evidence_not_persistent"),
-        ({**ENABLED, "UTRUST_AUDIT_FILE": "/nowhere/audit.jsonl"}, "evidence_not_written"),
+        ({}, "audit_inactive"),
+        (ENABLED, "audit_not_configured"),
+        ({**ENABLED, "UTRUST_AUDIT_FILE": "/dev/shm/utrust-audit-of-tests.jsonl"}, "audit_not_persistent"),
+        ({**ENABLED, "UTRUST_AUDIT_FILE": "/nowhere/audit.jsonl"}, "audit_not_written"),
         (
             {"UTRUST_AUDIT_RUN": '{"pid": 1, "job": "x", "file": "/f", "volatile": "", "failure": ""}'},
-            "evidence_inactive",
+            "audit_inactive",
         ),
     ],
     ids=["not active", "no file", "in memory", "no such directory", "active in another run"],
@@ -146,7 +154,7 @@ def test_check_mode_is_recorded_as_a_prediction(control: Control, audit: Path) -
 def test_required_evidence_that_is_not_to_be_had_stops_the_run_before_anything_changes(
     control: Control, env: dict[str, str], code: str
 ) -> None:
-    run = synchronise(control, f"never-{code}-{len(env)}", *REQUIRED, env=env)
+    run = synchronize(control, f"never-{code}-{len(env)}", *REQUIRED, env=env)
     Path("/dev/shm/utrust-audit-of-tests.jsonl").unlink(missing_ok=True)
 
     assert run.status != 0
@@ -165,7 +173,7 @@ def test_a_broken_file_is_no_place_for_required_evidence(control: Control, audit
 
     assert run.status != 0
     assert "line 2 is the first that is broken" in run.text
-    assert "evidence_broken" in run.text
+    assert "audit_broken" in run.text
     assert methods(control) == set()
     verified = verify(audit)
     assert verified.status != 0
@@ -173,7 +181,7 @@ def test_a_broken_file_is_no_place_for_required_evidence(control: Control, audit
 
 
 def held_at_node2(control: Control, *arguments: str, env: dict[str, str]) -> subprocess.Popen[str]:
-    """A synchronisation that is in the middle of its canary, and stays there until the faults are cleared."""
+    """A synchronization that is in the middle of its canary, and stays there until the faults are cleared."""
     control.fault("hold_apply", node="node2")
     process = start(SYNC, control, "-e", "key_sync_canary=node2", *arguments, env=env)
     try:
@@ -200,7 +208,7 @@ def test_evidence_that_fails_in_the_middle_is_told_at_once_and_stops_before_the_
 
     assert run.status != 0
     assert "EVIDENCE IS NOT BEING RECORDED" in run.text
-    assert "evidence_incomplete" in run.text
+    assert "audit_incomplete" in run.text
     assert inventories(control)["node2"] == before["node1"]
     assert inventories(control)["node3"] == before["node3"], "nothing is changed once the evidence fails"
     assert verify(audit.with_suffix(".kept")).status == 0
@@ -219,7 +227,7 @@ def by_token(control: Control, folder: Path) -> Path:
 
 def test_nothing_secret_gets_into_the_evidence_at_vvvv(control: Control, audit: Path, tmp_path: Path) -> None:
     canary = "canary-value-4711"
-    run = synchronise(
+    run = synchronize(
         control,
         "quietKey",
         "-vvvv",
@@ -235,8 +243,8 @@ def test_nothing_secret_gets_into_the_evidence_at_vvvv(control: Control, audit: 
     assert run.status == 0, run.output
     content = audit.read_text(encoding="utf-8")
     assert "keys_imported" in content
-    assert named(audit, "declared")[0]["result"]["approvals"][0]["name"] == "bea"
-    for secret in (control.token, canary, "PRIVATE KEY", "invocation", "before_header", "receipt"):
+    assert named(audit, "declaration")[0]["result"]["approvals"][0]["name"] == "bea"
+    for secret in (control.token, canary, "PRIVATE KEY", "invocation", "before_header", "manifest"):
         assert secret not in content
 
 
@@ -248,7 +256,7 @@ POISONED = """
   tasks:
     - name: "Named canary-4711"
       ansible.builtin.set_fact:
-        poisoned__evidence:
+        poisoned__audit:
           approvals: [{name: bea, pin: canary-4711}]
           cards: {serial: [{share: canary-4711}]}
           bearer_token: canary-4711
@@ -278,9 +286,15 @@ def test_nothing_that_is_not_on_the_list_gets_into_the_evidence_at_vvvv(
     assert run.status == 0, run.output
     assert "canary-4711" in run.output
     recorded = [(event["event"], event.get("codes")) for event in events(audit)]
-    assert [event for event, dummy in recorded] == ["job_started", "declared", "node_read", "task_failed", "job_ended"]
+    assert [event for event, dummy in recorded] == [
+        "job_started",
+        "declaration",
+        "node_read",
+        "task_failed",
+        "job_ended",
+    ]
     assert recorded[3][1] == ["some_code"]
-    assert named(audit, "declared")[0]["result"] == {"approvals": [{"name": "bea"}], "cards": {"serial": []}}
+    assert named(audit, "declaration")[0]["result"] == {"approvals": [{"name": "bea"}], "cards": {"serial": []}}
     assert "canary" not in audit.read_text(encoding="utf-8")
 
 
@@ -300,7 +314,7 @@ def test_a_killed_run_is_named_and_the_file_goes_on(control: Control, audit: Pat
     assert "is what a killed writer left of a record" in killed.text
     assert f"job {events_before_fragment(audit)[0]['job']}, started in line 1, has not ended" in killed.text
 
-    wait_for(lambda: len({control.node(node)["inventory_digest"] for node in ("node1", "node2")}) == 1)
+    wait_for(lambda: len({control.node(node)["keys_digest"] for node in ("node1", "node2")}) == 1)
     again = play(SYNC, control, *REQUIRED, env=enabled(audit))
     assert again.status == 0, again.output
     verified = verify(audit)
@@ -340,13 +354,13 @@ def test_the_head_is_signed_and_told_to_syslog_so_that_lost_lines_show(
     ):
         truncated = verify(audit, *remembered)
         assert truncated.status != 0
-        assert "evidence_truncated" in truncated.text
+        assert "audit_truncated" in truncated.text
 
 
 def test_verification_asks_for_what_it_needs(tmp_path: Path) -> None:
     missing = verify(tmp_path / "nothing.jsonl")
     assert missing.status != 0
-    assert "evidence_unreadable" in missing.text
+    assert "audit_unreadable" in missing.text
     for half in (["-e", "audit_head=ab"], ["-e", "audit_count=0"], ["-e", "audit_count=many"]):
         run = verify(tmp_path / "nothing.jsonl", *half)
         assert run.status != 0
@@ -362,30 +376,30 @@ def test_limit_does_not_make_the_verification_do_nothing(control: Control, audit
 
 def test_a_ceremony_is_recorded_with_its_steps_and_the_declared_cards(audit: Path) -> None:
     cards = [{"serial": "MBK-0001", "holder": "anna"}, {"serial": "MBK-0002", "holder": "bea"}]
-    required = ("-e", json.dumps({"guided_restore_cards": cards, "guided_restore_evidence": "required"}))
+    required = ("-e", json.dumps({"guided_restore_cards": cards, "guided_restore_audit": "required"}))
     with cluster(nodes=2) as control:
         refused = play(INITIAL, control, *required)
         assert refused.status != 0
         assert "evidence is required, but" in refused.text
-        assert "evidence_inactive" in refused.text
+        assert "audit_inactive" in refused.text
         assert methods(control) == set()
         with card_holders(control, "node2"):
             run = play(INITIAL, control, *required, env=enabled(audit))
         assert run.status == 0, run.output
         assert not waits_for_card(control, "node2")
 
-    (ceremony,) = [event for event in named(audit, "ceremony") if event["host"] == "node2"]
+    (ceremony,) = [event for event in named(audit, "hsm_restored") if event["host"] == "node2"]
     assert ceremony["result"]["hsm_serial"] == "UT000002"
     assert any("card 2 of 2" in step for step in ceremony["result"]["events"])
     assert ceremony["result"]["preview"]["tls_fingerprint"].startswith("sha256:")
-    (declared,) = named(audit, "declared")
+    (declared,) = named(audit, "declaration")
     assert declared["result"]["cards"] == cards
     assert verify(audit).status == 0
 
 
 def test_a_ceremony_whose_evidence_fails_is_the_last_of_the_run(audit: Path) -> None:
     with cluster(nodes=3) as control:
-        process = start(INITIAL, control, "-e", "guided_restore_evidence=required", env=enabled(audit))
+        process = start(INITIAL, control, "-e", "guided_restore_audit=required", env=enabled(audit))
         wait_for(lambda: waits_for_card(control, "node2"))
         audit.rename(audit.with_suffix(".kept"))
         audit.mkdir()
@@ -394,7 +408,7 @@ def test_a_ceremony_whose_evidence_fails_is_the_last_of_the_run(audit: Path) -> 
         run = finish(process)
 
         assert run.status != 0
-        assert "evidence_incomplete" in run.text
+        assert "audit_incomplete" in run.text
         assert run.recap["node2"]["failed"] == 1, "at once, not before the next node"
         assert "node2 restored now" in run.text, "what was done is told, too"
         assert control.node("node3")["state"] == "factory_reset"
@@ -409,13 +423,13 @@ def floor() -> str:
 
 
 def test_evidence_is_recorded_and_verified_on_the_floor(control: Control, audit: Path, floor: str) -> None:
-    run = synchronise(control, "floorKey", *REQUIRED, env=enabled(audit), ansible_playbook=floor)
+    run = synchronize(control, "floorKey", *REQUIRED, env=enabled(audit), ansible_playbook=floor)
     assert run.status == 0, run.output
     assert [event["host"] for event in named(audit, "keys_imported")] == ["node2", "node3"]
-    assert named(audit, "declared")
+    assert named(audit, "declaration")
     assert {event["check_mode"] for event in named(audit, "predicted")} == {True}
     assert verify(audit, ansible_playbook=floor).status == 0
 
     refused = play(SYNC, control, *REQUIRED, ansible_playbook=floor)
     assert refused.status != 0
-    assert "evidence_inactive" in refused.text
+    assert "audit_inactive" in refused.text

@@ -27,7 +27,7 @@ def floor() -> str:
     return str(ROOT / ".venv-floor/bin/ansible-playbook")
 
 
-def test_restore_synchronise_status_and_report_work_on_the_floor(floor: str, tmp_path: Path) -> None:
+def test_restore_synchronize_status_and_report_work_on_the_floor(floor: str, tmp_path: Path) -> None:
     version = subprocess.run([floor, "--version"], capture_output=True, text=True, check=True).stdout
     assert "core 2.18." in version or sys.version_info >= (3, 14)
     with cluster(nodes=3) as control:
@@ -38,9 +38,9 @@ def test_restore_synchronise_status_and_report_work_on_the_floor(floor: str, tmp
 
         predicted = play("keyops.utrust.key_sync", control, "--check", "--diff", ansible_playbook=floor)
         assert predicted.changed == 2, predicted.output
-        synchronised = play("keyops.utrust.key_sync", control, ansible_playbook=floor)
-        assert synchronised.status == 0, synchronised.output
-        assert synchronised.changed == 2
+        synchronized = play("keyops.utrust.key_sync", control, ansible_playbook=floor)
+        assert synchronized.status == 0, synchronized.output
+        assert synchronized.changed == 2
         assert len(set(inventories(control).values())) == 1
         assert play("keyops.utrust.key_sync", control, ansible_playbook=floor).changed == 0
 

@@ -110,24 +110,24 @@ def test_gate_waits_while_people_activate_tokens_and_gives_up_at_its_limit(contr
     assert run.changed == 0
 
 
-def test_attested_level_is_recorded_and_counts_for_that_node_only(control: Control, playbook: str) -> None:
-    control.generate_key("node1", "attested")
+def test_confirmed_level_is_recorded_and_counts_for_that_node_only(control: Control, playbook: str) -> None:
+    control.generate_key("node1", "confirmed")
     assert play(SYNC, control).status == 0
     words = [
-        {"node": node, "label": "attested", "by": "Ada", "reason": "tested in the Admin Web"}
+        {"node": node, "key": "confirmed", "confirmed_by": "Ada", "reason": "tested in the Admin Web"}
         for node in ("node1", "node2", "node3")
     ]
-    closed = play(playbook, control, *options({"label": "attested"}, key_gate_attestations=words[:2]))
+    closed = play(playbook, control, *options({"label": "confirmed"}, key_gate_manual_confirmations=words[:2]))
     assert not opened(closed)
     assert "not on node3 (hsm: no CA has this key" in closed.text
-    run = play(playbook, control, *options({"label": "attested"}, key_gate_attestations=words))
+    run = play(playbook, control, *options({"label": "confirmed"}, key_gate_manual_confirmations=words))
     assert opened(run)
-    assert run.text.count("attested by Ada: tested in the Admin Web") == 3
+    assert run.text.count("confirmed by Ada: tested in the Admin Web") == 3
 
 
 def test_other_nodes_are_named_as_to_be_gated_and_a_number_may_be_enough(control: Control, playbook: str) -> None:
     control.generate_key("node1", "some")
-    enough = {"key_gate_level": "hsm", "key_gate_nodes": ["node1", "node2"], "key_gate_at_least": 1}
+    enough = {"key_gate_level": "hsm", "key_gate_nodes": ["node1", "node2"], "key_gate_min_nodes": 1}
     one = play(playbook, control, *options({"label": "some"}, **enough))
     assert opened(one)
     assert "1 of 2 node(s) reach level hsm, 1 must" in one.text
@@ -145,8 +145,8 @@ def test_member_that_is_not_in_the_play_is_not_forgotten(control: Control, playb
     assert limited.status != 0
     assert "ACTIVATED" not in limited.output
     assert "node3 joined the cluster, says node1, but is no host of this play [member_not_in_play]" in limited.text
-    left_out = options(good, key_gate_level="hsm", key_gate_leave_out=["node3"])
-    assert opened(play(playbook, control, *left_out, "--limit", "node1,node2"))
+    ignored_members = options(good, key_gate_level="hsm", key_gate_ignore_members=["node3"])
+    assert opened(play(playbook, control, *ignored_members, "--limit", "node1,node2"))
 
 
 def test_key_is_the_one_of_the_source_or_the_gate_stays_closed(control: Control, playbook: str) -> None:

@@ -128,7 +128,7 @@ def test_what_the_preview_does_not_see_is_checked_before_anybody_takes_out_a_car
     run = play(INITIAL, control, *limits)
 
     assert run.status != 0
-    for code in ("[fips_differs]", "[certificate_expiring]", "[backup_unknown]"):
+    for code in ("[fips_mode_mismatch]", "[certificate_expiring]", "[backup_unknown]"):
         assert code in run.text
     assert methods(control) == {"GET"}
 
@@ -142,7 +142,7 @@ def test_the_role_alone_refuses_two_nodes_at_once(control: Control, tmp_path: Pa
 
     assert run.status != 0
     assert "guided_restore of node2, node3 at once: nothing was changed" in run.text
-    assert "[serial_needed]" in run.text
+    assert "[play_serial_required]" in run.text
     assert methods(control) == set()
 
 
@@ -153,17 +153,17 @@ def test_limit_to_the_source_alone_does_not_look_like_success(control: Control) 
     assert "no node at all besides the source" in run.text
 
 
-def test_second_node_is_not_touched_when_the_first_restore_is_cancelled(control: Control) -> None:
+def test_second_node_is_not_touched_when_the_first_restore_is_canceled(control: Control) -> None:
     process = start(INITIAL, control)
     wait_for(lambda: waits_for_card(control, "node2"))
     control.cancel_at_pin_pad("node2")
     run = finish(process)
 
     assert run.status != 0
-    assert "cancelled_at_pin_pad" in run.text
+    assert "canceled_at_pin_pad" in run.text
     assert "the HSM is as it was" in run.text
     end = run.text[run.text.rindex("Tell how it stands") :]
-    assert "node2 FAILED: guided restore of node2 cancelled after 0 of 2 cards" in end
+    assert "node2 FAILED: guided restore of node2 canceled after 0 of 2 cards" in end
     assert "node3 not touched: MBK and keys are still to come" in end
     assert not [request for request in control.requests("node3") if request["method"] != "GET"]
     assert control.node("node2")["state"] == "factory_reset"
@@ -196,17 +196,17 @@ def test_cancel_works_from_a_playbook(control: Control) -> None:
     assert predicted.changed == 1
     assert waits_for_card(control, "node2")
 
-    cancelled = play("keyops.utrust.cancel_restore", control)
+    canceled = play("keyops.utrust.cancel_restore", control)
     run = finish(process)
 
-    assert cancelled.status == 0, cancelled.output
-    assert {host: numbers["changed"] for host, numbers in cancelled.recap.items()} == {
+    assert canceled.status == 0, canceled.output
+    assert {host: numbers["changed"] for host, numbers in canceled.recap.items()} == {
         "node1": 0,
         "node2": 1,
         "node3": 0,
     }
     assert run.status != 0
-    assert "cancelled_by_request" in run.text
+    assert "canceled_by_request" in run.text
     assert control.node("node2")["state"] == "factory_reset"
     assert play("keyops.utrust.cancel_restore", control).changed == 0
 
@@ -214,9 +214,9 @@ def test_cancel_works_from_a_playbook(control: Control) -> None:
 @pytest.mark.parametrize(
     ("argument", "code"),
     [
-        ('{"guided_restore_serials": {"node2": "UT000003"}}', "[hsm_serial_mismatch]"),
-        ('{"guided_restore_cards_at_hand": 1}', "[cards_missing]"),
-        ('{"guided_restore_cards_required": 3, "guided_restore_cards_total": 5}', "[cards_differ]"),
+        ('{"guided_restore_hsm_serials": {"node2": "UT000003"}}', "[hsm_serial_mismatch]"),
+        ('{"guided_restore_cards_available": 1}', "[not_enough_cards]"),
+        ('{"guided_restore_cards_required": 3, "guided_restore_cards_total": 5}', "[card_quorum_mismatch]"),
     ],
 )
 def test_what_the_card_holders_declare_must_be_so_before_a_card_is_inserted(
@@ -230,13 +230,15 @@ def test_what_the_card_holders_declare_must_be_so_before_a_card_is_inserted(
 
 
 def test_card_holders_are_asked_at_the_terminal_which_hsm_they_stand_in_front_of(control: Control) -> None:
-    wrong = at_terminal(INITIAL, control, "--limit", "node2", "-e", "guided_restore_confirm=true", typed="UT000003\r")
+    wrong = at_terminal(
+        INITIAL, control, "--limit", "node2", "-e", "guided_restore_confirm_serial=true", typed="UT000003\r"
+    )
     assert "[hsm_serial_mismatch]" in wrong
     assert control.node("node2")["state"] == "factory_reset"
 
     with card_holders(control, "node2"):
         right = at_terminal(
-            INITIAL, control, "--limit", "node2", "-e", "guided_restore_confirm=true", typed="UT000002\r"
+            INITIAL, control, "--limit", "node2", "-e", "guided_restore_confirm_serial=true", typed="UT000002\r"
         )
     assert "Read the front display of node2 aloud" in right
     assert control.node("node2")["state"] == "operational"

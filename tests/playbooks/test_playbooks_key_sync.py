@@ -101,7 +101,7 @@ def test_check_mode_tells_what_a_run_would_do_and_sends_nothing_but_get(control:
     assert run.status == 0, run.output
     assert {host: numbers["changed"] for host, numbers in run.recap.items()} == {"node1": 0, "node2": 1, "node3": 1}
     assert "+slot 0 predictedKey (sha256:" in run.output
-    assert "would be synchronised: 1 key(s) to add" in run.text
+    assert "would be synchronized: 1 key(s) to add" in run.text
     assert methods(control) == {"GET"}
     assert inventories(control) == before
     assert packages_on_disk() == packages
@@ -178,7 +178,7 @@ def test_problems_of_all_nodes_come_together_before_anything_changes(control: Co
 
     allowed = [key["fingerprint"] for key in control.keys("node1") if key["label"] == "wantedKey"]
     replace = json.dumps(
-        {"key_sync_extra_keys": "keep", "key_sync_replace": [{"fingerprint": allowed[0], "reason": "test key"}]}
+        {"key_sync_extra_keys": "keep", "key_sync_allow_replace": [{"fingerprint": allowed[0], "reason": "test key"}]}
     )
     run = play(SYNC, control, "-e", replace)
 
@@ -193,10 +193,10 @@ def test_retired_key_is_not_brought_back(control: Control) -> None:
     [retired] = control.generate_key("node1", "retiredKey")
     before = inventories(control)
 
-    run = play(SYNC, control, "-e", json.dumps({"key_sync_retired": [retired["fingerprint"]]}))
+    run = play(SYNC, control, "-e", json.dumps({"key_sync_destroyed_keys": [retired["fingerprint"]]}))
 
     assert run.status != 0
-    assert "[key_retired]" in run.text
+    assert "[destroyed_key_would_return]" in run.text
     assert inventories(control) == before
     control.delete_key("node1", "retiredKey")
 
@@ -209,7 +209,7 @@ def test_failing_canary_stops_the_roll_out_and_the_package_is_removed(control: C
     run = play(SYNC, control)
 
     assert run.status != 0
-    assert "download_damaged" in run.text
+    assert "download_corrupt" in run.text
     assert inventories(control) == before
     assert packages_on_disk() == packages
 
@@ -261,7 +261,7 @@ def test_killed_run_leaves_a_package_that_the_next_run_sweeps(control: Control) 
 
 def test_serial_and_free_strategy_are_refused(control: Control, tmp_path: Path) -> None:
     control.generate_key("node1", "notMovedKey")
-    for keyword, message in (("serial: 1", "must not use serial"), ("strategy: free", "strategy free does not honour")):
+    for keyword, message in (("serial: 1", "must not use serial"), ("strategy: free", "strategy free does not honor")):
         playbook = tmp_path / "own.yml"
         playbook.write_text(
             "- hosts: utrust\n  gather_facts: false\n  connection: local\n  "
@@ -310,7 +310,7 @@ def test_arguments_given_as_texts_mean_what_they_say(control: Control) -> None:
     texts = [
         "key_sync_wait_timeout=60",
         "key_sync_batch_size=1",
-        "key_sync_accept_outage=false",
+        "key_sync_allow_outage=false",
         "key_sync_canary=node3",
     ]
 
@@ -347,11 +347,11 @@ def test_joined_member_that_is_not_in_the_inventory_is_not_forgotten(control: Co
     status = play("keyops.utrust.status", control, inventory=tmp_path / "inventory.yml")
     assert status.status != 0
     assert "nothing is known of node3" in status.text
-    resembling = play(SYNC, control, "-e", "key_sync_leave_out=node33,node4", inventory=tmp_path / "inventory.yml")
+    resembling = play(SYNC, control, "-e", "key_sync_ignore_members=node33,node4", inventory=tmp_path / "inventory.yml")
     assert "[member_not_in_inventory]" in resembling.text
 
     allowed = play(
-        SYNC, control, "-e", json.dumps({"key_sync_leave_out": ["node3"]}), inventory=tmp_path / "inventory.yml"
+        SYNC, control, "-e", json.dumps({"key_sync_ignore_members": ["node3"]}), inventory=tmp_path / "inventory.yml"
     )
 
     assert allowed.status == 0, allowed.output
@@ -420,10 +420,10 @@ def test_two_nodes_need_an_explicit_word() -> None:
 
         assert refused.status != 0
         assert "[quorum_at_risk]" in refused.text
-        assert "key_sync_accept_outage" in refused.text
+        assert "key_sync_allow_outage" in refused.text
         assert inventories(control) == before
 
-        accepted = play(SYNC, control, "-e", "key_sync_accept_outage=true")
+        accepted = play(SYNC, control, "-e", "key_sync_allow_outage=true")
 
         assert accepted.status == 0, accepted.output
         assert len(set(inventories(control).values())) == 1

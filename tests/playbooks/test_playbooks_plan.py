@@ -39,7 +39,7 @@ def extra(**variables: t.Any) -> list[str]:
 def test_a_plan_is_made_approved_by_two_people_and_applied_exactly(control: Control, tmp_path: Path) -> None:
     path = tmp_path / "plan.yml"
 
-    made = play(SYNC, control, "--check", *extra(key_sync_plan_dest=str(path), key_sync_requester="Ada"))
+    made = play(SYNC, control, "--check", *extra(key_sync_plan_dest=str(path), key_sync_requested_by="Ada"))
 
     assert made.status == 0, made.output
     assert methods(control) == {"GET"}
@@ -63,7 +63,7 @@ def test_a_plan_is_made_approved_by_two_people_and_applied_exactly(control: Cont
     assert applied.status == 0, applied.output
     assert applied.changed == 2
     assert len(set(inventories(control).values())) == 1
-    assert "node2 synchronised now: 1 key(s) added, 0 replaced; a new backup is needed" in applied.text
+    assert "node2 synchronized now: 1 key(s) added, 0 replaced; a new backup is needed" in applied.text
     assert apply("Ben", "Cleo").changed == 0
 
 
@@ -76,7 +76,7 @@ def test_a_plan_is_refused_when_anything_has_changed_since(control: Control, tmp
 
     assert run.status != 0
     assert "[plan_outdated]" in run.text
-    assert "source.inventory_digest was" in run.text
+    assert "source.keys_digest was" in run.text
     assert methods(control) == {"GET"}
 
 
@@ -88,7 +88,7 @@ def test_an_altered_plan_is_refused(control: Control, tmp_path: Path) -> None:
     run = play(SYNC, control, *extra(key_sync_plan=str(path)))
 
     assert run.status != 0
-    assert "[plan_altered]" in run.text
+    assert "[plan_digest_mismatch]" in run.text
     assert methods(control) == {"GET"}
 
 

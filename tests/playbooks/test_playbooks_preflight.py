@@ -50,12 +50,12 @@ def test_every_problem_of_every_node_comes_in_one_list(control: Control) -> None
 
     assert run.status != 0
     told = run.text[run.text.index("Show every problem") :]
-    for code in ("clock_skew", "fips_differs", "hsm_alarm", "slot_differs"):
+    for code in ("clock_skew", "fips_mode_mismatch", "hsm_alarm", "slot_mismatch"):
         assert f"code: {code}" in told
     assert methods(control) == {"GET"}
 
 
-def test_a_member_that_is_no_host_of_the_inventory_is_in_the_list_unless_it_is_left_out(
+def test_a_member_that_is_no_host_of_the_inventory_is_in_the_list_unless_it_is_ignored_members(
     control: Control, tmp_path: Path
 ) -> None:
     inventory = yaml.safe_load(control.inventory_file.read_text(encoding="utf-8"))
@@ -69,22 +69,26 @@ def test_a_member_that_is_no_host_of_the_inventory_is_in_the_list_unless_it_is_l
     assert run.status != 0
     assert "code: member_not_in_inventory" in run.text
     assert "preflight for key_sync: 1 problem(s) on node3" in run.text
-    assert preflight("-e", "preflight_leave_out=node2,node3").status == 0
-    assert "code: member_not_in_inventory" in preflight("-e", "preflight_leave_out=node33").text
+    assert preflight("-e", "preflight_ignore_members=node2,node3").status == 0
+    assert "code: member_not_in_inventory" in preflight("-e", "preflight_ignore_members=node33").text
 
 
-def test_backups_are_read_or_attested(control: Control) -> None:
+def test_backups_are_read_or_confirmed(control: Control) -> None:
     limits = {"preflight_max_backup_hours": 24}
     assert "backup_unknown" in play(PREFLIGHT, control, "-e", json.dumps(limits)).text
     for node in ("node1", "node2"):
         control.backup(node)
-    attested = [{"subject": "backup", "node": "node3", "name": "Ada", "reason": "made by hand this morning, tape 17"}]
+    confirmed = [
+        {"subject": "backup", "node": "node3", "confirmed_by": "Ada", "reason": "made by hand this morning, tape 17"}
+    ]
 
-    run = play(PREFLIGHT, control, "-e", json.dumps({**limits, "preflight_attestations": attested}))
+    run = play(PREFLIGHT, control, "-e", json.dumps({**limits, "preflight_manual_confirmations": confirmed}))
 
     assert run.status == 0, run.output
-    nameless = [{**attested[0], "reason": ""}]
-    assert play(PREFLIGHT, control, "-e", json.dumps({**limits, "preflight_attestations": nameless})).status != 0
+    nameless = [{**confirmed[0], "reason": ""}]
+    assert (
+        play(PREFLIGHT, control, "-e", json.dumps({**limits, "preflight_manual_confirmations": nameless})).status != 0
+    )
 
 
 def test_key_sync_runs_the_checks_again(control: Control) -> None:
@@ -94,7 +98,7 @@ def test_key_sync_runs_the_checks_again(control: Control) -> None:
     run = play("keyops.utrust.key_sync", control)
 
     assert run.status != 0
-    assert "[slot_differs]" in run.text
+    assert "[slot_mismatch]" in run.text
     assert methods(control) == {"GET"}
 
 
@@ -114,7 +118,7 @@ def test_key_sync_tells_the_problems_of_all_nodes_in_one_list(tmp_path: Path) ->
         told = run.text[run.text.rindex("key_sync: nothing was changed: 4 problem(s)") :]
         for node, code in (
             ("node2", "extra_keys"),
-            ("node3", "slot_differs"),
+            ("node3", "slot_mismatch"),
             ("node4", "hsm_not_operational"),
             ("node5", "member_not_in_inventory"),
         ):

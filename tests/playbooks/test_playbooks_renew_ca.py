@@ -100,8 +100,8 @@ def test_no_certificate_is_refused_all_the_way_through_and_a_second_run_changes_
     control: Control, tmp_path: Path
 ) -> None:
     control.clear_log()
-    forecast = renew(control, "renewed-1", "--check")
-    assert forecast.status == 0, forecast.output
+    planned = renew(control, "renewed-1", "--check")
+    assert planned.status == 0, planned.output
     assert methods(control) == {"GET"}
 
     with customers(control) as seen:
@@ -164,15 +164,15 @@ def test_activation_that_takes_another_key_is_found_by_the_ca_certificate(contro
     wrong.write_text(text.replace("{{ renew_ca_alias }}", other), encoding="utf-8")
     run = renew(control, "renewed-3", renew_ca_activation_tasks=str(wrong))
     assert run.status != 0
-    assert "[ca_key_differs]" in run.text
+    assert "[ca_key_mismatch]" in run.text
 
 
 def test_what_is_missing_or_forgotten_is_refused_before_anything_happens(control: Control) -> None:
     control.clear_log()
     for more, word in (
         ({"renew_ca_activation_tasks": "activate.yml"}, "option_invalid"),
-        ({"renew_ca_name": "NoCA"}, "application_not_healthy"),
-        ({"key_sync_evidence": "required"}, "evidence_inactive"),
+        ({"renew_ca_name": "NoCA"}, "ejbca_not_healthy"),
+        ({"key_sync_audit": "required"}, "audit_inactive"),
     ):
         run = renew(control, "renewed-4", **more)
         assert run.status != 0

@@ -88,13 +88,13 @@ def test_a_node_that_does_not_answer_and_one_that_is_not_asked_are_in_the_report
     assert problems["node3"] == "a joined member that was not part of this run"
 
 
-def test_what_was_synchronised_before_comes_from_the_audit_file(tmp_path: Path) -> None:
+def test_what_was_synchronized_before_comes_from_the_audit_file(tmp_path: Path) -> None:
     audit = tmp_path / "audit.jsonl"
     with cluster(nodes=2, restored=2) as control:
         control.generate_key("node1", "signKey-2026")
         evidence = {"UTRUST_AUDIT_FILE": str(audit), "ANSIBLE_CALLBACKS_ENABLED": "keyops.utrust.audit"}
-        synchronised = play("keyops.utrust.key_sync", control, "-e", "key_sync_accept_outage=true", env=evidence)
-        assert synchronised.status == 0, synchronised.output
+        synchronized = play("keyops.utrust.key_sync", control, "-e", "key_sync_allow_outage=true", env=evidence)
+        assert synchronized.status == 0, synchronized.output
 
         run, page = report(control, tmp_path, "-e", f"key_report_audit_file={audit}", env=evidence)
 
@@ -102,7 +102,7 @@ def test_what_was_synchronised_before_comes_from_the_audit_file(tmp_path: Path) 
     data = json.loads(page.with_suffix(".json").read_text(encoding="utf-8"))
     assert (data["verdict"], data["history"]["problem"]) == ("in_sync", None)
     (event,) = data["history"]["events"]
-    assert (event["node"], event["what"], event["playbook"]) == ("node2", "synchronised", "key_sync.yml")
+    assert (event["node"], event["what"], event["playbook"]) == ("node2", "synchronized", "key_sync.yml")
     assert event["detail"] == "1 added, 0 replaced, verified"
     assert "1 added, 0 replaced, verified" in page.read_text(encoding="utf-8")
 

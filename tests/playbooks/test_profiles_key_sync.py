@@ -41,7 +41,7 @@ def control(running: Control) -> Iterator[Control]:
         running.restore(node)
 
 
-def test_nodes_that_restart_after_the_upload_are_synchronised_one_after_the_other(control: Control) -> None:
+def test_nodes_that_restart_after_the_upload_are_synchronized_one_after_the_other(control: Control) -> None:
     control.set_profile("worst-case")
     run = play(KEY_SYNC, control)
     assert run.status == 0, run.output
@@ -62,10 +62,10 @@ def test_a_key_that_is_to_stay_stops_the_run_where_nobody_knows_what_an_import_d
     before = inventories(control)
     run = play(KEY_SYNC, control, "-e", "key_sync_extra_keys=keep")
     assert run.status != 0
-    assert "behaviour_unknown" in run.text
-    assert "declare it with declared_import_effect" in run.text
+    assert "import_effect_unknown" in run.text
+    assert "declare it with import_effect" in run.text
     assert (inventories(control), methods(control)) == (before, {"GET"})
-    run = play(KEY_SYNC, control, "-e", "key_sync_extra_keys=keep", "-e", "key_sync_declared_import_effect=additive")
+    run = play(KEY_SYNC, control, "-e", "key_sync_extra_keys=keep", "-e", "key_sync_import_effect=additive")
     assert run.status == 0, run.output
     assert {key["label"] for key in control.keys("node3")} == {"key-0001", "key-0002", "newKey", "extraKey"}
 

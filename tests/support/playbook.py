@@ -188,7 +188,7 @@ def card_holders(control: Control, *nodes: str, cards: t.Sequence[str] | None = 
 
 def inventories(control: Control) -> dict[str, str]:
     """The inventory digest of every node, as the appliances themselves know it."""
-    return {node["node"]: node["inventory_digest"] for node in control.status()["nodes"]}
+    return {node["node"]: node["keys_digest"] for node in control.status()["nodes"]}
 
 
 def methods(control: Control) -> set[str]:

@@ -41,7 +41,7 @@ CAS = (
 )
 
 
-def labelled(labels: t.Sequence[str]) -> list[HsmKey]:
+def labeled(labels: t.Sequence[str]) -> list[HsmKey]:
     """A key for each label, which may be no text that has an encoding."""
     return [dc.replace(key(f"{number}"), label=label) for number, label in enumerate(labels)]
 
@@ -55,7 +55,7 @@ def told(name: str, *hsm_keys: HsmKey, **changes: t.Any) -> dict[str, t.Any]:
 
 def everything(labels: t.Sequence[str] = ()) -> dict[str, t.Any]:
     """A source and nodes that hold the same, lack a key, have other ones, cannot use one, and do not answer."""
-    others = labelled(labels)
+    others = labeled(labels)
     impostor = dc.replace(SIGN_KEY, fingerprint=fingerprint("impostor"))
     same = told("node2", *KEYS)
     del same["hsm_keys"]

@@ -53,7 +53,7 @@ def connected(
 
 def downloaded(appliance: RestAppliance) -> tuple[Package, io.BytesIO]:
     """A package of what the HSM holds now, and its content."""
-    package = appliance.create_package(appliance.node().inventory_digest)
+    package = appliance.create_package(appliance.node().keys_digest)
     content = io.BytesIO()
     appliance.download_package(package, content)
     content.seek(0)

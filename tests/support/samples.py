@@ -17,7 +17,7 @@ from pathlib import Path
 import yaml
 from ansible_collections.keyops.utrust.plugins.module_utils import _decode as decode
 from ansible_collections.keyops.utrust.plugins.module_utils._appliance import HsmKey, Mbk, Node
-from ansible_collections.keyops.utrust.plugins.module_utils._inventory import inventory_digest
+from ansible_collections.keyops.utrust.plugins.module_utils._inventory import keys_digest
 
 ROOT = Path(__file__).resolve().parents[2]
 KEYOPS = Mbk("KEYOPS", "5c1de3b2a4f60718", 2, 3)
@@ -57,7 +57,7 @@ def key(label: str = "signKey", **changes: t.Any) -> HsmKey:
 def node(*hsm_keys: HsmKey, **changes: t.Any) -> Node:
     """An operational node, node1 unless told otherwise, that says to hold these keys."""
     given: dict[str, t.Any] = {
-        "inventory_digest": inventory_digest(hsm_keys),
+        "keys_digest": keys_digest(hsm_keys),
         "key_count": len(hsm_keys),
         "mbk": KEYOPS,
         "clock": datetime.datetime.now(datetime.UTC).isoformat(),

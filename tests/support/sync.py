@@ -21,7 +21,13 @@ if t.TYPE_CHECKING:
 
     from utrust_appliance.control import Control
 
-STRICT = Policy(keep_extra=False, known_extra=frozenset(), retired=frozenset(), expect_new=None, replace=frozenset())
+STRICT = Policy(
+    keep_extra=False,
+    allowed_extra_keys=frozenset(),
+    destroyed_keys=frozenset(),
+    expected_new_keys=None,
+    allow_replace=frozenset(),
+)
 Result = dict[str, t.Any]
 
 
@@ -42,10 +48,10 @@ class Sync:
             export_package(source, options, dry_run=False, report=self.report)
         return self.package
 
-    def receipt(self) -> Result:
-        receipt = store.load_receipt(self.package)
-        assert receipt is not None
-        return receipt.as_dict()
+    def manifest(self) -> Result:
+        manifest = store.load_manifest(self.package)
+        assert manifest is not None
+        return manifest.as_dict()
 
     def run(self, *, dry_run: bool = False, patience: float = 20.0, export: bool = True, **policy: t.Any) -> Result:
         """One import, of a package that is exported just before unless told otherwise."""
@@ -54,8 +60,8 @@ class Sync:
         options = ImportOptions(
             expect_node="node2",
             src=str(self.package),
-            receipt=None,
-            expect_inventory_digest=None,
+            manifest=None,
+            expect_keys_digest=None,
             policy=STRICT._replace(**policy),
             patience=Patience(patience, 0.05),
         )

@@ -3,7 +3,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Every source file states its licence in its first lines; a file of unknown kind is an error, not an exception."""
+"""Every source file states its license in its first lines; a file of unknown kind is an error, not an exception."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LINES = (
 )
 WITH_HEADER = {".py", ".yml", ".yaml", ".toml", ".cfg", ".ini", ".txt", ".j2", ".sh", ".html", ".css", ".js"}
 WITH_HEADER_BY_NAME = {"Makefile", ".ci/run", ".gitignore", ".yamllint", ".gitattributes", "bindep.txt"}
-# Prose, pictures and data cannot carry a header or would show it to the reader: they are under the same licence.
+# Prose, pictures and data cannot carry a header or would show it to the reader: they are under the same license.
 WITHOUT = {".md", ".rst", ".svg", ".png", ".json", ".cast", ".typed"}
 WITHOUT_BY_PATH = (
     "LICENSES/",
@@ -49,7 +49,7 @@ def main() -> int:
     found = [(name, text) for name in names if (text := problem(name))]
     for name, text in found:
         print(f"{name}: {text}")
-    print(f"licences: {len(names)} files looked at, {len(found)} problems")
+    print(f"licenses: {len(names)} files looked at, {len(found)} problems")
     return 1 if found else 0
 
 

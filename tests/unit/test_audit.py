@@ -57,7 +57,7 @@ def with_fragment() -> list[bytes]:
     found = [chain.Fragment.of(4, half, recorded=True).public()]
     line, head = chain.seal({"event": chain.FRAGMENTS_FOUND, "fragments": found}, head)
     last, dummy_head = chain.seal({"event": "node_read"}, head)
-    return [*lines, half + chain.CANCELLED + b"\n", line + b"\n", last + b"\n"]
+    return [*lines, half + chain.CANCELED + b"\n", line + b"\n", last + b"\n"]
 
 
 FILES = {"whole": records(6), "with a fragment": with_fragment()}
@@ -69,8 +69,8 @@ def broken_line(content: bytes | list[bytes]) -> int | None:
     return None if found is None else found[0]
 
 
-def is_cancelled(line: bytes) -> bool:
-    return line.endswith(chain.CANCELLED + b"\n")
+def is_canceled(line: bytes) -> bool:
+    return line.endswith(chain.CANCELED + b"\n")
 
 
 # What an intact file looks like
@@ -122,7 +122,7 @@ def test_a_removed_line_is_noticed_where_it_was(name: str, number: int) -> None:
     number %= len(lines) - 1  # that the last one is gone shows only in what somebody remembers
     found = broken_line(lines[:number] + lines[number + 1 :])
     # Without the record that names it, the fragment before is the first line that nothing vouches for.
-    vouched = not (number and is_cancelled(lines[number - 1]))
+    vouched = not (number and is_canceled(lines[number - 1]))
     assert found == (number + 1 if vouched else number)
 
 
@@ -130,19 +130,19 @@ def test_a_removed_line_is_noticed_where_it_was(name: str, number: int) -> None:
     name=st.sampled_from(sorted(FILES)),
     number=st.integers(0, 10**6),
     line=st.one_of(st.binary(max_size=40), st.integers(0, 5)),
-    cancelled=st.booleans(),
+    canceled=st.booleans(),
 )
-def test_an_inserted_line_is_noticed(name: str, number: int, line: bytes | int, cancelled: bool) -> None:
+def test_an_inserted_line_is_noticed(name: str, number: int, line: bytes | int, canceled: bool) -> None:
     lines = FILES[name]
     number %= len(lines)
     if isinstance(line, int):
         line = lines[line]  # a copy
     else:
-        line = line.replace(b"\n", b"") + (chain.CANCELLED if cancelled else b"") + b"\n"
+        line = line.replace(b"\n", b"") + (chain.CANCELED if canceled else b"") + b"\n"
     found = broken_line([*lines[:number], line, *lines[number:]])
-    if line == lines[number] and not is_cancelled(line):
+    if line == lines[number] and not is_canceled(line):
         assert found == number + 2  # in the place of its original, which is now one too many
-    elif number and is_cancelled(lines[number - 1]):
+    elif number and is_canceled(lines[number - 1]):
         assert found in (number, number + 1)  # it parts a fragment from the record that vouches for it
     else:
         assert found == number + 1
@@ -154,7 +154,7 @@ def test_two_swapped_lines_are_noticed_at_the_first(name: str, swap: tuple[int, 
     first = swap[0] % (len(lines) - 1)
     second = first + 1 + swap[1] % (len(lines) - 1 - first)
     lines[first], lines[second] = lines[second], lines[first]
-    vouched = not (first and is_cancelled(lines[first - 1]))
+    vouched = not (first and is_canceled(lines[first - 1]))
     assert broken_line(lines) == (first + 1 if vouched else first)
 
 
@@ -271,7 +271,7 @@ def test_half_a_record_is_kept_reported_and_named_by_the_next_one(path: Path, te
         room = path.stat().st_size + 100 + tear
         with appender(path, stderr=subprocess.PIPE, preexec_fn=only_room_for(room)) as writer:
             dummy, errors = writer.communicate(timeout=60)
-        assert "evidence_not_written" in errors
+        assert "audit_not_written" in errors
         assert path.stat().st_size == room
     torn = path.read_bytes()
 
@@ -306,7 +306,7 @@ def test_a_writer_does_not_go_on_behind_an_altered_line(path: Path) -> None:
     fill(AuditFile(str(path)), 3)
     altered = path.read_bytes().replace(b'"number":2', b'"number":7')
     path.write_bytes(altered)
-    with pytest.raises(AuditError, match="evidence_broken"):
+    with pytest.raises(AuditError, match="audit_broken"):
         fill(AuditFile(str(path)), 1)
     assert path.read_bytes() == altered
 
@@ -314,7 +314,7 @@ def test_a_writer_does_not_go_on_behind_an_altered_line(path: Path) -> None:
 def test_a_file_that_others_can_write_is_not_used(path: Path) -> None:
     fill(AuditFile(str(path)), 1)
     path.chmod(0o620)
-    with pytest.raises(AuditError, match="evidence_not_private"):
+    with pytest.raises(AuditError, match="audit_not_private"):
         fill(AuditFile(str(path)), 1)
 
 
@@ -333,7 +333,7 @@ def test_a_lock_that_nobody_gives_back_is_told(path: Path) -> None:
     fill(AuditFile(str(path)), 1)
     with open(path, "rb") as holder:
         fcntl.flock(holder, fcntl.LOCK_EX)
-        with pytest.raises(AuditError, match="evidence_locked"):
+        with pytest.raises(AuditError, match="audit_locked"):
             AuditFile(str(path), lock_timeout=0.05).append({"event": "x"})
 
 
@@ -346,15 +346,15 @@ def test_lines_that_are_gone_at_the_end_show_only_in_what_somebody_remembers(pat
     head = examine(str(path))["head"]
     path.write_bytes(b"".join(lines[:3]))
     assert examine(str(path))["intact"]
-    assert "evidence_truncated" in examine(str(path), count=5, head=head)["problems"][0]
+    assert "audit_truncated" in examine(str(path), count=5, head=head)["problems"][0]
     path.write_bytes(b"".join(lines))
     assert examine(str(path), count=5, head=head)["intact"]
-    assert "evidence_replaced" in examine(str(path), count=4, head=head)["problems"][0]
+    assert "audit_replaced" in examine(str(path), count=4, head=head)["problems"][0]
 
 
 def test_an_empty_file_proves_nothing(path: Path) -> None:
     path.touch()
-    assert "evidence_empty" in examine(str(path))["problems"][0]
+    assert "audit_empty" in examine(str(path))["problems"][0]
 
 
 def test_the_signed_head_tells_that_lines_are_gone_or_rewritten(path: Path, keys: tuple[str, str]) -> None:
@@ -366,13 +366,13 @@ def test_the_signed_head_tells_that_lines_are_gone_or_rewritten(path: Path, keys
 
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:3]))
-    assert "evidence_truncated" in examine(str(path), public_key=public)["problems"][0]
-    with pytest.raises(AuditError, match="evidence_truncated"):  # a new signature would hide it
+    assert "audit_truncated" in examine(str(path), public_key=public)["problems"][0]
+    with pytest.raises(AuditError, match="audit_truncated"):  # a new signature would hide it
         fill(AuditFile(str(path), load_signer(private)), 1)
 
     path.write_bytes(b"")
     fill(AuditFile(str(path)), 4)  # a forger without the key
-    assert "evidence_replaced" in examine(str(path), public_key=public)["problems"][0]
+    assert "audit_replaced" in examine(str(path), public_key=public)["problems"][0]
 
 
 def test_a_signature_of_another_key_or_none_is_told(path: Path, keys: tuple[str, str], tmp_path: Path) -> None:
@@ -381,10 +381,10 @@ def test_a_signature_of_another_key_or_none_is_told(path: Path, keys: tuple[str,
     signed = signature_path(str(path))
     content = json.loads(signed.read_bytes())
     signed.write_text(json.dumps({**content, "time": "2020-01-01T00:00:00+00:00"}))
-    assert "signature_wrong" in examine(str(path), public_key=public)["problems"][0]
+    assert "audit_signature_invalid" in examine(str(path), public_key=public)["problems"][0]
     signed.unlink()
-    assert "signature_missing" in examine(str(path), public_key=public)["problems"][0]
-    with pytest.raises(AuditError, match="signature_missing"):
+    assert "audit_signature_missing" in examine(str(path), public_key=public)["problems"][0]
+    with pytest.raises(AuditError, match="audit_signature_missing"):
         fill(AuditFile(str(path), load_signer(private)), 1)
 
 
@@ -403,7 +403,7 @@ def test_a_signing_key_that_others_can_read_is_refused(tmp_path: Path, keys: tup
     copy = tmp_path / "audit.key"
     copy.write_bytes(Path(keys[0]).read_bytes())
     copy.chmod(0o640)
-    with pytest.raises(AuditError, match="signing_key_unusable"):
+    with pytest.raises(AuditError, match="audit_signing_key_invalid"):
         load_signer(str(copy))
 
 
@@ -443,7 +443,7 @@ def test_every_module_has_the_name_of_an_event() -> None:
 
 def test_every_event_and_every_recorded_name_is_documented() -> None:
     text = (ROOT / "docs/audit.md").read_text(encoding="utf-8")
-    events = {*fields.EVENTS.values(), "package_destroyed", "predicted", "task_failed", "declared"}
+    events = {*fields.EVENTS.values(), "package_removed", "check_mode_result", "task_failed", "declaration"}
     assert {
         event for event in events | {chain.STARTED, chain.ENDED, chain.FRAGMENTS_FOUND} if f"`{event}`" not in text
     } == set()

@@ -53,7 +53,7 @@ def test_a_cluster_in_order_has_no_problem() -> None:
         ({"appliance_version": "9.9"}, "appliance_version_mismatch"),
         ({"hsm_firmware": "9.9"}, "hsm_firmware_mismatch"),
         ({"cluster_id": "other"}, "cluster_mismatch"),
-        ({"fips": True}, "fips_differs"),
+        ({"fips": True}, "fips_mode_mismatch"),
         ({"mbk": {"name": "OTHER", "check_value": "0a" * 8, "m": 2, "n": 3}}, "mbk_mismatch"),
         ({"tls_expires_at": "2026-12-01T00:00:00Z"}, "certificate_expiring"),
     ],
@@ -67,7 +67,7 @@ def test_problems_of_all_nodes_come_in_one_list() -> None:
         facts("node1"), [facts("node2", fips=True, driver="stopped"), facts("node3", clock_skew=99.0)], Limits(), NOW
     )
     assert {(problem.node, problem.code) for problem in found} == {
-        ("node2", "fips_differs"),
+        ("node2", "fips_mode_mismatch"),
         ("node2", "driver_stopped"),
         ("node3", "clock_skew"),
     }
@@ -75,27 +75,27 @@ def test_problems_of_all_nodes_come_in_one_list() -> None:
 
 def test_slots_must_have_the_same_label_and_activation() -> None:
     [first, *others] = facts("node1")["slots"]
-    assert codes(facts("node2", slots=[{**first, "activation": "manual"}, *others])) == ["slot_differs"]
-    assert codes(facts("node2", slots=[{**first, "label": "else"}, *others])) == ["slot_differs"]
+    assert codes(facts("node2", slots=[{**first, "activation": "manual"}, *others])) == ["slot_mismatch"]
+    assert codes(facts("node2", slots=[{**first, "label": "else"}, *others])) == ["slot_mismatch"]
     assert codes(facts("node2", slots=others)) == [], "a slot that a node lacks comes with the keys"
 
 
-def test_backups_must_be_young_enough_or_attested() -> None:
+def test_backups_must_be_young_enough_or_confirmed() -> None:
     young, old = {"last_backup_at": "2026-11-23T02:00:00Z"}, {"last_backup_at": "2026-11-20T02:00:00Z"}
     source = facts("node1", **young)
     assert codes(facts("node2", **young), source=source, max_backup_hours=24) == []
     assert codes(facts("node2", **old), source=source, max_backup_hours=24) == ["backup_too_old"]
     assert codes(facts("node2"), source=source, max_backup_hours=24) == ["backup_unknown"]
     assert codes(facts("node2"), source=facts("node1"), max_backup_hours=24) == ["backup_unknown"] * 2
-    assert codes(facts("node2"), source=source, max_backup_hours=24, attested_backups=frozenset({"node2"})) == []
+    assert codes(facts("node2"), source=source, max_backup_hours=24, confirmed_backups=frozenset({"node2"})) == []
     assert codes(facts("node2", **old), source=source) == [], "without a limit nobody asks"
 
 
 def test_a_guided_restore_takes_other_states_and_counts_cards() -> None:
     joining = facts("node2", hsm_state="factory_reset", mbk=None)
     erased = facts("node3", hsm_state="alarm", alarm="external_erase", mbk=None)
-    assert codes(joining, erased, for_flow="initial_sync", cards_at_hand=2) == []
-    assert codes(joining, for_flow="initial_sync", cards_at_hand=1) == ["cards_missing"]
+    assert codes(joining, erased, for_flow="initial_sync", cards_available=2) == []
+    assert codes(joining, for_flow="initial_sync", cards_available=1) == ["not_enough_cards"]
     tampered = facts("node2", hsm_state="alarm", alarm="tamper sensor")
     assert codes(tampered, for_flow="initial_sync") == ["hsm_alarm"]
 
@@ -104,11 +104,11 @@ def test_members_that_are_away_and_the_quorum_are_told() -> None:
     source = facts("node1")
     source["members"][2]["connection"] = "disconnected"
     assert codes(facts("node2"), source=source) == ["member_disconnected", "quorum_at_risk"]
-    assert codes(facts("node2"), source=source, accept_outage=True) == ["member_disconnected"]
+    assert codes(facts("node2"), source=source, allow_outage=True) == ["member_disconnected"]
 
 
 def test_a_member_that_would_be_forgotten_is_a_problem_like_any_other() -> None:
-    [problem] = cluster_problems([facts("node2")], source=facts("node1"), forgotten=["node3"])
+    [problem] = cluster_problems([facts("node2")], source=facts("node1"), unmanaged_members=["node3"])
     assert (problem["code"], problem["node"]) == ("member_not_in_inventory", "node3")
     assert problem["text"]
     assert problem["remedy"]

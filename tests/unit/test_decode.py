@@ -82,14 +82,14 @@ def test_another_major_version_of_the_contract_is_refused(version: str) -> None:
         (decode.node, "NodeOperational", "running", [1]),
         (decode.key_page, "KeyPage", "hsm_keys", None),
         (decode.key_page, "KeyPage", "next_cursor", ...),
-        (decode.key_page, "KeyPage", "inventory_digest", ...),
+        (decode.key_page, "KeyPage", "keys_digest", ...),
         (decode.key_page, "KeyPage", "hsm_keys.1.fingerprint", ...),
         (decode.key_page, "KeyPage", "hsm_keys.1.usable", ...),
         (decode.key_page, "KeyPage", "hsm_keys.0.size", "3072"),
         (decode.key_page, "KeyPage", "hsm_keys.0.label", None),
         (decode.pin_pads, "PinPadList", "pin_pads.0.status", ...),
         (decode.restore_preview, "RestorePreview", "mbk", None),
-        (decode.restore_preview, "RestorePreview", "source.inventory_digest", ...),
+        (decode.restore_preview, "RestorePreview", "source.keys_digest", ...),
         (decode.restore_preview, "RestorePreview", "cards_required", "2"),
         (decode.restore, "RestoreWaiting", "state", ...),
         (decode.restore, "RestoreWaiting", "prompt.text", ...),
@@ -111,7 +111,7 @@ def test_a_document_that_breaks_the_contract_is_an_error_that_names_the_member(
     read(example(name))
     with pytest.raises(ApiError) as caught:
         read(changed(name, path, value))
-    assert caught.value.code == "answer_invalid"
+    assert caught.value.code == "response_invalid"
     assert f"'{path.rpartition('.')[2]}'" in str(caught.value)
 
 
@@ -119,7 +119,7 @@ def test_a_document_that_breaks_the_contract_is_an_error_that_names_the_member(
 def test_an_answer_that_is_no_object_is_an_error(document: t.Any) -> None:
     with pytest.raises(ApiError, match="expected an object") as caught:
         decode.node(document)
-    assert caught.value.code == "answer_invalid"
+    assert caught.value.code == "response_invalid"
 
 
 def test_a_key_of_an_unknown_type_stops_the_reading_and_is_named() -> None:
@@ -143,7 +143,7 @@ def test_a_restore_that_waits_is_read_with_prompt_notice_and_time() -> None:
     assert not restore.finished
 
 
-@pytest.mark.parametrize("name", ["RestoreSucceeded", "RestoreTimedOut", "RestoreCancelled"])
+@pytest.mark.parametrize("name", ["RestoreSucceeded", "RestoreTimedOut", "RestoreCanceled"])
 def test_a_restore_that_has_ended_says_so(name: str) -> None:
     assert decode.restore(example(name)).finished
 
@@ -165,5 +165,5 @@ def test_a_refusal_is_told_in_the_nodes_own_words() -> None:
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"code": 7}', b"\xff\xfe", b'"text"'])
 def test_any_body_of_a_refusal_is_survived(body: bytes) -> None:
     told = decode.problem(answer(502, body))
-    assert told.code == "http_error"
+    assert told.code == "response_not_problem_json"
     assert told.facts == {}

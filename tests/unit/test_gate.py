@@ -18,14 +18,14 @@ KEY = {"fingerprint": "sha256:aa", "label": "signKey", "slot": 0, "id": "01"}
 
 
 def proof(passed: bool | None, reached: str = "hsm") -> dict[str, t.Any]:
-    row = {"fingerprint": "sha256:aa", "label": "signKey", "reached": reached, "passed": passed, "evidence": "why"}
+    row = {"fingerprint": "sha256:aa", "label": "signKey", "reached": reached, "passed": passed, "detail": "why"}
     return {"proof": [row], "passed": passed}
 
 
 def test_all_nodes_must_pass_unless_a_number_is_given() -> None:
     proofs = {"node1": proof(True, "sign"), "node2": proof(False)}
     assert verdict(proofs, level="sign")["passed"] is False
-    opened = verdict(proofs, level="sign", at_least=1)
+    opened = verdict(proofs, level="sign", min_nodes=1)
     assert (opened["passed"], opened["nodes"], opened["needed"]) == (True, ["node1"], 1)
 
 
@@ -47,7 +47,7 @@ def test_gate_without_nodes_is_closed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("states", "at_least", "passed"),
+    ("states", "min_nodes", "passed"),
     [
         ((True, None), None, None),  # check mode: nobody can know
         ((False, None), None, False),  # whatever node2 turns out to be, node1 fails
@@ -56,10 +56,10 @@ def test_gate_without_nodes_is_closed() -> None:
     ],
 )
 def test_check_mode_says_unknown_only_where_it_is(
-    states: tuple[bool | None, ...], at_least: int | None, passed: bool | None
+    states: tuple[bool | None, ...], min_nodes: int | None, passed: bool | None
 ) -> None:
     proofs = {f"node{number}": proof(state) for number, state in enumerate(states)}
-    assert verdict(proofs, level="sign", at_least=at_least)["passed"] is passed
+    assert verdict(proofs, level="sign", min_nodes=min_nodes)["passed"] is passed
 
 
 def test_keys_are_found_by_label_slot_and_fingerprint() -> None:
@@ -74,11 +74,11 @@ def test_keys_are_found_by_label_slot_and_fingerprint() -> None:
     ]
 
 
-def test_attestation_goes_to_its_node_and_key_only() -> None:
-    word = {"node": "node2", "label": "signKey", "by": "Ada", "reason": "tested in the Admin Web"}
-    planned = plan([{"label": "signKey"}], [KEY], [word, {**word, "label": "other"}])
-    assert planned["attestations"] == {
-        "node2": [{"fingerprint": "sha256:aa", "by": "Ada", "reason": "tested in the Admin Web"}]
+def test_manual_confirmation_goes_to_its_node_and_key_only() -> None:
+    word = {"node": "node2", "key": "signKey", "confirmed_by": "Ada", "reason": "tested in the Admin Web"}
+    planned = plan([{"label": "signKey"}], [KEY], [word, {**word, "key": "other"}])
+    assert planned["manual_confirmations"] == {
+        "node2": [{"key": "sha256:aa", "confirmed_by": "Ada", "reason": "tested in the Admin Web"}]
     }
 
 
@@ -86,4 +86,4 @@ def test_machine_without_the_library_cryptography_is_told_so(monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "cryptography", None)
     with pytest.raises(UtrustError, match="cryptography is missing") as refused:
         _x509.require_library()
-    assert refused.value.code == "library_missing"
+    assert refused.value.code == "python_library_missing"

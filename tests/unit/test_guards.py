@@ -146,7 +146,7 @@ def floors(text: str, product: str) -> list[str]:
 
 
 @pytest.mark.parametrize("text", ["needs Foo 2.18 or later", "Foo >= 2.18", "Foo>=2.18.0", "`Foo` ≥ 2.18", "Foo 2.18+"])
-def test_floors_are_recognised(text: str) -> None:
+def test_floors_are_recognized(text: str) -> None:
     assert floors(text, "Foo") == ["2.18"]
 
 
@@ -209,7 +209,7 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-def test_operations_and_judgements_know_neither_ansible_nor_http() -> None:
+def test_operations_and_judgments_know_neither_ansible_nor_http() -> None:
     utils = ROOT / "plugins/module_utils"
     files = [*python_files("plugins/module_utils/_operations"), utils / "_inventory.py", utils / "_preflight.py"]
     assert len(files) > 2

@@ -12,7 +12,7 @@ import typing as t
 
 import pytest
 from ansible_collections.keyops.utrust.plugins.module_utils._appliance import HsmKey
-from ansible_collections.keyops.utrust.plugins.module_utils._inventory import compare, inventory_digest
+from ansible_collections.keyops.utrust.plugins.module_utils._inventory import compare, keys_digest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -52,15 +52,15 @@ def test_the_digest_is_that_of_the_canonical_lines_of_the_contract() -> None:
         '[2,"\\u00c4rger","","aes",256,null,"kcv:3fa2b1"]\n'
         f'[10,"b","01","ec",256,"P-256","sha256:{"b" * 64}"]\n'
     )
-    assert inventory_digest(inventory) == "sha256:" + hashlib.sha256(lines.encode("ascii")).hexdigest()
+    assert keys_digest(inventory) == "sha256:" + hashlib.sha256(lines.encode("ascii")).hexdigest()
 
 
 def test_an_empty_hsm_has_the_digest_of_the_contracts_example() -> None:
-    assert inventory_digest([]) == example("NodeFactoryReset")["inventory_digest"]
+    assert keys_digest([]) == example("NodeFactoryReset")["keys_digest"]
 
 
 def test_whether_a_key_is_usable_is_no_part_of_the_digest() -> None:
-    assert inventory_digest([key(usable=False)]) == inventory_digest([key(usable=True)])
+    assert keys_digest([key(usable=False)]) == keys_digest([key(usable=True)])
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_whether_a_key_is_usable_is_no_part_of_the_digest() -> None:
 )
 def test_every_fact_of_a_key_counts_for_digest_and_comparison(change: dict[str, t.Any]) -> None:
     other = key(**change)
-    assert inventory_digest([key()]) != inventory_digest([other])
+    assert keys_digest([key()]) != keys_digest([other])
     assert not compare([key()], [other]).in_sync
 
 
@@ -87,10 +87,10 @@ def test_comparing_the_other_way_round_swaps_missing_and_extra(ours: list[HsmKey
     there, back = compare(ours, theirs), compare(theirs, ours)
     assert there.missing == back.extra
     assert there.extra == back.missing
-    assert [(pair.wanted, pair.held) for pair in there.mismatched] == [
-        (pair.held, pair.wanted) for pair in back.mismatched
+    assert [(pair.source_key, pair.target_key) for pair in there.mismatched] == [
+        (pair.target_key, pair.source_key) for pair in back.mismatched
     ]
-    assert (there.unchanged, there.weak) == (back.unchanged, back.weak)
+    assert (there.unchanged, there.check_value_only) == (back.unchanged, back.check_value_only)
 
 
 @given(INVENTORIES, INVENTORIES, st.randoms(use_true_random=False))
@@ -106,10 +106,10 @@ def test_the_order_of_the_inventories_does_not_matter(
 
 
 @given(INVENTORIES, INVENTORIES)
-def test_no_key_is_left_out_and_none_is_told_twice(ours: list[HsmKey], theirs: list[HsmKey]) -> None:
+def test_no_key_is_ignored_members_and_none_is_told_twice(ours: list[HsmKey], theirs: list[HsmKey]) -> None:
     difference = compare(ours, theirs)
-    apart = [*difference.missing, *(pair.wanted for pair in difference.mismatched)]
-    held_apart = [*difference.extra, *(pair.held for pair in difference.mismatched)]
+    apart = [*difference.missing, *(pair.source_key for pair in difference.mismatched)]
+    held_apart = [*difference.extra, *(pair.target_key for pair in difference.mismatched)]
     common = collections.Counter(ours) - collections.Counter(apart)
     assert common.total() == difference.unchanged == len(ours) - len(apart)
     assert common == collections.Counter(theirs) - collections.Counter(held_apart)
@@ -120,7 +120,7 @@ def test_in_sync_is_never_said_of_different_keys(ours: list[HsmKey], theirs: lis
     difference = compare(ours, theirs)
     same = collections.Counter(ours) == collections.Counter(theirs)
     assert same == (not (difference.missing or difference.extra or difference.mismatched))
-    assert same == (inventory_digest(ours) == inventory_digest(theirs))
+    assert same == (keys_digest(ours) == keys_digest(theirs))
     if difference.in_sync:
         assert same
 
@@ -131,17 +131,23 @@ def test_mismatches_stand_under_one_slot_and_label_and_under_one_id_where_they_c
 ) -> None:
     difference = compare(ours, theirs)
     for pair in difference.mismatched:
-        assert (pair.wanted.slot, pair.wanted.label) == (pair.held.slot, pair.held.label)
+        assert (pair.source_key.slot, pair.source_key.label) == (pair.target_key.slot, pair.target_key.label)
     # What a node replaces is the key with the same slot, label and id: a pair must not name another one.
-    alone = [*difference.missing, *(pair.wanted for pair in difference.mismatched if pair.wanted.id != pair.held.id)]
-    left = [*difference.extra, *(pair.held for pair in difference.mismatched if pair.wanted.id != pair.held.id)]
+    alone = [
+        *difference.missing,
+        *(pair.source_key for pair in difference.mismatched if pair.source_key.id != pair.target_key.id),
+    ]
+    left = [
+        *difference.extra,
+        *(pair.target_key for pair in difference.mismatched if pair.source_key.id != pair.target_key.id),
+    ]
     assert not {(one.slot, one.label, one.id) for one in alone} & {(one.slot, one.label, one.id) for one in left}
 
 
 def test_the_same_label_with_another_key_is_a_mismatch() -> None:
     impostor = key(fingerprint=fingerprint("impostor"))
     difference = compare([key()], [impostor])
-    assert [(pair.wanted, pair.held) for pair in difference.mismatched] == [(key(), impostor)]
+    assert [(pair.source_key, pair.target_key) for pair in difference.mismatched] == [(key(), impostor)]
     assert (difference.missing, difference.extra, difference.unchanged) == ((), (), 0)
 
 
@@ -167,7 +173,7 @@ def test_a_key_that_the_target_cannot_use_is_not_in_sync() -> None:
 def test_agreement_of_secret_keys_is_counted_as_weak() -> None:
     secret = key("backupKey", type="aes", curve=None, fingerprint="kcv:3fa2b1")
     difference = compare([key(), secret], [secret, key()])
-    assert (difference.unchanged, difference.weak) == (2, 1)
+    assert (difference.unchanged, difference.check_value_only) == (2, 1)
     assert difference.in_sync
 
 
@@ -175,4 +181,4 @@ def test_what_is_shown_of_a_difference_is_plain_data() -> None:
     impostor = key(fingerprint=fingerprint("impostor"))
     shown = compare([key(), key("new")], [impostor]).public()
     assert shown["missing"][0]["label"] == "new"
-    assert shown["mismatched"] == [{"wanted": key().public(), "held": impostor.public()}]
+    assert shown["mismatched"] == [{"source_key": key().public(), "target_key": impostor.public()}]

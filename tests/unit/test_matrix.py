@@ -15,7 +15,7 @@ from ansible_collections.keyops.utrust.plugins.filter.key_matrix import key_matr
 from ansible_collections.keyops.utrust.plugins.filter.select_keys import select_keys
 from ansible_collections.keyops.utrust.plugins.module_utils._appliance import HsmKey
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
-from ansible_collections.keyops.utrust.plugins.module_utils._inventory import compare, inventory_digest
+from ansible_collections.keyops.utrust.plugins.module_utils._inventory import compare, keys_digest
 from ansible_collections.keyops.utrust.plugins.module_utils._matrix import MANY_NODES, Held, as_table, key_matrix
 from ansible_collections.keyops.utrust.plugins.plugin_utils import _selection
 from hypothesis import given
@@ -46,7 +46,7 @@ def told(hsm_keys: t.Iterable[HsmKey], *, read: bool = True) -> Held:
     """What a node says that holds these keys, and its inventory if that is read."""
     held = tuple(hsm_keys)
     unusable = sum(not one.usable for one in held)
-    return Held(inventory_digest(held), len(held), unusable, held if read else None)
+    return Held(keys_digest(held), len(held), unusable, held if read else None)
 
 
 @st.composite
@@ -84,11 +84,11 @@ def test_the_order_of_nodes_and_keys_does_not_matter(
     after = key_matrix(
         {name: told(chance.sample(inventories[name], len(inventories[name]))) for name in names}, "source"
     )
-    for field in ("rows", "in_sync", "weak"):
+    for field in ("rows", "in_sync", "check_value_only"):
         assert before[field] == after[field]
     for field in ("drift", "unknown"):
         assert sorted(before[field], key=str) == sorted(after[field], key=str)
-    assert sorted(before["same"]) == sorted(after["same"])
+    assert sorted(before["in_sync_nodes"]) == sorted(after["in_sync_nodes"])
 
 
 @given(clusters(), st.data())
@@ -97,13 +97,11 @@ def test_in_sync_is_said_exactly_of_nodes_that_hold_the_sources_keys_and_can_use
 ) -> None:
     read = {name: name == "source" or data.draw(st.booleans()) for name in inventories}
     matrix = key_matrix({name: told(held, read=read[name]) for name, held in inventories.items()}, "source")
-    wanted = inventory_digest(inventories["source"])
+    wanted = keys_digest(inventories["source"])
     good = [
-        name
-        for name, held in inventories.items()
-        if inventory_digest(held) == wanted and all(one.usable for one in held)
+        name for name, held in inventories.items() if keys_digest(held) == wanted and all(one.usable for one in held)
     ]
-    assert matrix["same"] == good
+    assert matrix["in_sync_nodes"] == good
     assert matrix["in_sync"] == (good == list(inventories))
     # Where not all is known, it says so; never that a key is there which is not.
     for name, held in inventories.items():
@@ -131,7 +129,7 @@ def test_digests_alone_tell_the_same_as_full_inventories_or_that_they_cannot(
 
 
 def full_digest(inventories: dict[str, list[HsmKey]]) -> str:
-    return inventory_digest(inventories["source"])
+    return keys_digest(inventories["source"])
 
 
 @given(clusters(), st.sets(st.sampled_from(["a", "b"]), min_size=1))
@@ -147,7 +145,7 @@ def test_choosing_keys_leaves_out_rows_and_never_hides_a_difference_of_a_chosen_
             [one for one in inventories["source"] if one.label in labels],
             [one for one in held if one.label in labels],
         )
-        assert (name in chosen["same"]) == difference.in_sync
+        assert (name in chosen["in_sync_nodes"]) == difference.in_sync
 
 
 def test_a_key_that_one_node_has_beyond_the_source_is_no_fault_of_the_others() -> None:
@@ -156,7 +154,7 @@ def test_a_key_that_one_node_has_beyond_the_source_is_no_fault_of_the_others() -
         {"a": "absent", "b": "extra", "c": "absent"},
         {"a": "present", "b": "present", "c": "present"},
     ]
-    assert matrix["same"] == ["a", "c"]
+    assert matrix["in_sync_nodes"] == ["a", "c"]
 
 
 def test_another_key_under_the_label_is_told_in_both_rows() -> None:
@@ -176,11 +174,11 @@ def test_a_source_that_cannot_use_its_own_key_is_not_in_sync() -> None:
     assert as_table(matrix)[-1] == "DRIFT: a itself: 1 unusable"
 
 
-def test_secret_keys_are_marked_weak_and_the_verdict_says_so() -> None:
+def test_secret_keys_are_marked_check_value_only_and_the_verdict_says_so() -> None:
     matrix = key_matrix({"a": told([key(), SECRET]), "b": told([key(), SECRET], read=False)}, "a")
-    assert [row["weak"] for row in matrix["rows"]] == [True, False]
+    assert [row["check_value_only"] for row in matrix["rows"]] == [True, False]
     assert as_table(matrix)[-1] == (
-        "in sync: a, b hold the same 2 key(s), 1 of them compared by a check value of three bytes only (weak)"
+        "in sync: a, b hold the same 2 key(s), 1 of them compared by a check value of three bytes only"
     )
 
 
@@ -197,7 +195,7 @@ def test_secret_keys_are_marked_weak_and_the_verdict_says_so() -> None:
 def test_what_is_not_known_is_never_in_sync(other: Held, reason: str) -> None:
     matrix = key_matrix({"a": told([key()]), "b": other}, "a")
     assert not matrix["in_sync"]
-    assert matrix["same"] == ["a"]
+    assert matrix["in_sync_nodes"] == ["a"]
     assert [row["nodes"]["b"] for row in matrix["rows"]] == ["unknown"]
     lines = as_table(matrix)
     assert lines[1].endswith("?")
@@ -254,7 +252,7 @@ def test_the_filter_takes_results_of_the_module_lists_of_keys_and_nodes_that_cou
         "e": None,
     }
     matrix = filter_key_matrix(nodes, source="a")
-    assert (matrix["same"], [one["node"] for one in matrix["unknown"]]) == (["a", "b", "c"], ["d", "e"])
+    assert (matrix["in_sync_nodes"], [one["node"] for one in matrix["unknown"]]) == (["a", "b", "c"], ["d", "e"])
 
 
 @pytest.mark.parametrize(
@@ -262,8 +260,8 @@ def test_the_filter_takes_results_of_the_module_lists_of_keys_and_nodes_that_cou
     [
         ({"b": info(key())}, "'a' is not among the nodes b"),
         ({"a": info(key(), read=False)}, r"its inventory was not read \[source_unknown\]"),
-        ({"a": [{"label": "no key"}]}, r"'slot' is missing \[answer_invalid\]"),
-        ({"a": info(key()), "b": {"node": {}}}, "'inventory_digest' is missing"),
+        ({"a": [{"label": "no key"}]}, r"'slot' is missing \[response_invalid\]"),
+        ({"a": info(key()), "b": {"node": {}}}, "'keys_digest' is missing"),
     ],
     ids=["no source", "source not read", "no key", "no node"],
 )
@@ -288,7 +286,7 @@ def test_a_selection_that_no_key_fits_is_not_in_sync_but_an_error() -> None:
     ("expression", "labels"),
     [
         ("[?slot==`0`]", ["signKey", "secret"]),
-        ("[?weak]", ["secret"]),
+        ("[?check_value_only]", ["secret"]),
         ("[?type=='ec' && curve=='P-256']", ["signKey"]),
         ("[?starts_with(label, 'sign')]", ["signKey"]),
         ("sort_by(@, &label)[:1]", ["secret"]),
@@ -322,8 +320,8 @@ def test_an_expression_that_leaves_something_else_is_refused(expression: str, sa
 def test_without_jmespath_the_filter_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_selection, "JMESPATH_MISSING", ImportError("No module named 'jmespath'"))
     with pytest.raises(AnsibleFilterError, match=r"select_keys: .*pip install 'jmespath>=1\.0\.1'"):
-        select_keys([key().public()], "[?weak]")
+        select_keys([key().public()], "[?check_value_only]")
     nodes = {"a": info(key())}
     with pytest.raises(AnsibleFilterError, match=r"key_matrix: .*pip install"):
-        filter_key_matrix(nodes, source="a", select="[?weak]")
+        filter_key_matrix(nodes, source="a", select="[?check_value_only]")
     assert filter_key_matrix(nodes, source="a")["in_sync"], "without a selection nothing is needed"

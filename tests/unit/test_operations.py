@@ -20,7 +20,7 @@ from ansible_collections.keyops.utrust.plugins.module_utils._appliance import (
     RESTORE_JOB,
     STAGED_IMPORT,
     Import,
-    ImportBehaviour,
+    ImportBehavior,
     ImportRow,
     Package,
     PinPad,
@@ -34,6 +34,7 @@ from ansible_collections.keyops.utrust.plugins.module_utils._errors import (
     Unreachable,
     UtrustError,
 )
+from ansible_collections.keyops.utrust.plugins.module_utils._manifest import make_manifest
 from ansible_collections.keyops.utrust.plugins.module_utils._operations.export import ExportOptions, export_package
 from ansible_collections.keyops.utrust.plugins.module_utils._operations.import_ import ImportOptions, import_package
 from ansible_collections.keyops.utrust.plugins.module_utils._operations.info import InfoOptions, read_info
@@ -44,7 +45,6 @@ from ansible_collections.keyops.utrust.plugins.module_utils._operations.restore 
     restore_hsm,
 )
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight import Policy
-from ansible_collections.keyops.utrust.plugins.module_utils._receipt import make_receipt
 from ansible_collections.keyops.utrust.plugins.module_utils._wait import Patience
 
 from tests.support.samples import KEYOPS, OTHER, example, fingerprint, key, node
@@ -58,7 +58,7 @@ if t.TYPE_CHECKING:
 OLD, NEW = key("old"), key("new")
 SOURCE, TARGET = node(OLD, NEW), node(OLD, name="node2", hsm_serial="UT000002")
 AFTER = node(OLD, NEW, name="node2", hsm_serial="UT000002")
-LOST = AnswerLost("POST apply: the answer was lost", code="answer_lost")
+LOST = AnswerLost("POST apply: the answer was lost", code="response_lost")
 AWAY = Unreachable("no route to node2", code="node_unreachable")
 
 
@@ -84,10 +84,10 @@ class Minutes:
 
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
-    """A package of OLD and NEW with its receipt."""
+    """A package of OLD and NEW with its manifest."""
     path = tmp_path / "cluster.ksp"
     path.write_bytes(b"package")
-    store.write_receipt(path, make_receipt(SOURCE, (OLD, NEW), sha256=fingerprint("package"), size=7))
+    store.write_manifest(path, make_manifest(SOURCE, (OLD, NEW), sha256=fingerprint("package"), size=7))
     return path
 
 
@@ -96,8 +96,8 @@ def rows(*table: tuple[HsmKey, str, str | None]) -> tuple[ImportRow, ...]:
 
 
 ROWS = rows((OLD, "unchanged", OLD.fingerprint), (NEW, "add", None))
-STAGED = Import("1b67", "staged", TARGET.inventory_digest, ROWS)
-APPLIED = Import("1b67", "applied", AFTER.inventory_digest, ROWS)
+STAGED = Import("1b67", "staged", TARGET.keys_digest, ROWS)
+APPLIED = Import("1b67", "applied", AFTER.keys_digest, ROWS)
 
 
 def target(**answers: t.Any) -> ScriptedAppliance:
@@ -130,7 +130,7 @@ def test_an_import_stages_looks_at_the_table_applies_and_verifies(package: Path)
 def test_a_prediction_only_reads(package: Path) -> None:
     scripted = target()
     result = import_into(scripted, package, dry_run=True)
-    assert (result["changed"], result["verified"], result["inventory_digest"]) == (True, False, AFTER.inventory_digest)
+    assert (result["changed"], result["verified"], result["keys_digest"]) == (True, False, AFTER.keys_digest)
     assert scripted.calls == ["node", "inventory"]
 
 
@@ -147,7 +147,7 @@ IMPOSTOR = key("old", fingerprint=fingerprint("impostor"))
         dc.replace(STAGED, rows=(*ROWS, ImportRow(key("third"), "add", None))),
         dc.replace(STAGED, rows=rows((IMPOSTOR, "unchanged", IMPOSTOR.fingerprint), (NEW, "add", None))),
         dc.replace(STAGED, rows=()),
-        dc.replace(STAGED, inventory_digest=AFTER.inventory_digest),
+        dc.replace(STAGED, keys_digest=AFTER.keys_digest),
     ],
     ids=[
         "key left out",
@@ -164,7 +164,7 @@ def test_a_table_that_is_not_what_was_predicted_is_discarded(package: Path, stag
     scripted = target(stage_import=staged)
     with pytest.raises(UtrustError, match="nothing was changed") as caught:
         import_into(scripted, package)
-    assert caught.value.code == "table_differs"
+    assert caught.value.code == "import_preview_mismatch"
     assert scripted.calls == ["node", "inventory", "stage_import", "discard_import"]
 
 
@@ -174,16 +174,16 @@ def test_only_the_key_that_was_judged_may_be_replaced(package: Path) -> None:
     staged = Import(
         "1b67",
         "staged",
-        node(OLD, held).inventory_digest,
+        node(OLD, held).keys_digest,
         rows((OLD, "unchanged", OLD.fingerprint), (NEW, "replace", third)),
     )
     scripted = target(node=node(OLD, held, name="node2"), inventory=[(OLD, held), (OLD, NEW)], stage_import=staged)
     with pytest.raises(UtrustError) as caught:
-        import_into(scripted, package, replace=frozenset([NEW.fingerprint]))
-    assert caught.value.code == "table_differs"
+        import_into(scripted, package, allow_replace=frozenset([NEW.fingerprint]))
+    assert caught.value.code == "import_preview_mismatch"
     right = dc.replace(staged, rows=rows((OLD, "unchanged", OLD.fingerprint), (NEW, "replace", held.fingerprint)))
     scripted = target(node=node(OLD, held, name="node2"), inventory=[(OLD, held), (OLD, NEW)], stage_import=right)
-    assert import_into(scripted, package, replace=frozenset([NEW.fingerprint]))["replaced"]
+    assert import_into(scripted, package, allow_replace=frozenset([NEW.fingerprint]))["replaced"]
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_a_key_that_the_import_lost_is_named_even_if_the_package_never_had_it(pa
     scripted = target(
         node=node(OLD, extra, name="node2"),
         inventory=[(OLD, extra), (OLD, NEW)],
-        stage_import=dc.replace(STAGED, inventory_digest=node(OLD, extra).inventory_digest),
+        stage_import=dc.replace(STAGED, keys_digest=node(OLD, extra).keys_digest),
     )
     with pytest.raises(UtrustError, match="extra") as caught:
         import_into(scripted, package, keep_extra=True)
@@ -220,7 +220,7 @@ def test_an_import_that_is_not_applied_in_the_end_is_no_success(package: Path) -
 
 
 def test_a_refusal_to_apply_discards_what_was_staged(package: Path) -> None:
-    refusal = ApiError("HTTP 412 inventory_changed", code="inventory_changed", http_status=412)
+    refusal = ApiError("HTTP 412 keys_changed", code="keys_changed", http_status=412)
     scripted = target(apply_import=refusal)
     with pytest.raises(ApiError) as caught:
         import_into(scripted, package)
@@ -256,14 +256,14 @@ def test_a_lost_answer_of_an_import_that_was_not_applied_says_that_nothing_was_c
     scripted = target(node=[TARGET, AWAY, TARGET], apply_import=LOST)
     with pytest.raises(AnswerLost, match="holds the same keys as before, so nothing was changed") as caught:
         import_into(scripted, package)
-    assert caught.value.code == "answer_lost"
+    assert caught.value.code == "response_lost"
     assert scripted.calls[-2:] == ["node", "discard_import"]
 
 
 def test_a_node_that_does_not_come_back_is_reported_as_unknown(package: Path) -> None:
     with pytest.raises(UtrustError, match="its keys may have changed") as caught:
         import_into(target(node=[TARGET, AWAY], apply_import=LOST), package)
-    assert caught.value.code == "node_not_back"
+    assert caught.value.code == "node_wait_timeout"
 
 
 def test_a_node_that_restarts_after_the_import_is_waited_for(package: Path) -> None:
@@ -271,10 +271,10 @@ def test_a_node_that_restarts_after_the_import_is_waited_for(package: Path) -> N
     assert import_into(scripted, package)["verified"] is True
 
 
-def test_a_receipt_alone_cannot_be_imported() -> None:
-    receipt = make_receipt(SOURCE, (OLD, NEW)).as_dict()
+def test_a_manifest_alone_cannot_be_imported() -> None:
+    manifest = make_manifest(SOURCE, (OLD, NEW)).as_dict()
     strict = Policy(False, frozenset(), frozenset(), None, frozenset())
-    options = ImportOptions("node2", None, receipt, None, strict, Minutes().patience())
+    options = ImportOptions("node2", None, manifest, None, strict, Minutes().patience())
     scripted = target()
     with pytest.raises(UtrustError, match="give src, or use check mode") as caught:
         import_package(scripted.appliance, options, dry_run=False, report=lambda dummy: None)
@@ -309,17 +309,17 @@ def test_a_lost_upload_that_was_the_commit_is_settled_by_reading(package: Path) 
 
 
 def test_an_answer_without_sense_to_an_upload_that_was_the_commit_is_settled_by_reading(package: Path) -> None:
-    nonsense = ApiError("reading an answer: 'rows' is missing", code="answer_invalid")
+    nonsense = ApiError("reading an answer: 'rows' is missing", code="response_invalid")
     scripted = target(capabilities=AT_ONCE, stage_import=nonsense, node=[TARGET, AFTER])
     assert import_into(scripted, package)["verified"] is True
 
 
 def test_an_upload_that_is_refused_changed_nothing_and_is_not_read_again(package: Path) -> None:
-    refusal = ApiError("HTTP 422 package_altered", code="package_altered", http_status=422)
+    refusal = ApiError("HTTP 422 package_corrupt", code="package_corrupt", http_status=422)
     scripted = target(capabilities=AT_ONCE, stage_import=refusal)
     with pytest.raises(ApiError, match="nothing was changed") as caught:
         import_into(scripted, package)
-    assert caught.value.code == "package_altered"
+    assert caught.value.code == "package_corrupt"
     assert scripted.calls == ["node", "inventory", "stage_import"]
 
 
@@ -327,8 +327,8 @@ def test_an_import_that_failed_in_the_middle_names_the_keys_that_are_there_and_t
     package: Path,
 ) -> None:
     third = key("third")
-    store.write_receipt(
-        package, make_receipt(node(OLD, NEW, third), (OLD, NEW, third), sha256=fingerprint("package"), size=7)
+    store.write_manifest(
+        package, make_manifest(node(OLD, NEW, third), (OLD, NEW, third), sha256=fingerprint("package"), size=7)
     )
     failed = Import("1b67", "failed", "", (), problem=("import_failed", "The import failed: 1 of 2 keys were written"))
     scripted = target(capabilities=AT_ONCE, stage_import=failed, node=[TARGET, AFTER], inventory=[(OLD,), (OLD, NEW)])
@@ -374,31 +374,31 @@ def test_a_key_that_could_be_used_before_the_import_and_cannot_now_is_named(pack
 # What an import does, where it matters and where it does not
 
 EXTRA, HELD = key("extra"), key("new", fingerprint=fingerprint("held"))
-BEHAVIOURS = [
+BEHAVIORS = [
     ("additive", "stay", None, None, "key_not_replaceable"),
     ("overwriting", "stay", None, None, None),
-    ("replacing", "stay", None, "extra_keys_lost", None),
-    ("overwriting", "travel", None, "extra_keys_lost", None),
-    ("overwriting", "unknown", None, "behaviour_unknown", None),
-    ("unknown", "unknown", None, "behaviour_unknown", "behaviour_unknown"),
-    ("unknown", "stay", None, "behaviour_unknown", "behaviour_unknown"),
+    ("replacing", "stay", None, "extra_keys_would_be_lost", None),
+    ("overwriting", "travel", None, "extra_keys_would_be_lost", None),
+    ("overwriting", "unknown", None, "import_effect_unknown", None),
+    ("unknown", "unknown", None, "import_effect_unknown", "import_effect_unknown"),
+    ("unknown", "stay", None, "import_effect_unknown", "import_effect_unknown"),
     ("unknown", "unknown", "additive", None, "key_not_replaceable"),
     ("unknown", "unknown", "overwriting", None, None),
-    ("unknown", "unknown", "replacing", "extra_keys_lost", None),
-    ("unknown", "travel", "overwriting", "extra_keys_lost", None),
+    ("unknown", "unknown", "replacing", "extra_keys_would_be_lost", None),
+    ("unknown", "travel", "overwriting", "extra_keys_would_be_lost", None),
     ("overwriting", "unknown", "overwriting", None, None),
-    ("additive", "stay", "overwriting", "behaviour_differs", "behaviour_differs"),
+    ("additive", "stay", "overwriting", "import_effect_mismatch", "import_effect_mismatch"),
 ]
 
 
-@pytest.mark.parametrize(("effect", "deletions", "declared", "for_extra", "for_replace"), BEHAVIOURS)
+@pytest.mark.parametrize(("effect", "deletions", "declared", "for_extra", "for_replace"), BEHAVIORS)
 def test_what_must_not_happen_or_is_not_known_is_refused_and_all_else_is_not(
     package: Path, effect: str, deletions: str, declared: str | None, for_extra: str | None, for_replace: str | None
 ) -> None:
-    behaviour = ImportBehaviour(effect, deletions)
+    behavior = ImportBehavior(effect, deletions)
 
     def refusal(*held: HsmKey, **policy: t.Any) -> str | None:
-        told = node(*held, name="node2", import_behaviour=behaviour)
+        told = node(*held, name="node2", import_behavior=behavior)
         try:
             import_into(target(node=told, inventory=[held]), package, dry_run=True, declared_effect=declared, **policy)
         except ProblemsFound as exc:
@@ -406,28 +406,28 @@ def test_what_must_not_happen_or_is_not_known_is_refused_and_all_else_is_not(
         return None
 
     assert refusal(OLD, EXTRA, keep_extra=True) == for_extra
-    assert refusal(OLD, EXTRA, known_extra=frozenset([EXTRA.fingerprint])) == for_extra
-    assert refusal(OLD, HELD, replace=frozenset([NEW.fingerprint])) == for_replace
+    assert refusal(OLD, EXTRA, allowed_extra_keys=frozenset([EXTRA.fingerprint])) == for_extra
+    assert refusal(OLD, HELD, allow_replace=frozenset([NEW.fingerprint])) == for_replace
     # Neither to be kept nor to be replaced: it is the same whatever an import does.
-    assert refusal(OLD) == (for_extra if for_extra == "behaviour_differs" else None)
+    assert refusal(OLD) == (for_extra if for_extra == "import_effect_mismatch" else None)
     # Nothing to import: nothing can be lost.
-    assert refusal(OLD, NEW, EXTRA, keep_extra=True) == (for_extra if for_extra == "behaviour_differs" else None)
+    assert refusal(OLD, NEW, EXTRA, keep_extra=True) == (for_extra if for_extra == "import_effect_mismatch" else None)
 
 
 def test_a_word_that_nobody_knows_is_unknown_and_a_node_of_version_1_0_is_as_that_contract_says() -> None:
     document = example("NodeOperational")
-    document["import_behaviour"] = {"effect": "merging", "deletions": "stay"}
-    assert decode.node(document).import_behaviour == ImportBehaviour("unknown", "stay", "unknown", "unknown", "unknown")
-    del document["import_behaviour"], document["capabilities"]
+    document["import_behavior"] = {"effect": "merging", "deletions": "stay"}
+    assert decode.node(document).import_behavior == ImportBehavior("unknown", "stay", "unknown", "unknown", "unknown")
+    del document["import_behavior"], document["capabilities"]
     old = decode.node(document)
-    assert (old.import_behaviour.effect, old.import_behaviour.deletions) == ("overwriting", "stay")
+    assert (old.import_behavior.effect, old.import_behavior.deletions) == ("overwriting", "stay")
     assert old.capabilities == {INVENTORY, STAGED_IMPORT, RESTORE_JOB}
 
 
 # Export
 
 OFFERED = Package(
-    "2f1a", fingerprint("package"), 7, "node1", "UT000001", SOURCE.cluster_id, KEYOPS, 2, SOURCE.inventory_digest
+    "2f1a", fingerprint("package"), 7, "node1", "UT000001", SOURCE.cluster_id, KEYOPS, 2, SOURCE.keys_digest
 )
 
 
@@ -449,20 +449,20 @@ def source(**answers: t.Any) -> ScriptedAppliance:
 
 @pytest.mark.parametrize(
     "change",
-    [{"inventory_digest": TARGET.inventory_digest}, {"source": "node9"}, {"mbk": OTHER}],
+    [{"keys_digest": TARGET.keys_digest}, {"source": "node9"}, {"mbk": OTHER}],
     ids=["other inventory", "other node", "other MBK"],
 )
 def test_a_package_that_is_not_what_was_asked_for_is_destroyed_unread(tmp_path: Path, change: dict[str, t.Any]) -> None:
     scripted = source(create_package=dc.replace(OFFERED, **change))
     with pytest.raises(ApiError, match="nothing was kept") as caught:
         export(scripted, tmp_path / "cluster.ksp")
-    assert caught.value.code == "package_not_as_asked"
+    assert caught.value.code == "package_mismatch"
     assert scripted.calls == ["node", "inventory", "create_package", "delete_package"]
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_nodes_copy_is_destroyed_when_the_download_fails(tmp_path: Path) -> None:
-    damaged = ApiError("other bytes", code="download_damaged")
+    damaged = ApiError("other bytes", code="download_corrupt")
     scripted = source(download_package=damaged, delete_package=AWAY)
     with pytest.raises(ApiError) as caught:
         export(scripted, tmp_path / "cluster.ksp")
@@ -471,11 +471,11 @@ def test_the_nodes_copy_is_destroyed_when_the_download_fails(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_package_whose_receipt_cannot_be_written_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_whose_manifest_cannot_be_written_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*dummy: t.Any) -> None:
         raise UtrustError("the disk is full", code="package_not_written")
 
-    monkeypatch.setattr(store, "write_receipt", full)
+    monkeypatch.setattr(store, "write_manifest", full)
     with pytest.raises(UtrustError, match="the disk is full"):
         export(source(), tmp_path / "cluster.ksp")
     assert list(tmp_path.iterdir()) == []
@@ -493,10 +493,10 @@ def test_too_little_space_is_a_problem_before_a_package_is_made(
     assert "create_package" not in scripted.calls
 
 
-def test_an_old_receipt_never_stands_beside_a_new_package(tmp_path: Path) -> None:
+def test_an_old_manifest_never_stands_beside_a_new_package(tmp_path: Path) -> None:
     package = tmp_path / "cluster.ksp"
     package.write_bytes(b"old")
-    store.write_receipt(package, make_receipt(TARGET, (OLD,), sha256=fingerprint("old"), size=3))
+    store.write_manifest(package, make_manifest(TARGET, (OLD,), sha256=fingerprint("old"), size=3))
     with pytest.raises(Unreachable):
         export(source(download_package=AWAY), package)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"cluster.ksp": b"old"}
@@ -507,9 +507,7 @@ def test_an_old_receipt_never_stands_beside_a_new_package(tmp_path: Path) -> Non
 JOINING = node(name="node2", hsm_serial="UT000002", hsm_state="factory_reset", mbk=None)
 RESTORED = node(OLD, NEW, name="node2", hsm_serial="UT000002")
 FRONT = PinPad("front-usb", "local", None, "ready")
-PREVIEW = RestorePreview(
-    "node2", "UT000002", fingerprint("tls"), FRONT, "node1", 2, SOURCE.inventory_digest, KEYOPS, 2, 3
-)
+PREVIEW = RestorePreview("node2", "UT000002", fingerprint("tls"), FRONT, "node1", 2, SOURCE.keys_digest, KEYOPS, 2, 3)
 WAITING = Restore(
     "7c9e", "waiting_for_card", 1, "front-usb", "node1", "Insert MBK card 1 of 2", None, 0, 2, 120.0, None
 )
@@ -562,11 +560,11 @@ def test_a_restore_is_previewed_started_watched_and_verified() -> None:
 @pytest.mark.parametrize(
     ("change", "code"),
     [
-        ({"node": "node9"}, "wrong_node"),
-        ({"hsm_serial": "UT000009"}, "wrong_node"),
+        ({"node": "node9"}, "node_name_mismatch"),
+        ({"hsm_serial": "UT000009"}, "node_name_mismatch"),
         ({"mbk": OTHER}, "mbk_mismatch"),
-        ({"source_inventory_digest": TARGET.inventory_digest}, "source_changed"),
-        ({"cards_required": 3}, "cards_differ"),
+        ({"source_keys_digest": TARGET.keys_digest}, "source_changed"),
+        ({"cards_required": 3}, "card_quorum_mismatch"),
     ],
     ids=str,
 )
@@ -590,7 +588,7 @@ def test_a_restore_that_succeeded_and_did_not_is_no_success(after: Node) -> None
 
 
 def test_a_restore_that_brought_other_keys_says_so() -> None:
-    with pytest.raises(UtrustError, match="synchronise them with key_sync") as caught:
+    with pytest.raises(UtrustError, match="synchronize them with key_sync") as caught:
         restore(joining(node=[JOINING, node(OLD, name="node2", hsm_serial="UT000002")]))
     assert caught.value.code == "restore_not_in_sync"
 
@@ -633,7 +631,7 @@ def test_a_restore_that_runs_already_is_watched_and_not_started_again() -> None:
 def test_a_restore_that_somebody_else_runs_is_not_taken_over() -> None:
     running = dc.replace(JOINING, running=("restore", "7c9e"))
     scripted = joining(node=running, running_restore=dc.replace(WAITING, source="node3"))
-    with pytest.raises(ProblemsFound, match="state: cancelled") as caught:
+    with pytest.raises(ProblemsFound, match="state: canceled") as caught:
         restore(scripted)
     assert caught.value.code == "restore_in_progress"
 
@@ -644,7 +642,7 @@ def test_a_state_that_nobody_knows_yet_is_watched_until_the_time_is_over() -> No
     assert caught.value.code == "restore_timeout"
 
 
-def test_cancelling_where_nothing_runs_changes_nothing() -> None:
+def test_canceling_where_nothing_runs_changes_nothing() -> None:
     options = RestoreOptions("node2", None, None, None, 20.0, Minutes().patience())
     scripted = ScriptedAppliance(node=JOINING)
     result = cancel_restore(scripted.appliance, options, dry_run=False, report=lambda dummy: None)
@@ -676,8 +674,8 @@ def test_a_source_that_is_no_node_is_refused(given: dict[str, t.Any]) -> None:
 def test_another_node_than_the_named_one_is_refused_before_more_is_read() -> None:
     scripted = ScriptedAppliance(node=SOURCE, inventory=(OLD,))
     with pytest.raises(ProblemsFound, match="node1, not node2") as caught:
-        read_info(scripted.appliance, InfoOptions("node2", ("inventory",)))
-    assert caught.value.code == "wrong_node"
+        read_info(scripted.appliance, InfoOptions("node2", ("keys",)))
+    assert caught.value.code == "node_name_mismatch"
     assert scripted.calls == ["node"]
 
 
@@ -687,14 +685,14 @@ def test_another_node_than_the_named_one_is_refused_before_more_is_read() -> Non
         ({}, False),
         ({"unusable_key_count": 2}, False),
         ({"unusable_key_count": 1}, True),
-        ({"inventory_digest": fingerprint("other")}, True),
+        ({"keys_digest": fingerprint("other")}, True),
     ],
     ids=["the same", "none can be used", "one cannot be used", "others"],
 )
 def test_an_inventory_that_is_known_by_its_digest_is_not_read_again(told: dict[str, t.Any], reads: bool) -> None:
     wanted = node(OLD, NEW)
     scripted = ScriptedAppliance(node=dc.replace(wanted, **told), inventory=(OLD, NEW))
-    result = read_info(scripted.appliance, InfoOptions(None, ("inventory",), known_digest=wanted.inventory_digest))
+    result = read_info(scripted.appliance, InfoOptions(None, ("keys",), known_digest=wanted.keys_digest))
     assert ("hsm_keys" in result) == reads
     assert scripted.calls == ["node", "inventory"][: 2 if reads else 1]
 

@@ -43,13 +43,13 @@ def without(arguments: dict[str, t.Any], *names: str) -> dict[str, t.Any]:
             "client_cert",
         ),
         ("utrust_hsm_info", {**CONNECTION, "members": ["node1"]}, "expect_node"),
-        ("utrust_hsm_info", {**CONNECTION, "gather": ["secrets"]}, "inventory, pin_pads, restore"),
+        ("utrust_hsm_info", {**CONNECTION, "gather": ["secrets"]}, "keys, pin_pads, restore"),
         ("utrust_hsm_info", {**CONNECTION, "validate_certs": False}, "validate_certs. Supported parameters"),
         ("utrust_ksp_export", CONNECTION, "expect_node"),
-        ("utrust_ksp_import", without(IMPORT, "src"), "src, receipt"),
-        ("utrust_ksp_import", {**IMPORT, "receipt": {}}, "mutually exclusive"),
+        ("utrust_ksp_import", without(IMPORT, "src"), "src, manifest"),
+        ("utrust_ksp_import", {**IMPORT, "manifest": {}}, "mutually exclusive"),
         ("utrust_ksp_import", without(IMPORT, "expect_node"), "expect_node"),
-        ("utrust_ksp_import", {**IMPORT, "replace": [{"fingerprint": fingerprint("a")}]}, "reason"),
+        ("utrust_ksp_import", {**IMPORT, "allow_replace": [{"fingerprint": fingerprint("a")}]}, "reason"),
         ("utrust_hsm_restore", without(RESTORE, "expect_node"), "expect_node"),
         ("utrust_hsm_restore", without(RESTORE, "pin_pad"), "pin_pad"),
         ("utrust_hsm_restore", without(RESTORE, "source"), "source"),
@@ -61,8 +61,8 @@ def test_arguments_that_do_not_belong_together_are_refused(name: str, arguments:
     assert words in " ".join(checked.error_messages)
 
 
-def test_cancelling_and_removing_need_less() -> None:
-    validated("utrust_hsm_restore", {**CONNECTION, "state": "cancelled"})
+def test_canceling_and_removing_need_less() -> None:
+    validated("utrust_hsm_restore", {**CONNECTION, "state": "canceled"})
     validated("utrust_ksp_export", {**CONNECTION, "state": "absent"})
 
 
@@ -100,10 +100,10 @@ def test_a_node_that_has_not_joined_is_refused_by_the_member_list() -> None:
         _options.check_member({**params, "members": []})
 
 
-@pytest.mark.parametrize("option", ["known_extra", "retired", "expect_new", "replace"])
+@pytest.mark.parametrize("option", ["allowed_extra_keys", "destroyed_keys", "expected_new_keys", "allow_replace"])
 @pytest.mark.parametrize("written", ["signKey-2026", "ab" * 32, fingerprint("a").upper(), "sha256:", "kcv:3FA2B1", "*"])
 def test_a_fingerprint_that_no_key_can_have_is_refused_instead_of_protecting_nothing(option: str, written: str) -> None:
-    value = [{"fingerprint": written, "reason": "because"}] if option == "replace" else [written]
+    value = [{"fingerprint": written, "reason": "because"}] if option == "allow_replace" else [written]
     with pytest.raises(UtrustError, match="nothing was changed") as caught:
         _options.import_options(validated("utrust_ksp_import", {**IMPORT, option: value}))
     assert caught.value.code == "option_invalid"
@@ -112,6 +112,6 @@ def test_a_fingerprint_that_no_key_can_have_is_refused_instead_of_protecting_not
 
 
 def test_fingerprints_of_key_pairs_and_of_secret_keys_are_taken() -> None:
-    given = {"known_extra": [fingerprint("a"), "kcv:3fa2b1"]}
+    given = {"allowed_extra_keys": [fingerprint("a"), "kcv:3fa2b1"]}
     options = _options.import_options(validated("utrust_ksp_import", {**IMPORT, **given}))
-    assert options.policy.known_extra == {fingerprint("a"), "kcv:3fa2b1"}
+    assert options.policy.allowed_extra_keys == {fingerprint("a"), "kcv:3fa2b1"}

@@ -18,7 +18,7 @@ import typing as t
 import pytest
 from ansible_collections.keyops.utrust.plugins.module_utils import _package_store as store
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
-from ansible_collections.keyops.utrust.plugins.module_utils._receipt import make_receipt
+from ansible_collections.keyops.utrust.plugins.module_utils._manifest import make_manifest
 
 from tests.support.samples import fingerprint, key, node
 
@@ -27,7 +27,7 @@ if t.TYPE_CHECKING:
     from pathlib import Path
 
 INVENTORY = (key(),)
-RECEIPT = make_receipt(node(*INVENTORY), INVENTORY, sha256=fingerprint("package"), size=7)
+MANIFEST = make_manifest(node(*INVENTORY), INVENTORY, sha256=fingerprint("package"), size=7)
 
 
 @pytest.fixture
@@ -62,17 +62,17 @@ def run_directory_of_a_dead_run(base: Path) -> Path:
 
 
 @pytest.mark.usefixtures("careless_umask")
-def test_nobody_else_can_read_a_package_its_receipt_or_its_directory(base: Path) -> None:
+def test_nobody_else_can_read_a_package_its_manifest_or_its_directory(base: Path) -> None:
     directory = store.new_run_directory(os.getpid(), 0)
     package = directory / "cluster.ksp"
     with store.replacing(package) as file:
         assert [mode(path) for path in directory.iterdir()] == [0o600]
         file.write(b"package")
-    store.write_receipt(package, RECEIPT)
+    store.write_manifest(package, MANIFEST)
     assert mode(directory) == 0o700
     assert {path.name: mode(path) for path in directory.iterdir()} == {
         "cluster.ksp": 0o600,
-        "cluster.ksp.receipt.json": 0o600,
+        "cluster.ksp.manifest.json": 0o600,
     }
 
 
@@ -251,12 +251,12 @@ def test_a_run_directory_is_swept_wherever_another_run_would_have_put_it(
     assert str(directory) in store.sweep(dry_run=True)
 
 
-def test_a_package_is_removed_with_its_receipt_and_its_run_directory(base: Path, tmp_path: Path) -> None:
+def test_a_package_is_removed_with_its_manifest_and_its_run_directory(base: Path, tmp_path: Path) -> None:
     for directory in (store.new_run_directory(os.getpid(), 0), tmp_path / "mine"):
         directory.mkdir(exist_ok=True)
         package = directory / "cluster.ksp"
         package.write_bytes(b"package")
-        store.write_receipt(package, RECEIPT)
+        store.write_manifest(package, MANIFEST)
         assert store.is_there(package)
         store.remove_package(package)
         assert not store.is_there(package)
@@ -265,20 +265,20 @@ def test_a_package_is_removed_with_its_receipt_and_its_run_directory(base: Path,
     assert list((tmp_path / "mine").iterdir()) == []
 
 
-def test_a_receipt_is_read_as_it_was_written(tmp_path: Path) -> None:
+def test_a_manifest_is_read_as_it_was_written(tmp_path: Path) -> None:
     package = tmp_path / "cluster.ksp"
-    assert store.load_receipt(package) is None
-    store.write_receipt(package, RECEIPT)
-    assert store.load_receipt(package) == RECEIPT
+    assert store.load_manifest(package) is None
+    store.write_manifest(package, MANIFEST)
+    assert store.load_manifest(package) == MANIFEST
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe\x00"])
-def test_a_receipt_that_is_none_is_named(tmp_path: Path, content: bytes) -> None:
+def test_a_manifest_that_is_none_is_named(tmp_path: Path, content: bytes) -> None:
     package = tmp_path / "cluster.ksp"
-    store.receipt_path(package).write_bytes(content)
-    with pytest.raises(UtrustError, match=re.escape("cluster.ksp.receipt.json")) as caught:
-        store.load_receipt(package)
-    assert caught.value.code == "receipt_invalid"
+    store.manifest_path(package).write_bytes(content)
+    with pytest.raises(UtrustError, match=re.escape("cluster.ksp.manifest.json")) as caught:
+        store.load_manifest(package)
+    assert caught.value.code == "manifest_invalid"
 
 
 def test_a_package_is_measured_by_size_and_digest(tmp_path: Path) -> None:

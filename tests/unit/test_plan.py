@@ -11,6 +11,7 @@ import copy
 import typing as t
 
 import pytest
+from ansible_collections.keyops.utrust.plugins.module_utils._manifest import make_manifest
 from ansible_collections.keyops.utrust.plugins.module_utils._plan import (
     approval_message,
     make_changes,
@@ -20,7 +21,6 @@ from ansible_collections.keyops.utrust.plugins.module_utils._plan import (
     problems_of_plan,
     verify_ed25519,
 )
-from ansible_collections.keyops.utrust.plugins.module_utils._receipt import make_receipt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -31,12 +31,12 @@ SOURCE = (key("old"), key("new"))
 
 def prediction(name: str, *, done: bool = False, **changes: t.Any) -> dict[str, t.Any]:
     """What an import in check mode says of a target that lacks the new key, or has it by now."""
-    receipt = make_receipt(node(*SOURCE), SOURCE)
+    manifest = make_manifest(node(*SOURCE), SOURCE)
     return {
         "node": name,
         "hsm_serial": f"UT-{name}",
-        "inventory_digest_before": receipt.inventory_digest if done else "sha256:before",
-        "inventory_digest": receipt.inventory_digest,
+        "keys_digest_before": manifest.keys_digest if done else "sha256:before",
+        "keys_digest": manifest.keys_digest,
         "added": [] if done else [key("new").public()],
         "replaced": [],
         "extra": [],
@@ -46,9 +46,9 @@ def prediction(name: str, *, done: bool = False, **changes: t.Any) -> dict[str, 
 
 
 def changes(*predictions: dict[str, t.Any], **policy: t.Any) -> dict[str, t.Any]:
-    receipt = make_receipt(node(*SOURCE), SOURCE).as_dict()
+    manifest = make_manifest(node(*SOURCE), SOURCE).as_dict()
     return make_changes(
-        receipt, predictions, batches=[[one["node"]] for one in predictions if one["added"]], policy=policy
+        manifest, predictions, batches=[[one["node"]] for one in predictions if one["added"]], policy=policy
     )
 
 
@@ -70,7 +70,7 @@ def test_a_plan_that_still_fits_has_no_problem() -> None:
 @pytest.mark.parametrize(
     "now",
     [
-        changes(prediction("node2", inventory_digest_before="sha256:other"), prediction("node3")),
+        changes(prediction("node2", keys_digest_before="sha256:other"), prediction("node3")),
         changes(prediction("node2", added=[key("surprise").public()]), prediction("node3")),
         changes(prediction("node2", hsm_serial="UT-swapped"), prediction("node3")),
         changes(*BOTH, extra_keys="keep"),
@@ -96,7 +96,7 @@ def test_an_interrupted_run_goes_on_by_the_same_plan() -> None:
 
 
 def test_a_target_that_holds_something_else_than_planned_is_not_done() -> None:
-    otherwise = prediction("node2", done=True, inventory_digest="sha256:else", inventory_digest_before="sha256:else")
+    otherwise = prediction("node2", done=True, keys_digest="sha256:else", keys_digest_before="sha256:else")
     assert codes(problems_of_plan(plan(*BOTH), changes(otherwise, prediction("node3")))) == {"plan_outdated"}
 
 
@@ -122,7 +122,7 @@ def test_an_altered_plan_is_refused_whatever_was_altered() -> None:
     ):
         altered = copy.deepcopy(plan(*BOTH))
         alter(altered)
-        assert codes(problems_of_plan(altered, changes(*BOTH))) == {"plan_altered"}
+        assert codes(problems_of_plan(altered, changes(*BOTH))) == {"plan_digest_mismatch"}
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_different_people_count_and_the_requester_does_not() -> None:
     assert problems(approval("Ben"), approval(" ADA")) == {"approvals_missing", "approval_by_requester"}
     assert problems(approval("Ben"), approval("Cleo", plan_digest="sha256:other")) == {
         "approvals_missing",
-        "approval_of_another_plan",
+        "approval_plan_mismatch",
     }
     assert problems(approval("Ben"), approval("Cleo", time="")) == {"approvals_missing", "approval_incomplete"}
 
@@ -186,17 +186,17 @@ def test_a_signature_must_be_of_this_person_for_this_plan() -> None:
         return {**one, "signature": base64.b64encode(keys[by].sign(message)).decode()}
 
     assert problems(signed("Ben", "Ben"), signed("Cleo", "Cleo"), approvers=approvers) == set()
-    assert "approval_signature_wrong" in problems(signed("Ben", "Ben"), signed("Cleo", "Ben"), approvers=approvers)
-    assert "approval_signature_wrong" in problems(
+    assert "approval_signature_invalid" in problems(signed("Ben", "Ben"), signed("Cleo", "Ben"), approvers=approvers)
+    assert "approval_signature_invalid" in problems(
         signed("Ben", "Ben"), signed("Cleo", "Cleo", "sha256:0"), approvers=approvers
     )
-    assert "approval_signature_wrong" in problems(signed("Ben", "Ben"), approval("Cleo"), approvers=approvers)
+    assert "approval_signature_invalid" in problems(signed("Ben", "Ben"), approval("Cleo"), approvers=approvers)
     assert problems(signed("Ben", "Ben"), signed("Cleo", "Cleo"), approvers={**approvers, "Cleo": "no key"}) == {
         "approvals_missing",
         "approver_key_invalid",
     }
     nonsense = {**signed("Cleo", "Cleo"), "signature": "ü%"}
-    assert "approval_signature_wrong" in problems(signed("Ben", "Ben"), nonsense, approvers=approvers)
+    assert "approval_signature_invalid" in problems(signed("Ben", "Ben"), nonsense, approvers=approvers)
     assert problems(approval("Dan"), signed("Ben", "Ben"), approvers=approvers) == {
         "approvals_missing",
         "approver_unknown",

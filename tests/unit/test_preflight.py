@@ -13,6 +13,7 @@ import pytest
 from ansible_collections.keyops.utrust.plugins.module_utils._appliance import PinPad
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import ProblemsFound, require
 from ansible_collections.keyops.utrust.plugins.module_utils._inventory import compare
+from ansible_collections.keyops.utrust.plugins.module_utils._manifest import make_manifest
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight import (
     Expected,
     Policy,
@@ -24,7 +25,6 @@ from ansible_collections.keyops.utrust.plugins.module_utils._preflight import (
     problems_of_pin_pad,
     problems_of_readiness,
 )
-from ansible_collections.keyops.utrust.plugins.module_utils._receipt import make_receipt
 
 from tests.support.samples import KEYOPS, OTHER, fingerprint, key, node
 
@@ -74,7 +74,7 @@ def test_every_problem_of_a_node_is_told_at_once() -> None:
     with pytest.raises(ProblemsFound) as caught:
         require("importing into node9", problems)
     assert codes(problems) == [
-        "wrong_node",
+        "node_name_mismatch",
         "hsm_not_supported",
         "hsm_not_operational",
         "driver_stopped",
@@ -84,7 +84,7 @@ def test_every_problem_of_a_node_is_told_at_once() -> None:
         "hsm_firmware_mismatch",
         "mbk_mismatch",
     ]
-    assert caught.value.code == "wrong_node"
+    assert caught.value.code == "node_name_mismatch"
     assert [problem["code"] for problem in caught.value.facts["problems"]] == codes(problems)
     assert "importing into node9: 9 problem(s) found, nothing was changed" in str(caught.value)
     for problem in problems:
@@ -124,18 +124,18 @@ def test_the_mbk_is_known_by_its_check_value_and_not_by_its_name() -> None:
     assert "never overwritten" in problem.remedy
 
 
-def test_a_package_is_held_against_its_receipt() -> None:
-    receipt = make_receipt(node(), (), sha256=fingerprint("package"), size=100)
+def test_a_package_is_held_against_its_manifest() -> None:
+    manifest = make_manifest(node(), (), sha256=fingerprint("package"), size=100)
     path = "/run/cluster.ksp"
-    assert problems_of_package((100, fingerprint("package")), receipt, path) == []
-    assert codes(problems_of_package(None, receipt, path)) == ["package_missing"]
-    assert codes(problems_of_package((99, fingerprint("part")), receipt, path)) == ["package_truncated"]
-    assert codes(problems_of_package((100, fingerprint("other")), receipt, path)) == ["package_altered"]
-    assert codes(problems_of_package((101, fingerprint("longer")), receipt, path)) == ["package_altered"]
+    assert problems_of_package((100, fingerprint("package")), manifest, path) == []
+    assert codes(problems_of_package(None, manifest, path)) == ["package_missing"]
+    assert codes(problems_of_package((99, fingerprint("part")), manifest, path)) == ["package_truncated"]
+    assert codes(problems_of_package((100, fingerprint("other")), manifest, path)) == ["package_digest_mismatch"]
+    assert codes(problems_of_package((101, fingerprint("longer")), manifest, path)) == ["package_digest_mismatch"]
 
 
 def test_keys_that_are_the_same_are_no_problem_even_if_they_are_called_retired() -> None:
-    assert difference_problems([key()], [key()], retired=frozenset([key().fingerprint])) == []
+    assert difference_problems([key()], [key()], destroyed_keys=frozenset([key().fingerprint])) == []
 
 
 def test_a_key_that_only_the_target_has_stops_an_import_unless_it_is_allowed() -> None:
@@ -143,9 +143,11 @@ def test_a_key_that_only_the_target_has_stops_an_import_unless_it_is_allowed() -
     assert problem.code == "extra_keys"
     assert key().fingerprint in problem.text
     assert difference_problems([], [key()], keep_extra=True) == []
-    assert difference_problems([], [key()], known_extra=frozenset([key().fingerprint])) == []
+    assert difference_problems([], [key()], allowed_extra_keys=frozenset([key().fingerprint])) == []
     other = key("other")
-    assert codes(difference_problems([], [key(), other], known_extra=frozenset([key().fingerprint]))) == ["extra_keys"]
+    assert codes(difference_problems([], [key(), other], allowed_extra_keys=frozenset([key().fingerprint]))) == [
+        "extra_keys"
+    ]
 
 
 def test_another_key_under_the_same_label_stops_an_import_unless_it_is_named() -> None:
@@ -154,30 +156,34 @@ def test_another_key_under_the_same_label_stops_an_import_unless_it_is_named() -
     assert problem.code == "key_mismatch"
     assert key().fingerprint in problem.text
     assert held.fingerprint in problem.text
-    assert difference_problems([key()], [held], replace=frozenset([key().fingerprint])) == []
+    assert difference_problems([key()], [held], allow_replace=frozenset([key().fingerprint])) == []
     # Naming the target's key allows nothing: it is the source's that has to be wanted.
-    assert codes(difference_problems([key()], [held], replace=frozenset([held.fingerprint]))) == ["key_mismatch"]
+    assert codes(difference_problems([key()], [held], allow_replace=frozenset([held.fingerprint]))) == ["key_mismatch"]
 
 
 def test_a_named_key_replaces_another_one_whatever_its_id() -> None:
     held = key(id="02", fingerprint=fingerprint("impostor"))
     assert codes(difference_problems([key()], [held])) == ["key_mismatch"]
-    assert difference_problems([key()], [held], replace=frozenset([key().fingerprint])) == []
+    assert difference_problems([key()], [held], allow_replace=frozenset([key().fingerprint])) == []
 
 
 def test_a_retired_key_does_not_come_back_neither_as_new_nor_in_the_place_of_another() -> None:
     retired = frozenset([key().fingerprint])
-    assert codes(difference_problems([key()], [], retired=retired)) == ["key_retired"]
+    assert codes(difference_problems([key()], [], destroyed_keys=retired)) == ["destroyed_key_would_return"]
     held = key(fingerprint=fingerprint("impostor"))
-    assert codes(difference_problems([key()], [held], retired=retired, replace=retired)) == ["key_retired"]
+    assert codes(difference_problems([key()], [held], destroyed_keys=retired, allow_replace=retired)) == [
+        "destroyed_key_would_return"
+    ]
 
 
-def test_expect_new_limits_what_may_arrive() -> None:
+def test_expected_new_keys_limits_what_may_arrive() -> None:
     new, other = key("new"), key("other")
     assert difference_problems([new, other], []) == []
-    assert codes(difference_problems([new, other], [], expect_new=frozenset([new.fingerprint]))) == ["key_not_expected"]
-    assert codes(difference_problems([new], [], expect_new=frozenset())) == ["key_not_expected"]
-    assert difference_problems([new], [new], expect_new=frozenset()) == []
+    assert codes(difference_problems([new, other], [], expected_new_keys=frozenset([new.fingerprint]))) == [
+        "key_not_expected"
+    ]
+    assert codes(difference_problems([new], [], expected_new_keys=frozenset())) == ["key_not_expected"]
+    assert difference_problems([new], [new], expected_new_keys=frozenset()) == []
 
 
 def test_a_pin_pad_must_be_configured_and_ready() -> None:

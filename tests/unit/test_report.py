@@ -26,7 +26,7 @@ from ansible_collections.keyops.utrust.plugins.plugin_utils._history import hist
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.report import CAS, HOSTILE, KEYS, OCSP_KEY, SIGN_KEY, TIME, data, everything, labelled, page, told
+from tests.support.report import CAS, HOSTILE, KEYS, OCSP_KEY, SIGN_KEY, TIME, data, everything, labeled, page, told
 from tests.support.samples import fingerprint
 
 if t.TYPE_CHECKING:
@@ -181,7 +181,7 @@ IMPORTED: dict[str, t.Any] = {
     "result": {"added": [{"label": "a"}], "replaced": [], "verified": True},
 }
 FAILED: dict[str, t.Any] = {
-    "event": "ceremony",
+    "event": "hsm_restored",
     "job": "j2",
     "time": "2026-11-23T11:30:00.000+00:00",
     "host": "node3",
@@ -197,16 +197,16 @@ OTHERS: list[dict[str, t.Any]] = [
 
 def test_history_tells_what_came_to_which_node_by_whom_latest_first(tmp_path: Path) -> None:
     history = history_of(str(audit_file(tmp_path, STARTED, *OTHERS, IMPORTED, FAILED)))
-    assert (history["problem"], history["left_out"]) == (None, 0)
+    assert (history["problem"], history["ignored_members"]) == (None, 0)
     assert [tuple(event.values())[1:] for event in history["events"]] == [
         ("node3", "guided restore", "failed", "card_locked", "", ""),
-        ("node2", "synchronised", "done", "1 added, 0 replaced, verified", "alice", "key_sync.yml"),
+        ("node2", "synchronized", "done", "1 added, 0 replaced, verified", "alice", "key_sync.yml"),
     ]
 
 
 def test_a_long_history_is_cut_and_says_so(tmp_path: Path) -> None:
     history = history_of(str(audit_file(tmp_path, *[IMPORTED] * 7)), length=5)
-    assert (len(history["events"]), history["left_out"]) == (5, 2)
+    assert (len(history["events"]), history["ignored_members"]) == (5, 2)
 
 
 def test_an_audit_file_that_is_missing_torn_or_altered_spoils_no_report(tmp_path: Path) -> None:
@@ -323,8 +323,8 @@ MARKUP = (
 )
 def test_any_label_is_text(labels: list[str], always: str) -> None:
     labels = [label + always for label in labels]
-    one = {"node1": told("node1"), "node2": told("node2", *labelled(labels))}
-    two = {"node1": told("node1"), "node2": told("node2", *labelled(harmless(len(labels))))}
+    one = {"node1": told("node1"), "node2": told("node2", *labeled(labels))}
+    two = {"node1": told("node1"), "node2": told("node2", *labeled(harmless(len(labels))))}
     hostile = Parsed(page(key_report(one, "node1", TIME)))
     assert shape(hostile) == shape(Parsed(page(key_report(two, "node1", TIME))))
     assert all(" ".join(printable(label).split()) in hostile.text for label in labels)
@@ -344,7 +344,7 @@ def test_whatever_a_node_or_an_operator_can_name_is_escaped(tmp_path: Path) -> N
             "source",
             "host",
             "node",
-            "same",
+            "in_sync_nodes",
             "nodes",
             "fingerprint",
             "hsm_state",
@@ -400,7 +400,7 @@ def test_ids_are_unique_and_every_reference_finds_one() -> None:
     ids = attributes(parsed, "id")
     assert len(ids) == len(set(ids))
     referred = {
-        one for name in ("for", "aria-labelledby") for value in attributes(parsed, name) for one in value.split()
+        one for name in ("for", "aria-labeledby") for value in attributes(parsed, name) for one in value.split()
     }
     assert referred <= set(ids)
 

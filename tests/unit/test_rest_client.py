@@ -19,7 +19,7 @@ from ansible_collections.keyops.utrust.plugins.module_utils._errors import (
     UtrustError,
 )
 from ansible_collections.keyops.utrust.plugins.module_utils._http import Exchange, NoAnswer, TooLarge
-from ansible_collections.keyops.utrust.plugins.module_utils._inventory import inventory_digest
+from ansible_collections.keyops.utrust.plugins.module_utils._inventory import keys_digest
 from ansible_collections.keyops.utrust.plugins.module_utils._rest import READINGS, Client, RestAppliance
 
 from tests.support.samples import example, fingerprint, key
@@ -192,7 +192,7 @@ def test_a_post_that_left_no_trace_is_an_error_and_not_sent_again(script: Script
     made = script(CUT, creation.not_found())
     with pytest.raises(AnswerLost, match="no trace of it, so nothing was changed") as caught:
         creation.make(made.appliance)
-    assert caught.value.code == "answer_lost"
+    assert caught.value.code == "response_lost"
     assert posts(made) == [creation.path]
     looked_up(made, creation.path)
 
@@ -237,11 +237,11 @@ def test_an_import_that_is_still_staged_after_a_lost_answer_is_not_called_applie
     made = script(CUT, answer(200, example("ImportStaged")))
     with pytest.raises(AnswerLost, match="the import is staged") as caught:
         made.appliance.apply_import(STAGED, "sha256:00")
-    assert caught.value.facts == {"code": "answer_lost", "import_state": "staged"}
+    assert caught.value.facts == {"code": "response_lost", "import_state": "staged"}
     assert len(posts(made)) == 1
 
 
-@pytest.mark.parametrize(("status", "code"), [(409, "import_in_progress"), (412, "inventory_changed")])
+@pytest.mark.parametrize(("status", "code"), [(409, "import_in_progress"), (412, "keys_changed")])
 def test_an_import_that_the_node_refuses_to_apply_is_refused(script: Scripted, status: int, code: str) -> None:
     made = script(problem(status, code))
     with pytest.raises(ApiError) as caught:
@@ -269,7 +269,7 @@ def test_a_download_is_held_against_size_and_digest(script: Scripted) -> None:
     for damaged in (b"packag", b"Package", b"package!", b""):
         with pytest.raises(ApiError, match="of 7 bytes came") as caught:
             script(answer(200, damaged)).appliance.download_package(package, io.BytesIO())
-        assert caught.value.code == "download_damaged"
+        assert caught.value.code == "download_corrupt"
 
 
 def test_a_disk_that_is_full_is_not_called_a_node_that_does_not_answer(script: Scripted) -> None:
@@ -291,7 +291,7 @@ def test_an_answer_that_is_no_json_is_named(script: Scripted, document: bytes, m
     made = script(answer(200, document, media_type=media_type))
     with pytest.raises(ApiError, match="is no JSON") as caught:
         made.appliance.node()
-    assert caught.value.code == "answer_not_json"
+    assert caught.value.code == "response_not_json"
     assert "proxy or Webconf" in str(caught.value)
 
 
@@ -299,7 +299,7 @@ def test_an_answer_that_is_too_large_is_not_read_to_its_end(script: Scripted) ->
     made = script(TooLarge("the answer is larger than 5 bytes"))
     with pytest.raises(ApiError) as caught:
         made.appliance.node()
-    assert caught.value.code == "answer_too_large"
+    assert caught.value.code == "response_too_large"
 
 
 def test_the_token_is_sent_and_not_part_of_any_message(script: Scripted) -> None:
@@ -315,8 +315,8 @@ def test_the_token_is_sent_and_not_part_of_any_message(script: Scripted) -> None
 
 
 def page(*hsm_keys: HsmKey, of: tuple[HsmKey, ...], next_cursor: str | None = None) -> Exchange:
-    rows = [{name: value for name, value in one.public().items() if name != "weak"} for one in hsm_keys]
-    return answer(200, {"hsm_keys": rows, "next_cursor": next_cursor, "inventory_digest": inventory_digest(of)})
+    rows = [{name: value for name, value in one.public().items() if name != "check_value_only"} for one in hsm_keys]
+    return answer(200, {"hsm_keys": rows, "next_cursor": next_cursor, "keys_digest": keys_digest(of)})
 
 
 A, B, C = key("a"), key("b"), key("c")
@@ -341,14 +341,14 @@ def test_an_inventory_that_never_stands_still_is_given_up(script: Scripted) -> N
     made = script(*[page(A, of=(A, B), next_cursor="x"), page(C, of=(A, C))] * READINGS)
     with pytest.raises(ApiError, match="let the key generation on that node end") as caught:
         made.appliance.inventory()
-    assert caught.value.code == "inventory_unstable"
+    assert caught.value.code == "keys_unstable"
 
 
 def test_a_listing_that_does_not_have_its_digest_is_not_trusted(script: Scripted) -> None:
     made = script(page(A, of=(A, B)))
     with pytest.raises(ApiError, match="not to be trusted") as caught:
         made.appliance.inventory()
-    assert caught.value.code == "inventory_digest_wrong"
+    assert caught.value.code == "keys_digest_mismatch"
 
 
 def test_paging_in_circles_has_an_end(script: Scripted) -> None:

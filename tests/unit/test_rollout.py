@@ -58,11 +58,11 @@ def test_two_nodes_need_an_explicit_word() -> None:
     refused = plan_rollout(["node2"], members=members(2))
     assert refused.batches == []
     assert "[quorum_at_risk]" in (refused.refusal or "")
-    assert plan_rollout(["node2"], members=members(2), accept_outage=True).batches == [["node2"]]
+    assert plan_rollout(["node2"], members=members(2), allow_outage=True).batches == [["node2"]]
 
 
 def test_accepted_outage_is_one_node_at_a_time() -> None:
-    assert plan_rollout(["node2", "node3"], members=members(3, "node3"), accept_outage=True).batches == [
+    assert plan_rollout(["node2", "node3"], members=members(3, "node3"), allow_outage=True).batches == [
         ["node2"],
         ["node3"],
     ]
@@ -91,7 +91,7 @@ def test_nothing_to_do_is_no_batch_and_no_refusal() -> None:
 
 
 @pytest.mark.parametrize(
-    "limits", [{"accept_outage": "false"}, {"batch_size": "2"}, {"batch_size": 0}, {"batch_size": True}]
+    "limits", [{"allow_outage": "false"}, {"batch_size": "2"}, {"batch_size": 0}, {"batch_size": True}]
 )
 def test_limits_of_another_type_are_refused(limits: dict[str, t.Any]) -> None:
     with pytest.raises(TypeError, match=next(iter(limits))):

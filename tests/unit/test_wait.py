@@ -67,7 +67,7 @@ def test_when_the_time_is_over_the_message_says_what_was_waited_for_and_what_cam
     time = Time()
     with pytest.raises(UtrustError) as caught:
         until_answered(reading(AWAY), time.patience(10), "reading the inventory of node2")
-    assert caught.value.code == "node_not_back"
+    assert caught.value.code == "node_wait_timeout"
     for words in ("reading the inventory of node2", "within 10 s", "no route to node2", "run again"):
         assert words in str(caught.value)
     assert sum(time.slept) <= 10

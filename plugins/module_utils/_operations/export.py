@@ -15,13 +15,13 @@ import typing as t
 from ansible_collections.keyops.utrust.plugins.module_utils import _package_store as store
 from ansible_collections.keyops.utrust.plugins.module_utils._appliance import INVENTORY
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import ApiError, Problem, UtrustError, require
+from ansible_collections.keyops.utrust.plugins.module_utils._manifest import Manifest, make_manifest
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight import (
     facts_of,
     problems_of_clock,
     problems_of_identity,
     problems_of_readiness,
 )
-from ansible_collections.keyops.utrust.plugins.module_utils._receipt import Receipt, make_receipt
 
 if t.TYPE_CHECKING:
     from ansible_collections.keyops.utrust.plugins.module_utils._appliance import Appliance, Node, Reporter
@@ -41,16 +41,16 @@ class ExportOptions:
     force: bool
     owner_pid: int | None
     keep_for: int
-    expect_inventory_digest: str | None = None
+    expect_keys_digest: str | None = None
     max_clock_skew: float = 60.0
 
 
 def export_package(
     appliance: Appliance, options: ExportOptions, *, dry_run: bool, report: Reporter
 ) -> dict[str, t.Any]:
-    """Write a package and its receipt, unless the one at `dest` already fits the source's inventory.
+    """Write a package and its manifest, unless the one at `dest` already fits the source's inventory.
 
-    With `dry_run` nothing is made on the node or on disk; the receipt in the result is the one that a run would write, as a forecast.
+    With `dry_run` nothing is made on the node or on disk; the manifest in the result is the one that a run would write, as a planned.
     """
     tried = f"exporting from {options.expect_node or 'the node'}"
     swept = store.sweep(dry_run=dry_run)
@@ -70,24 +70,24 @@ def export_package(
     )
     if INVENTORY not in appliance.capabilities:
         raise UtrustError(
-            f"{tried}: this transport cannot read the inventory, so no receipt can be made", code="capability_missing"
+            f"{tried}: this transport cannot read the inventory, so no manifest can be made", code="capability_missing"
         )
     inventory = appliance.inventory()
-    forecast = make_receipt(source, inventory)
-    if options.expect_inventory_digest not in (None, forecast.inventory_digest):
+    planned = make_manifest(source, inventory)
+    if options.expect_keys_digest not in (None, planned.keys_digest):
         raise UtrustError(
-            f"{tried}: its keys have changed since they were read: inventory {forecast.inventory_digest}, expected "
-            f"{options.expect_inventory_digest}; nothing was changed. Let the key generation on the source end, then run again",
+            f"{tried}: its keys have changed since they were read: inventory {planned.keys_digest}, expected "
+            f"{options.expect_keys_digest}; nothing was changed. Let the key generation on the source end, then run again",
             code="source_changed",
         )
     common: dict[str, t.Any] = {"node": facts_of(source), "swept": swept}
 
     held = _held(options)
-    if held is not None and not options.force and _fits(held, forecast):
-        return {"changed": False, "package": _public(options.dest, held), "receipt": held.as_dict(), **common}
+    if held is not None and not options.force and _fits(held, planned):
+        return {"changed": False, "package": _public(options.dest, held), "manifest": held.as_dict(), **common}
     require(tried, _problems_of_space(source, options.dest))
     if dry_run:
-        return {"changed": True, "package": _public(options.dest, forecast), "receipt": forecast.as_dict(), **common}
+        return {"changed": True, "package": _public(options.dest, planned), "manifest": planned.as_dict(), **common}
 
     with contextlib.ExitStack() as undo:
         if options.dest is None:
@@ -96,16 +96,16 @@ def export_package(
             path = directory / PACKAGE_NAME
         else:
             path = pathlib.Path(options.dest)
-        receipt = _download(appliance, path, forecast, report)
+        manifest = _download(appliance, path, planned, report)
         undo.pop_all()
     report(
-        f"{source.name}: exported {len(inventory)} key(s), {receipt.size} bytes, inventory {receipt.inventory_digest[:19]}"
+        f"{source.name}: exported {len(inventory)} key(s), {manifest.size} bytes, inventory {manifest.keys_digest[:19]}"
     )
-    return {"changed": True, "package": _public(str(path), receipt), "receipt": receipt.as_dict(), **common}
+    return {"changed": True, "package": _public(str(path), manifest), "manifest": manifest.as_dict(), **common}
 
 
 def remove_package(options: ExportOptions, *, dry_run: bool) -> dict[str, t.Any]:
-    """Remove the package at `dest` with its receipt (and its run directory), and sweep those of dead runs."""
+    """Remove the package at `dest` with its manifest (and its run directory), and sweep those of dead runs."""
     swept = store.sweep(dry_run=dry_run)
     there, removed = False, None
     if options.dest is not None:
@@ -146,26 +146,26 @@ def _problems_of_space(source: Node, dest: str | None) -> list[Problem]:
     ]
 
 
-def _download(appliance: Appliance, path: pathlib.Path, forecast: Receipt, report: Reporter) -> Receipt:
-    """Make the package on the node, stream it to `path`, destroy the node's copy, write the receipt."""
-    package = appliance.create_package(forecast.inventory_digest)
+def _download(appliance: Appliance, path: pathlib.Path, planned: Manifest, report: Reporter) -> Manifest:
+    """Make the package on the node, stream it to `path`, destroy the node's copy, write the manifest."""
+    package = appliance.create_package(planned.keys_digest)
     try:
         if (
-            package.inventory_digest != forecast.inventory_digest
-            or package.source != forecast.source
-            or not package.mbk.same_as(forecast.mbk)
+            package.keys_digest != planned.keys_digest
+            or package.source != planned.source
+            or not package.mbk.same_as(planned.mbk)
         ):
             raise ApiError(
-                f"exporting from {forecast.source}: the package is not of the inventory, node and MBK that were asked for; nothing was kept",
-                code="package_not_as_asked",
+                f"exporting from {planned.source}: the package is not of the inventory, node and MBK that were asked for; nothing was kept",
+                code="package_mismatch",
             )
-        receipt = dc.replace(forecast, sha256=package.sha256, size=package.size)
-        # An old package must never stand beside a new receipt, nor the other way round: the old receipt goes first.
-        store.receipt_path(path).unlink(missing_ok=True)
+        manifest = dc.replace(planned, sha256=package.sha256, size=package.size)
+        # An old package must never stand beside a new manifest, nor the other way round: the old manifest goes first.
+        store.manifest_path(path).unlink(missing_ok=True)
         with store.replacing(path) as file:
             appliance.download_package(package, file)
         try:
-            store.write_receipt(path, receipt)
+            store.write_manifest(path, manifest)
         except UtrustError:
             path.unlink(missing_ok=True)
             raise
@@ -174,36 +174,36 @@ def _download(appliance: Appliance, path: pathlib.Path, forecast: Receipt, repor
             appliance.delete_package(package)
         except UtrustError as exc:
             report(
-                f"{forecast.source}: its copy of package {package.id} could not be destroyed ({exc}); it expires by itself"
+                f"{planned.source}: its copy of package {package.id} could not be destroyed ({exc}); it expires by itself"
             )
-    return receipt
+    return manifest
 
 
-def _held(options: ExportOptions) -> Receipt | None:
-    """The receipt at `dest`, if package and receipt are there and belong together."""
+def _held(options: ExportOptions) -> Manifest | None:
+    """The manifest at `dest`, if package and manifest are there and belong together."""
     if options.dest is None:
         return None
     path = pathlib.Path(options.dest)
     try:
-        receipt = store.load_receipt(path)
+        manifest = store.load_manifest(path)
     except UtrustError:
-        return None  # an unreadable receipt is replaced with its package
-    if receipt is None or (receipt.size, receipt.sha256) != store.measure(path):
+        return None  # an unreadable manifest is replaced with its package
+    if manifest is None or (manifest.size, manifest.sha256) != store.measure(path):
         return None
-    return receipt
+    return manifest
 
 
-def _fits(held: Receipt, forecast: Receipt) -> bool:
-    return dc.replace(held, sha256=None, size=None, created_at=forecast.created_at) == forecast
+def _fits(held: Manifest, planned: Manifest) -> bool:
+    return dc.replace(held, sha256=None, size=None, created_at=planned.created_at) == planned
 
 
-def _public(path: str | None, receipt: Receipt) -> dict[str, t.Any]:
+def _public(path: str | None, manifest: Manifest) -> dict[str, t.Any]:
     return {
         "path": path,
-        "sha256": receipt.sha256,
-        "size": receipt.size,
-        "source": receipt.source,
-        "mbk": dc.asdict(receipt.mbk),
-        "key_count": len(receipt.inventory),
-        "inventory_digest": receipt.inventory_digest,
+        "sha256": manifest.sha256,
+        "size": manifest.size,
+        "source": manifest.source,
+        "mbk": dc.asdict(manifest.mbk),
+        "key_count": len(manifest.inventory),
+        "keys_digest": manifest.keys_digest,
     }

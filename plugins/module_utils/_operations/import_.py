@@ -18,13 +18,14 @@ from ansible_collections.keyops.utrust.plugins.module_utils._errors import (
     UtrustError,
     require,
 )
-from ansible_collections.keyops.utrust.plugins.module_utils._inventory import Difference, compare, inventory_digest
+from ansible_collections.keyops.utrust.plugins.module_utils._inventory import Difference, compare, keys_digest
+from ansible_collections.keyops.utrust.plugins.module_utils._manifest import Manifest, read_manifest
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight import (
     Expected,
     Policy,
     facts_of,
     problem_of_mbk,
-    problems_of_behaviour,
+    problems_of_behavior,
     problems_of_clock,
     problems_of_difference,
     problems_of_fit,
@@ -32,7 +33,6 @@ from ansible_collections.keyops.utrust.plugins.module_utils._preflight import (
     problems_of_package,
     problems_of_readiness,
 )
-from ansible_collections.keyops.utrust.plugins.module_utils._receipt import Receipt, read_receipt
 from ansible_collections.keyops.utrust.plugins.module_utils._wait import Patience, until_answered
 
 if t.TYPE_CHECKING:
@@ -46,12 +46,12 @@ if t.TYPE_CHECKING:
 
 @dc.dataclass(frozen=True)
 class ImportOptions:
-    """`src` is a package with its receipt beside it; `receipt` alone is enough for a prediction."""
+    """`src` is a package with its manifest beside it; `manifest` alone is enough for a prediction."""
 
     expect_node: str | None
     src: str | None
-    receipt: dict[str, t.Any] | None
-    expect_inventory_digest: str | None
+    manifest: dict[str, t.Any] | None
+    expect_keys_digest: str | None
     policy: Policy
     patience: Patience
     max_clock_skew: float = 60.0
@@ -65,7 +65,7 @@ def import_package(
     Raises ProblemsFound before anything is changed; ApiError, AnswerLost or UtrustError (`import_incomplete`, `import_not_verified`) afterwards, each of
     which says what the node holds as far as it could be read.
     """
-    receipt = _receipt(options)
+    manifest = _manifest(options)
     target = appliance.node()
     if INVENTORY not in appliance.capabilities:
         raise UtrustError(
@@ -74,11 +74,11 @@ def import_package(
         )
     tried = f"importing into {target.name}"
     expected = Expected(
-        f"the package of {receipt.source}",
-        receipt.cluster_id,
-        receipt.appliance_version,
-        receipt.hsm_firmware,
-        receipt.mbk,
+        f"the package of {manifest.source}",
+        manifest.cluster_id,
+        manifest.appliance_version,
+        manifest.hsm_firmware,
+        manifest.mbk,
     )
     problems = [
         *problems_of_identity(target, options.expect_node),
@@ -86,65 +86,65 @@ def import_package(
         *problems_of_clock(target, options.max_clock_skew),
         *problems_of_fit(target, expected),
         *problem_of_mbk(target, expected),
-        *_problems_of_receipt(target, receipt, options),
+        *_problems_of_manifest(target, manifest, options),
     ]
     # Equal digests are equal keys, so the inventory is read only where they differ; or where a problem is to be told with all others.
-    equal = target.inventory_digest == receipt.inventory_digest
+    equal = target.keys_digest == manifest.keys_digest
     readable = target.hsm_state == "operational" and target.driver == "running"
-    held = receipt.inventory if equal else appliance.inventory() if readable else ()
-    difference = compare(receipt.inventory, held)
+    held = manifest.inventory if equal else appliance.inventory() if readable else ()
+    difference = compare(manifest.inventory, held)
     if readable:
-        problems += problems_of_difference(target.name, receipt.source, difference, options.policy)
-        problems += problems_of_behaviour(target, difference, options.policy)
+        problems += problems_of_difference(target.name, manifest.source, difference, options.policy)
+        problems += problems_of_behavior(target, difference, options.policy)
     require(tried, problems)
 
     if not (difference.missing or difference.mismatched):
         return _result(
-            target, target.inventory_digest, difference, receipt, changed=False, unusable=target.unusable_key_count
+            target, target.keys_digest, difference, manifest, changed=False, unusable=target.unusable_key_count
         )
     if dry_run:
-        after = inventory_digest(_expected_after(held, difference))
-        return _result(target, after, difference, receipt, changed=True, predicted=True)
-    if options.src is None or receipt.forecast:
+        after = keys_digest(_expected_after(held, difference))
+        return _result(target, after, difference, manifest, changed=True, predicted=True)
+    if options.src is None or manifest.planned:
         raise UtrustError(
-            f"importing into {target.name}: a receipt alone predicts, it cannot be imported; give src, or use check mode",
+            f"importing into {target.name}: a manifest alone predicts, it cannot be imported; give src, or use check mode",
             code="package_missing",
         )
 
     report(f"{target.name}: importing {len(difference.missing)} new and {len(difference.mismatched)} replaced key(s)")
-    job = Commit(options.src, receipt, target, difference, options.patience)
+    job = Commit(options.src, manifest, target, difference, options.patience)
     failure = commit(appliance, job, report)
     report(f"{target.name}: {'applied' if failure is None else 'its keys have changed'}, verifying")
     return _verified(appliance, job, held, failure)
 
 
-def _receipt(options: ImportOptions) -> Receipt:
+def _manifest(options: ImportOptions) -> Manifest:
     if options.src is None:
-        return read_receipt(options.receipt, "given as a value")
-    receipt = store.load_receipt(pathlib.Path(options.src))
-    if receipt is None:
+        return read_manifest(options.manifest, "given as a value")
+    manifest = store.load_manifest(pathlib.Path(options.src))
+    if manifest is None:
         raise UtrustError(
-            f"importing {options.src}: its receipt {store.receipt_path(pathlib.Path(options.src))} is missing, so nobody knows what the package holds; "
+            f"importing {options.src}: its manifest {store.manifest_path(pathlib.Path(options.src))} is missing, so nobody knows what the package holds; "
             "nothing was changed. Export again and keep both files together",
-            code="receipt_missing",
+            code="manifest_missing",
         )
-    return receipt
+    return manifest
 
 
-def _problems_of_receipt(target: Node, receipt: Receipt, options: ImportOptions) -> list[Problem]:
+def _problems_of_manifest(target: Node, manifest: Manifest, options: ImportOptions) -> list[Problem]:
     problems = []
     if options.src is not None:
-        problems += problems_of_package(store.measure(pathlib.Path(options.src)), receipt, options.src)
-    if options.expect_inventory_digest not in (None, receipt.inventory_digest):
+        problems += problems_of_package(store.measure(pathlib.Path(options.src)), manifest, options.src)
+    if options.expect_keys_digest not in (None, manifest.keys_digest):
         problems.append(
             Problem(
                 "package_stale",
                 target.name,
-                f"the package of {receipt.source} holds inventory {receipt.inventory_digest}, expected is {options.expect_inventory_digest}",
+                f"the package of {manifest.source} holds inventory {manifest.keys_digest}, expected is {options.expect_keys_digest}",
                 "export the package again",
             )
         )
-    if receipt.source == target.name:
+    if manifest.source == target.name:
         problems.append(
             Problem(
                 "source_is_target",
@@ -157,10 +157,10 @@ def _problems_of_receipt(target: Node, receipt: Receipt, options: ImportOptions)
 
 
 def _expected_after(held: t.Iterable[HsmKey], difference: Difference) -> list[HsmKey]:
-    replaced = [pair.held for pair in difference.mismatched]
+    replaced = [pair.target_key for pair in difference.mismatched]
     return [key for key in held if key not in replaced] + [
         *difference.missing,
-        *(pair.wanted for pair in difference.mismatched),
+        *(pair.source_key for pair in difference.mismatched),
     ]
 
 
@@ -175,9 +175,9 @@ def _verified(
     verify(job, held, after, failure)
     result = _result(
         target,
-        inventory_digest(after),
+        keys_digest(after),
         job.difference,
-        job.receipt,
+        job.manifest,
         changed=True,
         unusable=sum(not key.usable for key in after),
     )
@@ -195,7 +195,7 @@ def _result(
     target: Node,
     after: str,
     difference: Difference,
-    receipt: Receipt,
+    manifest: Manifest,
     *,
     changed: bool,
     predicted: bool = False,
@@ -212,19 +212,18 @@ def _result(
         "extra": [key.public() for key in difference.extra],
         "pending": len(added) + len(replaced) if predicted else 0,
         "unchanged": difference.unchanged,
-        "weak": difference.weak,
-        "inventory_digest_before": target.inventory_digest,
-        "inventory_digest": after,
-        "in_sync": (target.inventory_digest if predicted else after) == receipt.inventory_digest,
+        "check_value_only": difference.check_value_only,
+        "keys_digest_before": target.keys_digest,
+        "keys_digest": after,
+        "in_sync": (target.keys_digest if predicted else after) == manifest.keys_digest,
         "verified": not predicted,
-        "prediction": "known",
         "target": facts_of(target),
         "diff": {
             "before_header": f"inventory of {target.name}",
             "after_header": f"inventory of {target.name}",
-            "before": "".join(f"{pair.held}\n" for pair in difference.mismatched),
+            "before": "".join(f"{pair.target_key}\n" for pair in difference.mismatched),
             "after": "".join(
-                f"{key}\n" for key in (*difference.missing, *(pair.wanted for pair in difference.mismatched))
+                f"{key}\n" for key in (*difference.missing, *(pair.source_key for pair in difference.mismatched))
             ),
         },
     }

@@ -38,7 +38,7 @@ def read_info(appliance: Appliance, options: InfoOptions) -> dict[str, t.Any]:
     node = _node(appliance, options)
     require(f"reading {options.expect_node or 'the node'}", problems_of_identity(node, options.expect_node))
     result: dict[str, t.Any] = {"changed": False, "node": facts_of(node)}
-    if "inventory" in options.gather and not _known(node, options.known_digest):
+    if "keys" in options.gather and not _known(node, options.known_digest):
         result["hsm_keys"] = [key.public() for key in appliance.inventory()]
     if "pin_pads" in options.gather:
         result["pin_pads"] = [dc.asdict(pin_pad) for pin_pad in appliance.pin_pads()]
@@ -50,7 +50,7 @@ def read_info(appliance: Appliance, options: InfoOptions) -> dict[str, t.Any]:
 
 def _known(node: Node, digest: str | None) -> bool:
     """Whether the digest tells all of the node's keys. Which of them cannot be used is no part of it, unless it is none or all."""
-    return node.inventory_digest == digest and node.unusable_key_count in (0, node.key_count)
+    return node.keys_digest == digest and node.unusable_key_count in (0, node.key_count)
 
 
 def _node(appliance: Appliance, options: InfoOptions) -> Node:
@@ -67,7 +67,7 @@ def _node(appliance: Appliance, options: InfoOptions) -> Node:
             raise UtrustError(
                 f"waiting for the members of the cluster: {node.name} does not see {', '.join(away)} as Connected after {patience.timeout:g} s. "
                 "Look at these nodes; when they are Connected, run again",
-                code="member_not_back",
+                code="member_wait_timeout",
                 members=away,
             )
         patience.sleep(patience.interval)

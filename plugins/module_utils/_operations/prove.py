@@ -30,15 +30,15 @@ class WantedKey(t.NamedTuple):
     ca: str | None
 
 
-class Attestation(t.NamedTuple):
+class ManualConfirmation(t.NamedTuple):
     """A person's word for one key, where no program can prove the level."""
 
-    fingerprint: str
-    by: str
+    key: str
+    confirmed_by: str
     reason: str
 
     def __str__(self) -> str:
-        return f"attested by {self.by}: {self.reason}"
+        return f"confirmed by {self.confirmed_by}: {self.reason}"
 
 
 @dc.dataclass(frozen=True)
@@ -51,20 +51,20 @@ class ProofOptions:
     crypto_token: str | None
     reactivate: bool
     profiles: Profiles
-    attestations: tuple[Attestation, ...]
+    manual_confirmations: tuple[ManualConfirmation, ...]
     patience: Patience
 
 
 @dc.dataclass(frozen=True)
 class Row:
-    """One key on this node. `reached` is the highest level that is proven or attested; `passed` None is "nobody can know in check mode"."""
+    """One key on this node. `reached` is the highest level that is proven or confirmed; `passed` None is "nobody can know in check mode"."""
 
     fingerprint: str
     label: str
     slot: int
     reached: str
     passed: bool | None
-    evidence: str
+    detail: str
 
     def public(self) -> dict[str, t.Any]:
         return dc.asdict(self)
@@ -82,7 +82,7 @@ def prove_keys(
         open_rows = [row for row in rows if row.passed is False]
         if not open_rows or dry_run or patience.clock() - started + patience.interval > patience.timeout:
             break
-        if (now := "; ".join(f"{row.label}: {row.evidence}" for row in open_rows)) != said:
+        if (now := "; ".join(f"{row.label}: {row.detail}" for row in open_rows)) != said:
             said = now
             report(f"{options.expect_node}: waiting for level {options.level} for up to {patience.timeout:g} s: {now}")
         patience.sleep(patience.interval)
@@ -104,7 +104,7 @@ class _Prover:
     ) -> None:
         self._appliance, self._application = appliance, application
         self._options, self._dry_run = options, dry_run
-        self._attested = {attestation.fingerprint: attestation for attestation in options.attestations}
+        self._confirmed = {confirmation.key: confirmation for confirmation in options.manual_confirmations}
         self._proven: dict[str, Row] = {}
         self._username = f"key-gate-{secrets.token_hex(8)}"  # one end entity a run, however often it tries
         self.reactivated = False
@@ -163,8 +163,8 @@ class _Prover:
 
     def _beyond(self, wanted: WantedKey) -> Row:
         level = self._options.level
-        if attestation := self._attested.get(wanted.fingerprint):
-            return self._row(wanted, level, True, str(attestation))
+        if confirmation := self._confirmed.get(wanted.fingerprint):
+            return self._row(wanted, level, True, str(confirmation))
         if self._application is None:
             return self._row(wanted, "hsm", False, f"level {level} cannot be proven without a connection to EJBCA")
         if self._dry_run:
@@ -181,7 +181,7 @@ class _Prover:
 
     def _token(self, wanted: WantedKey) -> Row:
         if not self._options.reactivate:
-            text = "EJBCA does not tell which keys a crypto token sees: allow to activate it again, name a CA that has this key, or attest it"
+            text = "EJBCA does not tell which keys a crypto token sees: allow to activate it again, name a CA that has this key, or confirm it manually"
             return self._row(wanted, "hsm", False, text)
         self._reactivate()
         return self._row(wanted, "token", True, "the crypto token was activated again after the key was in the HSM")
@@ -192,7 +192,7 @@ class _Prover:
                 wanted,
                 "hsm",
                 False,
-                "no CA has this key, so that no signature of it can be had: name one, or attest it",
+                "no CA has this key, so that no signature of it can be had: name one, or confirm it manually",
             )
         try:
             return self._certificate(wanted, wanted.ca)
@@ -222,9 +222,9 @@ class _Prover:
         if before is None and after is not None:
             raise UtrustError(
                 f"activating crypto token {name} of {self._options.expect_node} again: it stayed offline ({after}), so it has no auto-activation. "
-                "Its CAs are down on this node: activate it in EJBCA's Admin Web now, and do not allow re-activation by program",
-                code="token_offline",
+                "Its CAs are down on this node: activate it in EJBCA's Admin Web now, and do not allow reactivation by program",
+                code="crypto_token_offline",
             )
 
-    def _row(self, wanted: WantedKey, reached: str, passed: bool | None, evidence: str) -> Row:
-        return Row(wanted.fingerprint, wanted.label, wanted.slot, reached, passed, evidence)
+    def _row(self, wanted: WantedKey, reached: str, passed: bool | None, detail: str) -> Row:
+        return Row(wanted.fingerprint, wanted.label, wanted.slot, reached, passed, detail)

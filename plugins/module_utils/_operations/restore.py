@@ -47,7 +47,7 @@ class Source:
 
     name: str
     key_count: int
-    inventory_digest: str
+    keys_digest: str
     expected: Expected
     problems: tuple[Problem, ...] = ()
 
@@ -60,7 +60,7 @@ class Source:
             return Source(
                 str(node["name"]),
                 int(node["key_count"]),
-                str(node["inventory_digest"]),
+                str(node["keys_digest"]),
                 Expected(
                     f"source {node['name']}",
                     str(node["cluster_id"]),
@@ -79,7 +79,7 @@ class Source:
 
 @dc.dataclass(frozen=True)
 class RestoreOptions:
-    """`cards` is (m, n) as the operator declares them, or None; `cards_at_hand` is how many of them the card holders have with them.
+    """`cards` is (m, n) as the operator declares them, or None; `cards_available` is how many of them the card holders have with them.
 
     `expect_hsm_serial` is the serial number that they have read at the front display. Times are seconds.
     """
@@ -91,7 +91,7 @@ class RestoreOptions:
     poll: float
     patience: Patience
     max_clock_skew: float = 60.0
-    cards_at_hand: int | None = None
+    cards_available: int | None = None
     expect_hsm_serial: str | None = None
 
 
@@ -168,13 +168,13 @@ def cancel_restore(
 ) -> dict[str, t.Any]:
     """Cancel the guided restore that is running, if there is one; the HSM stays in Factory Reset Mode."""
     node = appliance.node()
-    require(f"cancelling the guided restore of {node.name}", problems_of_identity(node, options.expect_node))
+    require(f"canceling the guided restore of {node.name}", problems_of_identity(node, options.expect_node))
     running = appliance.running_restore() if node.running is not None and node.running[0] == "restore" else None
     if running is None or dry_run:
         return _result(node, None, running, changed=running is not None, events=[])
-    cancelled = appliance.cancel_restore(running.id)
-    report(f"{node.name}: guided restore cancelled")
-    return _result(node, None, cancelled, changed=True, events=[])
+    canceled = appliance.cancel_restore(running.id)
+    report(f"{node.name}: guided restore canceled")
+    return _result(node, None, canceled, changed=True, events=[])
 
 
 def summary(preview: RestorePreview) -> list[str]:
@@ -213,7 +213,7 @@ def _problems_of_running(node: Node, running: Restore, source: Source, pin_pad: 
             "restore_in_progress",
             node.name,
             f"a guided restore from {running.source} at PIN pad {running.pin_pad} is running on {node.name}",
-            "watch it with the same source and pin_pad, or end it with state: cancelled",
+            "watch it with the same source and pin_pad, or end it with state: canceled",
         )
     ]
 
@@ -222,7 +222,9 @@ def _problems_of_preview(node: Node, preview: RestorePreview, source: Source, op
     problems = []
     if preview.node != node.name or preview.hsm_serial != node.hsm_serial:
         problems.append(
-            Problem("wrong_node", node.name, f"the summary is of {preview.node} ({preview.hsm_serial})", "run again")
+            Problem(
+                "node_name_mismatch", node.name, f"the summary is of {preview.node} ({preview.hsm_serial})", "run again"
+            )
         )
     if not preview.mbk.same_as(source.expected.mbk):
         problems.append(
@@ -233,30 +235,30 @@ def _problems_of_preview(node: Node, preview: RestorePreview, source: Source, op
                 "check the source",
             )
         )
-    if preview.source_inventory_digest != source.inventory_digest:
+    if preview.source_keys_digest != source.keys_digest:
         problems.append(
             Problem(
                 "source_changed",
                 node.name,
-                f"the restore would bring inventory {preview.source_inventory_digest}, {source.name} was read with {source.inventory_digest}",
+                f"the restore would bring inventory {preview.source_keys_digest}, {source.name} was read with {source.keys_digest}",
                 "let the key generation on the source end, then run again",
             )
         )
     if options.cards is not None and options.cards != (preview.cards_required, preview.cards_total):
         problems.append(
             Problem(
-                "cards_differ",
+                "card_quorum_mismatch",
                 node.name,
                 f"{options.cards[0]} out of {options.cards[1]} cards are declared, the node says {preview.cards_required} out of {preview.cards_total}",
                 "check which set of MBK cards you hold",
             )
         )
-    if options.cards_at_hand is not None and options.cards_at_hand < preview.cards_required:
+    if options.cards_available is not None and options.cards_available < preview.cards_required:
         problems.append(
             Problem(
-                "cards_missing",
+                "not_enough_cards",
                 node.name,
-                f"{options.cards_at_hand} MBK card(s) are at hand, {preview.cards_required} out of {preview.cards_total} are needed",
+                f"{options.cards_available} MBK card(s) are at hand, {preview.cards_required} out of {preview.cards_total} are needed",
                 "call more card holders before the restore is started",
             )
         )
@@ -292,7 +294,7 @@ def _watch(appliance: Appliance, node: Node, restore: Restore, options: RestoreO
         if left <= 0:
             raise UtrustError(
                 f"guided restore of {name}: not finished within {patience.timeout:g} s, last: {line}; it goes on at PIN pad {restore.pin_pad}. "
-                "Run again to watch it, or end it with state: cancelled",
+                "Run again to watch it, or end it with state: canceled",
                 code="restore_timeout",
                 restore_id=restore.id,
                 events=events,
@@ -338,17 +340,17 @@ def _verified(appliance: Appliance, before: Node, source: Source, options: Resto
             f"guided restore of {before.name}: it succeeded, but the HSM is {state_in_words(after)} under MBK {after.mbk}; do not use this node",
             code="restore_not_verified",
         )
-    if after.inventory_digest != source.inventory_digest:
+    if after.keys_digest != source.keys_digest:
         raise UtrustError(
             f"guided restore of {before.name}: it is operational under MBK {after.mbk}, but with {after.key_count} key(s), inventory "
-            f"{after.inventory_digest}, not those that {source.name} had when it was read; synchronise them with key_sync before this node is used",
+            f"{after.keys_digest}, not those that {source.name} had when it was read; synchronize them with key_sync before this node is used",
             code="restore_not_in_sync",
         )
     return {**_already(after, source), "changed": True}
 
 
 def _already(node: Node, source: Source) -> dict[str, t.Any]:
-    in_sync = node.inventory_digest == source.inventory_digest
+    in_sync = node.keys_digest == source.keys_digest
     result: dict[str, t.Any] = {
         "changed": False,
         "node": node.name,
@@ -356,12 +358,12 @@ def _already(node: Node, source: Source) -> dict[str, t.Any]:
         "hsm_state": node.hsm_state,
         "mbk": dc.asdict(t.cast(Mbk, node.mbk)),
         "key_count": node.key_count,
-        "inventory_digest": node.inventory_digest,
+        "keys_digest": node.keys_digest,
         "in_sync": in_sync,
     }
     if not in_sync:
         result["warnings"] = [
-            f"{node.name} holds the MBK of {source.name}, but other keys ({node.key_count}, source {source.key_count}): synchronise them with key_sync"
+            f"{node.name} holds the MBK of {source.name}, but other keys ({node.key_count}, source {source.key_count}): synchronize them with key_sync"
         ]
     return result
 

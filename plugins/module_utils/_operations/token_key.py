@@ -44,7 +44,7 @@ def generate_key(
         if not _is_as_asked(held, options):
             raise UtrustError(
                 f"{tried}: the HSM holds another kind of key under that alias ({held.type} {held.curve or held.size}); choose another alias",
-                code="key_differs",
+                code="key_spec_mismatch",
                 hsm_key=held.public(),
             )
         return {"changed": False, "hsm_key": held.public()}
@@ -60,7 +60,7 @@ def generate_key(
         if lost is not None:
             raise UtrustError(
                 f"{tried}: the answer was lost, and the HSM holds no such key now. Look into EJBCA's log, then run again",
-                code="answer_lost",
+                code="response_lost",
             ) from lost
         raise UtrustError(
             f"{tried}: EJBCA says that it made the key, but slot {options.slot} of the HSM holds none under that alias. "

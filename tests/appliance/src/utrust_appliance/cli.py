@@ -14,7 +14,7 @@ from pathlib import Path
 
 from utrust_appliance import process
 from utrust_appliance.arguments import parser
-from utrust_appliance.behaviour import ASPECTS, PROFILES
+from utrust_appliance.behavior import ASPECTS, PROFILES
 from utrust_appliance.commands import COMMANDS, list_faults, table
 from utrust_appliance.control import Control
 from utrust_appliance.errors import Refused

@@ -11,7 +11,7 @@ import json
 import typing as t
 from dataclasses import asdict, dataclass, field, fields, replace
 
-from utrust_appliance.behaviour import Behaviour
+from utrust_appliance.behavior import Behavior
 from utrust_appliance.cards import CardStore
 from utrust_appliance.errors import Refused
 from utrust_appliance.faults import Faults
@@ -93,7 +93,7 @@ class Cluster:
         self.id = config.id
         self.name = config.name
         self.options = options
-        self.behaviour = Behaviour.of(config.profile)
+        self.behavior = Behavior.of(config.profile)
         self.faults = Faults(enabled=options.faults or options.fault_port is not None)
         self.cards = CardStore(folder / "cards")
         self.logins = Logins(folder)
@@ -111,7 +111,7 @@ class Cluster:
 
     def set_profile(self, profile: list[str]) -> None:
         """Behave like that from now on; kept in D for the next run."""
-        self.behaviour = Behaviour.of(profile)
+        self.behavior = Behavior.of(profile)
         self.config = replace(self.config, profile=list(profile))
         self.config.save(self.folder / "cluster.json")
 

@@ -59,7 +59,7 @@ class Console:
                     "serial": node.serial,
                     "key_count": facts["key_count"],
                     "unusable_key_count": facts["unusable_key_count"],
-                    "inventory_digest": facts["inventory_digest"],
+                    "keys_digest": facts["keys_digest"],
                     "mbk": facts["mbk"],
                     "running": facts["running"],
                     "tls_fingerprint": node.tls_fingerprint,
@@ -76,7 +76,7 @@ class Console:
 
     def do_profile_set(self, *, names: list[str]) -> dict[str, t.Any]:
         self._cluster.set_profile(names)
-        return asdict(self._cluster.behaviour)
+        return asdict(self._cluster.behavior)
 
     def do_shutdown(self) -> None:
         self._stop.set()
@@ -140,7 +140,7 @@ class Console:
         place = self._cluster.node(node)
         if place.hsm.mbk() is not None or place.restores.running:
             raise Refused(f"{node} must be in Factory Reset Mode, without a guided restore")
-        place.hsm.initialise(mbk_of_cards(self._cluster.cards, self._cluster.folder / "cards", name), SLOTS)
+        place.hsm.initialize(mbk_of_cards(self._cluster.cards, self._cluster.folder / "cards", name), SLOTS)
         return place.describe()["mbk"]
 
     async def do_restore(self, *, node: str, source: str = "node1") -> dict[str, t.Any]:
@@ -148,7 +148,7 @@ class Console:
         if place.restores.running:
             raise Refused(f"a guided restore is running on {node}")
         await asyncio.to_thread(restore_now, place, self._cluster.node(source))
-        return {"key_count": len(place.hsm.inventory()), "inventory_digest": place.hsm.digest()}
+        return {"key_count": len(place.hsm.inventory()), "keys_digest": place.hsm.digest()}
 
     def do_factory_reset(self, *, node: str) -> None:
         place = self._cluster.node(node)

@@ -113,7 +113,7 @@ class Control:
         return t.cast("JSON", self.call("status"))
 
     def node(self, name: str) -> JSON:
-        """Its url, address, port, tls_fingerprint, state, serial, key_count, inventory_digest, mbk, running."""
+        """Its url, address, port, tls_fingerprint, state, serial, key_count, keys_digest, mbk, running."""
         for node in self.status()["nodes"]:
             if node["node"] == name:
                 return t.cast("JSON", node)

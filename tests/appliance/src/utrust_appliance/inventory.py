@@ -89,7 +89,7 @@ class SlotSettings:
         return cls(**{name: data[name] for name in cls.__dataclass_fields__})
 
 
-def inventory_digest(keys: Iterable[KeyIdentity]) -> str:
+def keys_digest(keys: Iterable[KeyIdentity]) -> str:
     digest = hashlib.sha256()
     for key in sorted(keys, key=lambda key: key.order):
         digest.update(key.line())

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from utrust_appliance import clock
 from utrust_appliance.errors import Problem
 from utrust_appliance.files import write_json
-from utrust_appliance.inventory import HeldKey, KeyIdentity, inventory_digest
+from utrust_appliance.inventory import HeldKey, KeyIdentity, keys_digest
 from utrust_appliance.jobs.imports import Imports
 from utrust_appliance.jobs.incoming import Incoming
 from utrust_appliance.jobs.packages import Packages
@@ -26,7 +26,7 @@ from utrust_appliance.store import Store
 if t.TYPE_CHECKING:
     from pathlib import Path
 
-    from utrust_appliance.behaviour import Behaviour
+    from utrust_appliance.behavior import Behavior
     from utrust_appliance.cluster import Cluster, NodeConfig
     from utrust_appliance.hsm.base import Hsm
     from utrust_appliance.mbk import MbkFacts
@@ -80,12 +80,12 @@ class Node:
     # State
 
     @property
-    def behaviour(self) -> Behaviour:
-        return self.cluster.behaviour
+    def behavior(self) -> Behavior:
+        return self.cluster.behavior
 
     def restart(self) -> None:
         """What the profile lets an import restart is away for a while, beginning now."""
-        self._restart = (self.behaviour.restart, time.monotonic() + self.cluster.options.restart_time)
+        self._restart = (self.behavior.restart, time.monotonic() + self.cluster.options.restart_time)
 
     def restarting(self) -> str:
         what, until = self._restart
@@ -167,7 +167,7 @@ class Node:
             )
 
     def destroyed(self) -> list[KeyIdentity]:
-        """Keys that were destroyed here on purpose, and are still not here; what a package says of them is up to the behaviour."""
+        """Keys that were destroyed here on purpose, and are still not here; what a package says of them is up to the behavior."""
         path = self.folder / "destroyed.json"
         known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
         held = {key.identity for key in self.hsm.inventory()}
@@ -196,7 +196,7 @@ class Node:
                 HeldKey(KeyIdentity(0, "exotic", "e0", exotic.params["type"], 448, None, fingerprint), usable=True)
             )
             keys.sort(key=lambda key: key.identity.order)
-            digest = inventory_digest(key.identity for key in keys)
+            digest = keys_digest(key.identity for key in keys)
         return keys, digest
 
     def pin_pads(self) -> list[dict[str, t.Any]]:
@@ -254,15 +254,15 @@ class Node:
             ],
             "key_count": len(keys),
             "unusable_key_count": sum(1 for key in keys if not key.usable),
-            "inventory_digest": digest,
+            "keys_digest": digest,
             "cluster": {
                 "id": self.cluster.id,
                 "name": self.cluster.name,
                 "members": [node.member() for node in self.cluster.nodes.values()],
             },
             "running": self.running(),
-            "capabilities": self.behaviour.capabilities(),
-            "import_behaviour": self.behaviour.announced(),
+            "capabilities": self.behavior.capabilities(),
+            "import_behavior": self.behavior.announced(),
             "last_backup_at": self.last_backup_at,
             "tls_expires_at": self.tls_expires_at,
         }

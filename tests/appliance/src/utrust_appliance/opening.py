@@ -19,7 +19,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 
 from utrust_appliance import addresses
-from utrust_appliance.behaviour import Behaviour
+from utrust_appliance.behavior import Behavior
 from utrust_appliance.cluster import Cluster, ClusterConfig, Options
 from utrust_appliance.errors import Refused
 from utrust_appliance.files import write_json, write_private
@@ -132,7 +132,7 @@ def _config(folder: Path, options: dict[str, t.Any]) -> ClusterConfig:
         raise Refused(f"{folder} holds a cluster with HSMs of the backend {hsm.backend}; leave --hsm out")
     config = replace(config, hsm=hsm)
     if options.get("profile") is not None:
-        config = replace(config, profile=Behaviour.check(options["profile"]))
+        config = replace(config, profile=Behavior.check(options["profile"]))
     if config != known:
         config.save(folder / "cluster.json")
     return config
@@ -159,7 +159,7 @@ def _plan(options: dict[str, t.Any], sockets: list[socket.socket]) -> Plan:
         keys=DEFAULT_KEYS if keys is None else keys,
         key_mix=options.get("key_mix"),
         name=options.get("name") or "keyops",
-        profile=Behaviour.check(options.get("profile") or []),
+        profile=Behavior.check(options.get("profile") or []),
         hsm=HsmChoice.of(options.get("hsm") or "software", options.get("module")),
     )
 

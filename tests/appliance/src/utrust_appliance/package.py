@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 
 from utrust_appliance.errors import Problem
 from utrust_appliance.hsm.base import WrappedKey
-from utrust_appliance.inventory import KNOWN_TYPES, KeyIdentity, SlotSettings, inventory_digest
+from utrust_appliance.inventory import KNOWN_TYPES, KeyIdentity, SlotSettings, keys_digest
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -54,15 +54,15 @@ class Header:
     destroyed: list[KeyIdentity] = field(default_factory=list)
 
     @property
-    def inventory_digest(self) -> str:
-        return inventory_digest(self.keys)
+    def keys_digest(self) -> str:
+        return keys_digest(self.keys)
 
     def encode(self) -> bytes:
         data = {
             "cluster_id": self.cluster_id,
             "source": {"node": self.node, "hsm_serial": self.hsm_serial},
             "mbk": {"name": self.mbk_name, "check_value": self.mbk_check_value},
-            "inventory_digest": self.inventory_digest,
+            "keys_digest": self.keys_digest,
             "slots": [slot.as_dict() for slot in self.slots],
             "keys": [key.as_dict() for key in self.keys],
         }
@@ -84,13 +84,13 @@ class Header:
                 [KeyIdentity.from_dict(key) for key in data["keys"]],
                 [KeyIdentity.from_dict(key) for key in data.get("destroyed", [])],
             )
-            stated = data["inventory_digest"]
+            stated = data["keys_digest"]
             _check_types(header, stated)
-            actual = header.inventory_digest
+            actual = header.keys_digest
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
-            raise Problem("package_altered", "its header cannot be read") from exc
+            raise Problem("package_corrupt", "its header cannot be read") from exc
         if stated != actual:
-            raise Problem("package_altered", f"its header names the inventory {stated}, but lists the keys of {actual}")
+            raise Problem("package_corrupt", f"its header names the inventory {stated}, but lists the keys of {actual}")
         return header
 
     def facts(self, sha256: str, size: int) -> dict[str, t.Any]:
@@ -102,7 +102,7 @@ class Header:
             "cluster_id": self.cluster_id,
             "mbk": {"name": self.mbk_name, "check_value": self.mbk_check_value},
             "key_count": len(self.keys),
-            "inventory_digest": self.inventory_digest,
+            "keys_digest": self.keys_digest,
         }
 
 
@@ -163,9 +163,9 @@ class PackageFile:
             self._end = self._check_frame(file)
             version, length = struct.unpack(">HI", self._read(file, 6))
             if version != FORMAT:
-                raise Problem("package_altered", f"its format version is {version}; this appliance reads {FORMAT}")
+                raise Problem("package_corrupt", f"its format version is {version}; this appliance reads {FORMAT}")
             if length > MAX_HEADER:
-                raise Problem("package_altered", "its header is too long")
+                raise Problem("package_corrupt", "its header is too long")
             self.header = Header.decode(self._read(file, length))
             self._start = file.tell()
 
@@ -174,7 +174,7 @@ class PackageFile:
         file.seek(0)
         begin = file.read(len(MAGIC))
         if begin != MAGIC[: len(begin)]:
-            raise Problem("package_altered", "it does not begin like a package of this appliance")
+            raise Problem("package_corrupt", "it does not begin like a package of this appliance")
         file.seek(max(0, size - len(TRAILER)))
         if size < len(MAGIC) + 6 + TAG_SIZE + len(TRAILER) or file.read() != TRAILER:
             raise Problem("package_truncated", f"the trailer is missing after {size} bytes")
@@ -183,7 +183,7 @@ class PackageFile:
 
     def _read(self, file: t.BinaryIO, length: int) -> bytes:
         if file.tell() + length > self._end:
-            raise Problem("package_altered", "a length in it points beyond its end")
+            raise Problem("package_corrupt", "a length in it points beyond its end")
         return file.read(length)
 
     def verify_tag(self, mac: Mac) -> None:
@@ -196,7 +196,7 @@ class PackageFile:
                 left -= len(chunk)
             tag = file.read(TAG_SIZE)
         if not hmac.compare_digest(tag, mac(digest.digest())):
-            raise Problem("package_altered", "its authentication tag does not fit")
+            raise Problem("package_corrupt", "its authentication tag does not fit")
 
     def wrapped_keys(self) -> Iterable[WrappedKey]:
         with self._path.open("rb") as file:
@@ -205,12 +205,12 @@ class PackageFile:
                 public, blob = self._read_part(file, identity), self._read_part(file, identity)
                 yield WrappedKey(identity, public or None, blob)
             if file.tell() != self._end:
-                raise Problem("package_altered", "it has more content than keys")
+                raise Problem("package_corrupt", "it has more content than keys")
 
     def _read_part(self, file: t.BinaryIO, identity: KeyIdentity) -> bytes:
         (length,) = struct.unpack(">I", self._read(file, 4))
         if length > MAX_BLOB:
-            raise Problem("package_altered", f"{identity.ref} is too long")
+            raise Problem("package_corrupt", f"{identity.ref} is too long")
         return self._read(file, length)
 
     def verify(self, *, mac: Mac, mbk: str, cluster_id: str | None, check: Callable[[WrappedKey], None]) -> None:
@@ -240,4 +240,4 @@ class PackageFile:
                 )
         refs = [identity.ref for identity in header.keys]
         if len(set(refs)) != len(refs):
-            raise Problem("package_altered", "it holds two keys under one slot, label and id")
+            raise Problem("package_corrupt", "it holds two keys under one slot, label and id")

@@ -122,7 +122,7 @@ def _fill(cluster: Cluster, plan: Plan) -> None:
     source, *others = cluster.nodes.values()
     mbk = Mbk.generate(MBK_NAME, M, N)
     cluster.cards.create_set(mbk)
-    source.hsm.initialise(mbk, SLOTS)
+    source.hsm.initialize(mbk, SLOTS)
     wanted = key_list(plan.keys, plan.key_mix)
     for slot in SLOTS:
         kinds = [(label, kind) for place, label, kind in wanted if place == slot.slot]

@@ -109,7 +109,7 @@ class Api:
         return t.cast("bytes", content)
 
     def apply(self, staged: dict[str, t.Any], **headers: str | None) -> Answer:
-        headers.setdefault("if_match", f'"{staged["inventory_digest"]}"')
+        headers.setdefault("if_match", f'"{staged["keys_digest"]}"')
         return self("POST", f"/hsm/imports/{staged['id']}/apply", None, **headers)
 
 

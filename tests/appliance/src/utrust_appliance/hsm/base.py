@@ -64,7 +64,7 @@ class Hsm(t.Protocol):
 
     def digest(self) -> str: ...
 
-    def initialise(self, mbk: Mbk, slots: list[SlotSettings]) -> None:
+    def initialize(self, mbk: Mbk, slots: list[SlotSettings]) -> None:
         """Factory Reset Mode to operational, without keys."""
 
     def generate(self, slot: int, label: str, kinds: list[tuple[str, str]], key_id: str | None = None) -> list[HeldKey]:
@@ -90,7 +90,7 @@ class Hsm(t.Protocol):
         """Raises UnwrapFailed unless the wrapped key is what its identity says."""
 
     def apply(self, change: KeySetChange) -> None:
-        """All or nothing. Raises Problem inventory_changed or slot_full, or UnwrapFailed."""
+        """All or nothing. Raises Problem keys_changed or slot_full, or UnwrapFailed."""
 
     def committed(self, job: str) -> bool:
         """Whether the change of this job is in the HSM; what settles the truth after a crash."""

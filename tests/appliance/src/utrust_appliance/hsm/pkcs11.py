@@ -4,7 +4,7 @@
 
 """The HSM that is a PKCS #11 token, e.g. of SoftHSM2: MBK and keys are objects in the token, and leave it wrapped only.
 
-A token writes one object after the other, an import must be all or nothing. So the catalogue decides: every object of ours in the token is
+A token writes one object after the other, an import must be all or nothing. So the catalog decides: every object of ours in the token is
 named in it, as a key's (or the MBK's) or as doomed. Objects are doomed before they are written; the one transaction that commits a change
 takes the new ones off that list and puts the old ones on it (the triggers below); what is doomed is destroyed afterwards, or when the
 token is opened again. A kill at any moment leaves the old keys or the new ones.
@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from utrust_appliance import keymaterial
 from utrust_appliance.errors import Problem, Refused
 from utrust_appliance.hsm.base import Checkpoint, UnwrapFailed, WrappedKey
-from utrust_appliance.hsm.catalogue import CatalogueHsm, Stored, require_identity
+from utrust_appliance.hsm.catalog import CatalogHsm, Stored, require_identity
 from utrust_appliance.hsm.pkcs11_process import Entry, TokenFailed, TokenProcess
 from utrust_appliance.inventory import KNOWN_TYPES
 
@@ -58,7 +58,7 @@ UNION ALL SELECT held, 'mbk', name, printf('%016x', held), NULL, NULL FROM mbk
 OAEP = padding.OAEP(padding.MGF1(hashes.SHA1()), hashes.SHA1(), None)
 
 
-class Pkcs11Hsm(CatalogueHsm[int]):
+class Pkcs11Hsm(CatalogHsm[int]):
     """`held` is the number of a key's objects, by which the token's process knows them."""
 
     def __init__(self, folder: Path, checkpoint: Checkpoint, module: str, label: str) -> None:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A node's token: finding it by its label, or making it out of the first one that is not initialised.
+"""A node's token: finding it by its label, or making it out of the first one that is not initialized.
 
 With SoftHSM2 each HSM folder has a configuration and a token folder of its own. Another module is asked for its tokens as it is.
 """
@@ -40,12 +40,12 @@ def open_session(folder: Path, module: str, label: str) -> Session:
     if token is None:
         empty = [slot for slot in library.get_slots(token_present=True) if _is_empty(slot.get_token())]
         if not empty:
-            raise ValueError(f"{module} has no such token, and none that is not initialised yet to make it of")
+            raise ValueError(f"{module} has no such token, and none that is not initialized yet to make it of")
         _init_token(module, empty[0].slot_id, so_pin, label)
         library.reinitialize()
         token = _find(library, label)
     if token is None:
-        raise ValueError(f"{module} does not show the token that was just initialised")
+        raise ValueError(f"{module} does not show the token that was just initialized")
     if not token.flags & TokenFlag.USER_PIN_INITIALIZED:
         with token.open(rw=True, so_pin=so_pin) as session:
             session.init_pin(pin)
@@ -70,7 +70,7 @@ def _init_token(module: str, slot: int, so_pin: str, label: str) -> None:
         pin, padded = so_pin.encode(), label.encode().ljust(32)
         result = kind(functions.contents.functions[C_INIT_TOKEN])(slot, pin, len(pin), padded)
     if result != 0:
-        raise ValueError(f"{module} cannot initialise the token in slot {slot}: CK_RV {result:#x}")
+        raise ValueError(f"{module} cannot initialize the token in slot {slot}: CK_RV {result:#x}")
 
 
 def _softhsm_configuration(folder: Path) -> Path:

@@ -21,7 +21,7 @@ from utrust_appliance import keymaterial
 from utrust_appliance.errors import Problem
 from utrust_appliance.files import write_private
 from utrust_appliance.hsm.base import Checkpoint, UnwrapFailed, WrappedKey
-from utrust_appliance.hsm.catalogue import CatalogueHsm, Stored, require_identity
+from utrust_appliance.hsm.catalog import CatalogHsm, Stored, require_identity
 from utrust_appliance.mbk import Mbk
 
 if t.TYPE_CHECKING:
@@ -30,7 +30,7 @@ if t.TYPE_CHECKING:
     from utrust_appliance.inventory import KeyIdentity, KeyRef
 
 
-class SoftwareHsm(CatalogueHsm[bytes]):
+class SoftwareHsm(CatalogHsm[bytes]):
     """`held` is the key, or the MBK, sealed under the storage key."""
 
     def __init__(self, folder: Path, checkpoint: Checkpoint) -> None:

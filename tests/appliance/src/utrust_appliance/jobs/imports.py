@@ -18,7 +18,7 @@ from utrust_appliance.clock import Deadlines, utc_in, utc_now
 from utrust_appliance.errors import Problem
 from utrust_appliance.files import destroy
 from utrust_appliance.hsm.base import KeySetChange, UnwrapFailed
-from utrust_appliance.inventory import KeyIdentity, KeyRef, SlotSettings, inventory_digest
+from utrust_appliance.inventory import KeyIdentity, KeyRef, SlotSettings, keys_digest
 from utrust_appliance.jobs.restores import Work
 from utrust_appliance.package import PackageFile
 
@@ -29,7 +29,7 @@ if t.TYPE_CHECKING:
     from utrust_appliance.store import Data, Request
 
 LOG = logging.getLogger(__name__)
-ENDED = ("discarded", "expired", "failed", "cancelled")
+ENDED = ("discarded", "expired", "failed", "canceled")
 
 
 class Imports:
@@ -56,10 +56,10 @@ class Imports:
         """After a crash the HSM says whether an import that was being applied is in it."""
         if data["state"] not in ("applying", "waiting_for_card", "waiting_for_pin"):
             return
-        behaviour = self._node.behaviour
+        behavior = self._node.behavior
         if self._node.hsm.committed(data["id"]):
             self._finish(data)
-        elif data["state"] == "applying" and (behaviour.commit, behaviour.atomic) == ("apply", "all"):
+        elif data["state"] == "applying" and (behavior.commit, behavior.atomic) == ("apply", "all"):
             data["state"] = "staged"
         else:
             self._fail(data, Problem("import_failed", "the node was restarted while the import was running"))
@@ -83,13 +83,13 @@ class Imports:
                 return self._node.store.get("import", made)
             self.require_stageable()
             data = await asyncio.to_thread(self._stage, request, upload, sha256, size)
-            return await self._commit(data) if self._node.behaviour.commit == "upload" else data
+            return await self._commit(data) if self._node.behavior.commit == "upload" else data
 
     def _stage(self, request: Request, upload: Path, sha256: str, size: int) -> Data:
         self._node.checkpoint("import.received")
         package = self._verified(upload)
         held = self._node.hsm.inventory()
-        plan = self._node.behaviour.plan_import(held, package.header.keys, package.header.destroyed)
+        plan = self._node.behavior.plan_import(held, package.header.keys, package.header.destroyed)
         self._require_room(package, ({key.identity.ref for key in held} | plan.put) - set(plan.remove))
         import_id = secrets.token_hex(16)
         upload.rename(self._path(import_id))
@@ -99,7 +99,7 @@ class Imports:
             "state": "staged",
             "sequence": 1,
             "package": package.header.facts(sha256, size),
-            "inventory_digest": inventory_digest(key.identity for key in held),
+            "keys_digest": keys_digest(key.identity for key in held),
             "rows": plan.rows,
             "created_at": utc_now(),
             "expires_at": utc_in(self._deadlines.ttl),
@@ -120,11 +120,11 @@ class Imports:
             package.verify(
                 mac=hsm.package_mac,
                 mbk=mbk.check_value,
-                cluster_id=node.cluster.id if node.behaviour.binding == "cluster" else None,
+                cluster_id=node.cluster.id if node.behavior.binding == "cluster" else None,
                 check=hsm.check,
             )
         except UnwrapFailed as exc:
-            raise Problem("package_altered", str(exc)) from exc
+            raise Problem("package_corrupt", str(exc)) from exc
         return package
 
     def _require_room(self, package: PackageFile, after: set[KeyRef]) -> None:
@@ -153,7 +153,7 @@ class Imports:
         if data["state"] == "applied":
             return data
         if data["state"] == "expired":
-            raise Problem("expired", f"import {import_id} was staged more than {self._deadlines.ttl:g} s ago")
+            raise Problem("import_expired", f"import {import_id} was staged more than {self._deadlines.ttl:g} s ago")
         if data["state"] in ENDED:
             raise Problem("import_finished", f"import {import_id} has ended: {data['state']}")
         self._node.require_operational()
@@ -161,19 +161,19 @@ class Imports:
         now = self._node.hsm.digest()
         if now not in if_match:
             raise Problem(
-                "inventory_changed",
+                "keys_changed",
                 f"the HSM holds the inventory {now}, which If-Match does not name",
-                inventory_digest=now,
+                keys_digest=now,
             )
-        if now != data["inventory_digest"]:
-            detail = f"the HSM held the inventory {data['inventory_digest']} when the package was staged, now {now}: stage it again"
-            raise Problem("inventory_changed", detail, inventory_digest=now)
+        if now != data["keys_digest"]:
+            detail = f"the HSM held the inventory {data['keys_digest']} when the package was staged, now {now}: stage it again"
+            raise Problem("keys_changed", detail, keys_digest=now)
         return await self._commit(data, request)
 
     async def _commit(self, data: Data, request: Request | None = None) -> Data:
         """From here on it is applied, or waits for cards."""
         mbk = self._node.hsm.mbk()
-        if self._node.behaviour.cards == "asked" and mbk is not None:
+        if self._node.behavior.cards == "asked" and mbk is not None:
             pad = next((pad["name"] for pad in self._node.pin_pads() if pad["status"] == "ready"), None)
             if pad is None:
                 self._end(data, "failed")
@@ -210,24 +210,24 @@ class Imports:
             self.applying = None
 
     def _apply(self, data: Data) -> Data:
-        node, behaviour, hsm, path = self._node, self._node.behaviour, self._node.hsm, self._path(data["id"])
+        node, behavior, hsm, path = self._node, self._node.behavior, self._node.hsm, self._path(data["id"])
         try:
             package = self._verified(path)
-            plan = behaviour.plan_import(hsm.inventory(), package.header.keys, package.header.destroyed)
+            plan = behavior.plan_import(hsm.inventory(), package.header.keys, package.header.destroyed)
             put = [key for key in package.wrapped_keys() if key.identity.ref in plan.put]
-            slots = behaviour.slots_after_import(hsm.slots(), package.header.slots)
+            slots = behavior.slots_after_import(hsm.slots(), package.header.slots)
             self._restart_instead()
-            self._write(KeySetChange(data["id"], put, plan.remove, slots, expect_digest=data["inventory_digest"]))
+            self._write(KeySetChange(data["id"], put, plan.remove, slots, expect_digest=data["keys_digest"]))
         except (Problem, UnwrapFailed) as exc:
             if isinstance(exc, Problem) and exc.code == "import_failed":
                 self._fail(data, exc)
-            elif behaviour.commit == "upload":
+            elif behavior.commit == "upload":
                 self._fail(data, Problem("import_failed", str(exc)))
             else:
                 data["state"] = "staged"  # nothing has changed; the client may try again or discard it
             node.store.save(data)
             raise
-        if behaviour.deletions == "travel":
+        if behavior.deletions == "travel":
             node.note_destroyed(package.header.destroyed)
         self._finish(data)
         node.restart()  # before anybody can read that it is applied, and take the node for ready
@@ -247,7 +247,7 @@ class Imports:
         """All of it or nothing, or key by key. Where keys are written one by one, those that no key of the package replaces are removed last."""
         fails = self._node.cluster.faults.find("import_fails", self._node.name)
         after = int(fails.params["after"]) if fails else len(change.put) + 1
-        if self._node.behaviour.atomic == "all":
+        if self._node.behavior.atomic == "all":
             if after <= len(change.put):
                 raise Problem(
                     "import_failed", f"key {after} of {len(change.put)} could not be written; nothing has changed"
@@ -274,14 +274,14 @@ class Imports:
     def _finish(self, data: Data) -> None:
         data["state"] = "applied"
         data["finished_at"] = utc_now()
-        data["inventory_digest"] = self._node.hsm.digest()
+        data["keys_digest"] = self._node.hsm.digest()
         for row in data["rows"]:
             row["outcome"] = "done"
 
     def _fail(self, data: Data, problem: Problem) -> None:
         """The rows say what became of each key."""
         held = {key.identity for key in self._node.hsm.inventory()}
-        data.update(state="failed", finished_at=utc_now(), inventory_digest=self._node.hsm.digest())
+        data.update(state="failed", finished_at=utc_now(), keys_digest=self._node.hsm.digest())
         data["problem"] = {"code": problem.code, "title": problem.title, "detail": problem.detail}
         for row in data["rows"]:
             there = KeyIdentity.from_dict(row) in held

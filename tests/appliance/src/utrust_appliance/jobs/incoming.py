@@ -54,9 +54,9 @@ class Incoming:
         node = self._node
         package = PackageFile(upload)
         header = package.header
-        package.verify_header(node.cluster.id if node.behaviour.binding == "cluster" else None)
+        package.verify_header(node.cluster.id if node.behavior.binding == "cluster" else None)
         if not NAME.fullmatch(header.node):
-            raise Problem("package_altered", "its source is no node")
+            raise Problem("package_corrupt", "its source is no node")
         sets = {card.mbk.check_value: card.mbk for card in node.cluster.cards.cards()}
         if header.mbk_check_value not in sets:
             raise Problem(

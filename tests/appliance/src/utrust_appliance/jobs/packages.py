@@ -35,7 +35,7 @@ def build_package(node: Node, path: Path) -> tuple[Header, str, int]:
         mbk_check_value=mbk.check_value,
         slots=image.slots,
         keys=[key.identity for key in image.keys],
-        destroyed=node.destroyed() if node.behaviour.deletions == "travel" else [],
+        destroyed=node.destroyed() if node.behavior.deletions == "travel" else [],
     )
     faults = node.cluster.faults
     if other := faults.find("package_cluster", node.name):
@@ -83,12 +83,12 @@ class Packages:
         package_id = secrets.token_hex(16)
         path = self._path(package_id)
         header, sha256, size = build_package(self._node, path)
-        if expect_digest not in (None, header.inventory_digest):
+        if expect_digest not in (None, header.keys_digest):
             destroy(path)
             raise Problem(
-                "inventory_changed",
-                f"the HSM holds the inventory {header.inventory_digest}, not {expect_digest}",
-                inventory_digest=header.inventory_digest,
+                "keys_changed",
+                f"the HSM holds the inventory {header.keys_digest}, not {expect_digest}",
+                keys_digest=header.keys_digest,
             )
         self._node.checkpoint("package.written")
         data = {

@@ -23,7 +23,7 @@ def require_restorable(node: Node, pin_pad: str, source: str) -> Node:
     if other is None or not other.config.joined:
         raise Problem("source_not_a_member", f"{source} has not joined the cluster {node.cluster.name}")
     _require_state(node)
-    if node.behaviour.restore_from == "package":
+    if node.behavior.restore_from == "package":
         raise Problem(
             "package_required", f"{node.name} restores from a package of a file, not from a member of the cluster"
         )
@@ -41,7 +41,7 @@ def require_restorable_from_package(node: Node, pin_pad: str) -> None:
     """The same, where the keys come from a package of a file."""
     pad = _configured(node, pin_pad)
     _require_state(node)
-    if node.behaviour.restore_from != "package":
+    if node.behavior.restore_from != "package":
         raise Problem("invalid_request", f"{node.name} restores from a member of the cluster, not from a package")
     _require_ready(pad)
 
@@ -57,7 +57,7 @@ def _require_state(node: Node) -> None:
     node.require_driver()
     node.require_idle()
     state, alarm = node.state()
-    if not node.behaviour.restore_allowed(state, alarm):
+    if not node.behavior.restore_allowed(state, alarm):
         mbk = node.hsm.mbk()
         detail = f"the HSM of {node.name} is {state}" + (
             f" under MBK {mbk.name}; a guided restore would overwrite it" if mbk else ""
@@ -78,14 +78,14 @@ def preview(node: Node, pin_pad: str, source: str) -> dict[str, t.Any]:
     if mbk is None:
         raise Problem("source_not_ready", f"the HSM of {source} holds no MBK")
     keys, digest = other.inventory()
-    return _summary(node, pin_pad, mbk, {"node": source, "key_count": len(keys), "inventory_digest": digest})
+    return _summary(node, pin_pad, mbk, {"node": source, "key_count": len(keys), "keys_digest": digest})
 
 
 def preview_from_package(node: Node, pin_pad: str, brought: Brought) -> dict[str, t.Any]:
     """The same, as the package says in clear; whether that is true shows when the MBK is there."""
     require_restorable_from_package(node, pin_pad)
     header = brought.header
-    source = {"node": header.node, "key_count": len(header.keys), "inventory_digest": header.inventory_digest}
+    source = {"node": header.node, "key_count": len(header.keys), "keys_digest": header.keys_digest}
     return _summary(node, pin_pad, brought.mbk, source)
 
 

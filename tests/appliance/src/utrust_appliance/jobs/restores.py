@@ -6,7 +6,7 @@
 
 Where the profile wants it, the keys come from a package of a file (incoming.py).
 
-waiting_for_card -> waiting_for_pin -> … until m cards are accepted -> restoring -> succeeded; else failed or cancelled. The reader gives a
+waiting_for_card -> waiting_for_pin -> … until m cards are accepted -> restoring -> succeeded; else failed or canceled. The reader gives a
 card back as soon as it is done with it. A restore that a crash has interrupted is failed, unless its commit is in the HSM.
 """
 
@@ -87,7 +87,7 @@ class Restores:
 
     def _success(self) -> Data:
         hsm = self._node.hsm
-        return {"state": "succeeded", "result": {"key_count": len(hsm.inventory()), "inventory_digest": hsm.digest()}}
+        return {"state": "succeeded", "result": {"key_count": len(hsm.inventory()), "keys_digest": hsm.digest()}}
 
     @property
     def kind(self) -> str:
@@ -176,17 +176,17 @@ class Restores:
 
     def cancel(self, restore_id: str) -> Data:
         data = self.get(restore_id)
-        if data["state"] == "cancelled":
+        if data["state"] == "canceled":
             return data
         if data["state"] not in RUNNING:
             raise Problem("restore_finished", f"restore {restore_id} has ended: {data['state']}")
         if data["state"] == "restoring":
             raise Problem(
                 "restore_in_progress",
-                f"restore {restore_id} is writing keys and can no longer be cancelled",
+                f"restore {restore_id} is writing keys and can no longer be canceled",
                 running_id=restore_id,
             )
-        self._end("cancelled", RestoreFailed("cancelled_by_request", "A client cancelled it").problem)
+        self._end("canceled", RestoreFailed("canceled_by_request", "A client canceled it").problem)
         return self.get(restore_id)
 
     # For people at the PIN pad
@@ -240,7 +240,7 @@ class Restores:
     def cancel_at_pin_pad(self) -> Data:
         data, dummy = self._waiting("waiting_for_card", "waiting_for_pin")
         self._end(
-            "cancelled", RestoreFailed("cancelled_at_pin_pad", f"Somebody pressed Cancel at {data['pin_pad']}").problem
+            "canceled", RestoreFailed("canceled_at_pin_pad", f"Somebody pressed Cancel at {data['pin_pad']}").problem
         )
         return self.view(data)
 

@@ -22,8 +22,8 @@ if t.TYPE_CHECKING:
 
 TITLES = {
     "card_timeout": "No card within the time limit",
-    "cancelled_at_pin_pad": "Cancelled at the PIN pad",
-    "cancelled_by_request": "Cancelled by a request",
+    "canceled_at_pin_pad": "Canceled at the PIN pad",
+    "canceled_by_request": "Canceled by a request",
     "source_unreachable": "The source does not answer",
     "source_changed": "The source's keys have changed",
     "mbk_mismatch": "The cards are of another MBK",
@@ -48,10 +48,10 @@ def restore_from(target: Node, source: Node, mbk: Mbk, job: str, expect_digest: 
     try:
         header, dummy_sha256, dummy_size = build_package(source, path)
         target.checkpoint("restore.fetched")
-        if expect_digest not in (None, header.inventory_digest):
+        if expect_digest not in (None, header.keys_digest):
             raise RestoreFailed(
                 "source_changed",
-                f"{source.name} held {expect_digest} when this restore was started, now {header.inventory_digest}",
+                f"{source.name} held {expect_digest} when this restore was started, now {header.keys_digest}",
             )
         restore_package(target, path, mbk, job)
     except Problem as exc:
@@ -70,7 +70,7 @@ def restore_package(target: Node, path: Path, mbk: Mbk, job: str) -> None:
                 f"the cards hold MBK {mbk.facts}, {package.header.node} wraps under {package.header.mbk_check_value}",
             )
         package.verify_tag(mbk.mac)
-        slots = target.behaviour.slots_after_restore(package.header.slots)
+        slots = target.behavior.slots_after_restore(package.header.slots)
         target.hsm.apply(KeySetChange(job=job, put=list(package.wrapped_keys()), remove=[], slots=slots, mbk=mbk))
     except (Problem, UnwrapFailed) as exc:
         raise RestoreFailed("restore_failed", str(exc)) from exc

@@ -35,7 +35,7 @@ async def list_keys(request: web.Request) -> web.Response:
     data = {
         "hsm_keys": [key.as_dict() for key in page],
         "next_cursor": _cursor(end) if end < len(keys) else None,
-        "inventory_digest": digest,
+        "keys_digest": digest,
     }
     return web.json_response(data, headers=headers)
 

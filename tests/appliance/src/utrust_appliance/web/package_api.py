@@ -43,8 +43,8 @@ async def create_package(request: web.Request) -> web.Response:
     Query(request).done()
     checks.idempotency_key(request)
     data, digest = await json_object(request)
-    members(data, required={}, optional={"expect_inventory_digest": DIGEST})
-    package = await request.app[NODE].packages.create(made_once(request, digest), data.get("expect_inventory_digest"))
+    members(data, required={}, optional={"expect_keys_digest": DIGEST})
+    package = await request.app[NODE].packages.create(made_once(request, digest), data.get("expect_keys_digest"))
     return _created(request, package)
 
 

@@ -42,10 +42,10 @@ def _around(visit: Visit) -> dict[str, t.Any]:
     """What the page shows whatever lies over it. `once`: a form that is sent twice makes one thing."""
     node = visit.node
     return {
-        "may_restore": node.behaviour.restore_allowed(*node.state()) and node.running() is None,
+        "may_restore": node.behavior.restore_allowed(*node.state()) and node.running() is None,
         "running": node.running(),
         "once": secrets.token_hex(16),
-        "wants_package": node.behaviour.restore_from == "package",
+        "wants_package": node.behavior.restore_from == "package",
         "max_upload": node.cluster.options.max_upload,
     }
 
@@ -226,9 +226,7 @@ async def _import(node: Node, request: Request, path: t.Any, sha256: str, size: 
     if staged["state"] != "staged":
         return import_id  # the profile says that the upload is the commit for programs, too
     try:
-        await node.imports.apply(
-            import_id, Request(f"{request.key}-apply", request.digest), {staged["inventory_digest"]}
-        )
+        await node.imports.apply(import_id, Request(f"{request.key}-apply", request.digest), {staged["keys_digest"]})
     except Problem:
         with contextlib.suppress(Problem):  # the first refusal is the one that counts
             node.imports.discard(import_id)

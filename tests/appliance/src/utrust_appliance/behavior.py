@@ -5,7 +5,7 @@
 """What this appliance does where nobody knows what the real one does. Every such decision is here and nowhere else.
 
 An *aspect* is one open question, its values are the answers that are thinkable; a *profile* is a name for some of them. The defaults are the
-contract's. docs/behaviour.md says what the collection does under each.
+contract's. docs/behavior.md says what the collection does under each.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class ImportPlan(t.NamedTuple):
 
 
 @dataclass(frozen=True)
-class Behaviour:
+class Behavior:
     """A value for each aspect: the answers to "what does this appliance do when …"."""
 
     commit: str = "apply"
@@ -134,7 +134,7 @@ class Behaviour:
     announces: str = "yes"
 
     @classmethod
-    def of(cls, names: t.Iterable[str]) -> Behaviour:
+    def of(cls, names: t.Iterable[str]) -> Behavior:
         """From names of profiles and `aspect=value`; where several say something of the same aspect, the last one counts."""
         chosen: dict[str, str] = {}
         for name in names:
@@ -168,7 +168,7 @@ class Behaviour:
         return able
 
     def announced(self) -> dict[str, str]:
-        """The contract's ImportBehaviour."""
+        """The contract's ImportBehavior."""
         told = ("effect", "deletions", "atomic", "restart", "cards")
         facts = asdict(self)
         return {name: facts[name] if self.announces == "yes" else "unknown" for name in told}

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The receipt beside a Key Synchronization Package: what must be known about it. Private to keyops.utrust.
+"""The manifest beside a Key Synchronization Package: what must be known about it. Private to keyops.utrust.
 
-The package itself is opaque to this project and is never parsed. The receipt holds no secret.
+The package itself is opaque to this project and is never parsed. The manifest holds no secret.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ import typing as t
 from ansible_collections.keyops.utrust.plugins.module_utils import _decode as decode
 from ansible_collections.keyops.utrust.plugins.module_utils._appliance import HsmKey, Mbk, Node
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import ApiError, UtrustError
-from ansible_collections.keyops.utrust.plugins.module_utils._inventory import inventory_digest
+from ansible_collections.keyops.utrust.plugins.module_utils._inventory import keys_digest
 
 FORMAT = 1
-SUFFIX = ".receipt.json"
+SUFFIX = ".manifest.json"
 
 
 @dc.dataclass(frozen=True)
-class Receipt:
-    """`sha256` and `size` are None while there is no package yet: a forecast, as check mode gives it."""
+class Manifest:
+    """`sha256` and `size` are None while there is no package yet: a planned, as check mode gives it."""
 
     sha256: str | None
     size: int | None
@@ -37,11 +37,11 @@ class Receipt:
     hsm_firmware: str
     mbk: Mbk
     inventory: tuple[HsmKey, ...]
-    inventory_digest: str
+    keys_digest: str
     created_at: str
 
     @property
-    def forecast(self) -> bool:
+    def planned(self) -> bool:
         return self.sha256 is None
 
     def as_dict(self) -> dict[str, t.Any]:
@@ -54,11 +54,11 @@ class Receipt:
         return json.dumps(self.as_dict(), indent=1, sort_keys=True).encode() + b"\n"
 
 
-def make_receipt(
+def make_manifest(
     node: Node, inventory: tuple[HsmKey, ...], *, sha256: str | None = None, size: int | None = None
-) -> Receipt:
-    """The receipt of a package of this inventory; without digest and size a forecast. The node must hold an MBK."""
-    return Receipt(
+) -> Manifest:
+    """The manifest of a package of this inventory; without digest and size a planned. The node must hold an MBK."""
+    return Manifest(
         sha256=sha256,
         size=size,
         source=node.name,
@@ -69,20 +69,20 @@ def make_receipt(
         hsm_firmware=node.hsm_firmware,
         mbk=t.cast(Mbk, node.mbk),
         inventory=inventory,
-        inventory_digest=inventory_digest(inventory),
+        keys_digest=keys_digest(inventory),
         created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
 
 
-def read_receipt(document: t.Any, origin: str) -> Receipt:
-    """Decode a receipt, strictly. Raises UtrustError (`receipt_invalid`) that names `origin` and what is wrong."""
+def read_manifest(document: t.Any, origin: str) -> Manifest:
+    """Decode a manifest, strictly. Raises UtrustError (`manifest_invalid`) that names `origin` and what is wrong."""
     try:
         if not isinstance(document, dict) or document.get("format") != FORMAT:
             raise ValueError(f"its format is not {FORMAT}")
         sha256, size = document["sha256"], document["size"]
         if (sha256 is None) != (size is None):
             raise ValueError("sha256 and size belong together")
-        receipt = Receipt(
+        manifest = Manifest(
             sha256=decode.text(document, "sha256") if sha256 is not None else None,
             size=decode.number(document, "size") if size is not None else None,
             mbk=decode.mbk(decode.take(document, "mbk", dict)),
@@ -96,17 +96,17 @@ def read_receipt(document: t.Any, origin: str) -> Receipt:
                     "cluster_name",
                     "appliance_version",
                     "hsm_firmware",
-                    "inventory_digest",
+                    "keys_digest",
                     "created_at",
                 )
             },
         )
-        if inventory_digest(receipt.inventory) != receipt.inventory_digest:
+        if keys_digest(manifest.inventory) != manifest.keys_digest:
             raise ValueError("its inventory does not have the digest that it names")
     except (ApiError, KeyError, TypeError, ValueError) as exc:
         what = f"{exc} is missing" if isinstance(exc, KeyError) else exc
         raise UtrustError(
-            f"reading the receipt {origin}: {what}; export the package again, a receipt is never edited by hand",
-            code="receipt_invalid",
+            f"reading the manifest {origin}: {what}; export the package again, a manifest is never edited by hand",
+            code="manifest_invalid",
         ) from exc
-    return receipt
+    return manifest

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: utrust_ca_info
+module: ejbca_ca_info
 short_description: Read the CAs and the health check of EJBCA on a node
 version_added: 1.0.0
 description:
@@ -39,12 +39,12 @@ options:
     required: true
 seealso:
   - module: keyops.utrust.utrust_key_proof
-  - module: keyops.utrust.utrust_token_key
+  - module: keyops.utrust.ejbca_key
 """
 
 EXAMPLES = r"""
 - name: Read the CAs of this node
-  keyops.utrust.utrust_ca_info:
+  keyops.utrust.ejbca_ca_info:
     ejbca: "{{ hostvars[inventory_hostname] | keyops.utrust.ejbca_options }}"
   module_defaults:
     group/keyops.utrust.utrust: "{{ hostvars[inventory_hostname] | keyops.utrust.connection_options }}"
@@ -88,7 +88,7 @@ code:
   description: Stable code of the failure.
   returned: failure
   type: str
-  sample: application_unreachable
+  sample: ejbca_unreachable
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -96,8 +96,8 @@ from ansible_collections.keyops.utrust.plugins.module_utils._doors import ENTRIE
 
 
 def main() -> None:
-    module = AnsibleModule(supports_check_mode=True, **ENTRIES["utrust_ca_info"].module_arguments())
-    run_module(module, "utrust_ca_info")
+    module = AnsibleModule(supports_check_mode=True, **ENTRIES["ejbca_ca_info"].module_arguments())
+    run_module(module, "ejbca_ca_info")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The receipt beside a package."""
+"""The manifest beside a package."""
 
 from __future__ import annotations
 
@@ -11,41 +11,41 @@ import typing as t
 
 import pytest
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
-from ansible_collections.keyops.utrust.plugins.module_utils._receipt import Receipt, make_receipt, read_receipt
+from ansible_collections.keyops.utrust.plugins.module_utils._manifest import Manifest, make_manifest, read_manifest
 
 from tests.support.samples import fingerprint, key, node
 
 INVENTORY = (key("a"), key("b", slot=1, type="aes", curve=None, fingerprint="kcv:3fa2b1"))
-RECEIPT = make_receipt(node(*INVENTORY), INVENTORY, sha256=fingerprint("package"), size=4096)
-FORECAST = make_receipt(node(*INVENTORY), INVENTORY)
+MANIFEST = make_manifest(node(*INVENTORY), INVENTORY, sha256=fingerprint("package"), size=4096)
+PLANNED = make_manifest(node(*INVENTORY), INVENTORY)
 
 
-def reread(receipt: Receipt) -> Receipt:
-    return read_receipt(json.loads(receipt.as_json()), "cluster.ksp.receipt.json")
+def reread(manifest: Manifest) -> Manifest:
+    return read_manifest(json.loads(manifest.as_json()), "cluster.ksp.manifest.json")
 
 
-@pytest.mark.parametrize("receipt", [RECEIPT, FORECAST], ids=["of a package", "forecast"])
-def test_what_is_written_is_read_again(receipt: Receipt) -> None:
-    assert reread(receipt) == receipt
+@pytest.mark.parametrize("manifest", [MANIFEST, PLANNED], ids=["of a package", "planned"])
+def test_what_is_written_is_read_again(manifest: Manifest) -> None:
+    assert reread(manifest) == manifest
 
 
-def test_a_forecast_says_that_it_is_one() -> None:
-    assert FORECAST.forecast
-    assert not RECEIPT.forecast
+def test_a_planned_says_that_it_is_one() -> None:
+    assert PLANNED.planned
+    assert not MANIFEST.planned
 
 
 def test_a_key_that_the_source_cannot_use_is_in_its_package_all_the_same() -> None:
     unusable = (key("a", usable=False),)
     assert (
-        make_receipt(node(*unusable), unusable).as_dict()["inventory"]
-        == make_receipt(node(key("a")), (key("a"),)).as_dict()["inventory"]
+        make_manifest(node(*unusable), unusable).as_dict()["inventory"]
+        == make_manifest(node(key("a")), (key("a"),)).as_dict()["inventory"]
     )
 
 
-def test_a_receipt_holds_facts_and_no_secret() -> None:
-    assert sorted(json.loads(RECEIPT.as_json())) == sorted(
+def test_a_manifest_holds_facts_and_no_secret() -> None:
+    assert sorted(json.loads(MANIFEST.as_json())) == sorted(
         ["format", "sha256", "size", "source", "source_serial", "cluster_id", "cluster_name", "appliance_version"]
-        + ["hsm_firmware", "mbk", "inventory", "inventory_digest", "created_at"]
+        + ["hsm_firmware", "mbk", "inventory", "keys_digest", "created_at"]
     )
 
 
@@ -54,7 +54,7 @@ def test_a_receipt_holds_facts_and_no_secret() -> None:
     [
         ({"format": 2}, "its format is not 1"),
         ({"format": ...}, "its format is not 1"),
-        *(({name: ...}, f"'{name}' is missing") for name in RECEIPT.as_dict() if name != "format"),
+        *(({name: ...}, f"'{name}' is missing") for name in MANIFEST.as_dict() if name != "format"),
         ({"size": None}, "sha256 and size belong together"),
         ({"sha256": None}, "sha256 and size belong together"),
         ({"sha256": 7}, "'sha256'"),
@@ -67,34 +67,34 @@ def test_a_receipt_holds_facts_and_no_secret() -> None:
         ({"inventory": {}}, "'inventory'"),
         ({"inventory": []}, "does not have the digest"),
         ({"inventory": [{}]}, "'slot' is missing"),
-        ({"inventory_digest": fingerprint("other")}, "does not have the digest"),
+        ({"keys_digest": fingerprint("other")}, "does not have the digest"),
     ],
     ids=str,
 )
-def test_a_receipt_that_was_changed_is_refused_and_says_why(changes: dict[str, t.Any], words: str) -> None:
-    document = json.loads(RECEIPT.as_json())
+def test_a_manifest_that_was_changed_is_refused_and_says_why(changes: dict[str, t.Any], words: str) -> None:
+    document = json.loads(MANIFEST.as_json())
     for name, value in changes.items():
         document[name] = value
         if value is ...:
             del document[name]
     with pytest.raises(UtrustError) as caught:
-        read_receipt(document, "cluster.ksp.receipt.json")
-    assert caught.value.code == "receipt_invalid"
+        read_manifest(document, "cluster.ksp.manifest.json")
+    assert caught.value.code == "manifest_invalid"
     assert words in str(caught.value)
-    assert "cluster.ksp.receipt.json" in str(caught.value)
+    assert "cluster.ksp.manifest.json" in str(caught.value)
     assert "export the package again" in str(caught.value)
 
 
 @pytest.mark.parametrize("document", [None, [], "text", 7])
-def test_what_is_no_receipt_is_refused(document: t.Any) -> None:
+def test_what_is_no_manifest_is_refused(document: t.Any) -> None:
     with pytest.raises(UtrustError) as caught:
-        read_receipt(document, "given as a value")
-    assert caught.value.code == "receipt_invalid"
+        read_manifest(document, "given as a value")
+    assert caught.value.code == "manifest_invalid"
 
 
-def test_a_key_of_an_unknown_type_makes_a_receipt_useless() -> None:
-    document = json.loads(RECEIPT.as_json())
+def test_a_key_of_an_unknown_type_makes_a_manifest_useless() -> None:
+    document = json.loads(MANIFEST.as_json())
     document["inventory"][0]["type"] = "ml_dsa"
     with pytest.raises(UtrustError, match="ml_dsa") as caught:
-        read_receipt(document, "given as a value")
-    assert caught.value.code == "receipt_invalid"
+        read_manifest(document, "given as a value")
+    assert caught.value.code == "manifest_invalid"

@@ -47,7 +47,7 @@ def unharmed(control: Control) -> tuple[t.Any, ...]:
     api = Api(control, "node2")
     left = [path.name for path in (control.folder / "nodes" / "node2" / "imports").iterdir()]
     running = control.node("node3")["running"]
-    return control.node("node2")["inventory_digest"], len(api("GET", "/hsm/imports").data["imports"]), left, running
+    return control.node("node2")["keys_digest"], len(api("GET", "/hsm/imports").data["imports"]), left, running
 
 
 def test_every_page_forbids_foreign_content_frames_and_caches_and_runs_nothing_of_its_own(visitor: Pages) -> None:
@@ -178,9 +178,9 @@ def test_uploads_that_are_no_package_are_refused_and_leave_nothing(control: Cont
     package, before = Api(control, "node1").package(), unharmed(control)
     for content, status, code in (
         (b"", 400, "invalid_request"),
-        (b"no package", 422, "package_altered"),
+        (b"no package", 422, "package_corrupt"),
         (package[:-1], 422, "package_truncated"),
-        (package[:-40] + bytes([package[-40] ^ 1]) + package[-39:], 422, "package_altered"),
+        (package[:-40] + bytes([package[-40] ^ 1]) + package[-39:], 422, "package_corrupt"),
         (b"\0" * (LIMIT + 1), 413, "payload_too_large"),
         (b"\0" * (LIMIT * 3), 413, "payload_too_large"),
     ):
@@ -204,7 +204,7 @@ def test_form_that_is_sent_twice_makes_one_thing(control: Control, visitor: Page
     place = first.headers["Location"]
     assert second.headers["Location"] == place
     joining.post(f"{place}/cancel", {"csrf": fields["csrf"]})
-    assert "Cancelled by a request" in joining.get(place).text
+    assert "Canceled by a request" in joining.get(place).text
 
 
 def test_node_that_has_not_joined_lets_nobody_in(control: Control) -> None:
@@ -252,7 +252,7 @@ def test_upload_restores_at_once_however_the_appliance_behaves_towards_programs(
             wait_for(lambda: control.node("node2")["key_count"] == 3 and control.node("node2")["running"] is None)
         page = pages.get(place).text
         assert re.search(r"signKey-2026</th>.*?<td class=\"add\">restored</td>", page, re.DOTALL)
-        assert control.node("node2")["inventory_digest"] == control.node("node1")["inventory_digest"]
+        assert control.node("node2")["keys_digest"] == control.node("node1")["keys_digest"]
 
 
 def test_session_ends_without_activity_and_a_script_that_asks_is_no_activity() -> None:

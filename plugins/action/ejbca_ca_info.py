@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Action plugin: the module utrust_ca_info, run in-process where the connection is local."""
+"""Action plugin: the module ejbca_ca_info, run in-process where the connection is local."""
 
 from __future__ import annotations
 
@@ -10,4 +10,4 @@ from ansible_collections.keyops.utrust.plugins.plugin_utils._action import Utrus
 
 
 class ActionModule(UtrustAction):
-    name = "utrust_ca_info"
+    name = "ejbca_ca_info"

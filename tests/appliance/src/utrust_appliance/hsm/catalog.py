@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from utrust_appliance import keymaterial
 from utrust_appliance.errors import Problem, Refused
 from utrust_appliance.hsm.base import Checkpoint, Image, KeySetChange, UnwrapFailed, WrappedKey
-from utrust_appliance.inventory import HeldKey, KeyIdentity, KeyRef, SlotSettings, inventory_digest
+from utrust_appliance.inventory import HeldKey, KeyIdentity, KeyRef, SlotSettings, keys_digest
 from utrust_appliance.mbk import Mbk, MbkFacts
 from utrust_appliance.sqlite import Database
 
@@ -48,7 +48,7 @@ class Stored(t.NamedTuple, t.Generic[Held]):
     held: Held
 
 
-class CatalogueHsm(abc.ABC, t.Generic[Held]):
+class CatalogHsm(abc.ABC, t.Generic[Held]):
     """Implements `utrust_appliance.hsm.base.Hsm`, but for the secrets."""
 
     def __init__(self, folder: Path, checkpoint: Checkpoint, schema: str = "") -> None:
@@ -110,7 +110,7 @@ class CatalogueHsm(abc.ABC, t.Generic[Held]):
 
     # Changes by people
 
-    def initialise(self, mbk: Mbk, slots: list[SlotSettings]) -> None:
+    def initialize(self, mbk: Mbk, slots: list[SlotSettings]) -> None:
         self.apply(KeySetChange(job=secrets.token_hex(16), put=[], remove=[], slots=slots, mbk=mbk))
 
     def generate(self, slot: int, label: str, kinds: list[tuple[str, str]], key_id: str | None = None) -> list[HeldKey]:
@@ -197,9 +197,9 @@ class CatalogueHsm(abc.ABC, t.Generic[Held]):
             old_mbk = None if change.mbk else self._held_mbk()[1]
             if change.expect_digest not in (None, self._digest):
                 raise Problem(
-                    "inventory_changed",
+                    "keys_changed",
                     f"the HSM holds the inventory {self._digest}, not {change.expect_digest}",
-                    inventory_digest=self._digest,
+                    keys_digest=self._digest,
                 )
             self._checkpoint("hsm.before_transaction")
             mbk = self._take_mbk(change.mbk) if change.mbk else t.cast("Held", old_mbk)
@@ -295,7 +295,7 @@ class CatalogueHsm(abc.ABC, t.Generic[Held]):
                 for row in rows
             ]
             self._keys = sorted(keys, key=lambda key: key.identity.order)
-            self._digest = inventory_digest(key.identity for key in self._keys)
+            self._digest = keys_digest(key.identity for key in self._keys)
 
 
 def require_identity(key: WrappedKey, facts: keymaterial.Facts) -> None:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: utrust_token_key
+module: ejbca_key
 short_description: Generate a key pair in an EJBCA crypto token of a node
 version_added: 1.0.0
 description:
@@ -58,12 +58,12 @@ options:
     default: 60.0
 seealso:
   - module: keyops.utrust.utrust_key_proof
-  - module: keyops.utrust.utrust_ca_info
+  - module: keyops.utrust.ejbca_ca_info
 """
 
 EXAMPLES = r"""
 - name: Generate the next key of a CA on the source node
-  keyops.utrust.utrust_token_key:
+  keyops.utrust.ejbca_key:
     ejbca: "{{ hostvars['node1'] | keyops.utrust.ejbca_options }}"
     crypto_token: SigningToken
     alias: signKey-2027
@@ -80,7 +80,7 @@ hsm_key:
   description: The key as the inventory of the HSM has it, or nothing where check mode would make it.
   returned: success
   type: dict
-  sample: {slot: 0, label: signKey-2027, id: "01", type: rsa, size: 3072, curve: null, fingerprint: "sha256:a1...", usable: true, weak: false}
+  sample: {slot: 0, label: signKey-2027, id: "01", type: rsa, size: 3072, curve: null, fingerprint: "sha256:a1...", usable: true, check_value_only: false}
 executed_on:
   description: Host name of the machine that executed this.
   returned: always
@@ -90,7 +90,7 @@ code:
   description: Stable code of the failure.
   returned: failure
   type: str
-  sample: application_unreachable
+  sample: ejbca_unreachable
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -98,8 +98,8 @@ from ansible_collections.keyops.utrust.plugins.module_utils._doors import ENTRIE
 
 
 def main() -> None:
-    module = AnsibleModule(supports_check_mode=True, **ENTRIES["utrust_token_key"].module_arguments())
-    run_module(module, "utrust_token_key")
+    module = AnsibleModule(supports_check_mode=True, **ENTRIES["ejbca_key"].module_arguments())
+    run_module(module, "ejbca_key")
 
 
 if __name__ == "__main__":
