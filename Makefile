@@ -64,8 +64,8 @@ conformance: system setup ## tests/conformance: transports against the reference
 	@$(IN_VENV) $(BIN)/python -m pytest -n 2 --dist loadfile tests/conformance $(ARGS)
 
 .PHONY: playbooks
-playbooks: system setup ## tests/playbooks: modules, roles and playbooks through Ansible
-	@$(IN_VENV) $(BIN)/python -m pytest -n 2 --dist loadfile tests/playbooks $(ARGS)
+playbooks: system setup ## tests/modules and tests/playbooks: modules, roles and playbooks through Ansible
+	@$(IN_VENV) $(BIN)/python -m pytest -n 2 --dist loadfile tests/modules tests/playbooks $(ARGS)
 
 .PHONY: browser
 browser: setup ## tests/browser: Webconf and the PIN pads of the reference appliance in a headless Chromium

@@ -2,12 +2,13 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Action plugin: the module ejbca_key, run in-process where the connection is local."""
+"""Action plugin of module ejbca_key."""
 
 from __future__ import annotations
 
-from ansible_collections.keyops.utrust.plugins.plugin_utils._action import UtrustAction
+from ansible_collections.keyops.utrust.plugins.module_utils._operations.ejbca_key import OPERATION
+from ansible_collections.keyops.utrust.plugins.plugin_utils._action import UtrustActionBase
 
 
-class ActionModule(UtrustAction):
-    name = "ejbca_key"
+class ActionModule(UtrustActionBase):
+    operation = OPERATION

@@ -99,10 +99,11 @@ from logging.handlers import SysLogHandler
 from ansible import context
 from ansible.plugins.callback import CallbackBase
 from ansible.release import __version__ as ansible_version
-from ansible_collections.keyops.utrust.plugins.plugin_utils import _audit_fields as fields
-from ansible_collections.keyops.utrust.plugins.plugin_utils import _audit_run as run
-from ansible_collections.keyops.utrust.plugins.plugin_utils._audit_chain import ENDED, STARTED
-from ansible_collections.keyops.utrust.plugins.plugin_utils._audit_file import AuditError, AuditFile, load_signer, now
+from ansible_collections.keyops.utrust.plugins.plugin_utils._audit import allow_list as fields
+from ansible_collections.keyops.utrust.plugins.plugin_utils._audit import persistence
+from ansible_collections.keyops.utrust.plugins.plugin_utils._audit import run_state as run
+from ansible_collections.keyops.utrust.plugins.plugin_utils._audit.chain import ENDED, STARTED
+from ansible_collections.keyops.utrust.plugins.plugin_utils._audit.file import AuditError, AuditFile, load_signer, now
 from ansible_collections.keyops.utrust.plugins.plugin_utils._collection import collection_digest, collection_version
 
 
@@ -128,7 +129,7 @@ class CallbackModule(CallbackBase):
         self._syslog: LoudSysLogHandler | None = None
         self._state = run.RunState(os.getpid(), self._job, "", "", "")
         self._lost = 0
-        run.withdraw()  # of a run around this one
+        run.clear_state()  # of a run around this one
 
     # What Ansible calls, in its main process and one at a time
 
@@ -196,10 +197,12 @@ class CallbackModule(CallbackBase):
         key = self.get_option("signing_key")
         self._file = AuditFile(path, load_signer(key) if key else None)
         volatile = (
-            "" if self.get_option("assume_persistent") else run.volatility(self._file.path, run.mounts(), os.environ)
+            ""
+            if self.get_option("assume_persistent")
+            else persistence.why_not_persistent(self._file.path, persistence.mounts(), os.environ)
         )
         self._state = self._state._replace(file=self._file.path, volatile=volatile)
-        run.announce(self._state)
+        run.publish_state(self._state)
         if self.get_option("syslog"):
             self._syslog = LoudSysLogHandler(_address(self.get_option("syslog")))
             self._syslog.ident = "keyops-utrust-audit: "
@@ -249,7 +252,7 @@ class CallbackModule(CallbackBase):
         """Say it at once, and to every task that starts from now on. Nothing takes it back: this run's evidence is not complete."""
         self._lost += 1
         self._state = self._state._replace(failure=text)
-        run.announce(self._state)
+        run.publish_state(self._state)
         self._display.error(f"keyops.utrust.audit: EVIDENCE IS NOT BEING RECORDED: {text}")
 
 

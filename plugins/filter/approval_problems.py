@@ -9,7 +9,8 @@ from __future__ import annotations
 import typing as t
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.keyops.utrust.plugins.module_utils._plan import problems_of_approvals, verify_ed25519
+from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.approvals import check_approvals
+from ansible_collections.keyops.utrust.plugins.plugin_utils._signature import verify_ed25519
 
 DOCUMENTATION = r"""
 name: approval_problems
@@ -65,7 +66,7 @@ def approval_problems(
 ) -> list[str]:
     """See DOCUMENTATION. Raises AnsibleFilterError for a `required` that is no number, and where `cryptography` is missing."""
     try:
-        return problems_of_approvals(
+        return check_approvals(
             plan, approvals, required=int(required), approvers=approvers or {}, verify=verify_ed25519
         )
     except ImportError as exc:

@@ -10,7 +10,7 @@ import datetime
 import typing as t
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.keyops.utrust.plugins.module_utils._cluster import Limits, problems_of_cluster
+from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.preflight import PreflightOptions, check_cluster
 
 DOCUMENTATION = r"""
 name: cluster_problems
@@ -95,8 +95,8 @@ def cluster_problems(
     )
     now = datetime.datetime.now(datetime.UTC)
     try:
-        given = Limits(confirmed_backups=confirmed, unmanaged_members=tuple(unmanaged_members), **limits)
-        return [problem.public() for problem in problems_of_cluster(source, nodes, given, now)]
+        given = PreflightOptions(confirmed_backups=confirmed, unmanaged_members=tuple(unmanaged_members), **limits)
+        return [problem.to_dict() for problem in check_cluster(source, nodes, given, now)]
     except (KeyError, TypeError) as exc:
         raise AnsibleFilterError(
             f"cluster_problems: {exc!r}; give results of utrust_hsm_info, and limits of the right type"

@@ -9,8 +9,8 @@ from __future__ import annotations
 import typing as t
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.keyops.utrust.plugins.module_utils._options import connection_spec
-from ansible_collections.keyops.utrust.plugins.plugin_utils._host import node_name
+from ansible_collections.keyops.utrust.plugins.module_utils._argspec import CONNECTION_SPEC
+from ansible_collections.keyops.utrust.plugins.plugin_utils._node_names import node_name
 
 DOCUMENTATION = r"""
 name: connection_options
@@ -54,7 +54,7 @@ def connection_options(variables: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
             "connection_options: the input must be the variables of an inventory host, such as hostvars['node1']"
         )
     options = {"expect_node": node_name(variables)}
-    for option in connection_spec():
+    for option in CONNECTION_SPEC:
         if option not in NOT_FROM_INVENTORY and variables.get(f"utrust_{option}") is not None:
             options[option] = variables[f"utrust_{option}"]
     return options

@@ -9,7 +9,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.keyops.utrust.plugins.module_utils._ejbca_options import ejbca_spec
+from ansible_collections.keyops.utrust.plugins.module_utils._ejbca.argspec import EJBCA_SUBOPTIONS
 
 DOCUMENTATION = r"""
 name: ejbca_options
@@ -50,7 +50,7 @@ def ejbca_options(variables: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
         raise AnsibleFilterError(
             "ejbca_options: the input must be the variables of an inventory host, such as hostvars['node1']"
         )
-    names = ejbca_spec(required=True)["options"]
+    names = EJBCA_SUBOPTIONS
     found = {name: variables.get(f"utrust_ejbca_{name}") for name in names}
     found["host"] = found["host"] or variables.get("utrust_host")
     return {name: value for name, value in found.items() if value is not None}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.keyops.utrust.plugins.module_utils._gate import verdict
+from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.gate import verdict
 
 DOCUMENTATION = r"""
 name: gate_verdict

@@ -9,14 +9,14 @@ from __future__ import annotations
 import typing as t
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.keyops.utrust.plugins.module_utils import _decode as decode
+from ansible_collections.keyops.utrust.plugins.module_utils._appliance import schema
+from ansible_collections.keyops.utrust.plugins.module_utils._cluster.matrix import NodeKeys, parse_node_keys
+from ansible_collections.keyops.utrust.plugins.module_utils._cluster.matrix import key_matrix as matrix_of
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
-from ansible_collections.keyops.utrust.plugins.module_utils._matrix import Held, held_of
-from ansible_collections.keyops.utrust.plugins.module_utils._matrix import key_matrix as matrix_of
-from ansible_collections.keyops.utrust.plugins.plugin_utils._selection import select as select_keys
+from ansible_collections.keyops.utrust.plugins.plugin_utils._report.select import select as select_keys
 
 if t.TYPE_CHECKING:
-    from ansible_collections.keyops.utrust.plugins.module_utils._appliance import HsmKey
+    from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import HsmKey
 
 DOCUMENTATION = r"""
 name: key_matrix
@@ -105,8 +105,8 @@ def key_matrix(nodes: t.Mapping[str, t.Any], source: str, select: str | None = N
     if source not in nodes:
         raise AnsibleFilterError(f"key_matrix: the source {source!r} is not among the nodes {', '.join(nodes)}")
     try:
-        held = {str(node): held_of(given) for node, given in nodes.items()}
-        matrix = matrix_of(held, source, chosen=_choice(held, select) if select else None)
+        held = {str(node): parse_node_keys(given) for node, given in nodes.items()}
+        matrix = matrix_of(held, source, predicate=_choice(held, select) if select else None)
     except UtrustError as exc:
         raise AnsibleFilterError(f"key_matrix: {exc} [{exc.code}]") from exc
     if select and not matrix["rows"]:
@@ -116,11 +116,11 @@ def key_matrix(nodes: t.Mapping[str, t.Any], source: str, select: str | None = N
     return matrix
 
 
-def _choice(nodes: t.Mapping[str, Held], expression: str) -> t.Callable[[HsmKey], bool]:
+def _choice(nodes: t.Mapping[str, NodeKeys], expression: str) -> t.Callable[[HsmKey], bool]:
     """Whether a key is among those that the expression selects of all that the nodes hold."""
-    known = {(key, key.usable): key.public() for held in nodes.values() for key in held.hsm_keys or ()}
-    chosen = {decode.hsm_key(key) for key in select_keys(list(known.values()), expression, by="key_matrix")}
-    return lambda key: key in chosen
+    known = {(key, key.usable): key.to_dict() for held in nodes.values() for key in held.hsm_keys or ()}
+    predicate = {schema.hsm_key(key) for key in select_keys(list(known.values()), expression, by="key_matrix")}
+    return lambda key: key in predicate
 
 
 class FilterModule:

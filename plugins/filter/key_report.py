@@ -10,9 +10,9 @@ import typing as t
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
-from ansible_collections.keyops.utrust.plugins.module_utils._report import report
+from ansible_collections.keyops.utrust.plugins.plugin_utils._audit.history import history_of
 from ansible_collections.keyops.utrust.plugins.plugin_utils._collection import collection_version
-from ansible_collections.keyops.utrust.plugins.plugin_utils._history import history_of
+from ansible_collections.keyops.utrust.plugins.plugin_utils._report.report import report
 
 DOCUMENTATION = r"""
 name: key_report
@@ -43,9 +43,9 @@ options:
     elements: dict
     default: []
   audit_file:
-    description: The file of P(keyops.utrust.audit#callback). No history is told if this is not set; a file that cannot be read is named in C(history).
+    description: The file of P(keyops.utrust.audit#callback). No history is results if this is not set; a file that cannot be read is named in C(history).
     type: path
-  unread:
+  unreachable_nodes:
     description: Names of joined members that are not among the input.
     type: list
     elements: str
@@ -73,18 +73,18 @@ _value:
 
 
 def key_report(
-    told: t.Mapping[str, t.Any],
+    results: t.Mapping[str, t.Any],
     source: str,
     time: str,
     cas: t.Sequence[t.Mapping[str, t.Any]] = (),
     audit_file: str | None = None,
-    unread: t.Sequence[str] = (),
+    unreachable_nodes: t.Sequence[str] = (),
 ) -> dict[str, t.Any]:
     """See DOCUMENTATION. Raises AnsibleFilterError for anything that is no inventory, and for an unknown source."""
-    if source not in told:
-        raise AnsibleFilterError(f"key_report: the source {source!r} is not among the nodes {', '.join(told)}")
+    if source not in results:
+        raise AnsibleFilterError(f"key_report: the source {source!r} is not among the nodes {', '.join(results)}")
     try:
-        facts = report(told, source, cas=cas, unread=unread)
+        facts = report(results, source, cas=cas, unreachable_nodes=unreachable_nodes)
     except UtrustError as exc:
         raise AnsibleFilterError(f"key_report: {exc} [{exc.code}]") from exc
     return {

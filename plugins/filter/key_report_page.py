@@ -9,7 +9,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.keyops.utrust.plugins.plugin_utils._page import render
+from ansible_collections.keyops.utrust.plugins.plugin_utils._report.html import render
 from jinja2 import TemplateError
 
 DOCUMENTATION = r"""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.keyops.utrust.plugins.module_utils._matrix import as_table
+from ansible_collections.keyops.utrust.plugins.plugin_utils._report.table import format_table
 
 DOCUMENTATION = r"""
 name: key_table
@@ -49,4 +49,4 @@ _value:
 
 class FilterModule:
     def filters(self) -> dict[str, t.Callable[..., t.Any]]:
-        return {"key_table": as_table}
+        return {"key_table": format_table}

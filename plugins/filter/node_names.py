@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.keyops.utrust.plugins.plugin_utils._host import node_name
+from ansible_collections.keyops.utrust.plugins.plugin_utils._node_names import node_name
 
 DOCUMENTATION = r"""
 name: node_names

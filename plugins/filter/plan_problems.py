@@ -9,7 +9,7 @@ from __future__ import annotations
 import typing as t
 
 import yaml
-from ansible_collections.keyops.utrust.plugins.module_utils._plan import problems_of_plan
+from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.plan import check_plan
 
 DOCUMENTATION = r"""
 name: plan_problems
@@ -54,7 +54,7 @@ def plan_problems(plan: t.Any, now: t.Mapping[str, t.Any]) -> list[str]:
             plan = yaml.safe_load(plan)
         except yaml.YAMLError as exc:
             return [f"it is no YAML: {' '.join(str(exc).split())} [plan_invalid]"]
-    return problems_of_plan(plan, now["changes"])
+    return check_plan(plan, now["changes"])
 
 
 class FilterModule:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.keyops.utrust.plugins.module_utils._summary import in_words, summarize_restores
+from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.summary import in_words, summarize_restores
 
 DOCUMENTATION = r"""
 name: restore_summary

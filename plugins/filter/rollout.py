@@ -9,7 +9,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.keyops.utrust.plugins.module_utils._rollout import plan_rollout
+from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.rollout import plan_rollout
 
 DOCUMENTATION = r"""
 name: rollout

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.keyops.utrust.plugins.module_utils._summary import in_words, summarize
+from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.summary import in_words, summarize_rollout
 
 DOCUMENTATION = r"""
 name: rollout_summary
@@ -62,7 +62,7 @@ def rollout_summary(
         }
         for variables in hosts
     }
-    return in_words(summarize(targets, members_not_in_play=members_not_in_play, dry_run=dry_run))
+    return in_words(summarize_rollout(targets, members_not_in_play=members_not_in_play, dry_run=dry_run))
 
 
 class FilterModule:

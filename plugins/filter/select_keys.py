@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.keyops.utrust.plugins.plugin_utils._selection import select
+from ansible_collections.keyops.utrust.plugins.plugin_utils._report.select import select
 
 DOCUMENTATION = r"""
 name: select_keys

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.keyops.utrust.plugins.module_utils._plan import make_changes, make_plan
+from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.plan import make_changes, make_plan
 
 DOCUMENTATION = r"""
 name: sync_plan

@@ -105,15 +105,15 @@ import typing as t
 
 from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
-from ansible_collections.keyops.utrust.plugins.plugin_utils import _audit_run as audit_run
-from ansible_collections.keyops.utrust.plugins.plugin_utils._audit_file import AuditError
-from ansible_collections.keyops.utrust.plugins.plugin_utils._audit_verify import examine
+from ansible_collections.keyops.utrust.plugins.plugin_utils._audit import run_state as audit_run
+from ansible_collections.keyops.utrust.plugins.plugin_utils._audit.file import AuditError
+from ansible_collections.keyops.utrust.plugins.plugin_utils._audit.verify import verify_file
 
 
 class LookupModule(LookupBase):
     def run(self, terms: list[str], variables: t.Any = None, **kwargs: t.Any) -> list[dict[str, t.Any]]:
         self.set_options(var_options=variables, direct=kwargs)
-        state = audit_run.of_this_run()
+        state = audit_run.current_run()
         if terms:
             return [self._read(str(pathlib.Path(term).resolve()), state) for term in terms]
         path = state.file if state is not None else ""
@@ -127,7 +127,7 @@ class LookupModule(LookupBase):
         try:
             if path and self.get_option("verify"):
                 public_key = self.get_option("public_key")
-                found = examine(
+                found = verify_file(
                     path,
                     public_key=pathlib.Path(public_key).read_text(encoding="utf-8") if public_key else None,
                     count=self.get_option("count"),

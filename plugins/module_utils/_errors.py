@@ -4,7 +4,7 @@
 
 """Errors of the collection. Private to keyops.utrust.
 
-An error says what was tried, what came back and what to do, and carries a stable code in its facts.
+An error says what was action, what came back and what to do, and carries a stable code in its facts.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ class Problem(t.NamedTuple):
     text: str
     remedy: str
 
-    def public(self) -> dict[str, str]:
+    def to_dict(self) -> dict[str, str]:
         return self._asdict()
 
 
 class UtrustError(Exception):
-    """An operation could not be done; `facts` are the machine-readable parts of the failure."""
+    """An operation could not be done; `details` are the machine-readable parts of the failure."""
 
-    def __init__(self, message: str, *, code: str, **facts: t.Any) -> None:
+    def __init__(self, message: str, *, code: str, **details: t.Any) -> None:
         super().__init__(message)
         self.code = code
-        self.facts: dict[str, t.Any] = {"code": code, **facts}
+        self.details: dict[str, t.Any] = {"code": code, **details}
 
-    def within(self, tried: str, remedy: str) -> t.Self:
-        """The same error, told as part of what was tried, with what to do."""
-        facts = {name: fact for name, fact in self.facts.items() if name != "code"}
-        return type(self)(f"{tried}: {self}; {remedy}", code=self.code, **facts)
+    def with_context(self, action: str, remedy: str) -> t.Self:
+        """The same error, told as part of what was action, with what to do."""
+        details = {name: value for name, value in self.details.items() if name != "code"}
+        return type(self)(f"{action}: {self}; {remedy}", code=self.code, **details)
 
 
-class ProblemsFound(UtrustError):
+class PreflightError(UtrustError):
     """A preflight found problems; nothing has been changed."""
 
 
@@ -46,20 +46,20 @@ class ApiError(UtrustError):
     """The node answered, and the answer is a refusal or not what the contract allows."""
 
 
-class Unreachable(UtrustError):
+class UnreachableError(UtrustError):
     """No connection, or no answer to a request that changes nothing."""
 
 
-class AnswerLost(UtrustError):
+class ResponseLostError(UtrustError):
     """The answer to a request that may have changed something was lost, and reading the node did not settle it."""
 
 
-def require(tried: str, problems: t.Sequence[Problem]) -> None:
-    """Raise `ProblemsFound` with every problem at once, if there is one."""
+def raise_for_problems(action: str, problems: t.Sequence[Problem]) -> None:
+    """Raise `PreflightError` with every problem at once, if there is one."""
     if problems:
         lines = "; ".join(f"{problem.text} [{problem.code}] - {problem.remedy}" for problem in problems)
-        raise ProblemsFound(
-            f"{tried}: {len(problems)} problem(s) found, nothing was changed: {lines}",
+        raise PreflightError(
+            f"{action}: {len(problems)} problem(s) found, nothing was changed: {lines}",
             code=problems[0].code,
-            problems=[problem.public() for problem in problems],
+            problems=[problem.to_dict() for problem in problems],
         )

@@ -46,7 +46,7 @@ class Endpoint:
     timeout: float
 
 
-class NoAnswer(Exception):
+class NoResponseError(Exception):
     """The exchange broke; `sent` tells whether the node may have seen the request."""
 
     def __init__(self, reason: str, *, sent: bool) -> None:
@@ -54,17 +54,17 @@ class NoAnswer(Exception):
         self.sent = sent
 
 
-class TooLarge(Exception):
+class ResponseTooLargeError(Exception):
     """The answer is larger than the caller takes."""
 
 
-class Exchange(t.NamedTuple):
+class HttpResponse(t.NamedTuple):
     status: int
     headers: http.client.HTTPMessage
     body: bytes
 
 
-def normal_fingerprint(text: str) -> str:
+def normalize_fingerprint(text: str) -> str:
     """`sha256:` and 64 lower case digits, from any usual way to write a SHA-256 fingerprint.
 
     Raises UtrustError (`tls_fingerprint_invalid`) for anything else.
@@ -81,7 +81,7 @@ def normal_fingerprint(text: str) -> str:
 
 
 def tls_context(endpoint: Endpoint) -> ssl.SSLContext:
-    """A context that verifies the node by CA file, by pinned fingerprint (in `Wire`), or by both.
+    """A context that verifies the node by CA file, by pinned fingerprint (in `HttpsConnection`), or by both.
 
     Raises UtrustError: `tls_identity_missing`, `ca_file_unreadable`, `client_cert_unreadable`.
     """
@@ -119,12 +119,12 @@ def tls_context(endpoint: Endpoint) -> ssl.SSLContext:
     return context
 
 
-class Wire:
+class HttpsConnection:
     """Connections to one node. Knows bytes and TLS; nothing of JSON or of when to try again."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
-        self._pins = frozenset(normal_fingerprint(pin) for pin in endpoint.tls_fingerprint)
+        self._pins = frozenset(normalize_fingerprint(pin) for pin in endpoint.tls_fingerprint)
         self._context = tls_context(endpoint)
         self._connection: http.client.HTTPSConnection | None = None
 
@@ -133,20 +133,20 @@ class Wire:
             self._connection.close()
             self._connection = None
 
-    def exchange(
+    def request(
         self,
         method: str,
         path: str,
         *,
         headers: t.Mapping[str, str],
         body: bytes | t.BinaryIO | None = None,
-        sink: t.Callable[[bytes], object] | None = None,
+        output: t.Callable[[bytes], object] | None = None,
         limit: int = 64 * 1024 * 1024,
-    ) -> Exchange:
+    ) -> HttpResponse:
         """Send one request and read the whole answer. No redirect is followed.
 
-        A 200 answer goes to `sink` in chunks if there is one; otherwise at most `limit` bytes are kept. Raises NoAnswer
-        when the exchange broke, TooLarge, and UtrustError where the identity of either side is not accepted.
+        A 200 answer goes to `output` in chunks if there is one; otherwise at most `limit` bytes are kept. Raises NoResponseError
+        when the exchange broke, ResponseTooLargeError, and UtrustError where the identity of either side is not accepted.
         """
         # A kept connection may have been closed by the node meanwhile, and a request that is lost with it looks like a
         # lost answer. For requests that change something this must not happen: they begin on a connection of their own.
@@ -157,38 +157,38 @@ class Wire:
         try:
             connection.request(method, path, body=body, headers=dict(headers))
             response = connection.getresponse()
-            return self._read(response, sink, limit)
+            return self._read(response, output, limit)
         except ssl.SSLError as exc:
             self.close()
             self._raise_if_client_refused(exc)
-            raise NoAnswer(f"TLS failed: {exc}", sent=True) from exc
+            raise NoResponseError(f"TLS failed: {exc}", sent=True) from exc
         except (OSError, http.client.HTTPException) as exc:
             self.close()
             reason = _describe(exc)
             if fresh and isinstance(exc, ConnectionError) and self._endpoint.client_cert:
                 reason += f" (a node that refuses the client certificate {self._endpoint.client_cert} can look like this, too)"
-            raise NoAnswer(reason, sent=True) from exc
+            raise NoResponseError(reason, sent=True) from exc
         except BaseException:
             self.close()
             raise
 
     def _read(
-        self, response: http.client.HTTPResponse, sink: t.Callable[[bytes], object] | None, limit: int
-    ) -> Exchange:
-        if sink is not None and response.status == 200:
+        self, response: http.client.HTTPResponse, output: t.Callable[[bytes], object] | None, limit: int
+    ) -> HttpResponse:
+        if output is not None and response.status == 200:
             while chunk := response.read(CHUNK):
-                sink(chunk)
+                output(chunk)
             kept = b""
         else:
             kept = response.read(limit + 1)
             if len(kept) > limit:
-                raise TooLarge(f"the answer is larger than {limit} bytes")
+                raise ResponseTooLargeError(f"the answer is larger than {limit} bytes")
         # Reading a part does not raise IncompleteRead; the length that is still due tells that the answer broke off.
         if response.length:
-            raise NoAnswer(f"the answer broke off {response.length} bytes before its end", sent=True)
+            raise NoResponseError(f"the answer broke off {response.length} bytes before its end", sent=True)
         if response.will_close:
             self.close()
-        return Exchange(response.status, response.headers, kept)
+        return HttpResponse(response.status, response.headers, kept)
 
     def _connect(self) -> http.client.HTTPSConnection:
         endpoint = self._endpoint
@@ -207,9 +207,9 @@ class Wire:
                 ) from exc
             except ssl.SSLError as exc:
                 self._raise_if_client_refused(exc)
-                raise NoAnswer(f"TLS handshake failed: {exc}", sent=False) from exc
+                raise NoResponseError(f"TLS handshake failed: {exc}", sent=False) from exc
             except OSError as exc:
-                raise NoAnswer(_describe(exc), sent=False) from exc
+                raise NoResponseError(_describe(exc), sent=False) from exc
             self._check_pin(connection)
             undo.pop_all()
         connection.sock.settimeout(endpoint.timeout)

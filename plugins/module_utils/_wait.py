@@ -9,12 +9,12 @@ from __future__ import annotations
 import time
 import typing as t
 
-from ansible_collections.keyops.utrust.plugins.module_utils._errors import ApiError, Unreachable, UtrustError
+from ansible_collections.keyops.utrust.plugins.module_utils._errors import ApiError, UnreachableError, UtrustError
 
 T = t.TypeVar("T")
 
 
-class Patience(t.NamedTuple):
+class WaitOptions(t.NamedTuple):
     """How long to wait for a node that restarts; seconds. Clock and sleep are arguments so that tests do not wait."""
 
     timeout: float
@@ -23,7 +23,7 @@ class Patience(t.NamedTuple):
     sleep: t.Callable[[float], None] = time.sleep
 
 
-def until_answered(read: t.Callable[[], T], patience: Patience, tried: str) -> T:
+def wait_until_available(read: t.Callable[[], T], patience: WaitOptions, action: str) -> T:
     """What `read` returns, as soon as the node answers it.
 
     A node that is unreachable or says 503 may be restarting; anything else is raised at once. Raises UtrustError (`node_wait_timeout`) with the last
@@ -33,13 +33,13 @@ def until_answered(read: t.Callable[[], T], patience: Patience, tried: str) -> T
     while True:
         try:
             return read()
-        except (Unreachable, ApiError) as exc:
-            if isinstance(exc, ApiError) and exc.facts.get("http_status") != 503:
+        except (UnreachableError, ApiError) as exc:
+            if isinstance(exc, ApiError) and exc.details.get("http_status") != 503:
                 raise
             waited = patience.clock() - started
             if waited + patience.interval > patience.timeout:
                 raise UtrustError(
-                    f"{tried}: the node gave no good answer within {patience.timeout:g} s; last: {exc}; "
+                    f"{action}: the node gave no good answer within {patience.timeout:g} s; last: {exc}; "
                     "its keys may have changed. Look at the node, then run again",
                     code="node_wait_timeout",
                 ) from exc

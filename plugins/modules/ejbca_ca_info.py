@@ -71,7 +71,7 @@ authorities:
       description: Subject of the CA.
       type: str
       returned: success
-    fingerprint:
+    public_key_sha256:
       description: Fingerprint of the public key in the CA's active certificate, as the inventory of an HSM has it.
       type: str
       returned: success
@@ -92,12 +92,13 @@ code:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.keyops.utrust.plugins.module_utils._doors import ENTRIES, run_module
+from ansible_collections.keyops.utrust.plugins.module_utils._operations.ejbca_ca_info import OPERATION
+from ansible_collections.keyops.utrust.plugins.module_utils._runner import run_module
 
 
 def main() -> None:
-    module = AnsibleModule(supports_check_mode=True, **ENTRIES["ejbca_ca_info"].module_arguments())
-    run_module(module, "ejbca_ca_info")
+    module = AnsibleModule(supports_check_mode=True, **OPERATION.module_arguments())
+    run_module(module, OPERATION)
 
 
 if __name__ == "__main__":

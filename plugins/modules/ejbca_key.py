@@ -94,12 +94,13 @@ code:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.keyops.utrust.plugins.module_utils._doors import ENTRIES, run_module
+from ansible_collections.keyops.utrust.plugins.module_utils._operations.ejbca_key import OPERATION
+from ansible_collections.keyops.utrust.plugins.module_utils._runner import run_module
 
 
 def main() -> None:
-    module = AnsibleModule(supports_check_mode=True, **ENTRIES["ejbca_key"].module_arguments())
-    run_module(module, "ejbca_key")
+    module = AnsibleModule(supports_check_mode=True, **OPERATION.module_arguments())
+    run_module(module, OPERATION)
 
 
 if __name__ == "__main__":

@@ -184,12 +184,13 @@ code:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.keyops.utrust.plugins.module_utils._doors import ENTRIES, run_module
+from ansible_collections.keyops.utrust.plugins.module_utils._operations.key_proof import OPERATION
+from ansible_collections.keyops.utrust.plugins.module_utils._runner import run_module
 
 
 def main() -> None:
-    module = AnsibleModule(supports_check_mode=True, **ENTRIES["utrust_key_proof"].module_arguments())
-    run_module(module, "utrust_key_proof")
+    module = AnsibleModule(supports_check_mode=True, **OPERATION.module_arguments())
+    run_module(module, OPERATION)
 
 
 if __name__ == "__main__":

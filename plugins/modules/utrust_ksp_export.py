@@ -52,7 +52,7 @@ options:
       - Export even if the package at O(dest) fits.
     type: bool
     default: false
-  keep_for:
+  ttl:
     description:
       - Seconds that a private directory outlives its run where the run's process cannot be watched, because the module runs on another machine.
     type: int
@@ -141,7 +141,7 @@ removed:
   description: Public facts of the package that was removed, or would be, as RV(package) has them; nothing if there was none that fitted its manifest.
   returned: if O(state=absent)
   type: dict
-swept:
+removed_stale:
   description: Private directories of killed runs that were removed, or would be.
   returned: success
   type: list
@@ -163,12 +163,13 @@ problems:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.keyops.utrust.plugins.module_utils._doors import ENTRIES, run_module
+from ansible_collections.keyops.utrust.plugins.module_utils._operations.ksp_export import OPERATION
+from ansible_collections.keyops.utrust.plugins.module_utils._runner import run_module
 
 
 def main() -> None:
-    module = AnsibleModule(supports_check_mode=True, **ENTRIES["utrust_ksp_export"].module_arguments())
-    run_module(module, "utrust_ksp_export")
+    module = AnsibleModule(supports_check_mode=True, **OPERATION.module_arguments())
+    run_module(module, OPERATION)
 
 
 if __name__ == "__main__":

@@ -19,44 +19,44 @@ from ansible.module_utils.common.parameters import remove_values
 from ansible.playbook.block import Block
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.keyops.utrust.plugins.module_utils._doors import ENTRIES, Call, execute
+from ansible_collections.keyops.utrust.plugins.module_utils._runner import Invocation, Operation, execute
 
 display = Display()
 
 
-class UtrustAction(ActionBase):
+class UtrustActionBase(ActionBase):
     """One name of the collection; subclasses say which."""
 
     _requires_connection = False
     _supports_check_mode = True
     _supports_async = False
-    name: t.ClassVar[str]
+    operation: t.ClassVar[Operation]
 
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         result: dict[str, t.Any] = super().run(tmp, task_vars)
-        self._refuse_lost_run_once()
+        self._check_run_once_strategy()
         arguments = self._arguments()
         params, secrets = self._validated(arguments)
         if self._connection.transport == "local":
             if self._play_context.become:
                 raise AnsibleActionFail(
-                    f"{self.name}: become has no effect here, because the operation runs in Ansible's own process; remove it"
+                    f"{self.operation.name}: become has no effect here, because the operation runs in Ansible's own process; remove it"
                 )
             # The worker that runs this task is a child of the process that is the run: packages live as long as that one.
-            call = Call(params, self._task.check_mode, display.display, os.getppid())
-            result.update(execute(self.name, call))
+            invocation = Invocation(params, self._task.check_mode, display.display, os.getppid())
+            result.update(execute(self.operation, invocation))
         else:
             # Paths in the arguments belong to the machine that executes, so they go there as they were written.
             result.update(
                 self._execute_module(
-                    module_name=f"keyops.utrust.{self.name}", module_args=arguments, task_vars=task_vars
+                    module_name=f"keyops.utrust.{self.operation.name}", module_args=arguments, task_vars=task_vars
                 )
             )
         if not self._task.diff:
             result.pop("diff", None)
         return t.cast("dict[str, t.Any]", remove_values(result, secrets))
 
-    def _refuse_lost_run_once(self) -> None:
+    def _check_run_once_strategy(self) -> None:
         """Some strategies run a `run_once` task on every host, which would export or read the source many times over."""
         parent = self._task._parent
         while parent is not None and not isinstance(parent, Block):
@@ -64,7 +64,7 @@ class UtrustAction(ActionBase):
         strategy = parent._play.strategy.rpartition(".")[2] if parent is not None else "linear"
         if self._task.run_once and strategy not in ("linear", "debug"):
             raise AnsibleActionFail(
-                f"{self.name}: this task has run_once, which strategy {strategy} does not honor; use strategy linear for this play"
+                f"{self.operation.name}: this task has run_once, which strategy {strategy} does not honor; use strategy linear for this play"
             )
 
     def _arguments(self) -> dict[str, t.Any]:
@@ -72,7 +72,7 @@ class UtrustAction(ActionBase):
         environment: dict[str, t.Any] = {}
         self._compute_environment_string(environment)
         arguments = dict(self._task.args)
-        for option, spec in ENTRIES[self.name].module_arguments()["argument_spec"].items():
+        for option, spec in self.operation.module_arguments()["argument_spec"].items():
             for variable in spec["fallback"][1] if "fallback" in spec else ():
                 value = environment.get(variable, os.environ.get(variable))
                 if value is not None and arguments.get(option) is None:
@@ -81,10 +81,10 @@ class UtrustAction(ActionBase):
 
     def _validated(self, arguments: dict[str, t.Any]) -> tuple[dict[str, t.Any], list[str]]:
         """Arguments as the specification makes them, and the values that must not be shown. Raises AnsibleActionFail."""
-        given = ENTRIES[self.name].module_arguments()
+        given = self.operation.module_arguments()
         checked = ArgumentSpecValidator(**given).validate(arguments)
         if checked.error_messages:
-            raise AnsibleActionFail(f"{self.name}: {checked.errors.msg}")
+            raise AnsibleActionFail(f"{self.operation.name}: {checked.errors.msg}")
         params = checked.validated_parameters
         secrets = [
             params[option] for option, spec in given["argument_spec"].items() if spec.get("no_log") and params[option]

@@ -28,9 +28,10 @@ ROOT = Path(__file__).resolve().parents[2]
 COLLECTIONS = ROOT / ".ansible" / "collections"
 sys.path.insert(0, str(COLLECTIONS))
 
+from ansible_collections.keyops.utrust.plugins.module_utils._appliance.rest import APPLIANCE_API, RestAppliance  # noqa: E402
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import ApiError  # noqa: E402
 from ansible_collections.keyops.utrust.plugins.module_utils._http import Endpoint  # noqa: E402
-from ansible_collections.keyops.utrust.plugins.module_utils._rest import Client, RestAppliance  # noqa: E402
+from ansible_collections.keyops.utrust.plugins.module_utils._json_client import JsonClient  # noqa: E402
 from utrust_appliance.testing import cluster, used_by  # noqa: E402
 
 if t.TYPE_CHECKING:
@@ -201,7 +202,7 @@ def connect(control: Control, name: str) -> RestAppliance:
     where = Endpoint(
         node["address"], node["port"], str(certificate), str(key), None, (node["tls_fingerprint"],), 10.0, 60.0
     )
-    return RestAppliance(Client(where))
+    return RestAppliance(JsonClient(where, APPLIANCE_API))
 
 
 def refused(action: t.Callable[[], object]) -> None:

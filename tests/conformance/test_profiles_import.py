@@ -12,7 +12,11 @@ import threading
 import typing as t
 
 import pytest
-from ansible_collections.keyops.utrust.plugins.module_utils._errors import AnswerLost, ProblemsFound, UtrustError
+from ansible_collections.keyops.utrust.plugins.module_utils._errors import (
+    PreflightError,
+    ResponseLostError,
+    UtrustError,
+)
 from utrust_appliance import process
 from utrust_appliance.behavior import ASPECTS, PROFILES, Behavior
 from utrust_appliance.control import Control
@@ -78,9 +82,9 @@ def refused(sync: Sync, *codes: str, **policy: t.Any) -> None:
     """The import is refused with one of these codes; nothing is sent to the target, and it holds what it held."""
     before = sync.control.keys("node2")
     for dry_run in (True, False):
-        with pytest.raises(ProblemsFound, match="nothing was changed") as caught:
+        with pytest.raises(PreflightError, match="nothing was changed") as caught:
             sync.run(dry_run=dry_run, **policy)
-        assert {problem["code"] for problem in caught.value.facts["problems"]} <= set(codes)
+        assert {problem["code"] for problem in caught.value.details["problems"]} <= set(codes)
     assert posts(sync.control, "node2") == []
     assert sync.control.keys("node2") == before
 
@@ -158,7 +162,7 @@ def test_a_package_of_another_cluster_or_mbk_is_refused_whatever_the_node_would_
         sync.package.with_name("cluster.ksp.manifest.json").write_text(
             json.dumps({**manifest, **change}), encoding="utf-8"
         )
-        with pytest.raises(ProblemsFound) as caught:
+        with pytest.raises(PreflightError) as caught:
             sync.run(export=False)
         assert caught.value.code == code
     assert posts(sync.control, "node2") == []
@@ -178,7 +182,7 @@ def test_a_commit_that_never_reached_the_node_is_told_as_no_change(sync: Sync) -
     sync.control.generate_key("node1", "newKey")
     before = sync.control.keys("node2")
     sync.control.fault("lost_answer_before", node="node2", method="POST")
-    with pytest.raises(AnswerLost, match="nothing was changed"):
+    with pytest.raises(ResponseLostError, match="nothing was changed"):
         sync.run()
     assert sync.control.keys("node2") == before
     assert sync.run()["verified"] is True
@@ -197,9 +201,9 @@ def test_an_import_that_fails_in_the_middle_says_what_is_there_and_the_next_one_
         assert arrived == set()
         assert "nothing was changed" in str(caught.value)
     else:
-        assert (caught.value.code, caught.value.facts["changed"]) == ("import_incomplete", True)
-        assert {key["fingerprint"] for key in caught.value.facts["added"]} == arrived
-        assert (len(arrived), caught.value.facts["pending"]) == (2, 1)
+        assert (caught.value.code, caught.value.details["changed"]) == ("import_incomplete", True)
+        assert {key["fingerprint"] for key in caught.value.details["added"]} == arrived
+        assert (len(arrived), caught.value.details["pending"]) == (2, 1)
     done = sync.run()
     assert (done["verified"], len(done["added"])) == (True, 3 - len(arrived))
     assert fingerprints(sync.control, "node2") == fingerprints(sync.control, "node1")
@@ -245,7 +249,7 @@ def test_a_wrong_declaration_is_caught_by_the_nodes_table_before_anything_change
     control.generate_key("node2", "extraKey")
     before = control.keys("node2")
     with pytest.raises(UtrustError, match="nothing was changed") as caught:
-        sync.run(keep_extra=True, declared_effect="additive")
+        sync.run(keep_extra=True, import_effect="additive")
     assert caught.value.code == "import_preview_mismatch"
     assert control.keys("node2") == before
 
@@ -257,23 +261,23 @@ def test_a_wrong_declaration_where_the_upload_is_the_commit_names_the_key_that_w
     control.generate_key("node1", "newKey")
     [extra] = control.generate_key("node2", "extraKey")
     with pytest.raises(UtrustError, match="lost: slot 0 extraKey") as caught:
-        sync.run(keep_extra=True, declared_effect="additive")
+        sync.run(keep_extra=True, import_effect="additive")
     assert caught.value.code == "import_not_verified"
-    assert [key["fingerprint"] for key in caught.value.facts["lost"]] == [extra["fingerprint"]]
+    assert [key["fingerprint"] for key in caught.value.details["lost"]] == [extra["fingerprint"]]
 
 
 def test_a_true_declaration_lets_a_key_stay_where_the_node_does_not_know(control: Control, sync: Sync) -> None:
     control.set_profile("vendor-page")
     control.generate_key("node1", "newKey")
     [extra] = control.generate_key("node2", "extraKey")
-    assert sync.run(keep_extra=True, declared_effect="additive")["verified"] is True
+    assert sync.run(keep_extra=True, import_effect="additive")["verified"] is True
     assert extra["fingerprint"] in fingerprints(control, "node2")
 
 
 def test_a_declaration_against_the_nodes_own_word_is_refused(control: Control, sync: Sync) -> None:
     control.generate_key("node1", "newKey")
     control.clear_log()
-    refused(sync, "import_effect_mismatch", declared_effect="replacing")
+    refused(sync, "import_effect_mismatch", import_effect="replacing")
 
 
 def test_deletions_travel_only_to_keys_that_nobody_wants_to_keep(control: Control, sync: Sync) -> None:

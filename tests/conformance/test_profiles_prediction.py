@@ -11,7 +11,7 @@ import dataclasses as dc
 import random
 import typing as t
 
-from ansible_collections.keyops.utrust.plugins.module_utils._errors import ProblemsFound
+from ansible_collections.keyops.utrust.plugins.module_utils._errors import PreflightError
 from utrust_appliance.behavior import ASPECTS, Behavior
 from utrust_appliance.testing import cluster
 
@@ -81,15 +81,15 @@ def random_policy(control: Control, dice: random.Random, behavior: Behavior) -> 
         "allow_replace": some(source - target, 0.9),
         "destroyed_keys": some(source - target, 0.05),
         "expected_new_keys": frozenset(source - target) if dice.random() < 0.2 else None,
-        "declared_effect": declared,
+        "import_effect": declared,
     }
 
 
 def attempt(sync: Sync, *, dry_run: bool, policy: dict[str, t.Any]) -> tuple[str, t.Any]:
     try:
         result = sync.run(dry_run=dry_run, **policy)
-    except ProblemsFound as exc:
-        return "refused", sorted((problem["code"], problem["text"]) for problem in exc.facts["problems"])
+    except PreflightError as exc:
+        return "refused", sorted((problem["code"], problem["text"]) for problem in exc.details["problems"])
     return "done", {name: result[name] for name in OUTCOME}
 
 

@@ -11,12 +11,12 @@ import typing as t
 
 import pytest
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
-from ansible_collections.keyops.utrust.plugins.module_utils._operations.restore import (
+from ansible_collections.keyops.utrust.plugins.module_utils._operations.hsm_restore import (
     RestoreOptions,
     Source,
     restore_hsm,
 )
-from ansible_collections.keyops.utrust.plugins.module_utils._wait import Patience
+from ansible_collections.keyops.utrust.plugins.module_utils._wait import WaitOptions
 from utrust_appliance.testing import Api, cluster
 
 from tests.support.pages import Answer, Pages
@@ -93,10 +93,10 @@ def restored(control: Control, pages: Pages, package: bytes) -> Answer:
 def run(control: Control) -> dict[str, t.Any]:
     """What a run of initial_sync does with node2."""
     with connected(control, "node1") as first:
-        source = Source.of(first.node().public())
-    options = RestoreOptions("node2", source, "front-usb", None, 1.0, Patience(5.0))
+        source = Source.from_dict(first.node().to_dict())
+    options = RestoreOptions("node2", source, "front-usb", None, 1.0, WaitOptions(5.0))
     with connected(control, "node2") as joining:
-        return restore_hsm(joining, options, dry_run=False, report=lambda dummy: None)
+        return restore_hsm(joining, options, dry_run=False, progress=lambda dummy: None)
 
 
 def test_a_restore_that_cannot_take_keys_from_a_member_is_refused_with_the_way_to_do_it(control: Control) -> None:

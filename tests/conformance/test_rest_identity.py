@@ -16,7 +16,7 @@ import threading
 import typing as t
 
 import pytest
-from ansible_collections.keyops.utrust.plugins.module_utils._errors import ApiError, Unreachable, UtrustError
+from ansible_collections.keyops.utrust.plugins.module_utils._errors import ApiError, UnreachableError, UtrustError
 from utrust_appliance.testing import cluster
 
 from tests.support.rest import connected
@@ -126,8 +126,8 @@ def test_another_certificate_than_the_pinned_one_gets_no_request_not_even_with_t
     ):
         node.node()
     assert caught.value.code == "tls_fingerprint_mismatch"
-    assert caught.value.facts["seen"] == pin(control)
-    assert caught.value.facts["pinned"] == sorted([WRONG, pin(control, "node2")])
+    assert caught.value.details["seen"] == pin(control)
+    assert caught.value.details["pinned"] == sorted([WRONG, pin(control, "node2")])
     for words in (pin(control), WRONG, "front display", "somebody else"):
         assert words in str(caught.value)
     assert nothing_was_sent(control)
@@ -162,14 +162,14 @@ def test_a_wrong_token_is_refused_and_not_repeated_in_the_message(control: Contr
         pytest.raises(ApiError) as caught,
     ):
         node.node()
-    assert (caught.value.code, caught.value.facts["http_status"]) == ("unauthenticated", 401)
+    assert (caught.value.code, caught.value.details["http_status"]) == ("unauthenticated", 401)
     assert "wrong-token" not in str(caught.value)
 
 
 def test_no_login_at_all_is_refused(control: Control) -> None:
     with connected(control, client_cert=None, client_key=None) as node, pytest.raises(ApiError) as caught:
         node.node()
-    assert (caught.value.code, caught.value.facts["http_status"]) == ("unauthenticated", 401)
+    assert (caught.value.code, caught.value.details["http_status"]) == ("unauthenticated", 401)
     assert "Webconf, page Access" in str(caught.value)
 
 
@@ -180,7 +180,7 @@ def test_a_client_that_is_not_registered_is_refused(control: Control) -> None:
         pytest.raises(ApiError) as caught,
     ):
         node.node()
-    assert (caught.value.code, caught.value.facts["http_status"]) == ("forbidden", 403)
+    assert (caught.value.code, caught.value.details["http_status"]) == ("forbidden", 403)
     for words in ("CN=guest", "Webconf, page Access"):
         assert words in str(caught.value)
 
@@ -191,7 +191,7 @@ def test_a_client_certificate_of_a_foreign_ca_is_cut_off_and_the_message_names_i
     certificate, key = str(foreign / "client.pem"), str(foreign / "client.key")
     with (
         connected(control, client_cert=certificate, client_key=key) as node,
-        pytest.raises(Unreachable, match="refuses the client certificate") as caught,
+        pytest.raises(UnreachableError, match="refuses the client certificate") as caught,
     ):
         node.node()
     assert certificate in str(caught.value)
@@ -246,7 +246,7 @@ def test_a_client_certificate_that_is_refused_in_the_handshake_is_named(
 def test_a_port_where_nobody_listens_is_unreachable(control: Control) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         free = server.getsockname()[1]
-    with connected(control, host="127.0.0.1", port=free, retries=2) as node, pytest.raises(Unreachable) as caught:
+    with connected(control, host="127.0.0.1", port=free, retries=2) as node, pytest.raises(UnreachableError) as caught:
         node.node()
     assert caught.value.code == "node_unreachable"
     for words in (f"127.0.0.1:{free}", "3 attempt(s)", "Connection refused", "Check address"):
@@ -255,7 +255,7 @@ def test_a_port_where_nobody_listens_is_unreachable(control: Control) -> None:
 
 def test_a_node_that_cuts_every_connection_is_unreachable(control: Control) -> None:
     control.fault("node_down", node="node1")
-    with connected(control, retries=2) as node, pytest.raises(Unreachable) as caught:
+    with connected(control, retries=2) as node, pytest.raises(UnreachableError) as caught:
         node.node()
     assert caught.value.code == "node_unreachable"
     assert control.connections("node1") == 3
@@ -265,7 +265,7 @@ def test_a_machine_that_takes_the_connection_and_says_nothing_is_unreachable(con
     with (
         socket.create_server(("127.0.0.1", 0)) as server,
         connected(control, host="127.0.0.1", port=server.getsockname()[1], connect_timeout=0.2) as node,
-        pytest.raises(Unreachable) as caught,
+        pytest.raises(UnreachableError) as caught,
     ):
         node.node()
     assert caught.value.code == "node_unreachable"
@@ -274,7 +274,7 @@ def test_a_machine_that_takes_the_connection_and_says_nothing_is_unreachable(con
 
 def test_a_node_that_takes_too_long_to_answer_is_unreachable(control: Control) -> None:
     control.fault("latency", node="node1", seconds=30)
-    with connected(control, timeout=0.3) as node, pytest.raises(Unreachable) as caught:
+    with connected(control, timeout=0.3) as node, pytest.raises(UnreachableError) as caught:
         node.node()
     assert caught.value.code == "node_unreachable"
     assert "timed out" in str(caught.value)
@@ -292,7 +292,7 @@ def test_a_service_that_does_not_speak_tls_is_unreachable(control: Control) -> N
         thread.start()
         with (
             connected(control, host="127.0.0.1", port=server.getsockname()[1]) as node,
-            pytest.raises(Unreachable, match="TLS") as caught,
+            pytest.raises(UnreachableError, match="TLS") as caught,
         ):
             node.node()
         thread.join()

@@ -11,7 +11,7 @@ import threading
 import typing as t
 
 import pytest
-from ansible_collections.keyops.utrust.plugins.module_utils._errors import AnswerLost, ApiError, Unreachable
+from ansible_collections.keyops.utrust.plugins.module_utils._errors import ApiError, ResponseLostError, UnreachableError
 from utrust_appliance.testing import cluster
 
 from tests.support.rest import connected, downloaded, staged
@@ -20,7 +20,7 @@ from tests.support.waiting import wait_for
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ansible_collections.keyops.utrust.plugins.module_utils._rest import RestAppliance
+    from ansible_collections.keyops.utrust.plugins.module_utils._appliance.rest import RestAppliance
     from utrust_appliance.control import Control
 
 
@@ -82,7 +82,7 @@ def test_a_page_for_people_is_no_answer(control: Control, source: RestAppliance)
 
 def test_a_page_for_people_after_a_post_is_settled_by_reading(control: Control, source: RestAppliance) -> None:
     control.fault("not_json", node="node1", method="POST")
-    with pytest.raises(AnswerLost, match="no trace of it"):
+    with pytest.raises(ResponseLostError, match="no trace of it"):
         source.create_package(source.node().keys_digest)
     assert posts(control, "node1") == ["/api/v1/hsm/packages"]
 
@@ -98,14 +98,14 @@ def test_a_key_of_an_unknown_type_stops_the_reading(control: Control, source: Re
     control.fault("unknown_key_type", node="node1", type="ml_dsa")
     with pytest.raises(ApiError, match="exotic") as caught:
         source.inventory()
-    assert caught.value.facts == {"code": "unknown_key_type", "key_type": "ml_dsa"}
+    assert caught.value.details == {"code": "unknown_key_type", "key_type": "ml_dsa"}
 
 
 def test_an_hsm_whose_driver_is_stopped_says_so(control: Control, source: RestAppliance) -> None:
     control.fault("driver_stopped", node="node1")
     with pytest.raises(ApiError, match="driver") as caught:
         source.inventory()
-    assert (caught.value.code, caught.value.facts["http_status"]) == ("hsm_unavailable", 503)
+    assert (caught.value.code, caught.value.details["http_status"]) == ("hsm_unavailable", 503)
 
 
 # Nothing is done twice
@@ -170,7 +170,7 @@ def test_a_restore_whose_answer_is_lost_is_started_once(control: Control, joinin
 
 def test_a_package_that_was_never_made_is_not_made_later(control: Control, source: RestAppliance) -> None:
     control.fault("lost_answer_before", node="node1", method="POST")
-    with pytest.raises(AnswerLost, match="nothing was changed") as caught:
+    with pytest.raises(ResponseLostError, match="nothing was changed") as caught:
         source.create_package(source.node().keys_digest)
     assert caught.value.code == "response_lost"
     assert posts(control, "node1") == ["/api/v1/hsm/packages"]
@@ -182,7 +182,7 @@ def test_an_import_that_was_not_applied_is_told_so(
     before = control.keys("node2")
     made = staged(target, *downloaded(source))
     control.fault("lost_answer_before", node="node2", method="POST", path="/apply$")
-    with pytest.raises(AnswerLost, match="the import is staged") as caught:
+    with pytest.raises(ResponseLostError, match="the import is staged") as caught:
         target.apply_import(made, target.node().keys_digest)
     assert caught.value.code == "response_lost"
     assert control.keys("node2") == before
@@ -191,7 +191,7 @@ def test_an_import_that_was_not_applied_is_told_so(
 
 def test_a_restore_that_was_never_started_does_not_run(control: Control, joining: RestAppliance) -> None:
     control.fault("lost_answer_before", node="node3", method="POST")
-    with pytest.raises(AnswerLost, match="nothing was changed"):
+    with pytest.raises(ResponseLostError, match="nothing was changed"):
         joining.start_restore("front-usb", "node1")
     assert control.node("node3")["running"] is None
 
@@ -203,7 +203,7 @@ def test_a_node_that_dies_while_it_applies_leaves_the_outcome_open(
     seen = target.node().keys_digest
     control.fault("lost_answer_after", node="node2", method="POST", path="/apply$")
     control.fault("lost_answer_before", node="node2", method="GET", count=1)
-    with pytest.raises(AnswerLost) as caught:
+    with pytest.raises(ResponseLostError) as caught:
         target.apply_import(made, seen)
     assert caught.value.code == "outcome_unknown"
     assert "did not settle it" in str(caught.value)
@@ -239,7 +239,7 @@ def test_a_download_that_breaks_off_is_not_complete(control: Control, source: Re
     package = source.create_package(source.node().keys_digest)
     control.clear_log()
     control.fault("reset_mid_transfer", node="node1")
-    with pytest.raises(Unreachable) as caught:
+    with pytest.raises(UnreachableError) as caught:
         source.download_package(package, io.BytesIO())
     assert caught.value.code == "node_unreachable"
     assert len(control.requests("node1")) == 1
@@ -251,7 +251,7 @@ def test_an_upload_that_breaks_off_stages_nothing(
     before = control.keys("node2")
     package, content = downloaded(source)
     control.fault("reset_mid_transfer", node="node2")
-    with pytest.raises(AnswerLost, match="nothing was changed") as caught:
+    with pytest.raises(ResponseLostError, match="nothing was changed") as caught:
         staged(target, package, content)
     assert caught.value.code == "response_lost"
     assert posts(control, "node2") == ["/api/v1/hsm/imports"]
@@ -324,7 +324,7 @@ def test_a_second_import_at_the_same_time_is_refused_and_the_first_goes_on(
         with pytest.raises(ApiError) as caught:
             attempt()
         assert caught.value.code == "import_in_progress"
-        assert caught.value.facts["running_id"] == first.id
+        assert caught.value.details["running_id"] == first.id
     control.clear_faults("hold_apply")
     thread.join()
     assert outcome == ["applied"]

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.keyops.utrust.plugins.module_utils._appliance import HsmKey
-from ansible_collections.keyops.utrust.plugins.module_utils._inventory import compare
+from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import HsmKey
+from ansible_collections.keyops.utrust.plugins.module_utils._keys import compare
 from hypothesis import given
 from hypothesis import strategies as st
 from utrust_appliance.behavior import Behavior
 from utrust_appliance.inventory import HeldKey, KeyIdentity
 
-from tests.support.samples import fingerprint
+from tests.support.factories import fingerprint
 
 # An HSM holds at most one key under a slot, label and id.
 PLACES = st.tuples(st.integers(0, 1), st.sampled_from(["a", "b"]), st.sampled_from(["01", "02", "03"]))

@@ -10,10 +10,11 @@ import hashlib
 import typing as t
 
 import pytest
-from ansible_collections.keyops.utrust.plugins.module_utils import _rest
-from ansible_collections.keyops.utrust.plugins.module_utils._appliance import Appliance, HsmKey
+from ansible_collections.keyops.utrust.plugins.module_utils._appliance import rest as _rest
+from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import HsmKey
+from ansible_collections.keyops.utrust.plugins.module_utils._appliance.protocol import Appliance
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import ApiError
-from ansible_collections.keyops.utrust.plugins.module_utils._inventory import keys_digest
+from ansible_collections.keyops.utrust.plugins.module_utils._keys import keys_digest
 from utrust_appliance.testing import cluster
 
 from tests.support.rest import connected, downloaded, staged
@@ -21,7 +22,7 @@ from tests.support.rest import connected, downloaded, staged
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ansible_collections.keyops.utrust.plugins.module_utils._rest import RestAppliance
+    from ansible_collections.keyops.utrust.plugins.module_utils._appliance.rest import RestAppliance
     from utrust_appliance.control import Control
 
 
@@ -95,7 +96,7 @@ def test_an_inventory_of_many_pages_is_read_whole(
 ) -> None:
     control.generate_key("node1", "page", kind="aes-256", count=25)
     control.clear_log("node1")
-    monkeypatch.setattr(_rest, "PAGE", 3)
+    monkeypatch.setattr(_rest, "PAGE_SIZE", 3)
     assert source.inventory() == held(control, "node1")
     assert len(control.requests("node1")) == 10
     for number in range(1, 26):
@@ -147,7 +148,7 @@ def test_a_restore_that_cannot_be_is_refused_with_a_code(
             attempt(pin_pad, source)
         assert caught.value.code == code
         if code == "pin_pad_not_configured":
-            assert caught.value.facts["configured"] == ["front-usb", "rack-2"]
+            assert caught.value.details["configured"] == ["front-usb", "rack-2"]
     assert joining.running_restore() is None
 
 
@@ -189,7 +190,7 @@ def test_only_one_restore_runs_at_a_time(joining: RestAppliance) -> None:
     with pytest.raises(ApiError) as caught:
         joining.start_restore("front-usb", "node1")
     assert caught.value.code == "restore_in_progress"
-    assert caught.value.facts["running_id"] == running.id
+    assert caught.value.details["running_id"] == running.id
     found = joining.running_restore()
     assert found is not None
     assert found.id == running.id
@@ -220,8 +221,8 @@ def test_a_package_of_an_inventory_that_is_gone_is_refused(control: Control, sou
     control.generate_key("node1", "meanwhile")
     with pytest.raises(ApiError) as caught:
         source.create_package(before)
-    assert (caught.value.code, caught.value.facts["http_status"]) == ("keys_changed", 412)
-    assert caught.value.facts["keys_digest"] == control.node("node1")["keys_digest"]
+    assert (caught.value.code, caught.value.details["http_status"]) == ("keys_changed", 412)
+    assert caught.value.details["keys_digest"] == control.node("node1")["keys_digest"]
     control.delete_key("node1", "meanwhile")
 
 
@@ -302,7 +303,7 @@ def test_an_import_into_an_hsm_that_has_changed_is_refused(
     for digest in (seen, target.node().keys_digest, "sha256:" + "0" * 64):
         with pytest.raises(ApiError) as caught:
             target.apply_import(made, digest)
-        assert (caught.value.code, caught.value.facts["http_status"]) == ("keys_changed", 412)
+        assert (caught.value.code, caught.value.details["http_status"]) == ("keys_changed", 412)
     assert control.keys("node2") == before
     assert new_key not in [key["label"] for key in before]
     control.delete_key("node2", "meanwhile")

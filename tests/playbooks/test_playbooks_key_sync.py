@@ -14,7 +14,7 @@ import typing as t
 
 import pytest
 import yaml
-from ansible_collections.keyops.utrust.plugins.module_utils import _package_store as store
+from ansible_collections.keyops.utrust.plugins.module_utils._package import store
 from utrust_appliance.testing import cluster
 
 from tests.support.playbook import PACKAGES, finish, inventories, methods, play, start
@@ -254,7 +254,7 @@ def test_killed_run_leaves_a_package_that_the_next_run_sweeps(control: Control) 
     run = play(SYNC, control)
 
     assert run.status == 0, run.output
-    assert "swept 1 package(s)" in run.text
+    assert "removed_stale 1 package(s)" in run.text
     assert packages_on_disk() == packages
     assert len(set(inventories(control).values())) == 1
 

@@ -31,7 +31,7 @@ if t.TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
-#: Runs of these tests keep their packages here, so that runs of others on this machine neither sweep nor disturb them.
+#: Runs of these tests keep their packages here, so that runs of others on this machine neither remove nor disturb them.
 PACKAGES = Path(tempfile.mkdtemp(prefix="utrust-test-run-"))
 atexit.register(shutil.rmtree, PACKAGES)
 _RECAP = re.compile(r"^(\S+)\s+: (ok=.*)$", re.MULTILINE)

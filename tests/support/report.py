@@ -12,12 +12,12 @@ import typing as t
 from ansible_collections.keyops.utrust.plugins.filter.key_report import key_report
 from ansible_collections.keyops.utrust.plugins.filter.key_report_page import key_report_page
 
-from tests.support.samples import OTHER, ROOT, fingerprint, key, node
+from tests.support.factories import OTHER, ROOT, fingerprint, key, node
 
 if t.TYPE_CHECKING:
     from pathlib import Path
 
-    from ansible_collections.keyops.utrust.plugins.module_utils._appliance import HsmKey
+    from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import HsmKey
 
 FILES = ROOT / "roles/key_report/files"
 TIME = "2026-11-23T12:00:00Z"
@@ -36,7 +36,7 @@ SECRET = key("backupKey", slot=1, type="aes", curve=None, fingerprint="kcv:3fa2b
 KEYS = (ROOT_KEY, key("signKey-2025"), SIGN_KEY, OCSP_KEY, SECRET)
 CAS = (
     {"name": "RootCA", "label": "rootKey-2024"},
-    {"name": "IssuingCA", "fingerprint": SIGN_KEY.fingerprint, "not_after": "2031-01-01T00:00:00Z"},
+    {"name": "IssuingCA", "public_key_sha256": SIGN_KEY.fingerprint, "not_after": "2031-01-01T00:00:00Z"},
     {"name": "OCSP", "label": "ocspKey-2026", "slot": 1},
 )
 
@@ -49,8 +49,8 @@ def labeled(labels: t.Sequence[str]) -> list[HsmKey]:
 def told(name: str, *hsm_keys: HsmKey, **changes: t.Any) -> dict[str, t.Any]:
     """What utrust_hsm_info returns of a node that holds these keys."""
     unusable = sum(not one.usable for one in hsm_keys)
-    facts = node(*hsm_keys, name=name, unusable_key_count=unusable, clock=TIME, **changes).public()
-    return {"changed": False, "node": facts, "hsm_keys": [one.public() for one in hsm_keys]}
+    facts = node(*hsm_keys, name=name, unusable_key_count=unusable, clock=TIME, **changes).to_dict()
+    return {"changed": False, "node": facts, "hsm_keys": [one.to_dict() for one in hsm_keys]}
 
 
 def everything(labels: t.Sequence[str] = ()) -> dict[str, t.Any]:

@@ -10,13 +10,14 @@ import contextlib
 import io
 import typing as t
 
+from ansible_collections.keyops.utrust.plugins.module_utils._appliance.rest import APPLIANCE_API, RestAppliance
 from ansible_collections.keyops.utrust.plugins.module_utils._http import Endpoint
-from ansible_collections.keyops.utrust.plugins.module_utils._rest import Client, RestAppliance
+from ansible_collections.keyops.utrust.plugins.module_utils._json_client import JsonClient
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ansible_collections.keyops.utrust.plugins.module_utils._appliance import Import, Package
+    from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import Import, Package
     from utrust_appliance.control import Control
 
 
@@ -42,8 +43,12 @@ def connected(
     control: Control, node: str = "node1", *, retries: int = 0, bearer_token: str | None = None, **changes: t.Any
 ) -> Iterator[RestAppliance]:
     """One node; nobody sleeps between repetitions."""
-    client = Client(
-        endpoint(control, node, **changes), bearer_token=bearer_token, retries=retries, sleep=lambda dummy: None
+    client = JsonClient(
+        endpoint(control, node, **changes),
+        APPLIANCE_API,
+        bearer_token=bearer_token,
+        retries=retries,
+        sleep=lambda dummy: None,
     )
     try:
         yield RestAppliance(client)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.keyops.utrust.plugins.module_utils import _package_store as store
-from ansible_collections.keyops.utrust.plugins.module_utils._operations.export import ExportOptions, export_package
-from ansible_collections.keyops.utrust.plugins.module_utils._operations.import_ import ImportOptions, import_package
-from ansible_collections.keyops.utrust.plugins.module_utils._preflight import Policy
-from ansible_collections.keyops.utrust.plugins.module_utils._wait import Patience
+from ansible_collections.keyops.utrust.plugins.module_utils._operations.ksp_export import ExportOptions, export_package
+from ansible_collections.keyops.utrust.plugins.module_utils._operations.ksp_import import ImportOptions, import_package
+from ansible_collections.keyops.utrust.plugins.module_utils._package import store
+from ansible_collections.keyops.utrust.plugins.module_utils._preflight.keys import Policy
+from ansible_collections.keyops.utrust.plugins.module_utils._wait import WaitOptions
 
 from tests.support.rest import connected
 
@@ -43,15 +43,15 @@ class Sync:
         self.told.append(line)
 
     def export(self) -> Path:
-        options = ExportOptions("node1", str(self.package), force=False, owner_pid=None, keep_for=600)
+        options = ExportOptions("node1", str(self.package), force=False, owner_pid=None, ttl=600)
         with connected(self.control, "node1") as source:
-            export_package(source, options, dry_run=False, report=self.report)
+            export_package(source, options, dry_run=False, progress=self.report)
         return self.package
 
     def manifest(self) -> Result:
         manifest = store.load_manifest(self.package)
         assert manifest is not None
-        return manifest.as_dict()
+        return manifest.to_dict()
 
     def run(self, *, dry_run: bool = False, patience: float = 20.0, export: bool = True, **policy: t.Any) -> Result:
         """One import, of a package that is exported just before unless told otherwise."""
@@ -63,10 +63,10 @@ class Sync:
             manifest=None,
             expect_keys_digest=None,
             policy=STRICT._replace(**policy),
-            patience=Patience(patience, 0.05),
+            patience=WaitOptions(patience, 0.05),
         )
         with connected(self.control, "node2", retries=0) as target:
-            return import_package(target, options, dry_run=dry_run, report=self.report)
+            return import_package(target, options, dry_run=dry_run, progress=self.report)
 
 
 def fingerprints(control: Control, node: str) -> set[str]:

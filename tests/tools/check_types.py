@@ -22,6 +22,7 @@ GROUPS = (
     ("tests/support",),
     ("tests/unit",),
     ("tests/conformance",),
+    ("tests/modules",),
     ("tests/playbooks",),
     ("tests/browser",),
     ("tests/demo",),

@@ -1,0 +1,222 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a node of the cluster can do: data types and one protocol. Private to keyops.utrust.
+
+The words are those of the vendor's documentation; the shape is that of this project's own appliance API v1
+(docs/api/appliance-v1.yaml). A transport implements `Appliance`; an operation knows nothing else of a node.
+"""
+
+from __future__ import annotations
+
+import dataclasses as dc
+import typing as t
+
+#: Capabilities that a transport may have. An operation that needs one that is missing says so.
+INVENTORY = "inventory"
+STAGED_IMPORT = "staged_import"
+RESTORE_JOB = "restore_job"
+
+#: What a node may say of its imports where it cannot tell, and where a client must not guess.
+UNKNOWN = "unknown"
+
+#: Key types of appliance API v1; a node that reports another one is refused, never skipped.
+KEY_TYPES = ("rsa", "ec", "aes", "generic")
+
+
+@dc.dataclass(frozen=True)
+class Mbk:
+    """Public facts of a Master Backup Key; m and n are None where the node cannot tell."""
+
+    name: str
+    check_value: str
+    m: int | None = None
+    n: int | None = None
+
+    def same_as(self, other: Mbk) -> bool:
+        """Two HSMs hold the same MBK if the check values agree; the name is only a name."""
+        return self.check_value == other.check_value
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.check_value})"
+
+
+@dc.dataclass(frozen=True)
+class Slot:
+    slot: int
+    label: str
+    activation: str
+    activated: bool
+    key_count: int
+
+
+@dc.dataclass(frozen=True)
+class Member:
+    """A node as the member list of another node shows it."""
+
+    node: str
+    address: str
+    port: int
+    joined: bool
+    connection: str
+
+    @property
+    def up(self) -> bool:
+        return self.joined and self.connection == "connected"
+
+
+@dc.dataclass(frozen=True)
+class ImportBehavior:
+    """How imports behave on a node, in the words of appliance API v1 (*ImportBehavior*). The defaults are those of version 1.0."""
+
+    effect: str = "overwriting"
+    deletions: str = "stay"
+    atomic: str = "all"
+    restart: str = UNKNOWN
+    cards: str = "never"
+
+
+@dc.dataclass(frozen=True)
+class Node:
+    """Identity and state of one node. `running` is (kind, id) of the job that occupies its HSM."""
+
+    name: str
+    product: str
+    appliance_version: str
+    hsm_model: str
+    hsm_serial: str
+    hsm_firmware: str
+    hsm_state: str
+    alarm: str | None
+    fips: bool
+    driver: str
+    clock: str
+    mbk: Mbk | None
+    slots: tuple[Slot, ...]
+    key_count: int
+    unusable_key_count: int
+    keys_digest: str
+    cluster_id: str
+    cluster_name: str
+    members: tuple[Member, ...]
+    running: tuple[str, str] | None
+    capabilities: frozenset[str] = frozenset({INVENTORY, STAGED_IMPORT, RESTORE_JOB})
+    import_behavior: ImportBehavior = ImportBehavior()
+    last_backup_at: str | None = None
+    tls_expires_at: str | None = None
+
+    def to_dict(self) -> dict[str, t.Any]:
+        facts = dc.asdict(self)
+        facts["slots"] = list(facts["slots"])
+        facts["members"] = list(facts["members"])
+        facts["capabilities"] = sorted(self.capabilities)
+        facts["running"] = {"kind": self.running[0], "id": self.running[1]} if self.running else None
+        return facts
+
+
+@dc.dataclass(frozen=True)
+class HsmKey:
+    """One key of an inventory. All fields but `usable` are its identity; see `_inventory` for the order and the digest."""
+
+    slot: int
+    label: str
+    id: str
+    type: str
+    size: int
+    curve: str | None
+    fingerprint: str
+    usable: bool = dc.field(default=True, compare=False)
+
+    @property
+    def check_value_only(self) -> bool:
+        """A secret key's check value has three bytes only (PKCS #11): agreement is a hint, no proof."""
+        return self.fingerprint.startswith("kcv:")
+
+    def to_dict(self) -> dict[str, t.Any]:
+        return {**dc.asdict(self), "check_value_only": self.check_value_only}
+
+    def __str__(self) -> str:
+        return f"slot {self.slot} {self.label} ({self.fingerprint})"
+
+
+@dc.dataclass(frozen=True)
+class PinPad:
+    name: str
+    kind: str
+    address: str | None
+    status: str
+
+
+@dc.dataclass(frozen=True)
+class RestorePreview:
+    """The HSM Guided Restore Summary."""
+
+    node: str
+    hsm_serial: str
+    tls_fingerprint: str
+    pin_pad: PinPad
+    source: str
+    source_key_count: int
+    source_keys_digest: str
+    mbk: Mbk
+    cards_required: int
+    cards_total: int
+
+
+@dc.dataclass(frozen=True)
+class Restore:
+    """A guided restore. `prompt` is what the PIN pad asks now, `notice` (code, text) why its last step was not accepted."""
+
+    id: str
+    state: str
+    sequence: int
+    pin_pad: str
+    source: str
+    prompt: str | None
+    notice: tuple[str, str] | None
+    cards_accepted: int
+    cards_required: int
+    seconds_left: float | None
+    problem: tuple[str, str] | None
+
+    @property
+    def finished(self) -> bool:
+        return self.state in ("succeeded", "failed", "canceled")
+
+
+@dc.dataclass(frozen=True)
+class Package:
+    """A Key Synchronization Package that a node offers; never its content."""
+
+    id: str
+    sha256: str
+    size: int
+    source: str
+    source_serial: str
+    cluster_id: str
+    mbk: Mbk
+    key_count: int
+    keys_digest: str
+
+
+@dc.dataclass(frozen=True)
+class ImportRow:
+    key: HsmKey
+    action: str
+    current_fingerprint: str | None
+
+
+@dc.dataclass(frozen=True)
+class Import:
+    """A package brought to a node: staged with its table, applied, or somewhere between; it may wait for cards as a `Restore` does."""
+
+    id: str
+    state: str
+    keys_digest: str
+    rows: tuple[ImportRow, ...]
+    pin_pad: str | None = None
+    prompt: str | None = None
+    notice: tuple[str, str] | None = None
+    seconds_left: float | None = None
+    problem: tuple[str, str] | None = None

@@ -1,0 +1,119 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Connection options that every module shares. Private to keyops.utrust.
+
+An operation states its own options in its file under `_operations`.
+"""
+
+from __future__ import annotations
+
+import re
+import typing as t
+
+from ansible.module_utils.basic import env_fallback
+from ansible_collections.keyops.utrust.plugins.module_utils._appliance.transports import TRANSPORTS
+from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
+from ansible_collections.keyops.utrust.plugins.module_utils._http import Endpoint
+
+Spec = dict[str, t.Any]
+Params = t.Mapping[str, t.Any]
+
+
+def _env(name: str, **spec: t.Any) -> Spec:
+    return {**spec, "fallback": (env_fallback, [name])}
+
+
+CONNECTION_SPEC: t.Final[Spec] = {
+    "host": _env("UTRUST_HOST", type="str", required=True),
+    "port": _env("UTRUST_PORT", type="int", default=443),
+    # Paths of files: the content is secret, the paths are not.
+    "client_cert": _env("UTRUST_CLIENT_CERT", type="path"),
+    "client_key": _env("UTRUST_CLIENT_KEY", type="path", no_log=False),
+    "bearer_token": _env("UTRUST_BEARER_TOKEN", type="str", no_log=True),
+    "ca_file": _env("UTRUST_CA_FILE", type="path"),
+    "tls_fingerprint": _env("UTRUST_TLS_FINGERPRINT", type="list", elements="str"),
+    "expect_node": {"type": "str"},
+    "members": {"type": "list", "elements": "str"},
+    "transport": {"type": "str", "choices": sorted(TRANSPORTS), "default": "rest"},
+    "connect_timeout": _env("UTRUST_CONNECT_TIMEOUT", type="float", default=10.0),
+    "timeout": _env("UTRUST_TIMEOUT", type="float", default=30.0),
+    "max_clock_skew": _env("UTRUST_MAX_CLOCK_SKEW", type="float", default=60.0),
+    "retries": _env("UTRUST_RETRIES", type="int", default=3),
+}
+CONNECTION_RULES: t.Final[Spec] = {
+    "required_one_of": [("client_cert", "bearer_token")],
+    "required_by": {"client_key": ("client_cert",), "members": ("expect_node",)},
+}
+
+
+def merge_rules(*rules: Spec) -> Spec:
+    """Merge the rules of several specifications to keyword arguments of AnsibleModule: lists are joined, dicts united."""
+    merged: Spec = {}
+    for rule in rules:
+        for name, value in rule.items():
+            merged[name] = (
+                {**merged.get(name, {}), **value} if isinstance(value, dict) else [*merged.get(name, []), *value]
+            )
+    return merged
+
+
+def check_joined(params: Params) -> None:
+    """Reject a node that has not joined, before any request: a node that was contacted can no longer join.
+
+    Raises UtrustError (`node_not_joined`).
+    """
+    members, node = params["members"], params["expect_node"]
+    if members is not None and node not in members:
+        raise UtrustError(
+            f"contacting {node}: the node is not a joined member of the cluster (members: {', '.join(members) or 'none'}). "
+            "A node that was contacted can no longer join. Nothing was sent. Let the node join in Webconf, page Cluster, first",
+            code="node_not_joined",
+        )
+
+
+def node_endpoint(params: Params) -> Endpoint:
+    """Return where the appliance is and how both sides authenticate. Raises UtrustError (`host_invalid`, `option_invalid`)."""
+    return make_endpoint(params, params, "")
+
+
+def make_endpoint(params: Params, login: Params, prefix: str) -> Endpoint:
+    """Return the endpoint of a server. `login` holds its address and credentials, `params` the timeouts.
+
+    `prefix` is the name of the option that holds `login`, for messages. Raises UtrustError (`host_invalid`, `option_invalid`).
+    """
+    host = login["host"].strip()
+    if "/" in host or not host:
+        raise UtrustError(
+            f"{prefix}host: {login['host']!r} is not a valid host name or address. Omit scheme and path; HTTPS is always used",
+            code="host_invalid",
+        )
+    for name in ("connect_timeout", "timeout"):
+        if not params[name] > 0:
+            raise UtrustError(f"{name}: {params[name]:g} is invalid. Set more than 0 seconds", code="option_invalid")
+    if params["retries"] < 0:
+        raise UtrustError(f"retries: {params['retries']} is invalid. Set 0 or more", code="option_invalid")
+    return Endpoint(
+        host=host.strip("[]"),
+        port=login["port"],
+        client_cert=login["client_cert"],
+        client_key=login["client_key"],
+        ca_file=login["ca_file"],
+        tls_fingerprint=tuple(login["tls_fingerprint"] or ()),
+        connect_timeout=params["connect_timeout"],
+        timeout=params["timeout"],
+    )
+
+
+def parse_key_fingerprints(option: str, given: t.Iterable[str]) -> frozenset[str]:
+    """Return key fingerprints. Raises UtrustError (`option_invalid`) for a value that matches no key: it would have no effect."""
+    found = frozenset(given)
+    for fingerprint in sorted(found):
+        if not re.fullmatch(r"sha256:[0-9a-f]{64}|kcv:[0-9a-f]{6}", fingerprint):
+            raise UtrustError(
+                f"{option}: {fingerprint!r} is not a key fingerprint. Nothing was changed. "
+                "Copy the key fingerprint from a result: sha256: and 64 lowercase digits, or kcv: and 6 digits for a secret key",
+                code="option_invalid",
+            )
+    return found

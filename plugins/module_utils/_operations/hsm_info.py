@@ -1,0 +1,103 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Read one node. Private to keyops.utrust."""
+
+from __future__ import annotations
+
+import dataclasses as dc
+import typing as t
+
+from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError, raise_for_problems
+from ansible_collections.keyops.utrust.plugins.module_utils._preflight.node import check_identity, node_facts
+from ansible_collections.keyops.utrust.plugins.module_utils._runner import Invocation, Operation, Result, open_appliance
+from ansible_collections.keyops.utrust.plugins.module_utils._wait import WaitOptions
+
+if t.TYPE_CHECKING:
+    from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import Node
+    from ansible_collections.keyops.utrust.plugins.module_utils._appliance.protocol import Appliance
+    from ansible_collections.keyops.utrust.plugins.module_utils._argspec import Params, Spec
+
+NO_PATIENCE = WaitOptions(0)
+
+
+ARGUMENT_SPEC: t.Final[Spec] = {
+    "gather": {"type": "list", "elements": "str", "choices": ["keys", "pin_pads", "restore"], "default": []},
+    "skip_keys_if_digest": {"type": "str", "no_log": False},
+    "wait_for_members": {"type": "list", "elements": "str", "default": []},
+    "wait_timeout": {"type": "float", "default": 600.0},
+}
+
+
+@dc.dataclass(frozen=True)
+class InfoOptions:
+    """`wait_for_members` are names of nodes that this one must see as Connected before it is told.
+
+    The inventory whose digest is `known_digest` is known to the caller and not read again.
+    """
+
+    expect_node: str | None
+    gather: tuple[str, ...]
+    known_digest: str | None = None
+    wait_for_members: tuple[str, ...] = ()
+    patience: WaitOptions = NO_PATIENCE
+
+    @classmethod
+    def from_params(cls, params: Params) -> InfoOptions:
+        return cls(
+            expect_node=params["expect_node"],
+            gather=tuple(params["gather"]),
+            known_digest=params["skip_keys_if_digest"],
+            wait_for_members=tuple(params["wait_for_members"]),
+            patience=WaitOptions(params["wait_timeout"]),
+        )
+
+
+def read_info(appliance: Appliance, options: InfoOptions) -> dict[str, t.Any]:
+    """The node, and what `gather` asks for beyond it."""
+    node = _node(appliance, options)
+    raise_for_problems(f"reading {options.expect_node or 'the node'}", check_identity(node, options.expect_node))
+    result: dict[str, t.Any] = {"changed": False, "node": node_facts(node)}
+    if "keys" in options.gather and not _known(node, options.known_digest):
+        result["hsm_keys"] = [key.to_dict() for key in appliance.inventory()]
+    if "pin_pads" in options.gather:
+        result["pin_pads"] = [dc.asdict(pin_pad) for pin_pad in appliance.pin_pads()]
+    if "restore" in options.gather:
+        restore = appliance.running_restore()
+        result["restore"] = dc.asdict(restore) if restore is not None else None
+    return result
+
+
+def _known(node: Node, digest: str | None) -> bool:
+    """Whether the digest tells all of the node's keys. Which of them cannot be used is no part of it, unless it is none or all."""
+    return node.keys_digest == digest and node.unusable_key_count in (0, node.key_count)
+
+
+def _node(appliance: Appliance, options: InfoOptions) -> Node:
+    """The node, as soon as it sees every member of `wait_for_members` as Connected."""
+    patience = options.patience
+    started = patience.clock()
+    while True:
+        node = appliance.node()
+        up = {member.node for member in node.members if member.up}
+        away = [name for name in options.wait_for_members if name not in up]
+        if not away:
+            return node
+        if patience.clock() - started + patience.interval > patience.timeout:
+            raise UtrustError(
+                f"waiting for the members of the cluster: {node.name} does not see {', '.join(away)} as Connected after {patience.timeout:g} s. "
+                "Look at these nodes; when they are Connected, run again",
+                code="member_wait_timeout",
+                members=away,
+            )
+        patience.sleep(patience.interval)
+
+
+def run(invocation: Invocation) -> Result:
+    options = InfoOptions.from_params(invocation.params)
+    with open_appliance(invocation.params) as appliance:
+        return read_info(appliance, options)
+
+
+OPERATION: t.Final = Operation("utrust_hsm_info", ARGUMENT_SPEC, {}, run)

@@ -1,0 +1,25 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Fixtures of the tests that run Ansible."""
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+
+from tests.support.runners import RUNNERS, AnsibleRunner
+
+if t.TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="module", params=RUNNERS)
+def runner(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AnsibleRunner]:
+    """Each test that asks for it runs twice: through the action plugin and through the module."""
+    name = t.cast("str", request.param)
+    opened = AnsibleRunner(name, tmp_path_factory.mktemp(name))
+    yield opened
+    opened.close()

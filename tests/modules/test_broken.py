@@ -1,0 +1,285 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""utrust_ksp_export and utrust_ksp_import through both runners when something breaks on the way: nothing lost, nothing half done."""
+
+from __future__ import annotations
+
+import json
+import typing as t
+
+import pytest
+from utrust_appliance.testing import cluster
+
+from tests.support.playbook import inventories
+from tests.support.runners import reach, task
+from tests.support.waiting import wait_for
+
+if t.TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from utrust_appliance.control import Control
+
+    from tests.support.runners import AnsibleRunner, Outcome
+
+EXPORT, IMPORT = "utrust_ksp_export", "utrust_ksp_import"
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Control]:
+    with cluster(nodes=2, restored=2, keys=2, key_mix={"ec-p256": 1}, faults=True) as control:
+        yield control
+
+
+@pytest.fixture
+def control(running: Control) -> Iterator[Control]:
+    """node1 has a key that node2 has not; nothing is broken yet."""
+    running.generate_key("node1", "newKey")
+    running.clear_log()
+    yield running
+    running.clear_faults()
+    for node in ("node1", "node2"):
+        for key in running.keys(node):
+            if not key["label"].startswith("key-"):
+                running.delete_key(node, key["label"])
+
+
+@pytest.fixture
+def package(control: Control, runner: AnsibleRunner, tmp_path: Path) -> str:
+    """A package of node1, on the machine that executes."""
+    dest = str(tmp_path / "cluster.ksp")
+    result = runner.run(task(EXPORT, reach(control, "node1", dest=dest))).result
+    assert result["changed"] is True
+    control.clear_log()
+    return dest
+
+
+def posts(control: Control, node: str) -> list[str]:
+    paths = [request["path"] for request in control.requests(node) if request["method"] == "POST"]
+    return [path.rpartition("/")[2] for path in paths]
+
+
+def refused(outcome: Outcome, code: str, *words: str) -> dict[str, t.Any]:
+    result = outcome.result
+    assert (result["failed"], result["changed"], result["code"]) == (True, False, code), result
+    for word in words:
+        assert word in result["msg"]
+    return result
+
+
+# Export
+
+
+@pytest.mark.parametrize(
+    ("fault", "params", "code", "words"),
+    [
+        ("truncate_download", {}, "download_corrupt", ("downloading package", "bytes came", "Run again")),
+        ("alter_download", {}, "download_corrupt", ("downloading package", "nothing was kept", "Run again")),
+        ("alter_download", {"consistent": True}, "download_corrupt", ("downloading package", "Run again")),
+        ("reset_mid_transfer", {}, "node_unreachable", ("/content", "broke off", "nothing was changed")),
+        ("lost_answer_before", {"method": "POST"}, "response_lost", ("POST /api/v1/hsm/packages", "no trace of it")),
+    ],
+    ids=["truncated", "altered", "altered with its digest", "cut off", "never made"],
+)
+def test_an_export_that_does_not_arrive_whole_leaves_what_was_there(
+    control: Control,
+    runner: AnsibleRunner,
+    tmp_path: Path,
+    fault: str,
+    params: dict[str, t.Any],
+    code: str,
+    words: tuple[str, ...],
+) -> None:
+    control.fault(fault, node="node1", **params)
+    before = inventories(control)
+    refused(runner.run(task(EXPORT, reach(control, "node1", dest=str(tmp_path / "cluster.ksp")))), code, *words)
+    assert list(tmp_path.iterdir()) == []
+    assert inventories(control) == before
+    destroyed = [request for request in control.requests("node1") if request["method"] == "DELETE"]
+    assert len(destroyed) == (0 if code == "response_lost" else 1), "the node keeps no copy"
+
+
+def test_an_export_whose_answer_is_lost_goes_on_with_the_package_that_was_made(
+    control: Control, runner: AnsibleRunner, tmp_path: Path
+) -> None:
+    control.fault("lost_answer_after", node="node1", method="POST")
+    result = runner.run(task(EXPORT, reach(control, "node1", dest=str(tmp_path / "cluster.ksp")))).result
+    assert (result["failed"], result["changed"]) == (False, True)
+    assert posts(control, "node1") == ["packages"]
+
+
+def test_an_export_to_a_disk_that_is_full_leaves_nothing_behind(runner: AnsibleRunner, tmp_path: Path) -> None:
+    """The system itself refuses to let the file grow: a limit of the process, as of a quota."""
+    limit = ("sh", "-c", 'ulimit -f 1200; exec "$@"', "sh")  # 600 KiB, room enough for Ansible's own files
+    with cluster(nodes=1, keys=1, key_mix={"ec-p256": 1}) as large:
+        large.set_slot("node1", 0, capacity=4000)
+        large.generate_key("node1", "k" * 90, kind="aes-256", count=3000)
+        dest = str(tmp_path / "cluster.ksp")
+        refused(
+            runner.run(task(EXPORT, reach(large, "node1", dest=dest)), before=limit),
+            "package_not_written",
+            "downloading package",
+            "File too large",
+            "nothing was left behind",
+            "Make room",
+        )
+        destroyed = [request for request in large.requests("node1") if request["method"] == "DELETE"]
+    assert list(tmp_path.iterdir()) == []
+    assert len(destroyed) == 1, "the node keeps no copy"
+
+
+def test_an_export_to_a_directory_that_is_missing_or_open_to_others_is_refused(
+    control: Control, runner: AnsibleRunner, tmp_path: Path
+) -> None:
+    missing, public = tmp_path / "missing", tmp_path / "public"
+    public.mkdir(mode=0o755)
+    ran = runner.run(
+        *[task(EXPORT, reach(control, "node1", dest=f"{place}/cluster.ksp")) for place in (missing, public)]
+    )
+    assert [result["code"] for result in ran.results] == ["directory_missing", "directory_not_private"]
+    for result, place in zip(ran.results, (missing, public), strict=True):
+        assert result["failed"] is True
+        assert "exporting from node1" in result["msg"]
+        assert str(place) in result["msg"]
+        assert "0700" in result["msg"]
+    assert posts(control, "node1") == []
+
+
+# Import
+
+
+def test_an_import_whose_answer_is_lost_after_the_commit_is_a_success_and_sent_once(
+    control: Control, runner: AnsibleRunner, package: str
+) -> None:
+    control.fault("lost_answer_after", node="node2", method="POST", path="/apply$")
+    result = runner.run(task(IMPORT, reach(control, "node2", src=package))).result
+    assert (result["failed"], result["changed"], result["verified"], result["in_sync"]) == (False, True, True, True)
+    assert posts(control, "node2") == ["imports", "apply"]
+    assert inventories(control)["node2"] == inventories(control)["node1"]
+
+
+def test_an_import_whose_answer_and_node_are_lost_after_the_commit_is_settled_when_the_node_is_back(
+    control: Control, runner: AnsibleRunner, package: str
+) -> None:
+    """As when the node restarts upon the import."""
+    control.fault("lost_answer_after", node="node2", method="POST", path="/apply$")
+    control.fault("lost_answer_before", node="node2", method="GET", path="/imports/", count=1)
+    result = runner.run(task(IMPORT, reach(control, "node2", src=package))).result
+    assert (result["failed"], result["changed"], result["verified"]) == (False, True, True)
+    assert posts(control, "node2") == ["imports", "apply"]
+
+
+def test_an_import_that_was_lost_before_the_commit_says_so_and_can_be_run_again(
+    control: Control, runner: AnsibleRunner, package: str
+) -> None:
+    before = inventories(control)
+    control.fault("lost_answer_before", node="node2", method="POST", path="/apply$")
+    refused(
+        runner.run(task(IMPORT, reach(control, "node2", src=package))),
+        "response_lost",
+        "/apply",
+        "the answer was lost",
+        "node2 holds the same keys as before, so nothing was changed",
+        "Run again",
+    )
+    assert inventories(control) == before
+    assert runner.run(task(IMPORT, reach(control, "node2", src=package))).result["changed"] is True
+
+
+@pytest.mark.parametrize("fault", ["lost_answer_before", "reset_mid_transfer"])
+def test_an_upload_that_is_lost_changes_nothing(
+    control: Control, runner: AnsibleRunner, package: str, fault: str
+) -> None:
+    before = inventories(control)
+    control.fault(fault, node="node2", method="POST")
+    refused(
+        runner.run(task(IMPORT, reach(control, "node2", src=package))),
+        "response_lost",
+        "POST /api/v1/hsm/imports",
+        "nothing was changed",
+        "Run again",
+    )
+    assert inventories(control) == before
+    assert posts(control, "node2") == ["imports"]
+
+
+def test_an_upload_whose_answer_is_lost_is_found_and_applied(
+    control: Control, runner: AnsibleRunner, package: str
+) -> None:
+    control.fault("lost_answer_after", node="node2", method="POST", path="/imports$")
+    assert runner.run(task(IMPORT, reach(control, "node2", src=package))).result["in_sync"] is True
+    assert posts(control, "node2") == ["imports", "apply"]
+
+
+def test_a_node_that_is_busy_is_asked_again(control: Control, runner: AnsibleRunner, package: str) -> None:
+    control.fault("status", node="node2", method="POST", status=429, retry_after=0, count=2)
+    assert runner.run(task(IMPORT, reach(control, "node2", src=package, retries=2))).result["in_sync"] is True
+    assert posts(control, "node2") == ["imports", "imports", "imports", "apply"]
+
+
+def test_a_second_import_at_the_same_time_is_refused_and_the_first_ends_well(
+    control: Control, runner: AnsibleRunner, package: str
+) -> None:
+    control.fault("hold_apply", node="node2")
+    arguments = reach(control, "node2", src=package)
+    first = runner.start(task(IMPORT, arguments))
+    wait_for(lambda: control.node("node2")["running"] is not None)
+    refused(
+        runner.run(task(IMPORT, arguments)),
+        "import_in_progress",
+        "importing into node2",
+        "is running on node2",
+        "let it end, or cancel it",
+    )
+    control.clear_faults("hold_apply")
+    done = runner.finish(first).result
+    assert (done["failed"], done["changed"], done["in_sync"]) == (False, True, True)
+    assert posts(control, "node2") == ["imports", "apply"]
+
+
+@pytest.mark.parametrize(
+    ("path", "code", "words"),
+    [
+        ("/imports$", "import_preview_mismatch", ("importing into node2", "nothing was changed", "Run again")),
+        ("/apply$", "keys_changed", ("HTTP 412", "inventory")),
+    ],
+    ids=["before staging", "before applying"],
+)
+def test_a_key_that_appears_on_the_target_meanwhile_stops_the_import(
+    control: Control, runner: AnsibleRunner, package: str, path: str, code: str, words: tuple[str, ...]
+) -> None:
+    # The node is busy until the key is there.
+    control.fault("status", node="node2", method="POST", path=path, status=503, retry_after=1, count=1000)
+    process = runner.start(task(IMPORT, reach(control, "node2", src=package, retries=1000)))
+    wait_for(lambda: any(request["status"] == 503 for request in control.requests("node2")))
+    control.generate_key("node2", "meanwhile")
+    before = inventories(control)
+    control.clear_faults("status")
+    refused(runner.finish(process), code, *words)
+    assert inventories(control) == before
+    discarded = [request["status"] for request in control.requests("node2") if request["method"] == "DELETE"]
+    assert discarded == [204], "nothing stays staged"
+
+
+def test_a_full_slot_refuses_the_whole_package(control: Control, runner: AnsibleRunner, package: str) -> None:
+    before = inventories(control)
+    held = sum(key["slot"] == 0 for key in control.keys("node2"))
+    control.set_slot("node2", 0, capacity=held)
+    refused(runner.run(task(IMPORT, reach(control, "node2", src=package))), "slot_full", "POST", "HTTP 409", "slot 0")
+    control.set_slot("node2", 0, capacity=1000)
+    assert inventories(control) == before
+
+
+def test_a_package_that_the_node_finds_to_be_of_another_cluster_is_refused_by_the_node(
+    control: Control, runner: AnsibleRunner, tmp_path: Path
+) -> None:
+    """The manifest is what the source said of itself; the package is what it is."""
+    before, dest = inventories(control), str(tmp_path / "cluster.ksp")
+    control.fault("package_cluster", node="node1")
+    ran = runner.run(task(EXPORT, reach(control, "node1", dest=dest)), task(IMPORT, reach(control, "node2", src=dest)))
+    result = ran.results[1]
+    assert (result["failed"], result["code"]) == (True, "cluster_mismatch"), json.dumps(result)
+    assert "another-cluster" in result["msg"]
+    assert inventories(control) == before

@@ -1,0 +1,217 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""ejbca_ca_info, ejbca_key and utrust_key_proof through both runners, against the application beside the reference appliance."""
+
+from __future__ import annotations
+
+import sys
+import typing as t
+
+import pytest
+from utrust_appliance.testing import cluster
+
+from tests.support.application import CA, DISCONNECTED, FIRST, TOKEN, Web
+from tests.support.playbook import methods
+from tests.support.runners import reach, task
+
+if t.TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from utrust_appliance.control import Control
+
+    from tests.support.runners import AnsibleRunner, Arguments
+
+
+@pytest.fixture(scope="module", autouse=True)
+def library(runner: AnsibleRunner) -> None:
+    """Where the module runs, the library cryptography is installed: its Python is this one."""
+    if runner.name == "module":
+        runner._host["ansible_python_interpreter"] = sys.executable
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Control]:
+    with cluster(nodes=2, restored=2, keys=1, application=True, faults=True) as control:
+        yield control
+
+
+@pytest.fixture
+def control(running: Control) -> Iterator[Control]:
+    running.clear_log()
+    yield running
+    running.clear_faults()
+
+
+def ejbca(control: Control, node: str, **changes: t.Any) -> Arguments:
+    certificate, key = control.client()
+    url = control.app(node, "status")["url"].rpartition(":")
+    usual = {
+        "host": url[0].removeprefix("https://"),
+        "port": int(url[2]),
+        "client_cert": str(certificate),
+        "client_key": str(key),
+        "tls_fingerprint": [control.node(node)["tls_fingerprint"]],
+    }
+    return {**usual, **changes}
+
+
+def at(control: Control, node: str, **more: t.Any) -> Arguments:
+    return {**reach(control, node), "ejbca": ejbca(control, node), **more}
+
+
+def key_of(control: Control, label: str, node: str = "node1", **more: t.Any) -> dict[str, t.Any]:
+    found = next(key for key in control.keys(node) if key["label"] == label)
+    return {name: found[name] for name in ("fingerprint", "label", "slot")} | more
+
+
+def test_utrust_ca_info_reads_cas_and_health_and_changes_nothing(control: Control, runner: AnsibleRunner) -> None:
+    control.app("node1", "deactivate")
+    control.fault("alarm", node="node2")
+    well, ill = runner.run(
+        task("ejbca_ca_info", at(control, "node1")), task("ejbca_ca_info", at(control, "node2"), check_mode=True)
+    ).results
+    [authority] = [entry for entry in well["authorities"] if entry["name"] == CA]
+    assert (well["changed"], well["health"]) == (False, None)
+    assert authority["public_key_sha256"] == key_of(control, FIRST)["fingerprint"]
+    assert (ill["health"], ill["authorities"]) == (DISCONNECTED, well["authorities"])
+    assert methods(control) == {"GET"}
+
+
+def test_utrust_ca_info_says_what_is_wrong_with_the_connection(control: Control, runner: AnsibleRunner) -> None:
+    stranger = ejbca(control, "node1", tls_fingerprint=["ab" * 32])
+    guest = dict(zip(("client_cert", "client_key"), map(str, control.client("guest")), strict=True))
+    url = ejbca(control, "node1", host="http://127.0.0.1")
+    closed = ejbca(control, "node1", port=1)
+    results = runner.run(
+        *(
+            task("ejbca_ca_info", {**reach(control, "node1"), "ejbca": given})
+            for given in (stranger, ejbca(control, "node1", **guest), url, closed)
+        )
+    ).results
+    assert [result["code"] for result in results] == [
+        "tls_fingerprint_mismatch",
+        "ejbca_rejected",
+        "host_invalid",
+        "ejbca_unreachable",
+    ]
+    assert "CN=guest is valid but not registered" in results[1]["msg"]
+
+
+def test_utrust_token_key_makes_a_key_once_and_check_mode_makes_none(control: Control, runner: AnsibleRunner) -> None:
+    alias = f"key-{runner.name}"
+    arguments = at(control, "node1", crypto_token=TOKEN, alias=alias, key_alg="EC", key_spec="P-256")
+    check = task("ejbca_key", arguments, check_mode=True)
+    planned = runner.run(check).result
+    assert (planned["changed"], planned["hsm_key"]) == (True, None)
+    assert methods(control) == {"GET"}
+
+    real = task("ejbca_key", arguments)
+    other = task("ejbca_key", {**arguments, "key_alg": "RSA", "key_spec": "2048"})
+    first, again, checked, different = runner.run(real, real, check, other).results
+    assert (first["changed"], again["changed"], checked["changed"]) == (True, False, False)
+    assert first["hsm_key"] == again["hsm_key"]
+    assert first["hsm_key"]["fingerprint"] == key_of(control, alias)["fingerprint"]
+    assert (different["failed"], different["code"]) == (True, "key_spec_mismatch")
+    assert alias not in [key["label"] for key in control.keys("node2")]
+
+
+def test_utrust_token_key_settles_a_lost_answer_by_the_hsm_and_never_asks_twice(
+    control: Control, runner: AnsibleRunner
+) -> None:
+    alias = f"lost-{runner.name}"
+    arguments = at(control, "node1", crypto_token=TOKEN, alias=alias, key_alg="EC", key_spec="P-256", retries=3)
+    control.fault("lost_answer_after", path="generatekeys")
+    made = runner.run(task("ejbca_key", arguments)).result
+    assert made["changed"] is True, made
+    assert [request["method"] for request in control.requests("node1")].count("POST") == 1
+    control.fault("lost_answer_before", path="generatekeys")
+    lost = runner.run(task("ejbca_key", {**arguments, "alias": f"never-{runner.name}"})).result
+    assert (lost["failed"], lost["code"]) == (True, "response_lost")
+    refused = runner.run(task("ejbca_key", {**arguments, "alias": "x", "crypto_token": "Nothing"})).result
+    assert (refused["code"], "There is no crypto token Nothing" in refused["msg"]) == ("ejbca_rejected", True)
+
+
+def test_utrust_key_proof_climbs_from_hsm_to_token_to_sign(control: Control, runner: AnsibleRunner) -> None:
+    label, proof_ca = f"proof-{runner.name}", f"Proof-{runner.name}"
+    for node in ("node1", "node2"):  # as if synchronized: node2's copy of the same key is what the second half is about
+        control.app(node, "deactivate")
+    control.generate_key("node2", label)
+    wanted = key_of(control, label, "node2")
+
+    def prove(level: str, **more: t.Any) -> dict[str, t.Any]:
+        arguments = at(control, "node2", hsm_keys=[{**wanted, **more.pop("key", {})}], level=level, crypto_token=TOKEN)
+        return runner.run(task("utrust_key_proof", {**arguments, **more})).result
+
+    assert prove("hsm")["proof"][0]["reached"] == "hsm"
+    unproven = prove("token")
+    assert (unproven["passed"], unproven["proof"][0]["reached"]) == (False, "hsm")
+    assert "does not tell which keys" in unproven["proof"][0]["detail"]
+    assert label not in control.app("node2", "status")["crypto_tokens"][0]["keys"]
+    assert "no CA has this key" in prove("sign")["proof"][0]["detail"]
+
+    word = {"key": wanted["fingerprint"], "confirmed_by": "Ada", "reason": "tested in the Admin Web"}
+    confirmed = prove("sign", manual_confirmations=[word])
+    assert (confirmed["passed"], confirmed["changed"]) == (True, False)
+    assert confirmed["proof"][0]["detail"] == "confirmed by Ada: tested in the Admin Web"
+    nameless = prove("sign", manual_confirmations=[{**word, "confirmed_by": " "}])
+    assert (nameless["failed"], nameless["code"]) == (True, "option_invalid")
+
+    token = prove("token", reactivate=True)
+    assert (token["passed"], token["changed"], token["reactivated"]) == (True, True, True)
+    assert label in control.app("node2", "status")["crypto_tokens"][0]["keys"]
+
+    control.app("node2", "create", name=proof_ca, alias=label, in_health_check=False)
+    signed = prove("sign", key={"ca": proof_ca}, reactivate=True)
+    assert (signed["passed"], signed["changed"], signed["proof"][0]["reached"]) == (True, False, "sign")
+    assert [made["ca"] for made in signed["certificates"]] == [proof_ca]
+    other = prove("sign", key={"ca": CA})
+    assert (other["passed"], f"CA {CA} signs with another key here" in other["proof"][0]["detail"]) == (False, True)
+
+
+def test_utrust_key_proof_tells_a_missing_another_and_an_unusable_key_apart(
+    control: Control, runner: AnsibleRunner
+) -> None:
+    label = f"apart-{runner.name}"
+    control.generate_key("node1", label)
+    wanted = key_of(control, label)
+    proof = task("utrust_key_proof", {**reach(control, "node2"), "hsm_keys": [wanted], "level": "hsm"})
+    missing = runner.run(proof).result
+    control.generate_key("node2", label)
+    another = runner.run(proof).result
+    control.damage_key("node1", label)
+    broken = runner.run(
+        task("utrust_key_proof", {**reach(control, "node1"), "hsm_keys": [wanted], "level": "hsm"})
+    ).result
+    control.fault("node_down", node="node2")
+    away = runner.run(proof).result
+    for result, word in (
+        (missing, "not in the HSM"),
+        (another, "another key"),
+        (broken, "cannot be used"),
+        (away, "could not be read"),
+    ):
+        assert (result["passed"], result["changed"], result["proof"][0]["reached"]) == (False, False, "none")
+        assert word in result["proof"][0]["detail"]
+
+
+def test_utrust_key_proof_in_check_mode_writes_nothing_and_says_unknown(
+    control: Control, runner: AnsibleRunner
+) -> None:
+    arguments = at(control, "node2", hsm_keys=[key_of(control, FIRST, ca=CA)], crypto_token=TOKEN, reactivate=True)
+    result = runner.run(task("utrust_key_proof", arguments, check_mode=True)).result
+    assert (result["passed"], result["proof"][0]["reached"], result["certificates"]) == (None, "hsm", [])
+    assert methods(control) == {"GET"}
+
+
+def test_utrust_key_proof_says_at_once_when_a_token_stays_offline(control: Control, runner: AnsibleRunner) -> None:
+    control.app("node2", "set", auto_activation=False)
+    try:
+        arguments = at(control, "node2", hsm_keys=[key_of(control, FIRST)], level="token", crypto_token=TOKEN)
+        result = runner.run(task("utrust_key_proof", {**arguments, "reactivate": True})).result
+        assert (result["passed"], result["reactivated"]) == (False, True)
+        assert "stayed offline" in result["proof"][0]["detail"]
+        assert Web(control, "node2").health() == (500, DISCONNECTED)
+    finally:
+        control.app("node2", "set", auto_activation=True)

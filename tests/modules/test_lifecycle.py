@@ -1,0 +1,312 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""utrust_hsm_info, utrust_ksp_export and utrust_ksp_import through both runners: the first time, again, after a change, again, and in check mode."""
+
+from __future__ import annotations
+
+import json
+import socket
+import stat
+import typing as t
+from pathlib import Path
+
+import pytest
+from utrust_appliance.testing import cluster
+
+from tests.support.playbook import inventories, methods
+from tests.support.runners import reach, task
+
+if t.TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from utrust_appliance.control import Control
+
+    from tests.support.runners import AnsibleRunner
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Control]:
+    with cluster(nodes=3, restored=2, keys=3, key_mix={"ec-p256": 2, "aes-256": 1}, faults=True) as control:
+        yield control
+
+
+@pytest.fixture
+def control(running: Control) -> Iterator[Control]:
+    """node1 and node2 with the same three keys; logs are empty and nothing is broken."""
+    running.clear_log()
+    yield running
+    running.clear_faults()
+    for node in ("node1", "node2"):
+        for key in running.keys(node):
+            if not key["label"].startswith("key-"):
+                running.delete_key(node, key["label"])
+    assert len({inventories(running)[node] for node in ("node1", "node2")}) == 1
+
+
+def modes(path: Path) -> dict[str, int]:
+    return {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.iterdir()}
+
+
+# utrust_hsm_info
+
+
+def test_utrust_hsm_info_reads_a_node_and_changes_nothing(control: Control, runner: AnsibleRunner) -> None:
+    everything = {**reach(control, "node1"), "gather": ["keys", "pin_pads", "restore"]}
+    ran = runner.run(
+        task("utrust_hsm_info", reach(control, "node1")),
+        task("utrust_hsm_info", everything),
+        task("utrust_hsm_info", everything, check_mode=True),
+    )
+    assert ran.status == 0, ran.output
+    plain, full, checked = ran.results
+    facts = control.node("node1")
+    for result in ran.results:
+        assert (result["changed"], result["executed_on"]) == (False, socket.gethostname())
+        assert result["node"]["name"] == "node1"
+        assert result["node"]["keys_digest"] == facts["keys_digest"]
+        assert result["node"]["mbk"] == facts["mbk"]
+        assert [member["node"] for member in result["node"]["members"]] == ["node1", "node2", "node3"]
+    assert not {"hsm_keys", "pin_pads", "restore"} & set(plain)
+    assert [
+        {name: value for name, value in key.items() if name != "check_value_only"} for key in full["hsm_keys"]
+    ] == control.keys("node1")
+    assert sum(key["check_value_only"] for key in full["hsm_keys"]) == 1
+    assert [pin_pad["name"] for pin_pad in full["pin_pads"]] == ["front-usb", "rack-2"]
+    assert full["restore"] is None
+    assert checked["hsm_keys"] == full["hsm_keys"]
+    assert methods(control) == {"GET"}
+
+
+def test_utrust_hsm_info_reads_a_node_in_factory_reset_mode(control: Control, runner: AnsibleRunner) -> None:
+    result = runner.run(task("utrust_hsm_info", {**reach(control, "node3"), "gather": ["keys"]})).result
+    assert (result["node"]["hsm_state"], result["node"]["mbk"], result["hsm_keys"]) == ("factory_reset", None, [])
+
+
+# utrust_ksp_export
+
+
+def test_utrust_ksp_export_keeps_a_package_that_fits_and_replaces_one_that_does_not(
+    control: Control, runner: AnsibleRunner, tmp_path: Path
+) -> None:
+    """Kubernetes.core's twelve: each step once in check mode, then for real."""
+    dest = tmp_path / "cluster.ksp"
+    arguments = {**reach(control, "node1"), "dest": str(dest)}
+    check = task("utrust_ksp_export", arguments, check_mode=True)
+    real = task("utrust_ksp_export", arguments)
+
+    planned = runner.run(check).result
+    assert (planned["changed"], planned["package"]["sha256"], planned["package"]["size"]) == (True, None, None)
+    assert list(tmp_path.iterdir()) == []
+    assert methods(control) == {"GET"}, "check mode only reads"
+
+    first, again_checked, again = runner.run(real, check, real).results
+    assert (first["changed"], again_checked["changed"], again["changed"]) == (True, False, False)
+    assert modes(tmp_path) == {"cluster.ksp": 0o600, "cluster.ksp.manifest.json": 0o600}
+    manifest = json.loads((tmp_path / "cluster.ksp.manifest.json").read_text())
+    assert manifest == first["manifest"] == again["manifest"]
+    assert {**manifest, "sha256": None, "size": None} == {
+        **planned["manifest"],
+        "created_at": manifest["created_at"],
+    }
+    assert manifest["keys_digest"] == control.node("node1")["keys_digest"]
+    assert dest.stat().st_size == first["package"]["size"]
+    assert first["package"]["path"] == str(dest)
+    assert first["node"]["name"] == "node1"
+    made = [request for request in control.requests("node1") if request["method"] != "GET"]
+    assert [request["method"] for request in made] == ["POST", "DELETE"], (
+        "one package, and the node's copy is destroyed"
+    )
+
+    control.generate_key("node1", "newKey")
+    changed_checked, changed, again_checked, again = runner.run(check, real, check, real).results
+    assert (changed_checked["changed"], changed["changed"]) == (True, True)
+    assert (again_checked["changed"], again["changed"]) == (False, False)
+    assert changed["package"]["sha256"] != first["package"]["sha256"]
+    assert changed["package"]["key_count"] == first["package"]["key_count"] + 1
+
+    dest.write_bytes(b"something else")
+    assert runner.run(real).result["changed"] is True
+    forced, absent_checked = runner.run(
+        task("utrust_ksp_export", {**arguments, "force": True}),
+        task("utrust_ksp_export", {**arguments, "state": "absent"}, check_mode=True),
+    ).results
+    assert (forced["changed"], absent_checked["changed"], dest.exists()) == (True, True, True)
+    removed, removed_again = runner.run(*[task("utrust_ksp_export", {**arguments, "state": "absent"})] * 2).results
+    assert (removed["changed"], removed_again["changed"]) == (True, False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_utrust_ksp_export_without_dest_uses_a_private_directory_that_goes_with_the_run(
+    control: Control, runner: AnsibleRunner
+) -> None:
+    arguments = {**reach(control, "node1"), "ttl": 0}
+    # In an Ansible of its own, which has come to its end afterwards.
+    package = runner.run(task("utrust_ksp_export", arguments), hosts=["here"]).result["package"]
+    path = Path(package["path"])
+    # The run is over (its lease, on a bastion): nobody removed the package, so the next run does.
+    assert (modes(path.parent), stat.S_IMODE(path.parent.stat().st_mode)) == (
+        {"cluster.ksp": 0o600, "cluster.ksp.manifest.json": 0o600},
+        0o700,
+    )
+    first, second = runner.run(
+        task("utrust_ksp_export", {**arguments, "state": "absent"}, check_mode=True),
+        task("utrust_ksp_export", {**arguments, "state": "absent"}),
+    ).results
+    assert str(path.parent) in first["removed_stale"]
+    assert str(path.parent) in second["removed_stale"]
+    assert not path.parent.exists()
+
+
+def test_the_package_of_a_run_that_still_lives_is_there_for_its_next_task(
+    control: Control, runner: AnsibleRunner
+) -> None:
+    export = {**reach(control, "node1")}
+    ran = runner.run(
+        task("utrust_ksp_export", export, register="first"),
+        task("utrust_ksp_export", export, register="second"),
+        task("utrust_ksp_export", {**export, "state": "absent", "dest": "{{ first.package.path }}"}),
+        task("utrust_ksp_export", {**export, "state": "absent", "dest": "{{ second.package.path }}"}),
+    )
+    first, second, removed, removed_too = ran.results
+    assert first["package"]["path"] not in second["removed_stale"]
+    assert Path(first["package"]["path"]).parent != Path(second["package"]["path"]).parent
+    assert (removed["changed"], removed_too["changed"]) == (True, True)
+    assert not Path(first["package"]["path"]).parent.exists()
+
+
+# utrust_ksp_import
+
+
+def test_utrust_ksp_import_brings_a_target_to_the_sources_keys_once(
+    control: Control, runner: AnsibleRunner, tmp_path: Path
+) -> None:
+    """Kubernetes.core's twelve: each step once in check mode, then for real, from export to proof."""
+    src = str(tmp_path / "cluster.ksp")
+    export = task("utrust_ksp_export", {**reach(control, "node1"), "dest": src})
+    arguments = {**reach(control, "node2"), "src": src}
+    check = task("utrust_ksp_import", arguments, check_mode=True, diff=True)
+    real = task("utrust_ksp_import", arguments)
+
+    # In sync already: nothing to do, nothing sent.
+    dummy, in_sync_checked, in_sync = runner.run(export, check, real).results
+    for result in (in_sync_checked, in_sync):
+        assert (result["changed"], result["in_sync"], result["added"], result["unchanged"]) == (False, True, [], 3)
+    assert {request["method"] for request in control.requests("node2")} == {"GET"}
+
+    [new] = control.generate_key("node1", "newKey")
+    control.clear_log()
+    exported, predicted = runner.run(export, check).results
+    assert (predicted["changed"], predicted["verified"], predicted["pending"]) == (True, False, 1)
+    assert predicted["keys_digest"] == exported["manifest"]["keys_digest"]
+    assert (predicted["diff"]["before"], "newKey" in predicted["diff"]["after"]) == ("", True)
+    assert {request["method"] for request in control.requests("node2")} == {"GET"}, "check mode never stages"
+    assert inventories(control)["node2"] == in_sync["keys_digest"]
+
+    done, again_checked, again = runner.run(real, check, real).results
+    assert (done["changed"], done["verified"], done["in_sync"], done["unchanged"]) == (True, True, True, 3)
+    assert [key["fingerprint"] for key in done["added"]] == [new["fingerprint"]]
+    assert done["keys_digest_before"] == in_sync["keys_digest"]
+    assert done["keys_digest"] == inventories(control)["node1"] == inventories(control)["node2"]
+    assert (done["node"], done["executed_on"]) == ("node2", socket.gethostname())
+    assert (again_checked["changed"], again["changed"]) == (False, False)
+    assert "diff" not in done, "a difference is shown where it was asked for"
+    assert control.sign("node2", "newKey", b"message")
+    sent = [request["method"] for request in control.requests("node2") if request["method"] != "GET"]
+    assert sent == ["POST", "POST"], "staged and applied, once"
+
+
+def test_a_prediction_needs_no_package(control: Control, runner: AnsibleRunner) -> None:
+    control.generate_key("node1", "newKey")
+    export = task("utrust_ksp_export", reach(control, "node1"), check_mode=True, register="export")
+    arguments = {**reach(control, "node2"), "manifest": "{{ export.manifest }}"}
+    ran = runner.run(
+        export, task("utrust_ksp_import", arguments, check_mode=True), task("utrust_ksp_import", arguments)
+    )
+    dummy, predicted, refused = ran.results
+    assert (predicted["changed"], [key["label"] for key in predicted["added"]]) == (True, ["newKey"])
+    assert (refused["failed"], refused["code"]) == (True, "package_missing")
+    assert methods(control) == {"GET"}
+
+
+def test_an_extra_key_stays_where_it_is(control: Control, runner: AnsibleRunner, tmp_path: Path) -> None:
+    control.generate_key("node1", "newKey")
+    [extra] = control.generate_key("node2", "extraKey")
+    src = str(tmp_path / "cluster.ksp")
+    arguments = {**reach(control, "node2"), "src": src}
+    dummy, refused, kept, known = runner.run(
+        task("utrust_ksp_export", {**reach(control, "node1"), "dest": src}),
+        task("utrust_ksp_import", arguments),
+        task("utrust_ksp_import", {**arguments, "extra_keys": "keep"}),
+        task("utrust_ksp_import", {**arguments, "allowed_extra_keys": [extra["fingerprint"]]}),
+    ).results
+    assert (refused["failed"], refused["code"]) == (True, "extra_keys")
+    assert (kept["changed"], kept["in_sync"], known["changed"]) == (True, False, False)
+    assert [key["label"] for key in kept["extra"]] == ["extraKey"]
+    assert {"newKey", "extraKey"} <= {key["label"] for key in control.keys("node2")}
+
+
+def test_another_key_under_the_same_label_is_replaced_only_where_it_is_named(
+    control: Control, runner: AnsibleRunner, tmp_path: Path
+) -> None:
+    [ours] = control.generate_key("node1", "caKey")
+    [theirs] = control.generate_key("node2", "caKey")
+    before, src = inventories(control), str(tmp_path / "cluster.ksp")
+    arguments = {**reach(control, "node2"), "src": src}
+    replace = {"allow_replace": [{"fingerprint": ours["fingerprint"], "reason": "a test key"}]}
+    dummy, refused, predicted = runner.run(
+        task("utrust_ksp_export", {**reach(control, "node1"), "dest": src}),
+        task("utrust_ksp_import", {**arguments, "extra_keys": "keep"}),
+        task("utrust_ksp_import", {**arguments, **replace}, check_mode=True, diff=True),
+    ).results
+    assert (refused["failed"], refused["code"]) == (True, "key_mismatch")
+    for words in ("caKey", ours["fingerprint"], theirs["fingerprint"], "find out which one is in use"):
+        assert words in refused["msg"]
+    assert inventories(control) == before
+    assert predicted["changed"] is True
+    assert theirs["fingerprint"] in predicted["diff"]["before"]
+    assert ours["fingerprint"] in predicted["diff"]["after"]
+
+    done, again = runner.run(*[task("utrust_ksp_import", {**arguments, **replace})] * 2).results
+    assert (done["changed"], done["in_sync"], again["changed"]) == (True, True, False)
+    [pair] = done["replaced"]
+    assert (pair["source_key"]["fingerprint"], pair["target_key"]["fingerprint"]) == (
+        ours["fingerprint"],
+        theirs["fingerprint"],
+    )
+    assert inventories(control)["node2"] == inventories(control)["node1"]
+
+
+def test_expected_new_keys_limits_what_an_import_may_bring(
+    control: Control, runner: AnsibleRunner, tmp_path: Path
+) -> None:
+    [new] = control.generate_key("node1", "newKey")
+    src = str(tmp_path / "cluster.ksp")
+    arguments = {**reach(control, "node2"), "src": src}
+    dummy, refused, retired, done = runner.run(
+        task("utrust_ksp_export", {**reach(control, "node1"), "dest": src}),
+        task("utrust_ksp_import", {**arguments, "expected_new_keys": []}),
+        task("utrust_ksp_import", {**arguments, "destroyed_keys": [new["fingerprint"]]}),
+        task("utrust_ksp_import", {**arguments, "expected_new_keys": [new["fingerprint"]]}),
+    ).results
+    assert (refused["failed"], refused["code"]) == (True, "key_not_expected")
+    assert (retired["failed"], retired["code"]) == (True, "destroyed_key_would_return")
+    assert done["changed"] is True
+
+
+def test_a_key_that_arrived_but_cannot_be_used_is_warned_of(
+    control: Control, runner: AnsibleRunner, tmp_path: Path
+) -> None:
+    control.generate_key("node1", "newKey", slot=1)
+    control.set_slot("node2", 1, activation="manual", activated=False)
+    src = str(tmp_path / "cluster.ksp")
+    ran = runner.run(
+        task("utrust_ksp_export", {**reach(control, "node1"), "dest": src}),
+        task("utrust_ksp_import", {**reach(control, "node2"), "src": src}),
+    )
+    control.set_slot("node2", 1, activation="auto", activated=True)
+    done = ran.results[1]
+    assert (done["changed"], done["in_sync"]) == (True, True)
+    assert done["unusable_key_count"] > 0
+    assert "not usable" in " ".join(ran.output.split())

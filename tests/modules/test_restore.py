@@ -1,0 +1,353 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""utrust_hsm_restore through both runners, with people at the PIN pads.
+
+The ceremonies run in one play, a node each, at the same time. Each has tests of its own.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import threading
+import typing as t
+
+import pytest
+from utrust_appliance.testing import cluster
+
+from tests.support.playbook import inventories, waits_for_card
+from tests.support.runners import reach, task
+from tests.support.waiting import wait_for
+
+if t.TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from utrust_appliance.control import Control
+
+    from tests.support.runners import AnsibleRunner
+
+RESTORE = "utrust_hsm_restore"
+WRONG_PIN = "000000000"
+
+
+def watched(control: Control, node: str) -> bool:
+    """Whether Ansible has started the restore, or has found it running."""
+    return any(request["path"].endswith("/hsm/restores") for request in control.requests(node))
+
+
+def polls(control: Control, node: str) -> list[dict[str, t.Any]]:
+    return [request for request in control.requests(node) if "sequence" in request["query"]]
+
+
+def until_it_is_read(control: Control, node: str, restore: dict[str, t.Any]) -> None:
+    """Wait until whoever watches the restore has got this state of it; the next step would make the PIN pad forget its complaint."""
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+    before = str(restore["sequence"] - 1)
+    wait_for(lambda: any(poll["at"] > now or poll["query"]["sequence"] == before for poll in polls(control, node)))
+
+
+def good(control: Control, node: str) -> None:
+    for card in ("KEYOPS-1", "KEYOPS-2"):
+        control.present(node, card)
+
+
+def with_a_wrong_card(control: Control, node: str) -> None:
+    until_it_is_read(control, node, control.insert_card(node, "OTHER-1"))
+    good(control, node)
+
+
+def with_the_same_card_twice(control: Control, node: str) -> None:
+    control.present(node, "KEYOPS-1")
+    until_it_is_read(control, node, control.insert_card(node, "KEYOPS-1"))
+    control.present(node, "KEYOPS-2")
+
+
+def with_a_wrong_pin(control: Control, node: str) -> None:
+    control.insert_card(node, "KEYOPS-1")
+    until_it_is_read(control, node, control.enter_pin(node, WRONG_PIN))
+    control.enter_pin(node, control.pin_of("KEYOPS-1"))
+    control.present(node, "KEYOPS-2")
+
+
+def with_a_card_that_locks(control: Control, node: str) -> None:
+    """Three wrong PINs in a row, as a person may type them. No program does that."""
+    control.insert_card(node, "KEYOPS-3")
+    for dummy in range(3):
+        restore = control.enter_pin(node, WRONG_PIN)
+    until_it_is_read(control, node, restore)
+    good(control, node)
+
+
+def with_a_card_holder_who_leaves(control: Control, node: str) -> None:
+    control.present(node, "KEYOPS-1")
+    until_it_is_read(control, node, control.insert_card(node, "OTHER-1"))
+    control.cancel_at_pin_pad(node)
+
+
+def with_a_source_that_changes(control: Control, node: str) -> None:
+    control.generate_key("node1", "meanwhile")
+    good(control, node)
+
+
+CEREMONIES: dict[str, t.Callable[[Control, str], None]] = {
+    "node2": good,
+    "node3": with_a_wrong_card,
+    "node4": with_the_same_card_twice,
+    "node5": with_a_wrong_pin,
+    "node6": with_a_card_that_locks,
+    "node7": with_a_card_holder_who_leaves,
+}
+FAILING, CHANGED_SOURCE, WATCHED, CANCELED, LOST = "node7", "node8", "node9", "node10", "node11"
+
+
+@pytest.fixture(scope="module")
+def control(runner: AnsibleRunner) -> Iterator[Control]:
+    """For each runner a cluster of its own, since a node is restored once: node1 has keys, all others have joined."""
+    with cluster(nodes=11, keys=2, key_mix={"ec-p256": 1}, faults=True, card_timeout=600) as running:
+        assert runner
+        running.create_mbk("OTHER")
+        yield running
+
+
+@pytest.fixture(scope="module")
+def source(control: Control, runner: AnsibleRunner) -> dict[str, t.Any]:
+    node: dict[str, t.Any] = runner.run(task("utrust_hsm_info", reach(control, "node1"))).result["node"]
+    return node
+
+
+def options(control: Control, node: str, source: dict[str, t.Any], **changes: t.Any) -> dict[str, t.Any]:
+    cards = {"cards_required": 2, "cards_total": 3}
+    return {**reach(control, node), "source": source, "pin_pad": "front-usb", **cards, **changes}
+
+
+class People(threading.Thread):
+    """Come when the PIN pad of a node asks for a card and Ansible watches it, and do what they do; one node after the other."""
+
+    cards = threading.Lock()
+
+    def __init__(self, control: Control, node: str, ceremony: t.Callable[[Control, str], None]) -> None:
+        super().__init__()
+        self._control, self._node, self._ceremony = control, node, ceremony
+        self.failure: Exception | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            wait_for(lambda: watched(self._control, self._node) and waits_for_card(self._control, self._node))
+            with self.cards:
+                self._ceremony(self._control, self._node)
+        except Exception as exc:  # noqa: BLE001 - raised where the thread is joined
+            self.failure = exc
+
+    def went_home(self, output: str) -> None:
+        self.join()
+        if self.failure:
+            raise AssertionError(f"people at {self._node} gave up; Ansible said:\n{output}") from self.failure
+
+
+class Day(t.NamedTuple):
+    """What came of the ceremonies, and of what was done before and after them."""
+
+    predicted: dict[str, dict[str, t.Any]]
+    posts_in_check_mode: int
+    results: dict[str, dict[str, t.Any]]
+    again: dict[str, dict[str, t.Any]]
+    output: str
+
+
+@pytest.fixture(scope="module")
+def day(control: Control, runner: AnsibleRunner, source: dict[str, t.Any]) -> Day:
+    """First in check mode, then for real with people, then again in check mode and for real."""
+    hosts = list(CEREMONIES)
+    per_host = {node: options(control, node, source) for node in hosts}
+    arguments = {name: f"{{{{ per_host[inventory_hostname].{name} }}}}" for name in per_host["node2"]}
+    given = {"vars": {"per_host": per_host}}
+    check = task(RESTORE, arguments, check_mode=True, diff=True, **given)
+    real = task(RESTORE, arguments, **given)
+
+    control.clear_log()
+    predicted = {result["host"]: result for result in runner.run(check, hosts=hosts).results}
+    posts = sum(request["method"] != "GET" for node in hosts for request in control.requests(node))
+    control.clear_log()
+    people = [People(control, node, ceremony) for node, ceremony in CEREMONIES.items()]
+    ran = runner.run(real, hosts=hosts)
+    for one in people:
+        one.went_home(ran.output)
+    done = [node for node in hosts if node != FAILING]
+    again = runner.run(check, real, hosts=done)
+    return Day(
+        predicted,
+        posts,
+        {result["host"]: result for result in ran.results},
+        {f"{result['host']} {number // len(done)}": result for number, result in enumerate(again.results)},
+        ran.output,
+    )
+
+
+def test_check_mode_shows_the_summary_and_sends_nothing_but_get(
+    control: Control, day: Day, source: dict[str, t.Any]
+) -> None:
+    assert day.posts_in_check_mode == 0
+    for node in CEREMONIES:
+        result, facts = day.predicted[node], control.node(node)
+        assert (result["changed"], result["failed"], result["node"]) == (True, False, node)
+        preview = result["preview"]
+        assert (preview["hsm_serial"], preview["tls_fingerprint"]) == (facts["serial"], facts["tls_fingerprint"])
+        assert (preview["cards_required"], preview["cards_total"]) == (2, 3)
+        assert preview["source_keys_digest"] == source["keys_digest"]
+        assert "Factory Reset Mode" in result["diff"]["before"]
+        assert "KEYOPS" in result["diff"]["after"]
+        assert "hsm_state" not in result, "nothing is said to be restored before it is"
+
+
+@pytest.mark.parametrize("node", [node for node in CEREMONIES if node != FAILING])
+def test_a_restore_brings_mbk_and_keys_and_proves_it(
+    control: Control, day: Day, source: dict[str, t.Any], node: str
+) -> None:
+    result = day.results[node]
+    assert result["failed"] is False, result
+    assert (result["changed"], result["hsm_state"], result["in_sync"]) == (True, "operational", True)
+    assert result["mbk"]["check_value"] == source["mbk"]["check_value"]
+    assert result["keys_digest"] == source["keys_digest"] == inventories(control)[node]
+    assert control.sign(node, "key-0001", b"message")
+    assert result["events"][-1] == "restore succeeded"
+    assert "PIN pad front-usb: Insert MBK card 1 of 2" in result["events"][0]
+
+
+@pytest.mark.parametrize(
+    ("node", "notice"),
+    [
+        ("node3", "Card OTHER-1 is of MBK OTHER, not of KEYOPS [wrong_card]"),
+        ("node4", "Card KEYOPS-1 has been used already [card_already_used]"),
+        ("node5", "[wrong_pin]"),
+        ("node6", "card KEYOPS-3 is locked for good now [card_locked]"),
+    ],
+)
+def test_what_the_pin_pad_minded_is_in_the_events(day: Day, node: str, notice: str) -> None:
+    told = [event for event in day.results[node]["events"] if notice in event]
+    assert told, day.results[node]["events"]
+
+
+def test_a_node_that_is_restored_is_not_restored_again(day: Day) -> None:
+    assert len(day.again) == 2 * (len(CEREMONIES) - 1)
+    for result in day.again.values():
+        assert (result["failed"], result["changed"], result["in_sync"]) == (False, False, True)
+        assert result["hsm_state"] == "operational"
+
+
+def test_canceling_at_the_pin_pad_is_told_with_what_went_before(control: Control, day: Day) -> None:
+    result = day.results[FAILING]
+    assert (result["failed"], result["changed"], result["code"]) == (True, False, "canceled_at_pin_pad")
+    for words in (
+        f"guided restore of {FAILING} canceled after 1 of 2 cards",
+        "Somebody pressed Cancel at front-usb",
+        "the HSM is as it was",
+        "The PIN pad's last complaint: Card OTHER-1 is of MBK OTHER, not of KEYOPS [wrong_card]",
+        "Run again when cards and card holders are ready",
+    ):
+        assert words in result["msg"]
+    assert control.node(FAILING)["state"] == "factory_reset"
+
+
+def test_prompts_appear_on_the_terminal_while_people_are_asked(day: Day, runner: AnsibleRunner) -> None:
+    """An action plugin can; a module on a bastion has no terminal, its events come with the result."""
+    shown = "HSM UT000002: PIN pad front-usb: Insert MBK card 1 of 2" in " ".join(day.output.split())
+    assert shown == (runner.name == "action"), day.output
+
+
+def test_no_pin_is_in_anything_that_ansible_shows_or_returns(control: Control, day: Day) -> None:
+    shown = day.output + json.dumps(day.results)
+    for card in control.cards():
+        assert control.pin_of(card["card"]) not in shown
+    assert WRONG_PIN not in shown
+
+
+def test_a_source_that_changes_meanwhile_ends_the_restore(
+    control: Control, runner: AnsibleRunner, source: dict[str, t.Any]
+) -> None:
+    control.clear_log()
+    people = People(control, CHANGED_SOURCE, with_a_source_that_changes)
+    result = runner.run(task(RESTORE, options(control, CHANGED_SOURCE, source))).result
+    people.went_home(json.dumps(result))
+    control.delete_key("node1", "meanwhile")
+    assert (result["failed"], result["code"]) == (True, "source_changed")
+    assert "the HSM is as it was" in result["msg"]
+    assert control.node(CHANGED_SOURCE)["state"] == "factory_reset"
+
+
+def test_a_restore_that_runs_already_is_watched_by_the_next_run(
+    control: Control, runner: AnsibleRunner, source: dict[str, t.Any]
+) -> None:
+    """As after a controller that died: the restore goes on without it."""
+    first = runner.run(task(RESTORE, options(control, WATCHED, source, restore_timeout=0.01))).result
+    assert (first["failed"], first["code"]) == (True, "restore_timeout")
+    for words in (f"guided restore of {WATCHED}", "not finished within 0.01 s", "it goes on at PIN pad front-usb"):
+        assert words in first["msg"]
+    running = control.node(WATCHED)["running"]
+    assert running == {"kind": "restore", "id": first["restore_id"]}
+
+    elsewhere, checked = runner.run(
+        task(RESTORE, options(control, WATCHED, source, pin_pad="rack-2")),
+        task(RESTORE, options(control, WATCHED, source), check_mode=True),
+    ).results
+    assert (elsewhere["failed"], elsewhere["code"]) == (True, "restore_in_progress")
+    assert "state: canceled" in elsewhere["msg"]
+    assert (checked["changed"], checked["restore"]["id"]) == (True, first["restore_id"])
+
+    control.clear_log()
+    people = People(control, WATCHED, good)
+    second = runner.run(task(RESTORE, options(control, WATCHED, source))).result
+    people.went_home(json.dumps(second))
+    assert (second["failed"], second["changed"], second["in_sync"]) == (False, True, True)
+    assert second["restore"]["id"] == first["restore_id"]
+    assert {request["method"] for request in control.requests(WATCHED)} == {"GET"}, "it was not started again"
+
+
+def test_a_restore_is_canceled_by_the_module_and_only_once(
+    control: Control, runner: AnsibleRunner, source: dict[str, t.Any]
+) -> None:
+    cancel = {**reach(control, CANCELED), "state": "canceled"}
+    ran = runner.run(
+        task(RESTORE, cancel),
+        task(RESTORE, options(control, CANCELED, source, restore_timeout=0.01)),
+        task(RESTORE, cancel, check_mode=True),
+        task("utrust_hsm_info", {**reach(control, CANCELED), "gather": ["restore"]}),
+        task(RESTORE, cancel),
+        task(RESTORE, cancel),
+    )
+    nothing, started, predicted, still_running, canceled, again = ran.results
+    assert nothing["changed"] is False
+    assert predicted["changed"] is True
+    assert still_running["restore"]["state"] == "waiting_for_card", "check mode cancels nothing"
+    assert (canceled["changed"], canceled["restore"]["id"]) == (True, started["restore_id"])
+    assert again["changed"] is False
+    node = control.node(CANCELED)
+    assert (node["state"], node["running"]) == ("factory_reset", None)
+
+
+def test_a_restore_whose_answers_are_lost_is_started_once_and_ends_well(
+    control: Control, runner: AnsibleRunner, source: dict[str, t.Any]
+) -> None:
+    control.clear_log()
+    control.fault("lost_answer_after", node=LOST, method="POST")
+    control.fault("lost_answer_before", node=LOST, method="GET", path="/restores/", count=1)
+    people = People(control, LOST, good)
+    result = runner.run(task(RESTORE, options(control, LOST, source, retries=2))).result
+    people.went_home(json.dumps(result))
+    assert (result["failed"], result["in_sync"]) == (False, True)
+    assert [request["method"] for request in control.requests(LOST)].count("POST") == 1
+
+
+def test_a_restore_to_which_nobody_comes_fails_when_the_pin_pad_gives_up(runner: AnsibleRunner) -> None:
+    with cluster(nodes=2, keys=1, key_mix={"ec-p256": 1}, card_timeout=0.5) as impatient:
+        source = runner.run(task("utrust_hsm_info", reach(impatient, "node1"))).result["node"]
+        before = inventories(impatient)
+        result = runner.run(task(RESTORE, options(impatient, "node2", source))).result
+        assert (result["failed"], result["changed"], result["code"]) == (True, False, "card_timeout")
+        for words in ("guided restore of node2 failed after 0 of 2 cards", "No card was inserted within 0.5 s"):
+            assert words in result["msg"]
+        assert "Run again when cards and card holders are ready" in result["msg"]
+        assert inventories(impatient) == before
+        assert impatient.node("node2")["state"] == "factory_reset"

@@ -1,0 +1,212 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What is true of the two runners themselves: environment, become, async, and that no secret comes through."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import socket
+import typing as t
+
+import pytest
+from utrust_appliance.testing import cluster
+
+from tests.support.playbook import methods
+from tests.support.runners import RUNNERS, AnsibleRunner, reach, task
+
+if t.TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from utrust_appliance.control import Control
+
+INFO, EXPORT, IMPORT = "utrust_hsm_info", "utrust_ksp_export", "utrust_ksp_import"
+
+
+@pytest.fixture(scope="module")
+def control() -> Iterator[Control]:
+    with cluster(nodes=2, restored=2, keys=6, key_mix={"ec-p256": 1, "aes-256": 1}) as running:
+        yield running
+
+
+@pytest.fixture
+def surroundings(control: Control) -> dict[str, str]:
+    """Everything that a connection needs, as environment variables."""
+    facts = control.node("node1")
+    return {
+        "UTRUST_HOST": facts["address"],
+        "UTRUST_PORT": str(facts["port"]),
+        "UTRUST_BEARER_TOKEN": control.token,
+        "UTRUST_TLS_FINGERPRINT": f"{'ab' * 32},{facts['tls_fingerprint']}",
+        "UTRUST_CONNECT_TIMEOUT": "7.5",
+        "UTRUST_TIMEOUT": "20",
+        "UTRUST_RETRIES": "0",
+    }
+
+
+# Environment
+
+
+def test_the_controllers_environment_completes_the_arguments(
+    control: Control, runner: AnsibleRunner, surroundings: dict[str, str]
+) -> None:
+    """Also of a module on a bastion, whose own environment is empty."""
+    result = runner.run(task(INFO, {}), env=surroundings).result
+    assert result["failed"] is False, result
+    assert result["node"]["name"] == "node1"
+    assert control.token not in json.dumps(result)
+
+
+def test_the_tasks_environment_comes_before_the_controllers_and_arguments_before_both(
+    control: Control, runner: AnsibleRunner, surroundings: dict[str, str]
+) -> None:
+    second = control.node("node2")
+    elsewhere = {
+        "UTRUST_HOST": second["address"],
+        "UTRUST_PORT": str(second["port"]),
+        "UTRUST_TLS_FINGERPRINT": second["tls_fingerprint"],
+    }
+    arguments = {"host": second["address"], "port": second["port"], "tls_fingerprint": second["tls_fingerprint"]}
+    ran = runner.run(task(INFO, {}, environment=elsewhere), task(INFO, arguments), env=surroundings)
+    assert [result.get("node", result)["name"] for result in ran.results] == ["node2", "node2"]
+
+
+def test_the_tasks_environment_alone_is_enough(
+    control: Control, runner: AnsibleRunner, surroundings: dict[str, str]
+) -> None:
+    outcome = runner.run(task(INFO, {}, environment=surroundings))
+    assert outcome.result["node"]["name"] == "node1"
+    assert control.token not in outcome.output
+
+
+def test_an_argument_that_is_missing_everywhere_is_named(runner: AnsibleRunner) -> None:
+    result = runner.run(task(INFO, {"bearer_token": "x"})).result
+    assert result["failed"] is True
+    assert "missing required arguments: host" in result["msg"]
+
+
+def test_there_is_no_option_that_switches_verification_off(control: Control, runner: AnsibleRunner) -> None:
+    result = runner.run(task(INFO, reach(control, "node1", validate_certs=False))).result
+    assert result["failed"] is True
+    assert "validate_certs" in result["msg"]
+
+
+def test_module_defaults_of_the_action_group_apply(control: Control, runner: AnsibleRunner) -> None:
+    shared = reach(control, "node1")
+    block = {"module_defaults": {"group/keyops.utrust.utrust": shared}, "block": [task(INFO, {})]}
+    assert runner.run(block).result["node"]["name"] == "node1"
+
+
+# What a runner refuses
+
+
+def test_become_is_refused_where_it_would_do_nothing(control: Control, tmp_path: Path) -> None:
+    control.clear_log()
+    with contextlib.closing(AnsibleRunner("action", tmp_path)) as runner:
+        result = runner.run(task(INFO, reach(control, "node1"), become=True)).result
+    assert result["failed"] is True
+    assert "become has no effect here" in result["msg"]
+    assert "remove it" in result["msg"]
+    assert control.connections("node1") == 0
+
+
+def test_async_is_refused(control: Control, runner: AnsibleRunner) -> None:
+    control.clear_log()
+    result = runner.run(task(INFO, reach(control, "node1"), **{"async": 10, "poll": 0})).result
+    assert result["failed"] is True
+    assert "async" in result["msg"]
+    assert control.connections("node1") == 0
+
+
+# Secrets
+
+
+def windows(content: bytes, length: int = 12) -> Iterator[bytes]:
+    yield from (content[start : start + length] for start in range(0, len(content) - length, length))
+
+
+def traces(content: bytes, shown: str) -> list[str]:
+    """Pieces of the content that are shown: as they are, in hexadecimal, or in Base64 of any alignment."""
+    raw = shown.encode("utf-8", "surrogateescape")
+    encoded = [piece for start in range(3) for piece in windows(base64.b64encode(content[start:]), 16)]
+    wanted = [*windows(content), *windows(content.hex().encode(), 24), *encoded]
+    return [repr(piece) for piece in wanted if piece in raw]
+
+
+def test_a_trace_is_found_however_it_is_written() -> None:
+    secret = bytes(range(256))
+    for shown in (secret.decode("latin-1").encode("utf-8", "surrogateescape").decode()[:120], secret.hex()):
+        assert traces(secret, f"msg: {shown}")
+    assert traces(secret, base64.b64encode(b"x" + secret).decode())
+    assert not traces(secret, "msg: nothing")
+
+
+def test_nothing_secret_is_shown_or_returned_even_at_the_highest_verbosity(
+    control: Control, runner: AnsibleRunner, tmp_path: Path
+) -> None:
+    control.generate_key("node1", f"secretKey-{runner.name}")
+    package, kept = tmp_path / "cluster.ksp", tmp_path / "kept.ksp"
+    login = {"client_cert": None, "client_key": None, "bearer_token": "{{ lookup('file', token_file) }}"}
+    files = {"token_file": str(control.folder / "clients" / "operator.token")}
+    ran = runner.run(
+        task(EXPORT, reach(control, "node1", dest=str(package), **login), vars=files),
+        task(EXPORT, reach(control, "node1", dest=str(kept), **login), vars=files, check_mode=True, diff=True),
+        task(IMPORT, reach(control, "node2", src=str(package), **login), vars=files, diff=True),
+        task(IMPORT, reach(control, "node2", src=str(package), expected_new_keys=["nonsense"], **login), vars=files),
+        task(INFO, reach(control, "node2", gather=["keys", "pin_pads"], **login), vars=files),
+        task(INFO, reach(control, "node2", host="127.0.0.1", port=1, **login), vars=files),
+        task(INFO, reach(control, "node1"), vars=files),
+        arguments=["-vvvvvv", "--diff"],
+        # Older versions of Ansible always return the arguments, too.
+        env={"ANSIBLE_PIPELINING": "0", "ANSIBLE_INJECT_INVOCATION": "true"},
+    )
+    assert [result["failed"] for result in ran.results] == [False, False, False, True, False, True, False]
+    assert ran.results[2]["changed"] is True
+    everything = ran.output + json.dumps(ran.results)
+    assert control.token not in everything
+    assert base64.b64encode(control.token.encode()).decode()[:24] not in everything
+    assert "PRIVATE KEY" not in everything
+    for card in control.cards():
+        assert control.pin_of(card["card"]) not in everything
+    content = package.read_bytes()
+    # The end of the package: wrapped keys and their authentication, nothing that is public.
+    assert traces(content[-200:-20], everything) == []
+    for result in ran.results:
+        assert result["executed_on"] == socket.gethostname()
+
+
+def test_a_module_leaves_no_file_behind(control: Control, runner: AnsibleRunner, tmp_path: Path) -> None:
+    runner.run(task(INFO, reach(control, "node1")), env={"ANSIBLE_PIPELINING": "0"})
+    remote = runner.folder / "remote"
+    assert [path for path in remote.rglob("*") if path.is_file()] == []
+    assert list(tmp_path.iterdir()) == []
+
+
+# One operation
+
+
+def test_both_doors_say_the_same(control: Control, tmp_path: Path) -> None:
+    control.clear_log()
+    said = []
+    for name in RUNNERS:
+        (tmp_path / name).mkdir()
+        tasks = [
+            task(INFO, {**reach(control, "node1"), "gather": ["keys", "pin_pads", "restore"]}),
+            task(EXPORT, reach(control, "node1"), check_mode=True),
+            task(INFO, reach(control, "node2", expect_node="node1")),
+        ]
+        with contextlib.closing(AnsibleRunner(name, tmp_path / name)) as runner:
+            ran = runner.run(*tasks)
+        for result in ran.results:
+            result.pop("invocation", None)
+            for moving in ("clock", "clock_skew"):
+                result.get("node", {}).pop(moving, None)
+            result.get("manifest", {}).pop("created_at", None)
+        said.append([{key: value for key, value in result.items() if key[0] != "_"} for result in ran.results])
+    for by_action, by_module in zip(*said, strict=True):
+        assert by_action == by_module
+    assert methods(control) == {"GET"}

@@ -1,0 +1,66 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Samples: a key, a node and the contract's own examples, for tests that need data and no appliance."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses as dc
+import datetime
+import functools
+import hashlib
+import typing as t
+from pathlib import Path
+
+import yaml
+from ansible_collections.keyops.utrust.plugins.module_utils._appliance import schema
+from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import HsmKey, Mbk, Node
+from ansible_collections.keyops.utrust.plugins.module_utils._keys import keys_digest
+
+ROOT = Path(__file__).resolve().parents[2]
+KEYOPS = Mbk("KEYOPS", "5c1de3b2a4f60718", 2, 3)
+OTHER = Mbk("OTHER", "0a0a0a0a0a0a0a0a", 2, 3)
+
+
+@functools.cache
+def _contract() -> dict[str, t.Any]:
+    document: dict[str, t.Any] = yaml.safe_load((ROOT / "docs/api/appliance-v1.yaml").read_text(encoding="utf-8"))
+    return document
+
+
+def example(name: str) -> dict[str, t.Any]:
+    """An example of the contract, fresh each time."""
+    value: dict[str, t.Any] = copy.deepcopy(_contract()["components"]["examples"][name]["value"])
+    return value
+
+
+def fingerprint(text: str) -> str:
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+
+def key(label: str = "signKey", **changes: t.Any) -> HsmKey:
+    """An EC key whose fingerprint follows from its label, unless told otherwise."""
+    facts: dict[str, t.Any] = {
+        "slot": 0,
+        "label": label,
+        "id": "01",
+        "type": "ec",
+        "size": 256,
+        "curve": "P-256",
+        "fingerprint": fingerprint(label),
+    }
+    return HsmKey(**{**facts, **changes})
+
+
+def node(*hsm_keys: HsmKey, **changes: t.Any) -> Node:
+    """An operational node, node1 unless told otherwise, that says to hold these keys."""
+    given: dict[str, t.Any] = {
+        "keys_digest": keys_digest(hsm_keys),
+        "key_count": len(hsm_keys),
+        "mbk": KEYOPS,
+        "clock": datetime.datetime.now(datetime.UTC).isoformat(),
+        **changes,
+    }
+    return dc.replace(schema.node(example("NodeOperational")), **given)

@@ -1,0 +1,393 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The client of appliance API v1, request by request: what is sent, what is sent again, and what never is."""
+
+from __future__ import annotations
+
+import io
+import typing as t
+
+import pytest
+from ansible_collections.keyops.utrust.plugins.module_utils import _json_client
+from ansible_collections.keyops.utrust.plugins.module_utils._appliance import schema
+from ansible_collections.keyops.utrust.plugins.module_utils._appliance.rest import (
+    APPLIANCE_API,
+    MAX_READ_ATTEMPTS,
+    RestAppliance,
+)
+from ansible_collections.keyops.utrust.plugins.module_utils._errors import (
+    ApiError,
+    ResponseLostError,
+    UnreachableError,
+    UtrustError,
+)
+from ansible_collections.keyops.utrust.plugins.module_utils._http import (
+    HttpResponse,
+    NoResponseError,
+    ResponseTooLargeError,
+)
+from ansible_collections.keyops.utrust.plugins.module_utils._json_client import JsonClient
+from ansible_collections.keyops.utrust.plugins.module_utils._keys import keys_digest
+
+from tests.support.factories import example, fingerprint, key
+from tests.support.fakes import ENDPOINT, FakeConnection, answer, problem
+
+if t.TYPE_CHECKING:
+    from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import HsmKey
+
+CUT = NoResponseError("ConnectionResetError: cut", sent=True)
+REFUSED = NoResponseError("ConnectionRefusedError: refused", sent=False)
+BUSY = problem(503, "unavailable", retry_after=2)
+PACKAGE = schema.package(example("Package"))
+STAGED = schema.import_(example("ImportStaged"))
+WAITING = schema.restore(example("RestoreWaiting"))
+PACKAGES, IMPORTS, RESTORES = "/api/v1/hsm/packages", "/api/v1/hsm/imports", "/api/v1/hsm/restores"
+
+
+class Script(t.NamedTuple):
+    """A client over a scripted wire; nobody sleeps, what would have been slept is noted."""
+
+    wire: FakeConnection
+    client: JsonClient
+    appliance: RestAppliance
+    slept: list[float]
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> t.Callable[..., Script]:
+    def make(*answers: HttpResponse | Exception, bearer_token: str | None = None) -> Script:
+        wire, slept = FakeConnection(*answers), list[float]()
+        monkeypatch.setattr(_json_client, "HttpsConnection", wire)
+        client = JsonClient(ENDPOINT, APPLIANCE_API, bearer_token=bearer_token, retries=3, sleep=slept.append)
+        return Script(wire, client, RestAppliance(client), slept)
+
+    return make
+
+
+Scripted = t.Callable[..., Script]
+
+
+def looked_up(script: Script, path: str) -> str:
+    """The last request looks for what the first made, by its Idempotency-Key."""
+    key_sent = script.wire.requests[0].headers["Idempotency-Key"]
+    assert script.wire.requests[-1][:2] == ("GET", f"{path}?idempotency_key={key_sent}")
+    return key_sent
+
+
+# What is sent again
+
+
+def test_a_get_without_an_answer_is_sent_again_until_enough(script: Scripted) -> None:
+    made = script(CUT, REFUSED, answer(200, example("NodeOperational")))
+    assert made.appliance.node().name == "node1"
+    assert made.wire.sent == [("GET", "/api/v1/node")] * 3
+    assert made.slept == [0.5, 1.0]
+
+
+def test_a_node_that_never_answers_is_unreachable_and_the_message_says_what_was_tried(script: Scripted) -> None:
+    made = script(*[REFUSED] * 4)
+    with pytest.raises(UnreachableError) as caught:
+        made.appliance.node()
+    assert len(made.wire.requests) == 4
+    assert caught.value.code == "node_unreachable"
+    for words in ("GET /api/v1/node", "127.0.0.2:8443", "4 attempt(s)", "refused", "Check address"):
+        assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(("status", "code"), [(429, "too_many_requests"), (503, "unavailable")])
+def test_a_node_that_is_busy_is_asked_again_when_it_says(script: Scripted, status: int, code: str) -> None:
+    made = script(problem(status, code, retry_after=7), answer(201, example("Package")))
+    made.appliance.create_package("sha256:00")
+    first, second = made.wire.requests
+    assert first == second, "the repetition is the same request, with the same Idempotency-Key"
+    assert made.slept == [7.0]
+
+
+def test_a_wait_that_the_node_asks_for_is_clamped(script: Scripted) -> None:
+    made = script(problem(503, "unavailable", retry_after=86400), answer(200, example("NodeOperational")))
+    made.appliance.node()
+    assert made.slept == [30.0]
+
+
+def test_a_node_that_stays_busy_is_given_up_with_its_own_words(script: Scripted) -> None:
+    made = script(*[BUSY] * 4)
+    with pytest.raises(ApiError) as caught:
+        made.appliance.node()
+    assert caught.value.details == {"code": "unavailable", "http_status": 503}
+    assert made.slept == [2.0, 2.0, 2.0]
+
+
+def test_an_upload_is_repeated_from_its_beginning(script: Scripted) -> None:
+    made = script(BUSY, answer(201, example("ImportStaged")))
+    made.appliance.stage_import(io.BytesIO(b"package"), 7, fingerprint("package"))
+    assert [request.body for request in made.wire.requests] == [b"package", b"package"]
+
+
+def test_a_refusal_is_not_argued_with(script: Scripted) -> None:
+    made = script(problem(422, "pin_pad_not_configured", configured=["front-usb"]))
+    with pytest.raises(ApiError) as caught:
+        made.appliance.start_restore("rack-9", "node1")
+    assert made.wire.sent == [("POST", RESTORES)]
+    assert caught.value.details == {
+        "code": "pin_pad_not_configured",
+        "http_status": 422,
+        "configured": ["front-usb"],
+    }
+    for words in (f"POST {RESTORES}", "127.0.0.2:8443", "HTTP 422", "why"):
+        assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(("status", "code"), [(401, "unauthenticated"), (403, "forbidden")])
+def test_a_login_that_is_refused_says_where_to_register_it(script: Scripted, status: int, code: str) -> None:
+    made = script(problem(status, code))
+    with pytest.raises(ApiError, match="Webconf, page Access") as caught:
+        made.appliance.node()
+    assert caught.value.code == code
+
+
+def test_a_delete_without_an_answer_is_sent_again_since_it_cannot_delete_twice(script: Scripted) -> None:
+    made = script(CUT, problem(404, "not_found"))
+    made.appliance.delete_package(PACKAGE)
+    assert made.wire.sent == [("DELETE", f"{PACKAGES}/{PACKAGE.id}")] * 2
+
+
+# What is never sent again
+
+
+def posts(made: Script) -> list[str]:
+    return [path for method, path in made.wire.sent if method == "POST"]
+
+
+class Creation(t.NamedTuple):
+    """A POST that makes an object: the call, where it goes, and how the list of such objects looks."""
+
+    make: t.Callable[[RestAppliance], t.Any]
+    path: str
+    listed: str
+    name: str
+
+    def found(self) -> HttpResponse:
+        return answer(200, {self.listed: [example(self.name)]})
+
+    def not_found(self) -> HttpResponse:
+        return answer(200, {self.listed: []})
+
+
+CREATIONS = [
+    Creation(lambda node: node.create_package("sha256:00"), PACKAGES, "packages", "Package"),
+    Creation(lambda node: node.stage_import(io.BytesIO(b"x"), 1, "sha256:00"), IMPORTS, "imports", "ImportStaged"),
+    Creation(lambda node: node.start_restore("front-usb", "node1"), RESTORES, "restores", "RestoreWaiting"),
+]
+creations = pytest.mark.parametrize("creation", CREATIONS, ids=["package", "import", "restore"])
+UNCLEAR = [CUT, problem(500, "internal_error"), answer(502, b"<html>"), answer(200, b"<html>", media_type="text/html")]
+unclear = pytest.mark.parametrize("lost", UNCLEAR, ids=["cut", "500", "502", "not JSON"])
+
+
+@creations
+@unclear
+def test_a_post_whose_answer_is_lost_is_settled_by_looking_it_up(
+    script: Scripted, lost: t.Any, creation: Creation
+) -> None:
+    made = script(lost, creation.found())
+    assert creation.make(made.appliance).id == example(creation.name)["id"]
+    assert posts(made) == [creation.path]
+    looked_up(made, creation.path)
+
+
+@creations
+def test_a_post_that_left_no_trace_is_an_error_and_not_sent_again(script: Scripted, creation: Creation) -> None:
+    made = script(CUT, creation.not_found())
+    with pytest.raises(ResponseLostError, match="no trace of it, so nothing was changed") as caught:
+        creation.make(made.appliance)
+    assert caught.value.code == "response_lost"
+    assert posts(made) == [creation.path]
+    looked_up(made, creation.path)
+
+
+@creations
+def test_a_post_that_cannot_be_looked_up_has_an_unknown_outcome(script: Scripted, creation: Creation) -> None:
+    made = script(CUT, *[REFUSED] * 4)
+    with pytest.raises(ResponseLostError) as caught:
+        creation.make(made.appliance)
+    assert caught.value.code == "outcome_unknown"
+    assert posts(made) == [creation.path]
+
+
+def test_a_post_that_never_left_is_not_called_lost(script: Scripted) -> None:
+    made = script(REFUSED)
+    with pytest.raises(UnreachableError, match="Nothing was changed"):
+        made.appliance.create_package("sha256:00")
+    assert made.wire.sent == [("POST", PACKAGES)]
+
+
+def test_every_post_has_a_key_of_its_own(script: Scripted) -> None:
+    made = script(*[answer(201, example("Package"))] * 2)
+    made.appliance.create_package("sha256:00")
+    made.appliance.create_package("sha256:00")
+    assert len({request.headers["Idempotency-Key"] for request in made.wire.requests}) == 2
+
+
+@unclear
+def test_applying_is_sent_once_and_settled_by_reading_the_import(script: Scripted, lost: t.Any) -> None:
+    made = script(lost, answer(200, example("ImportApplied")))
+    assert made.appliance.apply_import(STAGED, "sha256:00").state == "applied"
+    assert made.wire.sent == [("POST", f"{IMPORTS}/{STAGED.id}/apply"), ("GET", f"{IMPORTS}/{STAGED.id}")]
+
+
+def test_applying_names_the_inventory_that_was_seen(script: Scripted) -> None:
+    made = script(answer(200, example("ImportApplied")))
+    made.appliance.apply_import(STAGED, "sha256:00")
+    assert made.wire.requests[0].headers["If-Match"] == '"sha256:00"'
+
+
+def test_an_import_that_is_still_staged_after_a_lost_answer_is_not_called_applied(script: Scripted) -> None:
+    made = script(CUT, answer(200, example("ImportStaged")))
+    with pytest.raises(ResponseLostError, match="the import is staged") as caught:
+        made.appliance.apply_import(STAGED, "sha256:00")
+    assert caught.value.details == {"code": "response_lost", "import_state": "staged"}
+    assert len(posts(made)) == 1
+
+
+@pytest.mark.parametrize(("status", "code"), [(409, "import_in_progress"), (412, "keys_changed")])
+def test_an_import_that_the_node_refuses_to_apply_is_refused(script: Scripted, status: int, code: str) -> None:
+    made = script(problem(status, code))
+    with pytest.raises(ApiError) as caught:
+        made.appliance.apply_import(STAGED, "sha256:00")
+    assert caught.value.code == code
+    assert len(made.wire.requests) == 1
+
+
+def test_a_download_that_broke_off_is_not_continued_into_the_same_file(script: Scripted) -> None:
+    made = script(CUT)
+    sink = io.BytesIO()
+    with pytest.raises(UnreachableError):
+        made.appliance.download_package(PACKAGE, sink)
+    assert made.wire.sent == [("GET", f"{PACKAGES}/{PACKAGE.id}/content")]
+
+
+# What comes back
+
+
+def test_a_download_is_held_against_size_and_digest(script: Scripted) -> None:
+    package = schema.package({**example("Package"), "size": 7, "sha256": fingerprint("package")})
+    sink = io.BytesIO()
+    script(answer(200, b"package")).appliance.download_package(package, sink)
+    assert sink.getvalue() == b"package"
+    for damaged in (b"packag", b"Package", b"package!", b""):
+        with pytest.raises(ApiError, match="of 7 bytes came") as caught:
+            script(answer(200, damaged)).appliance.download_package(package, io.BytesIO())
+        assert caught.value.code == "download_corrupt"
+
+
+def test_a_disk_that_is_full_is_not_called_a_node_that_does_not_answer(script: Scripted) -> None:
+    class Full(io.BytesIO):
+        def write(self, dummy: t.Any) -> int:
+            raise OSError(28, "No space left on device")
+
+    made = script(answer(200, b"package"))
+    with pytest.raises(UtrustError, match="No space left on device") as caught:
+        made.appliance.download_package(PACKAGE, Full())
+    assert caught.value.code == "package_not_written"
+
+
+@pytest.mark.parametrize(
+    ("document", "media_type"),
+    [(b"<html>Please log in</html>", "text/html"), (b"", "application/json"), (b"{", "application/json")],
+)
+def test_an_answer_that_is_no_json_is_named(script: Scripted, document: bytes, media_type: str) -> None:
+    made = script(answer(200, document, media_type=media_type))
+    with pytest.raises(ApiError, match="is not JSON") as caught:
+        made.appliance.node()
+    assert caught.value.code == "response_not_json"
+    assert "proxy or Webconf" in str(caught.value)
+
+
+def test_an_answer_that_is_too_large_is_not_read_to_its_end(script: Scripted) -> None:
+    made = script(ResponseTooLargeError("the answer is larger than 5 bytes"))
+    with pytest.raises(ApiError) as caught:
+        made.appliance.node()
+    assert caught.value.code == "response_too_large"
+
+
+def test_the_token_is_sent_and_not_part_of_any_message(script: Scripted) -> None:
+    made = script(problem(401, "unauthenticated"), bearer_token="s3cr3t-token")
+    with pytest.raises(ApiError) as caught:
+        made.appliance.node()
+    assert made.wire.requests[0].headers["Authorization"] == "Bearer s3cr3t-token"
+    assert "s3cr3t-token" not in str(caught.value)
+    assert "s3cr3t-token" not in str(caught.value.details)
+
+
+# The inventory, in pages
+
+
+def page(*hsm_keys: HsmKey, of: tuple[HsmKey, ...], next_cursor: str | None = None) -> HttpResponse:
+    rows = [{name: value for name, value in one.to_dict().items() if name != "check_value_only"} for one in hsm_keys]
+    return answer(200, {"hsm_keys": rows, "next_cursor": next_cursor, "keys_digest": keys_digest(of)})
+
+
+A, B, C = key("a"), key("b"), key("c")
+
+
+def test_all_pages_of_one_reading_are_the_inventory(script: Scripted) -> None:
+    made = script(
+        page(A, of=(A, B, C), next_cursor="x y"), page(B, of=(A, B, C), next_cursor="z"), page(C, of=(A, B, C))
+    )
+    assert made.appliance.inventory() == (A, B, C)
+    path = "/api/v1/hsm/keys?limit=1000"
+    assert [path for dummy, path in made.wire.sent] == [path, f"{path}&cursor=x+y", f"{path}&cursor=z"]
+
+
+def test_a_reading_begins_again_when_the_inventory_changes_under_it(script: Scripted) -> None:
+    made = script(page(A, of=(A, B), next_cursor="x"), page(C, of=(A, C)), page(A, C, of=(A, C)))
+    assert made.appliance.inventory() == (A, C)
+    assert len(made.wire.requests) == 3
+
+
+def test_an_inventory_that_never_stands_still_is_given_up(script: Scripted) -> None:
+    made = script(*[page(A, of=(A, B), next_cursor="x"), page(C, of=(A, C))] * MAX_READ_ATTEMPTS)
+    with pytest.raises(ApiError, match="let the key generation on that node end") as caught:
+        made.appliance.inventory()
+    assert caught.value.code == "keys_unstable"
+
+
+def test_a_listing_that_does_not_have_its_digest_is_not_trusted(script: Scripted) -> None:
+    made = script(page(A, of=(A, B)))
+    with pytest.raises(ApiError, match="not to be trusted") as caught:
+        made.appliance.inventory()
+    assert caught.value.code == "keys_digest_mismatch"
+
+
+def test_paging_in_circles_has_an_end(script: Scripted) -> None:
+    made = script(page(A, of=(A, B), next_cursor="x"), page(A, of=(A, B), next_cursor="x"))
+    with pytest.raises(ApiError, match="no progress"):
+        made.appliance.inventory()
+    made = script(page(of=(A,), next_cursor="x"))
+    with pytest.raises(ApiError, match="no progress"):
+        made.appliance.inventory()
+
+
+# Watching a restore
+
+
+def test_a_restore_is_watched_by_long_polls_that_never_become_a_storm(script: Scripted) -> None:
+    made = script(*[answer(200, example("RestoreWaiting"))] * 3)
+    for wait in (20.0, 0.4, 0.0):
+        made.appliance.watch_restore(WAITING, wait)
+    path = f"{RESTORES}/{WAITING.id}"
+    assert [path for dummy, path in made.wire.sent] == [
+        f"{path}?wait=20&sequence=3",
+        f"{path}?wait=1&sequence=3",
+        f"{path}?wait=1&sequence=3",
+    ]
+
+
+def test_the_restore_that_runs_is_found_whoever_started_it(script: Scripted) -> None:
+    made = script(answer(200, example("RestoreList")), answer(200, {"restores": []}))
+    found = made.appliance.running_restore()
+    assert found is not None
+    assert found.id == example("RestoreWaiting")["id"]
+    assert made.appliance.running_restore() is None
+    assert made.wire.sent == [("GET", f"{RESTORES}?state=running")] * 2

@@ -1,0 +1,104 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The manifest beside a package."""
+
+from __future__ import annotations
+
+import json
+import typing as t
+
+import pytest
+from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
+from ansible_collections.keyops.utrust.plugins.module_utils._package.manifest import (
+    Manifest,
+    make_manifest,
+    read_manifest,
+)
+
+from tests.support.factories import fingerprint, key, node
+
+INVENTORY = (key("a"), key("b", slot=1, type="aes", curve=None, fingerprint="kcv:3fa2b1"))
+MANIFEST = make_manifest(node(*INVENTORY), INVENTORY, sha256=fingerprint("package"), size=4096)
+PLANNED = make_manifest(node(*INVENTORY), INVENTORY)
+
+
+def reread(manifest: Manifest) -> Manifest:
+    return read_manifest(json.loads(manifest.as_json()), "cluster.ksp.manifest.json")
+
+
+@pytest.mark.parametrize("manifest", [MANIFEST, PLANNED], ids=["of a package", "planned"])
+def test_what_is_written_is_read_again(manifest: Manifest) -> None:
+    assert reread(manifest) == manifest
+
+
+def test_a_planned_says_that_it_is_one() -> None:
+    assert PLANNED.planned
+    assert not MANIFEST.planned
+
+
+def test_a_key_that_the_source_cannot_use_is_in_its_package_all_the_same() -> None:
+    unusable = (key("a", usable=False),)
+    assert (
+        make_manifest(node(*unusable), unusable).to_dict()["inventory"]
+        == make_manifest(node(key("a")), (key("a"),)).to_dict()["inventory"]
+    )
+
+
+def test_a_manifest_holds_facts_and_no_secret() -> None:
+    assert sorted(json.loads(MANIFEST.as_json())) == sorted(
+        ["format", "sha256", "size", "source", "source_serial", "cluster_id", "cluster_name", "appliance_version"]
+        + ["hsm_firmware", "mbk", "inventory", "keys_digest", "created_at"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"format": 2}, "its format is not 1"),
+        ({"format": ...}, "its format is not 1"),
+        *(({name: ...}, f"'{name}' is missing") for name in MANIFEST.to_dict() if name != "format"),
+        ({"size": None}, "sha256 and size belong together"),
+        ({"sha256": None}, "sha256 and size belong together"),
+        ({"sha256": 7}, "'sha256'"),
+        ({"size": "4096"}, "'size'"),
+        ({"size": True}, "'size'"),
+        ({"source": None}, "'source'"),
+        ({"cluster_id": 7}, "'cluster_id'"),
+        ({"mbk": None}, "'mbk'"),
+        ({"mbk": {"name": "KEYOPS"}}, "'check_value' is missing"),
+        ({"inventory": {}}, "'inventory'"),
+        ({"inventory": []}, "does not have the digest"),
+        ({"inventory": [{}]}, "'slot' is missing"),
+        ({"keys_digest": fingerprint("other")}, "does not have the digest"),
+    ],
+    ids=str,
+)
+def test_a_manifest_that_was_changed_is_refused_and_says_why(changes: dict[str, t.Any], words: str) -> None:
+    document = json.loads(MANIFEST.as_json())
+    for name, value in changes.items():
+        document[name] = value
+        if value is ...:
+            del document[name]
+    with pytest.raises(UtrustError) as caught:
+        read_manifest(document, "cluster.ksp.manifest.json")
+    assert caught.value.code == "manifest_invalid"
+    assert words in str(caught.value)
+    assert "cluster.ksp.manifest.json" in str(caught.value)
+    assert "export the package again" in str(caught.value)
+
+
+@pytest.mark.parametrize("document", [None, [], "text", 7])
+def test_what_is_no_manifest_is_refused(document: t.Any) -> None:
+    with pytest.raises(UtrustError) as caught:
+        read_manifest(document, "given as a value")
+    assert caught.value.code == "manifest_invalid"
+
+
+def test_a_key_of_an_unknown_type_makes_a_manifest_useless() -> None:
+    document = json.loads(MANIFEST.as_json())
+    document["inventory"][0]["type"] = "ml_dsa"
+    with pytest.raises(UtrustError, match="ml_dsa") as caught:
+        read_manifest(document, "given as a value")
+    assert caught.value.code == "manifest_invalid"

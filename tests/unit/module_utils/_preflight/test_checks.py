@@ -1,0 +1,200 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What speaks against an operation: all of it, at once."""
+
+from __future__ import annotations
+
+import dataclasses as dc
+import typing as t
+
+import pytest
+from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import PinPad
+from ansible_collections.keyops.utrust.plugins.module_utils._errors import PreflightError, raise_for_problems
+from ansible_collections.keyops.utrust.plugins.module_utils._keys import compare
+from ansible_collections.keyops.utrust.plugins.module_utils._package.manifest import make_manifest
+from ansible_collections.keyops.utrust.plugins.module_utils._preflight.keys import Policy, check_key_changes
+from ansible_collections.keyops.utrust.plugins.module_utils._preflight.node import (
+    SourceFacts,
+    check_compatibility,
+    check_identity,
+    check_mbk,
+    check_pin_pad,
+    check_ready,
+)
+from ansible_collections.keyops.utrust.plugins.module_utils._preflight.package import check_package
+
+from tests.support.factories import KEYOPS, OTHER, fingerprint, key, node
+
+if t.TYPE_CHECKING:
+    from ansible_collections.keyops.utrust.plugins.module_utils._errors import Problem
+
+STRICT = Policy(False, frozenset(), frozenset(), None, frozenset())
+NODE = node(name="node2")
+EXPECTED = SourceFacts("the package of node1", NODE.cluster_id, NODE.appliance_version, NODE.hsm_firmware, KEYOPS)
+
+
+def codes(problems: t.Iterable[Problem]) -> list[str]:
+    return [problem.code for problem in problems]
+
+
+def difference_problems(wanted: t.Any, held: t.Any, **policy: t.Any) -> list[Problem]:
+    return check_key_changes("node2", "node1", compare(wanted, held), STRICT._replace(**policy))
+
+
+def test_a_node_as_it_should_be_has_no_problems() -> None:
+    assert check_identity(NODE, "node2") == []
+    assert check_identity(NODE, None) == []
+    assert check_ready(NODE) == []
+    assert check_compatibility(NODE, EXPECTED) == []
+    assert check_mbk(NODE, EXPECTED) == []
+
+
+def test_every_problem_of_a_node_is_told_at_once() -> None:
+    broken = node(
+        name="node9",
+        hsm_model="Luna Network HSM 7",
+        hsm_state="alarm",
+        alarm="tamper sensor",
+        driver="stopped",
+        running=("import", "1b67"),
+        cluster_id="another",
+        appliance_version="5.2.0",
+        hsm_firmware="6.1.0",
+        mbk=OTHER,
+    )
+    problems = [
+        *check_identity(broken, "node2"),
+        *check_ready(broken),
+        *check_compatibility(broken, EXPECTED),
+        *check_mbk(broken, EXPECTED),
+    ]
+    with pytest.raises(PreflightError) as caught:
+        raise_for_problems("importing into node9", problems)
+    assert codes(problems) == [
+        "node_name_mismatch",
+        "hsm_not_supported",
+        "hsm_not_operational",
+        "driver_stopped",
+        "import_in_progress",
+        "cluster_mismatch",
+        "appliance_version_mismatch",
+        "hsm_firmware_mismatch",
+        "mbk_mismatch",
+    ]
+    assert caught.value.code == "node_name_mismatch"
+    assert [problem["code"] for problem in caught.value.details["problems"]] == codes(problems)
+    assert "importing into node9: 9 problem(s) found, nothing was changed" in str(caught.value)
+    for problem in problems:
+        assert f"{problem.text} [{problem.code}] - {problem.remedy}" in str(caught.value)
+        assert problem.node == "node9"
+
+
+def test_without_problems_nothing_is_raised() -> None:
+    raise_for_problems("importing into node2", [])
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "words"),
+    [
+        ({"hsm_state": "factory_reset", "mbk": None}, "hsm_not_operational", "Factory Reset Mode"),
+        ({"hsm_state": "maintenance"}, "hsm_not_operational", "maintenance"),
+        ({"hsm_state": "alarm", "alarm": "tamper sensor"}, "hsm_not_operational", "tamper sensor"),
+        ({"mbk": None}, "mbk_missing", "holds no MBK"),
+        ({"running": ("restore", "7c9e")}, "restore_in_progress", "7c9e"),
+    ],
+    ids=str,
+)
+def test_an_hsm_that_cannot_give_or_take_keys_says_why(changes: dict[str, t.Any], code: str, words: str) -> None:
+    [problem] = check_ready(node(name="node2", **changes))
+    assert problem.code == code
+    assert words in problem.text
+    assert problem.remedy
+
+
+def test_the_mbk_is_known_by_its_check_value_and_not_by_its_name() -> None:
+    renamed = dc.replace(KEYOPS, name="RENAMED")
+    assert check_mbk(node(mbk=renamed), EXPECTED) == []
+    impostor = dc.replace(OTHER, name=KEYOPS.name)
+    [problem] = check_mbk(node(mbk=impostor), EXPECTED)
+    assert problem.code == "mbk_mismatch"
+    assert impostor.check_value in problem.text
+    assert "never overwritten" in problem.remedy
+
+
+def test_a_package_is_held_against_its_manifest() -> None:
+    manifest = make_manifest(node(), (), sha256=fingerprint("package"), size=100)
+    path = "/run/cluster.ksp"
+    assert check_package((100, fingerprint("package")), manifest, path) == []
+    assert codes(check_package(None, manifest, path)) == ["package_missing"]
+    assert codes(check_package((99, fingerprint("part")), manifest, path)) == ["package_truncated"]
+    assert codes(check_package((100, fingerprint("other")), manifest, path)) == ["package_digest_mismatch"]
+    assert codes(check_package((101, fingerprint("longer")), manifest, path)) == ["package_digest_mismatch"]
+
+
+def test_keys_that_are_the_same_are_no_problem_even_if_they_are_called_retired() -> None:
+    assert difference_problems([key()], [key()], destroyed_keys=frozenset([key().fingerprint])) == []
+
+
+def test_a_key_that_only_the_target_has_stops_an_import_unless_it_is_allowed() -> None:
+    [problem] = difference_problems([], [key()])
+    assert problem.code == "extra_keys"
+    assert key().fingerprint in problem.text
+    assert difference_problems([], [key()], keep_extra=True) == []
+    assert difference_problems([], [key()], allowed_extra_keys=frozenset([key().fingerprint])) == []
+    other = key("other")
+    assert codes(difference_problems([], [key(), other], allowed_extra_keys=frozenset([key().fingerprint]))) == [
+        "extra_keys"
+    ]
+
+
+def test_another_key_under_the_same_label_stops_an_import_unless_it_is_named() -> None:
+    held = key(fingerprint=fingerprint("impostor"))
+    [problem] = difference_problems([key()], [held], keep_extra=True)
+    assert problem.code == "key_mismatch"
+    assert key().fingerprint in problem.text
+    assert held.fingerprint in problem.text
+    assert difference_problems([key()], [held], allow_replace=frozenset([key().fingerprint])) == []
+    # Naming the target's key allows nothing: it is the source's that has to be wanted.
+    assert codes(difference_problems([key()], [held], allow_replace=frozenset([held.fingerprint]))) == ["key_mismatch"]
+
+
+def test_a_named_key_replaces_another_one_whatever_its_id() -> None:
+    held = key(id="02", fingerprint=fingerprint("impostor"))
+    assert codes(difference_problems([key()], [held])) == ["key_mismatch"]
+    assert difference_problems([key()], [held], allow_replace=frozenset([key().fingerprint])) == []
+
+
+def test_a_retired_key_does_not_come_back_neither_as_new_nor_in_the_place_of_another() -> None:
+    retired = frozenset([key().fingerprint])
+    assert codes(difference_problems([key()], [], destroyed_keys=retired)) == ["destroyed_key_would_return"]
+    held = key(fingerprint=fingerprint("impostor"))
+    assert codes(difference_problems([key()], [held], destroyed_keys=retired, allow_replace=retired)) == [
+        "destroyed_key_would_return"
+    ]
+
+
+def test_expected_new_keys_limits_what_may_arrive() -> None:
+    new, other = key("new"), key("other")
+    assert difference_problems([new, other], []) == []
+    assert codes(difference_problems([new, other], [], expected_new_keys=frozenset([new.fingerprint]))) == [
+        "key_not_expected"
+    ]
+    assert codes(difference_problems([new], [], expected_new_keys=frozenset())) == ["key_not_expected"]
+    assert difference_problems([new], [new], expected_new_keys=frozenset()) == []
+
+
+def test_a_pin_pad_must_be_configured_and_ready() -> None:
+    pin_pads = [
+        PinPad("front-usb", "local", None, "ready"),
+        PinPad("rack-2", "remote", "192.0.2.40:5000", "unavailable"),
+    ]
+    assert check_pin_pad("node2", pin_pads, "front-usb") == []
+    [problem] = check_pin_pad("node2", pin_pads, "rack-2")
+    assert (problem.code, "unavailable" in problem.text) == ("pin_pad_not_ready", True)
+    [problem] = check_pin_pad("node2", pin_pads, "rack-9")
+    assert problem.code == "pin_pad_not_configured"
+    assert "front-usb, rack-2" in problem.text
+    [problem] = check_pin_pad("node2", [], "rack-9")
+    assert "configured: none" in problem.text

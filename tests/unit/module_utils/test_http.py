@@ -1,0 +1,120 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What decides about TLS before a connection is opened."""
+
+from __future__ import annotations
+
+import dataclasses as dc
+import ssl
+import subprocess
+import typing as t
+
+import pytest
+from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
+from ansible_collections.keyops.utrust.plugins.module_utils._http import normalize_fingerprint, tls_context
+
+from tests.support.fakes import ENDPOINT
+
+if t.TYPE_CHECKING:
+    from pathlib import Path
+
+DIGITS = "0123456789abcdef" * 4
+COLONS = ":".join(DIGITS[i : i + 2] for i in range(0, 64, 2))
+
+
+@pytest.fixture(scope="module")
+def pems(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate of its own making, its key, and the key under a passphrase."""
+    folder = tmp_path_factory.mktemp("pems")
+    subject = ["-subj", "/CN=operator", "-days", "2"]
+    for command in (
+        ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+        + ["-keyout", "client.key", "-out", "client.pem", *subject],
+        ["ec", "-in", "client.key", "-aes128", "-passout", "pass:hunter2", "-out", "locked.key"],
+        ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+        + ["-keyout", "other.key", "-out", "other.pem", *subject],
+    ):
+        subprocess.run(["openssl", *command], cwd=folder, check=True, capture_output=True)
+    (folder / "no.pem").write_text("not a PEM file\n", encoding="ascii")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        DIGITS,
+        DIGITS.upper(),
+        COLONS,
+        COLONS.upper(),
+        "sha256:" + DIGITS,
+        "SHA256:" + DIGITS,
+        "SHA-256=" + COLONS.upper(),
+        "sha256 Fingerprint=" + COLONS.upper(),
+        "SHA256 Fingerprint: " + COLONS,
+        f"  {DIGITS}\n",
+        " ".join(DIGITS[i : i + 4] for i in range(0, 64, 4)),
+    ],
+)
+def test_a_fingerprint_may_be_written_in_any_usual_way(written: str) -> None:
+    assert normalize_fingerprint(written) == "sha256:" + DIGITS
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["", "sha256:", DIGITS[:-1], DIGITS + "0", "g" + DIGITS[1:], "sha1:" + DIGITS[:40], "md5:" + DIGITS, "none", "*"],
+)
+def test_anything_else_is_no_fingerprint(written: str) -> None:
+    with pytest.raises(UtrustError, match="front display") as caught:
+        normalize_fingerprint(written)
+    assert caught.value.code == "tls_fingerprint_invalid"
+    assert repr(written) in str(caught.value)
+
+
+def test_a_node_that_nothing_identifies_is_not_contacted() -> None:
+    with pytest.raises(UtrustError, match="neither ca_file nor tls_fingerprint") as caught:
+        tls_context(dc.replace(ENDPOINT, tls_fingerprint=()))
+    assert caught.value.code == "tls_identity_missing"
+
+
+def test_with_a_ca_file_the_chain_is_verified_and_the_name_only_without_a_pin(pems: Path) -> None:
+    ca_file = str(pems / "client.pem")
+    alone = tls_context(dc.replace(ENDPOINT, ca_file=ca_file, tls_fingerprint=()))
+    assert (alone.verify_mode, alone.check_hostname) == (ssl.CERT_REQUIRED, True)
+    both = tls_context(dc.replace(ENDPOINT, ca_file=ca_file))
+    assert (both.verify_mode, both.check_hostname) == (ssl.CERT_REQUIRED, False)
+    assert alone.minimum_version == both.minimum_version == ssl.TLSVersion.TLSv1_2
+
+
+@pytest.mark.parametrize("name", ["missing.pem", "no.pem"])
+def test_a_ca_file_that_cannot_be_read_is_named(pems: Path, name: str) -> None:
+    with pytest.raises(UtrustError) as caught:
+        tls_context(dc.replace(ENDPOINT, ca_file=str(pems / name)))
+    assert caught.value.code == "ca_file_unreadable"
+    assert str(pems / name) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("certificate", "key"),
+    [
+        ("missing.pem", "client.key"),
+        ("client.pem", "missing.key"),
+        ("client.pem", "other.key"),
+        ("client.pem", "locked.key"),
+        ("client.pem", None),
+        ("no.pem", "client.key"),
+    ],
+)
+def test_a_client_certificate_that_cannot_be_used_is_named_and_no_passphrase_is_asked_for(
+    pems: Path, certificate: str, key: str | None
+) -> None:
+    endpoint = dc.replace(ENDPOINT, client_cert=str(pems / certificate), client_key=str(pems / key) if key else None)
+    with pytest.raises(UtrustError, match="without a passphrase") as caught:
+        tls_context(endpoint)
+    assert caught.value.code == "client_cert_unreadable"
+    assert str(pems / certificate) in str(caught.value)
+
+
+def test_a_client_certificate_with_its_key_is_taken(pems: Path) -> None:
+    tls_context(dc.replace(ENDPOINT, client_cert=str(pems / "client.pem"), client_key=str(pems / "client.key")))

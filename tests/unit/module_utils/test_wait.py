@@ -1,0 +1,78 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Waiting with a time limit; clock and sleep are told, nobody waits."""
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+from ansible_collections.keyops.utrust.plugins.module_utils._errors import ApiError, UnreachableError, UtrustError
+from ansible_collections.keyops.utrust.plugins.module_utils._wait import WaitOptions, wait_until_available
+
+AWAY = UnreachableError("no route to node2", code="node_unreachable")
+BUSY = ApiError("HTTP 503", code="unavailable", http_status=503)
+REFUSED = ApiError("HTTP 403", code="forbidden", http_status=403)
+
+
+class Time:
+    """A clock that only sleeping moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.slept: list[float] = []
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+    def patience(self, timeout: float) -> WaitOptions:
+        return WaitOptions(timeout, 2.0, lambda: self.now, self.sleep)
+
+
+def reading(*answers: t.Any) -> t.Callable[[], t.Any]:
+    left = list(answers)
+
+    def read() -> t.Any:
+        answer = left.pop(0) if len(left) > 1 else left[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    return read
+
+
+def test_an_answer_at_once_needs_no_sleep() -> None:
+    time = Time()
+    assert wait_until_available(reading("here"), time.patience(10), "reading") == "here"
+    assert time.slept == []
+
+
+def test_a_node_that_restarts_is_waited_for() -> None:
+    time = Time()
+    assert wait_until_available(reading(AWAY, BUSY, AWAY, "here"), time.patience(10), "reading") == "here"
+    assert time.slept == [2.0, 2.0, 2.0]
+
+
+def test_a_refusal_is_an_answer_and_ends_the_waiting() -> None:
+    time = Time()
+    with pytest.raises(ApiError) as caught:
+        wait_until_available(reading(AWAY, REFUSED), time.patience(10), "reading")
+    assert caught.value is REFUSED
+
+
+def test_when_the_time_is_over_the_message_says_what_was_waited_for_and_what_came_last() -> None:
+    time = Time()
+    with pytest.raises(UtrustError) as caught:
+        wait_until_available(reading(AWAY), time.patience(10), "reading the inventory of node2")
+    assert caught.value.code == "node_wait_timeout"
+    for words in ("reading the inventory of node2", "within 10 s", "no route to node2", "run again"):
+        assert words in str(caught.value)
+    assert sum(time.slept) <= 10
+
+
+def test_any_other_error_is_not_waited_away() -> None:
+    with pytest.raises(ZeroDivisionError):
+        wait_until_available(reading(ZeroDivisionError()), Time().patience(10), "reading")
