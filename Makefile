@@ -43,7 +43,7 @@ demo-down: setup-demo ## stop the demo
 
 ##@ Test
 
-GATES := format lint types yamllint ansible-lint docs-lint changelog-lint licenses package sanity sanity-floor
+GATES := format lint types yamllint ansible-lint docs-lint language changelog-lint licenses package sanity sanity-floor
 SUITES := unit conformance playbooks browser demo-test
 
 .PHONY: test
@@ -108,6 +108,10 @@ ansible-lint: setup ## ansible-lint, profile production, nothing skipped
 .PHONY: docs-lint
 docs-lint: setup ## antsibull-docs: plugin documentation and every reference in it
 	@$(IN_VENV) $(BIN)/antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs all --disallow-unknown-collection-refs .
+
+.PHONY: language
+language: setup ## English of docs, messages, comments and task names
+	@$(IN_VENV) $(BIN)/python tests/tools/check_language.py $(ARGS)
 
 .PHONY: changelog-lint
 changelog-lint: setup ## antsibull-changelog
