@@ -26,7 +26,7 @@ setup: ## make .venv with all tools, and the collection path
 	@$(PYTHON) tests/tools/setup_env.py dev
 
 .PHONY: system
-system: ## Debian packages that the tests need: installed as root with apt, otherwise named
+system: ## Debian packages that the tests need: install as root with apt, otherwise list
 	@$(PYTHON) tests/tools/system_packages.py
 
 .PHONY: setup-demo
@@ -34,7 +34,7 @@ setup-demo: # only what the demo needs
 	@$(PYTHON) tests/tools/setup_env.py demo
 
 .PHONY: demo
-demo: setup-demo ## a cluster of reference appliances, and the collection at work on it
+demo: setup-demo ## run the collection on a cluster of appliance simulators
 	@$(IN_VENV) $(BIN)/python tests/demo/run_demo.py
 
 .PHONY: demo-down
@@ -43,11 +43,11 @@ demo-down: setup-demo ## stop the demo
 
 ##@ Test
 
-GATES := format lint types yamllint ansible-lint docs-lint language changelog-lint licenses package sanity sanity-floor
+GATES := format lint types yamllint ansible-lint docs-lint language changelog-lint licenses package galaxy-importer sanity sanity-floor
 SUITES := unit conformance playbooks browser demo-test
 
 .PHONY: test
-test: ## everything that follows, one stage after the other; the first failure ends it
+test: ## all gates and tests; the first failure ends the run
 	@$(PYTHON) tests/tools/run_stages.py system setup $(GATES) $(SUITES) molecule
 
 .PHONY: check
@@ -60,7 +60,7 @@ unit: setup ## tests/unit: pure functions, modules, guards
 	@$(IN_VENV) $(BIN)/python -m pytest tests/unit $(ARGS)
 
 .PHONY: conformance
-conformance: system setup ## tests/conformance: transports against the reference appliance
+conformance: system setup ## tests/conformance: transports against the appliance simulator
 	@$(IN_VENV) $(BIN)/python -m pytest -n 2 --dist loadfile tests/conformance $(ARGS)
 
 .PHONY: playbooks
@@ -68,11 +68,11 @@ playbooks: system setup ## tests/modules and tests/playbooks: modules, roles and
 	@$(IN_VENV) $(BIN)/python -m pytest -n 2 --dist loadfile tests/modules tests/playbooks $(ARGS)
 
 .PHONY: browser
-browser: setup ## tests/browser: Webconf and the PIN pads of the reference appliance in a headless Chromium
+browser: setup ## tests/browser: Webconf and the PIN pads of the appliance simulator in a headless Chromium
 	@$(IN_VENV) $(BIN)/python -m pytest tests/browser $(ARGS)
 
 .PHONY: demo-test
-demo-test: setup ## tests/demo: the demo does what README says
+demo-test: setup ## tests/demo: the demo as README describes it
 	@$(IN_VENV) $(BIN)/python -m pytest tests/demo $(ARGS)
 
 .PHONY: molecule
@@ -122,8 +122,13 @@ licenses: setup ## license lines in every source file
 	@$(IN_VENV) $(BIN)/python tests/tools/check_licenses.py
 
 .PHONY: package
-package: setup ## build the tarball, look into it, install it and use it
+package: setup ## build the tarball, check its content, install and use it
 	@$(IN_VENV) $(BIN)/python tests/tools/check_package.py
+
+.PHONY: galaxy-importer
+galaxy-importer: setup ## import check of Galaxy and Automation Hub on the tarball
+	@$(PYTHON) tests/tools/setup_env.py importer
+	@$(IN_VENV) $(BIN)/python tests/tools/check_import.py
 
 .PHONY: sanity
 sanity: setup ## ansible-test sanity on the newest ansible-core that fits
@@ -137,7 +142,7 @@ sanity-floor: setup ## ansible-test sanity on the oldest supported ansible-core
 ##@ Keep house
 
 .PHONY: fmt
-fmt: setup ## let ruff format and mend what it can
+fmt: setup ## let ruff format, and fix what it can
 	@$(IN_VENV) $(BIN)/ruff format .
 	@$(IN_VENV) $(BIN)/ruff check --fix .
 
@@ -146,10 +151,10 @@ changelog: setup ## write the fragments into CHANGELOG.md, under the version of 
 	@$(IN_VENV) $(BIN)/antsibull-changelog release --update-existing --reload-plugins
 
 .PHONY: lock
-lock: setup ## pin again what the pinned tools bring along (needs Python 3.11, 3.12 and 3.13)
+lock: setup ## pin the dependencies of the tools again (needs Python 3.11, 3.12 and 3.13)
 	@$(IN_VENV) $(BIN)/python tests/tools/lock_requirements.py
 
 .PHONY: clean
-clean: ## remove what the tools made, the environments too
-	@rm -rf .venv .venv-floor .ansible .mypy_cache .pytest_cache .ruff_cache .hypothesis build
+clean: ## remove environments and generated files
+	@rm -rf .venv .venv-floor .venv-importer .ansible .mypy_cache .pytest_cache .ruff_cache .hypothesis build
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

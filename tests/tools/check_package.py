@@ -7,14 +7,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 import tarfile
 import tempfile
 from pathlib import Path
 
 import tree
+from tarball import build, call, clean_environment
 
 FOLDERS = ("meta/", "plugins/", "roles/", "playbooks/", "extensions/", "docs/", "LICENSES/")
 SINGLE = {
@@ -40,13 +39,6 @@ INVENTORY = "[utrust]\nnode1 ansible_connection=local\nnode2 ansible_connection=
 
 def shipped(name: str) -> bool:
     return name.startswith(FOLDERS) or name in SINGLE
-
-
-def call(*command: str, cwd: Path, environment: dict[str, str]) -> str:
-    done = subprocess.run(command, cwd=cwd, env=environment, check=False, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise SystemExit(f"failed with status {done.returncode}: {' '.join(command)}\n{done.stdout}{done.stderr}")
-    return done.stdout
 
 
 def content_problems(tarball: Path) -> list[str]:
@@ -75,14 +67,14 @@ def use(collections: Path, work: Path, environment: dict[str, str]) -> None:
             call("ansible-doc", "--type", kind, f"keyops.utrust.{plugin}", cwd=work, environment=environment)
         print(f"package: {len(set(plugins))} documented in {folder}")
         if folder == "modules" and not plugins:
-            raise SystemExit("there is no module: nothing was checked")
+            raise SystemExit("the collection has no module, so nothing was checked")
     for role in names("roles", "*"):
         text = call("ansible-doc", "--type", "role", f"keyops.utrust.{role}", cwd=work, environment=environment)
         if role not in text:
             raise SystemExit(f"role {role} has no argument specification that ansible-doc shows")
     playbooks = names("playbooks", "*.yml")
     if not playbooks:
-        raise SystemExit("there is no playbook: nothing was checked")
+        raise SystemExit("the collection has no playbook, so nothing was checked")
     for playbook in playbooks:
         call(
             "ansible-playbook",
@@ -101,10 +93,8 @@ def use(collections: Path, work: Path, environment: dict[str, str]) -> None:
 def main() -> int:
     with tempfile.TemporaryDirectory(prefix="keyops-package-") as folder:
         work, collections = Path(folder), Path(folder) / "collections"
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
-        environment.update(ANSIBLE_COLLECTIONS_PATH=str(collections), ANSIBLE_HOME=str(work / "home"))
-        call("ansible-galaxy", "collection", "build", "--output-path", folder, cwd=tree.ROOT, environment=environment)
-        (tarball,) = work.glob("keyops-utrust-*.tar.gz")
+        environment = clean_environment(ANSIBLE_COLLECTIONS_PATH=str(collections), ANSIBLE_HOME=str(work / "home"))
+        tarball = build(work, environment)
         problems = content_problems(tarball)
         for problem in problems:
             print(problem)

@@ -3,7 +3,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""mypy over the collection under its real name, the reference appliance, the tools and the tests."""
+"""mypy over the collection under its real name, the appliance simulator, the tools and the tests."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Write tests/requirements/constraints.txt: what the pinned tools and the reference appliance bring along.
+"""Pin what the pinned tools bring along, in tests/requirements/constraints.txt and importer-constraints.txt.
 
 Every supported Python is asked, because not every release runs on each; the newest stands for those after it.
 """
@@ -15,16 +15,16 @@ import subprocess
 import sys
 import tempfile
 import typing as t
-from pathlib import Path
 
 import setup_env
 
 PYTHONS = ((3, 11), (3, 12), (3, 13))
+LEVELS = ("dev", "importer")
 HEADER = """# Copyright (c) 2026, The keyops.utrust authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# Made by `make lock`; do not edit. Pins what demo.txt, dev.txt and tests/appliance bring along.
+# Made by `make lock`; do not edit. Pins what {sources} bring along.
 """
 
 
@@ -32,24 +32,24 @@ def normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def pinned_directly() -> set[str]:
-    text = "".join((setup_env.REQUIREMENTS / name).read_text(encoding="utf-8") for name in ("demo.txt", "dev.txt"))
+def pinned_directly(level: setup_env.Level) -> set[str]:
+    text = "".join((setup_env.REQUIREMENTS / name).read_text(encoding="utf-8") for name in level.files)
     return {normal(name) for name in re.findall(r"^([A-Za-z0-9_.-]+)==", text, re.MULTILINE)}
 
 
-def resolve(python: str) -> dict[str, str]:
+def resolve(level: setup_env.Level, python: str) -> dict[str, str]:
     """Install everything into a fresh environment and return what came along."""
     with tempfile.TemporaryDirectory(prefix="keyops-lock-") as folder:
         setup_env.run([python, "-m", "venv", folder], "making a virtual environment")
         pip = [f"{folder}/bin/python", "-m", "pip", "--disable-pip-version-check"]
-        everything = setup_env.LEVELS["dev"]
-        sources = ["--requirement", str(setup_env.REQUIREMENTS / "dev.txt"), "--editable", str(everything.appliance)]
+        sources = ["--requirement", str(setup_env.REQUIREMENTS / level.files[-1])]
+        sources += ["--editable", level.appliance] if level.appliance else []
         setup_env.run([*pip, "install", "--quiet", *sources], "pip install")
         frozen = subprocess.run(
             [*pip, "freeze", "--exclude-editable"], check=True, capture_output=True, text=True
         ).stdout
     found = dict(re.findall(r"^([^=\s]+)==(\S+)$", frozen, re.MULTILINE))
-    direct = pinned_directly()
+    direct = pinned_directly(level)
     return {normal(name): version for name, version in found.items() if normal(name) not in direct}
 
 
@@ -67,24 +67,32 @@ def lines(resolved: dict[tuple[int, int], dict[str, str]]) -> t.Iterator[str]:
             yield from (f"{name}=={version} ; {marker(python)}" for python, version in versions.items())
 
 
-def main() -> int:
-    known = setup_env.interpreters()
-    missing = [f"{major}.{minor}" for major, minor in PYTHONS if (major, minor) not in known]
-    if missing:
-        raise setup_env.SetupError(f"not found, but needed for the pins: Python {', '.join(missing)}")
+def lock(level: setup_env.Level, pythons: dict[tuple[int, int], str]) -> None:
     resolved = {}
     for version in PYTHONS:
-        print(f"asking {known[version]}", flush=True)
-        resolved[version] = resolve(known[version])
-    text = HEADER + "".join(f"{line}\n" for line in lines(resolved))
-    Path(setup_env.CONSTRAINTS).write_text(text, encoding="utf-8")
-    print(f"{setup_env.CONSTRAINTS}: {len(text.splitlines())} lines")
+        print(f"asking {pythons[version]}", flush=True)
+        resolved[version] = resolve(level, pythons[version])
+    files = [*level.files, *(["tests/appliance"] if level.appliance else [])]
+    header = HEADER.format(sources=f"{', '.join(files[:-1])} and {files[-1]}")
+    text = header + "".join(f"{line}\n" for line in lines(resolved))
+    path = setup_env.REQUIREMENTS / str(level.constraints)
+    path.write_text(text, encoding="utf-8")
+    print(f"{path}: {len(text.splitlines())} lines")
+
+
+def main(names: list[str]) -> int:
+    pythons = setup_env.interpreters()
+    missing = [f"{major}.{minor}" for major, minor in PYTHONS if (major, minor) not in pythons]
+    if missing:
+        raise setup_env.SetupError(f"not found, but needed for the pins: Python {', '.join(missing)}")
+    for name in names or LEVELS:
+        lock(setup_env.LEVELS[name], pythons)
     return 0
 
 
 if __name__ == "__main__":
     try:
-        sys.exit(main())
+        sys.exit(main(sys.argv[1:]))
     except setup_env.SetupError as problem:
         print(f"lock: {problem}", file=sys.stderr)
         sys.exit(1)

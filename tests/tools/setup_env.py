@@ -5,9 +5,10 @@
 
 """Make the virtual environments of this checkout, and the path under which Ansible finds the collection in it.
 
-demo   .venv        what running playbooks against the reference appliance needs (seconds)
-dev    .venv        the same, and everything that `make test` needs
-floor  .venv-floor  the oldest ansible-core that the collection supports, for `ansible-test sanity`
+demo      .venv           what running playbooks against the appliance simulator needs (seconds)
+dev       .venv           the same, and everything that `make test` needs
+floor     .venv-floor     the oldest ansible-core that the collection supports, for `ansible-test sanity`
+importer  .venv-importer  galaxy-importer, whose dependencies do not fit into .venv
 
 Only the standard library is used, because this runs before anything is installed. A second run with
 unchanged requirement files does nothing. A run that was interrupted leaves no stamp, and a virtual environment
@@ -31,7 +32,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 REQUIREMENTS = ROOT / "tests" / "requirements"
 APPLIANCE = ROOT / "tests" / "appliance"
-CONSTRAINTS = REQUIREMENTS / "constraints.txt"
 STAMP = ".keyops-stamp.json"
 OLDEST, NEWEST = (3, 11), (3, 14)
 # Prints the interpreter itself, where it was asked through a shim or from inside a virtual environment.
@@ -39,25 +39,26 @@ PROBE = "import ensurepip, sqlite3, ssl, sys, venv; print(*sys.version_info[:2],
 
 
 class SetupError(Exception):
-    """Something that the reader of the message can mend."""
+    """A problem that the reader of the message can fix."""
 
 
 class Level(t.NamedTuple):
-    """One kind of environment: where it lies, what goes in (with which extras of the reference appliance), whose Python it prefers."""
+    """One kind of environment: where it lies, what goes in (with which extras of the appliance simulator), whose Python it prefers."""
 
     folder: str
     files: tuple[str, ...]
-    constrained: bool
-    appliance: str | None
+    constraints: str | None = None
+    appliance: str | None = None
     prefer_oldest: bool = False
 
 
 LEVELS = {
-    "demo": Level(".venv", ("demo.txt",), constrained=True, appliance=str(APPLIANCE)),
-    "dev": Level(".venv", ("demo.txt", "dev.txt"), constrained=True, appliance=f"{APPLIANCE}[pkcs11]"),
-    "floor": Level(".venv-floor", ("floor.txt",), constrained=False, appliance=None, prefer_oldest=True),
+    "demo": Level(".venv", ("demo.txt",), "constraints.txt", str(APPLIANCE)),
+    "dev": Level(".venv", ("demo.txt", "dev.txt"), "constraints.txt", f"{APPLIANCE}[pkcs11]"),
+    "floor": Level(".venv-floor", ("floor.txt",), prefer_oldest=True),
+    "importer": Level(".venv-importer", ("demo.txt", "importer.txt"), "importer-constraints.txt"),
 }
-CONTAINS = {"demo": ("demo",), "dev": ("demo", "dev"), "floor": ("floor",)}
+CONTAINS = {"demo": ("demo",), "dev": ("demo", "dev"), "floor": ("floor",), "importer": ("importer",)}
 
 
 def say(message: str) -> None:
@@ -119,7 +120,7 @@ def fingerprint(name: str) -> str:
     """Hash of everything that decides what is installed."""
     level = LEVELS[name]
     files = [REQUIREMENTS / file for file in level.files]
-    files += [CONSTRAINTS] if level.constrained else []
+    files += [REQUIREMENTS / level.constraints] if level.constraints else []
     files += [APPLIANCE / "pyproject.toml"] if level.appliance else []
     digest = hashlib.sha256(str(ROOT).encode())  # a moved checkout needs new environments
     for path in files:
@@ -152,8 +153,8 @@ def run(command: list[str], what: str) -> None:
 def install(name: str, venv: Path) -> None:
     level = LEVELS[name]
     command = [str(venv / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    if level.constrained and CONSTRAINTS.exists():
-        command += ["--constraint", str(CONSTRAINTS)]
+    if level.constraints:
+        command += ["--constraint", str(REQUIREMENTS / level.constraints)]
     command += ["--requirement", str(REQUIREMENTS / level.files[-1])]
     if level.appliance and (APPLIANCE / "pyproject.toml").exists():
         command += ["--editable", level.appliance]
