@@ -247,3 +247,21 @@ def test_private_files_of_plugins_begin_with_an_underscore() -> None:
     ]
     assert names
     assert [name for name in names if not name.startswith("_")] == []
+
+
+def functions(path: Path) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    return [node for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+
+
+def test_test_names_have_at_most_60_characters() -> None:
+    """A test is named test_<subject>_<condition>[_<result>]; the sentence is in the docstring."""
+    names = {
+        f"{path.relative_to(ROOT)}: {function.name}": len(function.name)
+        for path in python_files("tests")
+        for function in functions(path)
+        if path.name.startswith("test_") and function.name.startswith("test_")
+    }
+    assert names
+    long = [f"{name} ({length})" for name, length in names.items() if length > 60]
+    assert not long, f"{len(long)} test names are too long. Shorten them:\n" + "\n".join(long)
