@@ -18,7 +18,15 @@ LINES = (
     "SPDX-License-Identifier: GPL-3.0-or-later",
 )
 WITH_HEADER = {".py", ".yml", ".yaml", ".toml", ".cfg", ".ini", ".txt", ".j2", ".sh", ".html", ".css", ".js"}
-WITH_HEADER_BY_NAME = {"Makefile", ".ci/run", ".gitignore", ".yamllint", ".gitattributes", "bindep.txt"}
+WITH_HEADER_BY_NAME = {
+    "Makefile",
+    ".ci/run",
+    ".git-blame-ignore-revs",
+    ".gitignore",
+    ".yamllint",
+    ".gitattributes",
+    "bindep.txt",
+}
 # Prose, pictures and data cannot carry a header or would show it to the reader: they are under the same license.
 WITHOUT = {".md", ".rst", ".svg", ".png", ".json", ".cast", ".typed"}
 WITHOUT_BY_PATH = (
