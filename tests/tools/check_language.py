@@ -30,7 +30,7 @@ import yaml
 # A space in an expression matches any white space, also a line break. The first match at a place wins.
 WORDS = {
     r"speaks? against": "is a problem, prevents",
-    r"speaks?|spoken?": "use, report, talk to",
+    r"speaks?|spoken?": "report, support, connect to",
     r"(tells?|telling|told) \w+ apart|(tells?|telling|told) apart": "distinguish",
     r"told|tells?|telling": "report, return, show, name, detect",
     r"mend(s|ed|ing)?": "fix",
@@ -39,7 +39,7 @@ WORDS = {
     r"whichever": "any, the ... that",
     r"(?<!there\s)are no (?!longer\b)\w+": "are not, are missing",
     r"is no (?!longer\b)\w+": "is not a, is missing, is invalid",
-    r"(that|there|it) (is|are) none": "repeat the noun: no key matches",
+    r"(that|there|it) (is|are) none": "the noun again, such as: no key matches",
     r"(is|are) none": "is missing, is empty",
     r"comes? to": "is, equals, gives",
     r"reference appliances?": "appliance simulator",
@@ -82,6 +82,7 @@ CODE_KEYS = {
     "example",
     "examples",
 }
+DESCRIPTIONS = {"description", "details", "notes"}
 TASK_FOLDERS = ("roles/", "playbooks/", "molecule/")
 
 JINJA = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}", re.DOTALL)
@@ -103,18 +104,24 @@ class Finding(t.NamedTuple):
     line: int
     words: str
     instead: str
+    strict: bool = False
 
 
 class Text(t.NamedTuple):
-    """Prose with the number of its first line; line breaks are those of the file."""
+    """Prose with the number of its first line; line breaks are those of the file. A description has whole sentences."""
 
     line: int
     content: str
+    description: bool = False
+
+
+# Stands for a piece of code; a letter for regular expressions.
+PLACEHOLDER = "\N{LATIN LETTER DENTAL CLICK}"
 
 
 def blank(match: re.Match[str]) -> str:
     """Replace code with a placeholder of one word that keeps the line breaks."""
-    return "\N{BULLET}" + "\n" * match[0].count("\n")
+    return PLACEHOLDER + "\n" * match[0].count("\n")
 
 
 def words_in(file: str, texts: t.Iterable[Text]) -> t.Iterator[Finding]:
@@ -126,7 +133,8 @@ def words_in(file: str, texts: t.Iterable[Text]) -> t.Iterator[Finding]:
                 if not any(match.start() in span for span in taken):
                     taken.append(range(*match.span()))
                     line = text.line + content.count("\n", 0, match.start())
-                    yield Finding(file, line, " ".join(match[0].split()), f"use {instead}")
+                    words = " ".join(match[0].split()).replace(PLACEHOLDER, "{}")
+                    yield Finding(file, line, words, f"use {instead}")
 
 
 # Markdown
@@ -175,21 +183,23 @@ def sentences(text: Text) -> t.Iterator[Text]:
 def markdown(file: str, source: str) -> t.Iterator[Finding]:
     for kind, text in markdown_blocks(source):
         yield from words_in(file, [text])
-        if kind != "paragraph":
-            continue
-        for match in re.finditer(";", text.content):
-            line = text.line + text.content.count("\n", 0, match.start())
-            yield Finding(file, line, ";", "use two sentences")
-        for sentence in sentences(text):
-            first = re.match(r"\W*(\w+)", sentence.content)
-            if first and first[1] in OPENERS:
-                yield Finding(file, sentence.line, f"{first[1]} ...", "start the sentence with its actor")
-            count = len(re.findall(r"[\w\N{BULLET}][^\s]*", sentence.content))
-            if count > MAX_WORDS:
-                yield Finding(file, sentence.line, LONG, f"has {count} words: use at most {MAX_WORDS}")
+        if kind == "paragraph":
+            yield from sentence_findings(file, text)
 
 
-LONG = "long sentence"
+def sentence_findings(file: str, text: Text, strict: bool = False) -> t.Iterator[Finding]:
+    for match in re.finditer(";", text.content):
+        line = text.line + text.content.count("\n", 0, match.start())
+        yield Finding(file, line, ";", "use two sentences", strict)
+    for sentence in sentences(text):
+        first = re.match(r"\W*(\w+)", sentence.content)
+        if first and first[1] in OPENERS:
+            yield Finding(
+                file, sentence.line, f"{first[1]} ...", "use the actor as the first word of the sentence", strict
+            )
+        count = len(re.findall(r"\w\S*", sentence.content))
+        if count > MAX_WORDS:
+            yield Finding(file, sentence.line, f"{count} words", f"use at most {MAX_WORDS} in a sentence", strict=True)
 
 
 # YAML
@@ -226,7 +236,7 @@ def yaml_text(source: str, with_tasks: bool) -> t.Iterator[Text | Finding]:
         for key, scalar in yaml_scalars(document):
             raw = source[scalar.start_mark.index : scalar.end_mark.index]
             if key not in CODE_KEYS and (" " in raw.strip() or "\n" in raw.strip()):
-                yield Text(scalar.start_mark.line + 1, MARKUP.sub(blank, raw))
+                yield Text(scalar.start_mark.line + 1, MARKUP.sub(blank, raw), key in DESCRIPTIONS)
             if key == "short_description" and len(scalar.value) > MAX_NAME:
                 line = scalar.start_mark.line + 1
                 yield Finding("", line, key, f"has {len(scalar.value)} characters: use at most {MAX_NAME}")
@@ -246,6 +256,8 @@ def yaml_findings(file: str, source: str, first_line: int = 1, with_tasks: bool 
             yield moved._replace(file=file)
         else:
             yield from words_in(file, [moved])
+            if moved.description:
+                yield from sentence_findings(file, moved, strict=True)
 
 
 def hash_comments(source: str) -> t.Iterator[Text]:
@@ -287,7 +299,7 @@ def python_strings(source: str) -> t.Iterator[list[tuple[int, str]]]:
             group.append((item.start[0], item.string))
         elif depth:
             if not expression:
-                group.append((item.start[0], "\N{BULLET}"))
+                group.append((item.start[0], PLACEHOLDER))
             expression = True
         elif item.type == tokenize.STRING:
             body = re.match(r"(?s)([A-Za-z]*)(\"\"\"|'''|\"|')(.*)\2\Z", item.string)
@@ -389,7 +401,9 @@ def misspelled(files: list[str]) -> bool:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("path", nargs="*", help="check only these files and folders")
-    parser.add_argument("--strict", action="store_true", help=f"report sentences of more than {MAX_WORDS} words, too")
+    parser.add_argument(
+        "--strict", action="store_true", help="report long sentences, and sentences of descriptions, too"
+    )
     options = parser.parse_args()
 
     files = chosen(options.path)
@@ -398,12 +412,12 @@ def main() -> int:
     found: list[Finding] = []
     for name in files:
         found += READERS[Path(name).suffix](name, (tree.ROOT / name).read_text(encoding="utf-8"))
-    long = [finding for finding in found if finding.words == LONG]
-    shown = sorted(set(found) if options.strict else set(found) - set(long))
+    shown = sorted({finding for finding in found if options.strict or not finding.strict})
     for finding in shown:
         print(f"{finding.file}:{finding.line}: {finding.words}: {finding.instead}")
     wrong = misspelled(files if options.path else tree.files())
-    print(f"language: {len(files)} files, {len(shown)} findings, {len(long)} sentences of more than {MAX_WORDS} words")
+    more = "" if options.strict else f", {sum(finding.strict for finding in set(found))} more with --strict"
+    print(f"language: {len(files)} files, {len(shown)} findings{more}")
     return 1 if shown or wrong else 0
 
 
