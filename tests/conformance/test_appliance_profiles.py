@@ -60,7 +60,7 @@ def test_every_profile_and_every_aspect_is_listed_with_a_sentence(capsys: pytest
 
 
 def test_every_profile_is_documented() -> None:
-    text = (Path(__file__).resolve().parents[2] / "docs/behavior.md").read_text(encoding="utf-8")
+    text = (Path(__file__).resolve().parents[2] / "docs/import-behavior.md").read_text(encoding="utf-8")
     assert [name for name in PROFILES if f"`{name}`" not in text] == []
     assert [
         f"{aspect}={value}" for aspect in ASPECTS for value in ASPECTS[aspect] if f"`{aspect}={value}`" not in text

@@ -5,7 +5,7 @@
 """What this appliance does where nobody knows what the real one does. Every such decision is here and nowhere else.
 
 An *aspect* is one open question, its values are the answers that are thinkable; a *profile* is a name for some of them. The defaults are the
-contract's. docs/behavior.md says what the collection does under each.
+contract's. docs/import-behavior.md says what the collection does under each.
 """
 
 from __future__ import annotations
