@@ -16,6 +16,7 @@ import tree
 from tarball import build, call, clean_environment
 
 FOLDERS = ("meta/", "plugins/", "roles/", "playbooks/", "extensions/", "docs/", "LICENSES/")
+FOR_DEVELOPERS = "docs/dev/"
 SINGLE = {
     "README.md",
     "CHANGELOG.md",
@@ -38,7 +39,7 @@ INVENTORY = "[utrust]\nnode1 ansible_connection=local\nnode2 ansible_connection=
 
 
 def shipped(name: str) -> bool:
-    return name.startswith(FOLDERS) or name in SINGLE
+    return (name.startswith(FOLDERS) and not name.startswith(FOR_DEVELOPERS)) or name in SINGLE
 
 
 def content_problems(tarball: Path) -> list[str]:

@@ -76,3 +76,156 @@ def test_error_codes_have_meaning_and_remedy() -> None:
 def test_error_codes_are_collected_in_every_form(code: str) -> None:
     assert CODE.fullmatch(code)
     assert code in codes_of_collection()
+
+
+# Trees, paths and commands
+
+
+def tree_of_page() -> set[str]:
+    """Return the files of the tree in docs/dev/architecture.md."""
+    block = re.search(
+        r"^```text\n(plugins/\n.*?)^```$", read(ROOT / "docs/dev/architecture.md"), re.MULTILINE | re.DOTALL
+    )
+    assert block
+    folders: list[str] = []
+    found: set[str] = set()
+    for line in block[1].splitlines():
+        depth = (len(line) - len(line.lstrip())) // 2
+        name, *meaning = re.split(r" {2,}", line.strip())
+        del folders[depth:]
+        if name.endswith("/"):
+            folders.append(name)
+        else:
+            assert meaning, f"{line} has no meaning"
+            found.add("".join([*folders, name]))
+    return found
+
+
+def test_tree_of_plugins_has_every_file() -> None:
+    listed = tree_of_page()
+    files = {str(path.relative_to(ROOT)) for path in (ROOT / "plugins").rglob("*.py")}
+    assert len(files) > 50
+    assert (
+        sorted(name for name in files if name not in listed and str(Path(name).with_name("*.py")) not in listed) == []
+    )
+
+
+def test_tree_of_plugins_has_no_other_files() -> None:
+    assert [name for name in sorted(tree_of_page()) if not list(ROOT.glob(name))] == []
+
+
+@pages
+def test_paths_in_backticks_exist(page: Path) -> None:
+    """A name in angle brackets stands for any name."""
+    folders = {path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".venv")}
+    tokens = re.findall(r"`([\w.*<>/-]+/[\w.*<>/-]*)`", FENCE.sub("", read(page)))
+    paths = [token for token in tokens if token.split("/")[0] in folders]
+    assert [path for path in paths if not list(ROOT.glob(re.sub(r"<\w+>", "*", path).rstrip("/")))] == []
+
+
+@pytest.mark.parametrize("name", ["CONTRIBUTING.md", "docs/dev/testing.md", "docs/dev/releasing.md"])
+def test_pages_for_developers_name_folders_of_the_repository(name: str) -> None:
+    """A path with an unknown first folder is a typing error."""
+    tokens = re.findall(r"`([\w.][\w.*<>-]*/[\w.*<>/-]*)`", FENCE.sub("", read(ROOT / name)))
+    assert tokens
+    assert [token for token in tokens if not (ROOT / token.split("/")[0]).exists()] == []
+
+
+@pages
+def test_make_targets_exist(page: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", read(ROOT / "Makefile"), re.MULTILINE))
+    named = {
+        word
+        for command in re.findall(r"(?:`|^|\$ )make((?: [a-z-]+)+)", read(page), re.MULTILINE)
+        for word in command.split()
+    }
+    assert sorted(named - targets) == []
+
+
+def heading_anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", FENCE.sub("", read(page)), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pages
+def test_links_lead_to_files_and_headings(page: Path) -> None:
+    """Links to the repository are checked as files, other links are not followed."""
+    raw = REPOSITORY.replace("github.com", "raw.githubusercontent.com")
+    broken = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", FENCE.sub("", read(page))):
+        local = link.removeprefix(f"{REPOSITORY}/blob/main/").removeprefix(f"{raw}/main/")
+        if re.match(r"https?://", local):
+            continue
+        name, dummy, anchor = local.partition("#")
+        target = page if not name else ((ROOT if local != link else page.parent) / name).resolve()
+        if not target.exists() or (anchor and anchor not in heading_anchors(target)):
+            broken.append(link)
+    assert broken == []
+
+
+def test_links_of_the_readme_are_absolute() -> None:
+    """Galaxy shows the README without the repository."""
+    links = re.findall(r"\]\(([^)\s]+)\)", read(ROOT / "README.md"))
+    assert links
+    assert [link for link in links if not re.match(r"https://|#", link)] == []
+
+
+def test_readme_has_the_sections_of_the_certification() -> None:
+    headings = re.findall(r"^## (.+)$", read(ROOT / "README.md"), re.MULTILINE)
+    wanted = ["Requirements", "Installation", "Use cases", "Testing", "Support", "Release notes", "Related information"]
+    assert [name for name in [*wanted, "License"] if name not in headings] == []
+
+
+# Names of the collection
+
+
+def plugin_names() -> dict[str, set[str]]:
+    folders = {kind: ROOT / "plugins" / kind for kind in ("modules", "filter", "callback", "lookup")}
+    names = {kind: {path.stem for path in folder.glob("*.py")} for kind, folder in folders.items()}
+    names["roles"] = {path.name for path in (ROOT / "roles").iterdir() if path.is_dir()}
+    names["playbooks"] = {path.stem for path in (ROOT / "playbooks").glob("*.yml")}
+    return names
+
+
+@pages
+def test_names_with_namespace_exist(page: Path) -> None:
+    known = {"utrust"}.union(*plugin_names().values())  # utrust is the action group
+    named = set(re.findall(r"\bkeyops\.utrust\.([a-z_]+)", read(page)))
+    assert sorted(named - known) == []
+
+
+@pages
+def test_variables_of_roles_and_playbooks_exist(page: Path) -> None:
+    prefixes = "key_sync|guided_restore|key_gate|key_report|preflight|renew_ca|status|utrust"
+    named = set(re.findall(rf"\b((?:{prefixes})_[a-z_]+)\b", read(page)))
+    sources = [
+        path
+        for folder in ("plugins", "roles", "playbooks", "molecule")
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in {".py", ".yml"}
+    ]
+    known = "\n".join(path.read_text(encoding="utf-8") for path in sources)
+    host_variables = {f"utrust_{name}" for name in option_names()}
+    assert sorted(name for name in named - host_variables if not re.search(rf"\b{name}\b", known)) == []
+
+
+def option_names() -> set[str]:
+    """Return the connection options, and those of EJBCA with their prefix."""
+    fragments = [ROOT / f"plugins/doc_fragments/{name}.py" for name in ("_connection", "_ejbca")]
+    options = {name for path in fragments for name in re.findall(r"^ +(\w+):$", read(path), re.MULTILINE)}
+    return options | {f"ejbca_{name}" for name in options} | {"appliance"}
+
+
+def test_readme_lists_every_module_role_and_playbook() -> None:
+    names = plugin_names()
+    text = read(ROOT / "README.md")
+    wanted = [*names["modules"], *names["roles"], *names["playbooks"] - {"require_nodes"}]
+    assert sorted(name for name in wanted if f"`{name}`" not in text) == []
+
+
+def test_changelog_lists_every_plugin_role_and_playbook() -> None:
+    release: dict[str, t.Any] = yaml.safe_load(read(ROOT / "changelogs/changelog.yaml"))["releases"]["1.0.0"]
+    listed = {"modules": {entry["name"] for entry in release["modules"]}}
+    listed |= {kind: {entry["name"] for entry in entries} for kind, entries in release["plugins"].items()}
+    listed |= {f"{kind}s": {entry["name"] for entry in entries} for kind, entries in release["objects"].items()}
+    assert listed == plugin_names()
