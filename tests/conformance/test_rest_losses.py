@@ -97,14 +97,14 @@ def test_another_version_of_the_contract_is_refused(control: Control, source: Re
 def test_a_key_of_an_unknown_type_stops_the_reading(control: Control, source: RestAppliance) -> None:
     control.fault("unknown_key_type", node="node1", type="ml_dsa")
     with pytest.raises(ApiError, match="exotic") as caught:
-        source.inventory()
+        source.list_keys()
     assert caught.value.details == {"code": "unknown_key_type", "key_type": "ml_dsa"}
 
 
 def test_an_hsm_whose_driver_is_stopped_says_so(control: Control, source: RestAppliance) -> None:
     control.fault("driver_stopped", node="node1")
     with pytest.raises(ApiError, match="driver") as caught:
-        source.inventory()
+        source.list_keys()
     assert (caught.value.code, caught.value.details["http_status"]) == ("hsm_unavailable", 503)
 
 

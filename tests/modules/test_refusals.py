@@ -242,7 +242,7 @@ CASES: dict[str, Case] = {
     ),
     "a manifest that was edited": Case(
         IMPORT,
-        lambda on: on.import_into("node2", src=on.damaged("edited", inventory=[])),
+        lambda on: on.import_into("node2", src=on.damaged("edited", hsm_keys=[])),
         "manifest_invalid",
         ("edited.ksp.manifest.json", "does not have the digest", "export the package again"),
     ),

@@ -63,4 +63,4 @@ def node(*hsm_keys: HsmKey, **changes: t.Any) -> Node:
         "clock": datetime.datetime.now(datetime.UTC).isoformat(),
         **changes,
     }
-    return dc.replace(schema.node(example("NodeOperational")), **given)
+    return dc.replace(schema.parse_node(example("NodeOperational")), **given)

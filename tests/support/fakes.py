@@ -13,7 +13,7 @@ import json
 import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import (
-    INVENTORY,
+    KEY_LIST,
     RESTORE_JOB,
     STAGED_IMPORT,
 )
@@ -32,7 +32,7 @@ class FakeAppliance:
     """
 
     def __init__(self, capabilities: frozenset[str] | None = None, **answers: t.Any) -> None:
-        everything = frozenset({INVENTORY, RESTORE_JOB, STAGED_IMPORT})
+        everything = frozenset({KEY_LIST, RESTORE_JOB, STAGED_IMPORT})
         self.capabilities = everything if capabilities is None else capabilities
         self.calls: list[str] = []
         self._answers = {

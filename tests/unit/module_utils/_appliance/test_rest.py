@@ -40,9 +40,9 @@ if t.TYPE_CHECKING:
 CUT = NoResponseError("ConnectionResetError: cut", sent=True)
 REFUSED = NoResponseError("ConnectionRefusedError: refused", sent=False)
 BUSY = problem(503, "unavailable", retry_after=2)
-PACKAGE = schema.package(example("Package"))
-STAGED = schema.import_(example("ImportStaged"))
-WAITING = schema.restore(example("RestoreWaiting"))
+PACKAGE = schema.parse_package(example("Package"))
+STAGED = schema.parse_import(example("ImportStaged"))
+WAITING = schema.parse_restore(example("RestoreWaiting"))
 PACKAGES, IMPORTS, RESTORES = "/api/v1/hsm/packages", "/api/v1/hsm/imports", "/api/v1/hsm/restores"
 
 
@@ -271,7 +271,7 @@ def test_a_download_that_broke_off_is_not_continued_into_the_same_file(script: S
 
 
 def test_a_download_is_held_against_size_and_digest(script: Scripted) -> None:
-    package = schema.package({**example("Package"), "size": 7, "sha256": fingerprint("package")})
+    package = schema.parse_package({**example("Package"), "size": 7, "sha256": fingerprint("package")})
     sink = io.BytesIO()
     script(answer(200, b"package")).appliance.download_package(package, sink)
     assert sink.getvalue() == b"package"
@@ -335,38 +335,38 @@ def test_all_pages_of_one_reading_are_the_inventory(script: Scripted) -> None:
     made = script(
         page(A, of=(A, B, C), next_cursor="x y"), page(B, of=(A, B, C), next_cursor="z"), page(C, of=(A, B, C))
     )
-    assert made.appliance.inventory() == (A, B, C)
+    assert made.appliance.list_keys() == (A, B, C)
     path = "/api/v1/hsm/keys?limit=1000"
     assert [path for dummy, path in made.wire.sent] == [path, f"{path}&cursor=x+y", f"{path}&cursor=z"]
 
 
 def test_a_reading_begins_again_when_the_inventory_changes_under_it(script: Scripted) -> None:
     made = script(page(A, of=(A, B), next_cursor="x"), page(C, of=(A, C)), page(A, C, of=(A, C)))
-    assert made.appliance.inventory() == (A, C)
+    assert made.appliance.list_keys() == (A, C)
     assert len(made.wire.requests) == 3
 
 
 def test_an_inventory_that_never_stands_still_is_given_up(script: Scripted) -> None:
     made = script(*[page(A, of=(A, B), next_cursor="x"), page(C, of=(A, C))] * MAX_READ_ATTEMPTS)
     with pytest.raises(ApiError, match="let the key generation on that node end") as caught:
-        made.appliance.inventory()
+        made.appliance.list_keys()
     assert caught.value.code == "keys_unstable"
 
 
 def test_a_listing_that_does_not_have_its_digest_is_not_trusted(script: Scripted) -> None:
     made = script(page(A, of=(A, B)))
     with pytest.raises(ApiError, match="not to be trusted") as caught:
-        made.appliance.inventory()
+        made.appliance.list_keys()
     assert caught.value.code == "keys_digest_mismatch"
 
 
 def test_paging_in_circles_has_an_end(script: Scripted) -> None:
     made = script(page(A, of=(A, B), next_cursor="x"), page(A, of=(A, B), next_cursor="x"))
     with pytest.raises(ApiError, match="no progress"):
-        made.appliance.inventory()
+        made.appliance.list_keys()
     made = script(page(of=(A,), next_cursor="x"))
     with pytest.raises(ApiError, match="no progress"):
-        made.appliance.inventory()
+        made.appliance.list_keys()
 
 
 # Watching a restore

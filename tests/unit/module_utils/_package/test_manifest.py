@@ -19,9 +19,9 @@ from ansible_collections.keyops.utrust.plugins.module_utils._package.manifest im
 
 from tests.support.factories import fingerprint, key, node
 
-INVENTORY = (key("a"), key("b", slot=1, type="aes", curve=None, fingerprint="kcv:3fa2b1"))
-MANIFEST = make_manifest(node(*INVENTORY), INVENTORY, sha256=fingerprint("package"), size=4096)
-PLANNED = make_manifest(node(*INVENTORY), INVENTORY)
+KEYS = (key("a"), key("b", slot=1, type="aes", curve=None, fingerprint="kcv:3fa2b1"))
+MANIFEST = make_manifest(node(*KEYS), KEYS, sha256=fingerprint("package"), size=4096)
+PLANNED = make_manifest(node(*KEYS), KEYS)
 
 
 def reread(manifest: Manifest) -> Manifest:
@@ -41,15 +41,15 @@ def test_a_planned_says_that_it_is_one() -> None:
 def test_a_key_that_the_source_cannot_use_is_in_its_package_all_the_same() -> None:
     unusable = (key("a", usable=False),)
     assert (
-        make_manifest(node(*unusable), unusable).to_dict()["inventory"]
-        == make_manifest(node(key("a")), (key("a"),)).to_dict()["inventory"]
+        make_manifest(node(*unusable), unusable).to_dict()["hsm_keys"]
+        == make_manifest(node(key("a")), (key("a"),)).to_dict()["hsm_keys"]
     )
 
 
 def test_a_manifest_holds_facts_and_no_secret() -> None:
     assert sorted(json.loads(MANIFEST.as_json())) == sorted(
         ["format", "sha256", "size", "source", "source_serial", "cluster_id", "cluster_name", "appliance_version"]
-        + ["hsm_firmware", "mbk", "inventory", "keys_digest", "created_at"]
+        + ["hsm_firmware", "mbk", "hsm_keys", "keys_digest", "created_at"]
     )
 
 
@@ -68,9 +68,9 @@ def test_a_manifest_holds_facts_and_no_secret() -> None:
         ({"cluster_id": 7}, "'cluster_id'"),
         ({"mbk": None}, "'mbk'"),
         ({"mbk": {"name": "KEYOPS"}}, "'check_value' is missing"),
-        ({"inventory": {}}, "'inventory'"),
-        ({"inventory": []}, "does not have the digest"),
-        ({"inventory": [{}]}, "'slot' is missing"),
+        ({"hsm_keys": {}}, "'hsm_keys'"),
+        ({"hsm_keys": []}, "does not have the digest"),
+        ({"hsm_keys": [{}]}, "'slot' is missing"),
         ({"keys_digest": fingerprint("other")}, "does not have the digest"),
     ],
     ids=str,
@@ -98,7 +98,7 @@ def test_what_is_no_manifest_is_refused(document: t.Any) -> None:
 
 def test_a_key_of_an_unknown_type_makes_a_manifest_useless() -> None:
     document = json.loads(MANIFEST.as_json())
-    document["inventory"][0]["type"] = "ml_dsa"
+    document["hsm_keys"][0]["type"] = "ml_dsa"
     with pytest.raises(UtrustError, match="ml_dsa") as caught:
         read_manifest(document, "given as a value")
     assert caught.value.code == "manifest_invalid"

@@ -26,8 +26,8 @@ if t.TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-INVENTORY = (key(),)
-MANIFEST = make_manifest(node(*INVENTORY), INVENTORY, sha256=fingerprint("package"), size=7)
+KEYS = (key(),)
+MANIFEST = make_manifest(node(*KEYS), KEYS, sha256=fingerprint("package"), size=7)
 
 
 @pytest.fixture
