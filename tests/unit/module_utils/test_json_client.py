@@ -45,11 +45,11 @@ LIMIT = 3
         ("GET", None, LIMIT + 1, None, None),
     ],
 )
-def test_the_rule(
+def test_delay_before_retry_of_method_and_status(
     method: str, status: int | None, attempt: int, retry_after: float | None, delay: float | None
 ) -> None:
     assert delay_before_retry(APPLIANCE_API, method, status, attempt, limit=LIMIT, retry_after=retry_after) == delay
 
 
-def test_a_limit_of_zero_repeats_nothing() -> None:
+def test_delay_before_retry_with_limit_zero_is_none() -> None:
     assert delay_before_retry(APPLIANCE_API, "GET", 503, 1, limit=0, retry_after=0.0) is None

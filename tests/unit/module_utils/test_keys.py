@@ -36,7 +36,7 @@ KEYS = st.builds(
 INVENTORIES = st.lists(KEYS, max_size=7)
 
 
-def test_the_digest_is_that_of_the_canonical_lines_of_the_contract() -> None:
+def test_keys_digest_uses_canonical_lines_of_contract() -> None:
     aes = key("Ärger", slot=2, id="", type="aes", curve=None, fingerprint="kcv:3fa2b1")
     inventory = [
         key("b", slot=10, fingerprint="sha256:" + "b" * 64),
@@ -55,11 +55,11 @@ def test_the_digest_is_that_of_the_canonical_lines_of_the_contract() -> None:
     assert keys_digest(inventory) == "sha256:" + hashlib.sha256(lines.encode("ascii")).hexdigest()
 
 
-def test_an_empty_hsm_has_the_digest_of_the_contracts_example() -> None:
+def test_keys_digest_of_empty_hsm_equals_example() -> None:
     assert keys_digest([]) == example("NodeFactoryReset")["keys_digest"]
 
 
-def test_whether_a_key_is_usable_is_no_part_of_the_digest() -> None:
+def test_keys_digest_ignores_usable() -> None:
     assert keys_digest([key(usable=False)]) == keys_digest([key(usable=True)])
 
 
@@ -76,14 +76,14 @@ def test_whether_a_key_is_usable_is_no_part_of_the_digest() -> None:
     ],
     ids=str,
 )
-def test_every_fact_of_a_key_counts_for_digest_and_comparison(change: dict[str, t.Any]) -> None:
+def test_each_key_field_changes_digest_and_comparison(change: dict[str, t.Any]) -> None:
     other = key(**change)
     assert keys_digest([key()]) != keys_digest([other])
     assert not compare([key()], [other]).in_sync
 
 
 @given(INVENTORIES, INVENTORIES)
-def test_comparing_the_other_way_round_swaps_missing_and_extra(ours: list[HsmKey], theirs: list[HsmKey]) -> None:
+def test_compare_reversed_swaps_missing_and_extra(ours: list[HsmKey], theirs: list[HsmKey]) -> None:
     there, back = compare(ours, theirs), compare(theirs, ours)
     assert there.missing == back.extra
     assert there.extra == back.missing
@@ -94,9 +94,7 @@ def test_comparing_the_other_way_round_swaps_missing_and_extra(ours: list[HsmKey
 
 
 @given(INVENTORIES, INVENTORIES, st.randoms(use_true_random=False))
-def test_the_order_of_the_inventories_does_not_matter(
-    ours: list[HsmKey], theirs: list[HsmKey], chance: random.Random
-) -> None:
+def test_compare_does_not_depend_on_order(ours: list[HsmKey], theirs: list[HsmKey], chance: random.Random) -> None:
     before = compare(ours, theirs)
     chance.shuffle(ours)
     chance.shuffle(theirs)
@@ -106,7 +104,7 @@ def test_the_order_of_the_inventories_does_not_matter(
 
 
 @given(INVENTORIES, INVENTORIES)
-def test_no_key_is_ignored_members_and_none_is_told_twice(ours: list[HsmKey], theirs: list[HsmKey]) -> None:
+def test_compare_reports_each_key_once(ours: list[HsmKey], theirs: list[HsmKey]) -> None:
     difference = compare(ours, theirs)
     apart = [*difference.missing, *(pair.source_key for pair in difference.mismatched)]
     held_apart = [*difference.extra, *(pair.target_key for pair in difference.mismatched)]
@@ -116,7 +114,7 @@ def test_no_key_is_ignored_members_and_none_is_told_twice(ours: list[HsmKey], th
 
 
 @given(INVENTORIES, INVENTORIES)
-def test_in_sync_is_never_said_of_different_keys(ours: list[HsmKey], theirs: list[HsmKey]) -> None:
+def test_in_sync_requires_equal_keys(ours: list[HsmKey], theirs: list[HsmKey]) -> None:
     difference = compare(ours, theirs)
     same = collections.Counter(ours) == collections.Counter(theirs)
     assert same == (not (difference.missing or difference.extra or difference.mismatched))
@@ -126,9 +124,8 @@ def test_in_sync_is_never_said_of_different_keys(ours: list[HsmKey], theirs: lis
 
 
 @given(INVENTORIES, INVENTORIES)
-def test_mismatches_stand_under_one_slot_and_label_and_under_one_id_where_they_can(
-    ours: list[HsmKey], theirs: list[HsmKey]
-) -> None:
+def test_mismatches_have_same_slot_and_label(ours: list[HsmKey], theirs: list[HsmKey]) -> None:
+    """A pair has the same id if possible, because a node replaces the key with the same slot, label and id."""
     difference = compare(ours, theirs)
     for pair in difference.mismatched:
         assert (pair.source_key.slot, pair.source_key.label) == (pair.target_key.slot, pair.target_key.label)
@@ -144,40 +141,40 @@ def test_mismatches_stand_under_one_slot_and_label_and_under_one_id_where_they_c
     assert not {(one.slot, one.label, one.id) for one in alone} & {(one.slot, one.label, one.id) for one in left}
 
 
-def test_the_same_label_with_another_key_is_a_mismatch() -> None:
+def test_same_label_with_other_key_is_a_mismatch() -> None:
     impostor = key(fingerprint=fingerprint("impostor"))
     difference = compare([key()], [impostor])
     assert [(pair.source_key, pair.target_key) for pair in difference.mismatched] == [(key(), impostor)]
     assert (difference.missing, difference.extra, difference.unchanged) == ((), (), 0)
 
 
-def test_a_second_key_under_a_label_is_missing_and_not_hidden_by_the_first() -> None:
+def test_second_key_with_label_is_missing_or_extra() -> None:
     second = key(id="02", fingerprint=fingerprint("second"))
     assert compare([key(), second], [key()]).missing == (second,)
     assert compare([key()], [key(), second]).extra == (second,)
 
 
-def test_the_same_label_in_another_slot_is_another_key() -> None:
+def test_same_label_in_other_slot_is_another_key() -> None:
     elsewhere = key(slot=1)
     difference = compare([key()], [elsewhere])
     assert (difference.missing, difference.extra, difference.mismatched) == ((key(),), (elsewhere,), ())
 
 
-def test_a_key_that_the_target_cannot_use_is_not_in_sync() -> None:
+def test_unusable_key_of_target_is_not_in_sync() -> None:
     difference = compare([key()], [key(usable=False)])
     assert difference.unusable == (key(),)
     assert not difference.in_sync
     assert compare([key(usable=False)], [key()]).in_sync
 
 
-def test_agreement_of_secret_keys_is_counted_as_weak() -> None:
+def test_equal_secret_keys_count_as_check_value_only() -> None:
     secret = key("backupKey", type="aes", curve=None, fingerprint="kcv:3fa2b1")
     difference = compare([key(), secret], [secret, key()])
     assert (difference.unchanged, difference.check_value_only) == (2, 1)
     assert difference.in_sync
 
 
-def test_what_is_shown_of_a_difference_is_plain_data() -> None:
+def test_difference_to_dict_is_plain_data() -> None:
     impostor = key(fingerprint=fingerprint("impostor"))
     shown = compare([key(), key("new")], [impostor]).to_dict()
     assert shown["missing"][0]["label"] == "new"

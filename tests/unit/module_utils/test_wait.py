@@ -44,26 +44,26 @@ def reading(*answers: t.Any) -> t.Callable[[], t.Any]:
     return read
 
 
-def test_an_answer_at_once_needs_no_sleep() -> None:
+def test_available_node_needs_no_sleep() -> None:
     time = Time()
     assert wait_until_available(reading("here"), time.patience(10), "reading") == "here"
     assert time.slept == []
 
 
-def test_a_node_that_restarts_is_waited_for() -> None:
+def test_restarting_node_is_retried() -> None:
     time = Time()
     assert wait_until_available(reading(AWAY, BUSY, AWAY, "here"), time.patience(10), "reading") == "here"
     assert time.slept == [2.0, 2.0, 2.0]
 
 
-def test_a_refusal_is_an_answer_and_ends_the_waiting() -> None:
+def test_rejection_ends_the_wait() -> None:
     time = Time()
     with pytest.raises(ApiError) as caught:
         wait_until_available(reading(AWAY, REFUSED), time.patience(10), "reading")
     assert caught.value is REFUSED
 
 
-def test_when_the_time_is_over_the_message_says_what_was_waited_for_and_what_came_last() -> None:
+def test_timeout_names_action_and_last_error() -> None:
     time = Time()
     with pytest.raises(UtrustError) as caught:
         wait_until_available(reading(AWAY), time.patience(10), "reading the inventory of node2")
@@ -73,6 +73,6 @@ def test_when_the_time_is_over_the_message_says_what_was_waited_for_and_what_cam
     assert sum(time.slept) <= 10
 
 
-def test_any_other_error_is_not_waited_away() -> None:
+def test_other_error_is_raised_at_once() -> None:
     with pytest.raises(ZeroDivisionError):
         wait_until_available(reading(ZeroDivisionError()), Time().patience(10), "reading")

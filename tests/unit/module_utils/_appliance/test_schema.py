@@ -32,7 +32,7 @@ def changed(name: str, path: str, value: t.Any) -> dict[str, t.Any]:
     return t.cast("dict[str, t.Any]", document)
 
 
-def test_a_node_is_read_as_the_contract_shows_it() -> None:
+def test_parse_node_reads_contract_example() -> None:
     node = schema.parse_node(example("NodeOperational"))
     assert (node.name, node.appliance_version, node.hsm_serial) == ("node1", "5.1.0", "UT000001")
     assert (node.hsm_state, node.alarm, node.driver, node.fips) == ("operational", None, "running", False)
@@ -42,18 +42,18 @@ def test_a_node_is_read_as_the_contract_shows_it() -> None:
     assert node.running is None
 
 
-def test_a_node_in_factory_reset_mode_holds_no_mbk() -> None:
+def test_parse_node_in_factory_reset_has_no_mbk() -> None:
     node = schema.parse_node(example("NodeFactoryReset"))
     assert (node.hsm_state, node.mbk, node.slots) == ("factory_reset", None, ())
 
 
-def test_a_node_may_keep_the_number_of_cards_to_itself() -> None:
+def test_parse_node_without_card_numbers() -> None:
     document = changed("NodeOperational", "mbk.m", None)
     document["mbk"]["n"] = None
     assert schema.parse_node(document).mbk == Mbk("KEYOPS", "5c1de3b2a4f60718")
 
 
-def test_members_that_this_version_does_not_know_are_ignored() -> None:
+def test_parse_node_ignores_unknown_members() -> None:
     assert schema.parse_node(changed("NodeOperational", "hsm.news", {"a": 1})) == schema.parse_node(
         example("NodeOperational")
     )
@@ -61,7 +61,7 @@ def test_members_that_this_version_does_not_know_are_ignored() -> None:
 
 
 @pytest.mark.parametrize("version", ["9.0", "2.0", "0.9", "10.1", ""])
-def test_another_major_version_of_the_contract_is_refused(version: str) -> None:
+def test_parse_node_rejects_other_major_version(version: str) -> None:
     with pytest.raises(ApiError, match="update the collection") as caught:
         schema.parse_node(changed("NodeOperational", "api_version", version))
     assert caught.value.details == {"code": "api_version_unknown", "api_version": version}
@@ -108,7 +108,7 @@ def test_another_major_version_of_the_contract_is_refused(version: str) -> None:
     ],
     ids=lambda value: getattr(value, "__name__", str(value)),
 )
-def test_a_document_that_breaks_the_contract_is_an_error_that_names_the_member(
+def test_parse_invalid_document_names_member(
     read: t.Callable[[t.Any], t.Any], name: str, path: str, value: t.Any
 ) -> None:
     read(example(name))
@@ -119,13 +119,13 @@ def test_a_document_that_breaks_the_contract_is_an_error_that_names_the_member(
 
 
 @pytest.mark.parametrize("document", [None, [], "text", 7])
-def test_an_answer_that_is_no_object_is_an_error(document: t.Any) -> None:
+def test_parse_node_rejects_non_object(document: t.Any) -> None:
     with pytest.raises(ApiError, match="expected an object") as caught:
         schema.parse_node(document)
     assert caught.value.code == "response_invalid"
 
 
-def test_a_key_of_an_unknown_type_stops_the_reading_and_is_named() -> None:
+def test_parse_key_page_rejects_unknown_key_type() -> None:
     with pytest.raises(ApiError) as caught:
         schema.parse_key_page(changed("KeyPage", "hsm_keys.1.type", "ml_dsa"))
     assert caught.value.details == {"code": "unknown_key_type", "key_type": "ml_dsa"}
@@ -133,12 +133,12 @@ def test_a_key_of_an_unknown_type_stops_the_reading_and_is_named() -> None:
     assert "Update the collection" in str(caught.value)
 
 
-def test_the_table_of_an_import_is_read_with_what_it_would_do() -> None:
+def test_parse_import_reads_preview_rows() -> None:
     staged = schema.parse_import(example("ImportStaged"))
     assert [(row.key.label, row.action) for row in staged.rows] == [("signKey-2026", "add"), ("backupKey", "add")]
 
 
-def test_a_restore_that_waits_is_read_with_prompt_notice_and_time() -> None:
+def test_parse_restore_reads_prompt_notice_and_time() -> None:
     restore = schema.parse_restore(example("RestoreWaiting"))
     assert restore.prompt == "Insert MBK card 2 of 2"
     assert restore.notice == ("card_already_used", "This card has been used already")
@@ -147,7 +147,7 @@ def test_a_restore_that_waits_is_read_with_prompt_notice_and_time() -> None:
 
 
 @pytest.mark.parametrize("name", ["RestoreSucceeded", "RestoreTimedOut", "RestoreCanceled"])
-def test_a_restore_that_has_ended_says_so(name: str) -> None:
+def test_parse_restore_ended_is_finished(name: str) -> None:
     assert schema.parse_restore(example(name)).finished
 
 
@@ -156,17 +156,17 @@ def test_a_restore_that_has_ended_says_so(name: str) -> None:
     [(None, None), ("2", 2.0), ("0", 0.0), ("", None), ("-1", None), ("1.5", None), ("²", None)]
     + [("Wed, 21 Oct 2026 07:28:00 GMT", None)],
 )
-def test_retry_after_is_seconds_or_nothing(header: str | None, seconds: float | None) -> None:
+def test_parse_retry_after_accepts_seconds_only(header: str | None, seconds: float | None) -> None:
     assert parse_retry_after(header) == seconds
 
 
-def test_a_refusal_is_told_in_the_nodes_own_words() -> None:
+def test_parse_problem_returns_code_text_and_details() -> None:
     told = schema.parse_problem(problem(422, "pin_pad_not_configured", configured=["front-usb"], secret="never"))
     assert told == ("pin_pad_not_configured", "pin_pad_not_configured: why", {"configured": ["front-usb"]})
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"code": 7}', b"\xff\xfe", b'"text"'])
-def test_any_body_of_a_refusal_is_survived(body: bytes) -> None:
+def test_parse_problem_never_raises(body: bytes) -> None:
     told = schema.parse_problem(answer(502, body))
     assert told.code == "response_not_problem_json"
     assert told.details == {}

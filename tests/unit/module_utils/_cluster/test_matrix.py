@@ -76,9 +76,7 @@ def test_swapping_source_and_target_swaps_missing_and_extra(ours: list[HsmKey], 
 
 
 @given(clusters(), st.randoms(use_true_random=False))
-def test_the_order_of_nodes_and_keys_does_not_matter(
-    inventories: dict[str, list[HsmKey]], chance: random.Random
-) -> None:
+def test_order_of_nodes_and_keys_does_not_matter(inventories: dict[str, list[HsmKey]], chance: random.Random) -> None:
     before = key_matrix({name: told(held) for name, held in inventories.items()}, "source")
     names = list(inventories)
     chance.shuffle(names)
@@ -93,9 +91,8 @@ def test_the_order_of_nodes_and_keys_does_not_matter(
 
 
 @given(clusters(), st.data())
-def test_in_sync_is_said_exactly_of_nodes_that_hold_the_sources_keys_and_can_use_them(
-    inventories: dict[str, list[HsmKey]], data: st.DataObject
-) -> None:
+def test_in_sync_means_same_usable_keys(inventories: dict[str, list[HsmKey]], data: st.DataObject) -> None:
+    """A node is in sync if and only if it has the keys of the source and can use them."""
     read = {name: name == "source" or data.draw(st.booleans()) for name in inventories}
     matrix = key_matrix({name: told(held, read=read[name]) for name, held in inventories.items()}, "source")
     wanted = keys_digest(inventories["source"])
@@ -114,9 +111,10 @@ def test_in_sync_is_said_exactly_of_nodes_that_hold_the_sources_keys_and_can_use
 
 
 @given(clusters())
-def test_digests_alone_tell_the_same_as_full_inventories_or_that_they_cannot(
+def test_digests_give_same_result_as_keys_or_unknown(
     inventories: dict[str, list[HsmKey]],
 ) -> None:
+    """A node without its keys gets the same cells as with its keys, or is unknown."""
     full = key_matrix({name: told(held) for name, held in inventories.items()}, "source")
     short = key_matrix({name: told(held, read=name == "source") for name, held in inventories.items()}, "source")
     unknown = {one["node"] for one in short["unknown"]}
@@ -134,9 +132,8 @@ def full_digest(inventories: dict[str, list[HsmKey]]) -> str:
 
 
 @given(clusters(), st.sets(st.sampled_from(["a", "b"]), min_size=1))
-def test_choosing_keys_leaves_out_rows_and_never_hides_a_difference_of_a_chosen_key(
-    inventories: dict[str, list[HsmKey]], labels: set[str]
-) -> None:
+def test_predicate_hides_only_other_keys(inventories: dict[str, list[HsmKey]], labels: set[str]) -> None:
+    """A predicate removes rows, but never hides a difference of a selected key."""
     nodes = {name: told(held) for name, held in inventories.items()}
     everything = key_matrix(nodes, "source")
     predicate = key_matrix(nodes, "source", predicate=lambda one: one.label in labels)
@@ -149,7 +146,7 @@ def test_choosing_keys_leaves_out_rows_and_never_hides_a_difference_of_a_chosen_
         assert (name in predicate["in_sync_nodes"]) == difference.in_sync
 
 
-def test_a_key_that_one_node_has_beyond_the_source_is_no_fault_of_the_others() -> None:
+def test_extra_key_does_not_affect_other_nodes() -> None:
     matrix = key_matrix({"a": told([key()]), "b": told([key(), key("extra")]), "c": told([key()])}, "a")
     assert [row["nodes"] for row in matrix["rows"]] == [
         {"a": "absent", "b": "extra", "c": "absent"},
@@ -158,7 +155,7 @@ def test_a_key_that_one_node_has_beyond_the_source_is_no_fault_of_the_others() -
     assert matrix["in_sync_nodes"] == ["a", "c"]
 
 
-def test_another_key_under_the_label_is_told_in_both_rows() -> None:
+def test_mismatch_is_shown_in_both_rows() -> None:
     impostor = key(fingerprint=fingerprint("impostor"))
     matrix = key_matrix({"a": told([key()]), "b": told([impostor])}, "a")
     assert {row["fingerprint"]: row["nodes"] for row in matrix["rows"]} == {
@@ -168,14 +165,14 @@ def test_another_key_under_the_label_is_told_in_both_rows() -> None:
     assert sorted(line.split()[-2:] for line in format_table(matrix)[1:3]) == [["-", "INSTEAD"], ["OTHER", "KEY"]]
 
 
-def test_a_source_that_cannot_use_its_own_key_is_not_in_sync() -> None:
+def test_source_with_unusable_key_is_not_in_sync() -> None:
     matrix = key_matrix({"a": told([key(usable=False)]), "b": told([key()])}, "a")
     assert not matrix["in_sync"]
     assert [one["node"] for one in matrix["drift"]] == ["a"]
     assert format_table(matrix)[-1] == "DRIFT: a itself: 1 unusable"
 
 
-def test_secret_keys_are_marked_check_value_only_and_the_verdict_says_so() -> None:
+def test_secret_keys_are_marked_check_value_only() -> None:
     matrix = key_matrix({"a": told([key(), SECRET]), "b": told([key(), SECRET], read=False)}, "a")
     assert [row["check_value_only"] for row in matrix["rows"]] == [True, False]
     assert format_table(matrix)[-1] == (
@@ -193,7 +190,7 @@ def test_secret_keys_are_marked_check_value_only_and_the_verdict_says_so() -> No
     ],
     ids=["unread", "differs", "partly unusable", "changed meanwhile"],
 )
-def test_what_is_not_known_is_never_in_sync(other: NodeKeys, reason: str) -> None:
+def test_unknown_node_is_never_in_sync(other: NodeKeys, reason: str) -> None:
     matrix = key_matrix({"a": told([key()]), "b": other}, "a")
     assert not matrix["in_sync"]
     assert matrix["in_sync_nodes"] == ["a"]
@@ -207,13 +204,13 @@ def test_what_is_not_known_is_never_in_sync(other: NodeKeys, reason: str) -> Non
 @pytest.mark.parametrize(
     "source", [NodeKeys(), told([key()], read=False), dc.replace(told([key()]), hsm_keys=())], ids=str
 )
-def test_a_source_whose_keys_are_not_known_is_an_error(source: NodeKeys) -> None:
+def test_unknown_source_raises(source: NodeKeys) -> None:
     with pytest.raises(UtrustError, match="source a") as caught:
         key_matrix({"a": source, "b": told([key()])}, "a")
     assert caught.value.code == "source_unknown"
 
 
-def test_nodes_that_hold_the_same_share_a_column_where_there_are_many() -> None:
+def test_equal_nodes_share_a_column_in_large_table() -> None:
     nodes = {f"node{number}": told([key()]) for number in range(1, MANY_NODES + 2)} | {"late": told([])}
     lines = format_table(key_matrix(nodes, "node1"))
     assert lines[0].endswith(f"node1 and {MANY_NODES} more  late")
@@ -223,14 +220,15 @@ def test_nodes_that_hold_the_same_share_a_column_where_there_are_many() -> None:
     assert format_table(key_matrix(few, "node1"))[1].split()[-3:] == ["yes", "yes", "MISSING"]
 
 
-def test_a_table_of_differences_leaves_out_what_every_node_holds() -> None:
+def test_drift_table_omits_keys_of_all_nodes() -> None:
     nodes = {"a": told([key(), key("new")]), "b": told([key()])}
     assert [line.split()[1] for line in format_table(key_matrix(nodes, "a"), only_drift=True)[:-1]] == ["label", "new"]
     in_sync = key_matrix({"a": told([key()]), "b": told([key()])}, "a")
     assert format_table(in_sync, only_drift=True) == ["in sync: a, b hold the same 1 key(s)"]
 
 
-def test_a_label_cannot_move_the_cursor_or_forge_a_line() -> None:
+def test_hostile_label_is_escaped_in_table() -> None:
+    """A label cannot move the cursor or forge a line."""
     hostile = key("\x1b[2Jgone\nin sync: everything\u202e")
     (head, line, verdict) = format_table(key_matrix({"a": told([hostile]), "b": told([])}, "a"))
     assert r"\x1b[2Jgone\nin sync: everything\u202e" in line
@@ -246,7 +244,8 @@ def info(*hsm_keys: HsmKey, read: bool = True) -> dict[str, t.Any]:
     return facts | ({"hsm_keys": [one.to_dict() for one in hsm_keys]} if read else {})
 
 
-def test_the_filter_takes_results_of_the_module_lists_of_keys_and_nodes_that_could_not_be_read() -> None:
+def test_filter_accepts_results_lists_and_failures() -> None:
+    """The input may be a module result, a list of keys, a failed result or null."""
     nodes = {
         "a": info(key()),
         "b": info(key(), read=False),
@@ -268,19 +267,19 @@ def test_the_filter_takes_results_of_the_module_lists_of_keys_and_nodes_that_cou
     ],
     ids=["no source", "source not read", "no key", "no node"],
 )
-def test_the_filter_says_what_is_wrong_with_its_input(nodes: dict[str, t.Any], said: str) -> None:
+def test_filter_names_error_of_its_input(nodes: dict[str, t.Any], said: str) -> None:
     with pytest.raises(AnsibleFilterError, match=said):
         filter_key_matrix(nodes, source="a")
 
 
-def test_the_filter_judges_the_selected_keys_only() -> None:
+def test_filter_compares_selected_keys_only() -> None:
     nodes = {"a": info(key(), key("new")), "b": info(key())}
     assert filter_key_matrix(nodes, source="a", select="[?label=='signKey']")["in_sync"]
     narrowed = filter_key_matrix(nodes, source="a", select="[?label=='new']")
     assert ([row["label"] for row in narrowed["rows"]], narrowed["in_sync"]) == (["new"], False)
 
 
-def test_a_selection_that_no_key_fits_is_not_in_sync_but_an_error() -> None:
+def test_filter_with_empty_selection_raises() -> None:
     with pytest.raises(AnsibleFilterError, match="no node holds a key that"):
         filter_key_matrix({"a": info(key()), "b": info(key())}, source="a", select="[?label=='signkey']")
 
@@ -296,7 +295,7 @@ def test_a_selection_that_no_key_fits_is_not_in_sync_but_an_error() -> None:
         ("[?slot==`7`]", []),
     ],
 )
-def test_keys_are_selected_by_any_expression_that_leaves_keys(expression: str, labels: list[str]) -> None:
+def test_select_keys_accepts_any_expression_for_keys(expression: str, labels: list[str]) -> None:
     class Tagged(str):
         """Ansible's texts are of types of their own."""
 
@@ -315,12 +314,12 @@ def test_keys_are_selected_by_any_expression_that_leaves_keys(expression: str, l
         ("length(@)", "does not leave whole keys"),
     ],
 )
-def test_an_expression_that_leaves_something_else_is_refused(expression: str, said: str) -> None:
+def test_select_keys_rejects_other_expressions(expression: str, said: str) -> None:
     with pytest.raises(AnsibleFilterError, match=said):
         select_keys([key().to_dict()], expression)
 
 
-def test_without_jmespath_the_filter_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_filter_without_jmespath_names_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_selection, "JMESPATH_MISSING", ImportError("No module named 'jmespath'"))
     with pytest.raises(AnsibleFilterError, match=r"select_keys: .*pip install 'jmespath>=1\.0\.1'"):
         select_keys([key().to_dict()], "[?check_value_only]")

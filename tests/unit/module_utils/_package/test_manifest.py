@@ -29,16 +29,16 @@ def reread(manifest: Manifest) -> Manifest:
 
 
 @pytest.mark.parametrize("manifest", [MANIFEST, PLANNED], ids=["of a package", "planned"])
-def test_what_is_written_is_read_again(manifest: Manifest) -> None:
+def test_manifest_written_is_read_again(manifest: Manifest) -> None:
     assert reread(manifest) == manifest
 
 
-def test_a_planned_says_that_it_is_one() -> None:
+def test_manifest_without_digest_is_planned() -> None:
     assert PLANNED.planned
     assert not MANIFEST.planned
 
 
-def test_a_key_that_the_source_cannot_use_is_in_its_package_all_the_same() -> None:
+def test_unusable_key_of_source_is_in_manifest() -> None:
     unusable = (key("a", usable=False),)
     assert (
         make_manifest(node(*unusable), unusable).to_dict()["hsm_keys"]
@@ -46,7 +46,7 @@ def test_a_key_that_the_source_cannot_use_is_in_its_package_all_the_same() -> No
     )
 
 
-def test_a_manifest_holds_facts_and_no_secret() -> None:
+def test_manifest_contains_public_facts_only() -> None:
     assert sorted(json.loads(MANIFEST.as_json())) == sorted(
         ["format", "sha256", "size", "source", "source_serial", "cluster_id", "cluster_name", "appliance_version"]
         + ["hsm_firmware", "mbk", "hsm_keys", "keys_digest", "created_at"]
@@ -75,7 +75,7 @@ def test_a_manifest_holds_facts_and_no_secret() -> None:
     ],
     ids=str,
 )
-def test_a_manifest_that_was_changed_is_refused_and_says_why(changes: dict[str, t.Any], words: str) -> None:
+def test_read_manifest_rejects_edited_document(changes: dict[str, t.Any], words: str) -> None:
     document = json.loads(MANIFEST.as_json())
     for name, value in changes.items():
         document[name] = value
@@ -90,13 +90,13 @@ def test_a_manifest_that_was_changed_is_refused_and_says_why(changes: dict[str, 
 
 
 @pytest.mark.parametrize("document", [None, [], "text", 7])
-def test_what_is_no_manifest_is_refused(document: t.Any) -> None:
+def test_read_manifest_rejects_other_types(document: t.Any) -> None:
     with pytest.raises(UtrustError) as caught:
         read_manifest(document, "given as a value")
     assert caught.value.code == "manifest_invalid"
 
 
-def test_a_key_of_an_unknown_type_makes_a_manifest_useless() -> None:
+def test_read_manifest_rejects_unknown_key_type() -> None:
     document = json.loads(MANIFEST.as_json())
     document["hsm_keys"][0]["type"] = "ml_dsa"
     with pytest.raises(UtrustError, match="ml_dsa") as caught:

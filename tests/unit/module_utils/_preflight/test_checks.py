@@ -43,7 +43,7 @@ def difference_problems(wanted: t.Any, held: t.Any, **policy: t.Any) -> list[Pro
     return check_key_changes("node2", "node1", compare(wanted, held), STRICT._replace(**policy))
 
 
-def test_a_node_as_it_should_be_has_no_problems() -> None:
+def test_valid_node_has_no_problems() -> None:
     assert check_identity(NODE, "node2") == []
     assert check_identity(NODE, None) == []
     assert check_ready(NODE) == []
@@ -51,7 +51,7 @@ def test_a_node_as_it_should_be_has_no_problems() -> None:
     assert check_mbk(NODE, EXPECTED) == []
 
 
-def test_every_problem_of_a_node_is_told_at_once() -> None:
+def test_all_problems_of_a_node_are_reported_at_once() -> None:
     broken = node(
         name="node9",
         hsm_model="Luna Network HSM 7",
@@ -91,7 +91,7 @@ def test_every_problem_of_a_node_is_told_at_once() -> None:
         assert problem.node == "node9"
 
 
-def test_without_problems_nothing_is_raised() -> None:
+def test_raise_for_problems_without_problems() -> None:
     raise_for_problems("importing into node2", [])
 
 
@@ -106,14 +106,14 @@ def test_without_problems_nothing_is_raised() -> None:
     ],
     ids=str,
 )
-def test_an_hsm_that_cannot_give_or_take_keys_says_why(changes: dict[str, t.Any], code: str, words: str) -> None:
+def test_check_ready_names_reason(changes: dict[str, t.Any], code: str, words: str) -> None:
     [problem] = check_ready(node(name="node2", **changes))
     assert problem.code == code
     assert words in problem.text
     assert problem.remedy
 
 
-def test_the_mbk_is_known_by_its_check_value_and_not_by_its_name() -> None:
+def test_check_mbk_compares_check_value_not_name() -> None:
     renamed = dc.replace(KEYOPS, name="RENAMED")
     assert check_mbk(node(mbk=renamed), EXPECTED) == []
     impostor = dc.replace(OTHER, name=KEYOPS.name)
@@ -123,7 +123,7 @@ def test_the_mbk_is_known_by_its_check_value_and_not_by_its_name() -> None:
     assert "never overwritten" in problem.remedy
 
 
-def test_a_package_is_held_against_its_manifest() -> None:
+def test_check_package_compares_size_and_digest() -> None:
     manifest = make_manifest(node(), (), sha256=fingerprint("package"), size=100)
     path = "/run/cluster.ksp"
     assert check_package((100, fingerprint("package")), manifest, path) == []
@@ -133,11 +133,11 @@ def test_a_package_is_held_against_its_manifest() -> None:
     assert codes(check_package((101, fingerprint("longer")), manifest, path)) == ["package_digest_mismatch"]
 
 
-def test_keys_that_are_the_same_are_no_problem_even_if_they_are_called_retired() -> None:
+def test_unchanged_destroyed_key_is_not_a_problem() -> None:
     assert difference_problems([key()], [key()], destroyed_keys=frozenset([key().fingerprint])) == []
 
 
-def test_a_key_that_only_the_target_has_stops_an_import_unless_it_is_allowed() -> None:
+def test_extra_key_is_a_problem_unless_allowed() -> None:
     [problem] = difference_problems([], [key()])
     assert problem.code == "extra_keys"
     assert key().fingerprint in problem.text
@@ -149,7 +149,7 @@ def test_a_key_that_only_the_target_has_stops_an_import_unless_it_is_allowed() -
     ]
 
 
-def test_another_key_under_the_same_label_stops_an_import_unless_it_is_named() -> None:
+def test_mismatch_is_a_problem_unless_allowed() -> None:
     held = key(fingerprint=fingerprint("impostor"))
     [problem] = difference_problems([key()], [held], keep_extra=True)
     assert problem.code == "key_mismatch"
@@ -160,13 +160,13 @@ def test_another_key_under_the_same_label_stops_an_import_unless_it_is_named() -
     assert codes(difference_problems([key()], [held], allow_replace=frozenset([held.fingerprint]))) == ["key_mismatch"]
 
 
-def test_a_named_key_replaces_another_one_whatever_its_id() -> None:
+def test_allow_replace_applies_to_other_key_id() -> None:
     held = key(id="02", fingerprint=fingerprint("impostor"))
     assert codes(difference_problems([key()], [held])) == ["key_mismatch"]
     assert difference_problems([key()], [held], allow_replace=frozenset([key().fingerprint])) == []
 
 
-def test_a_retired_key_does_not_come_back_neither_as_new_nor_in_the_place_of_another() -> None:
+def test_destroyed_key_is_a_problem_if_new_or_replacing() -> None:
     retired = frozenset([key().fingerprint])
     assert codes(difference_problems([key()], [], destroyed_keys=retired)) == ["destroyed_key_would_return"]
     held = key(fingerprint=fingerprint("impostor"))
@@ -175,7 +175,7 @@ def test_a_retired_key_does_not_come_back_neither_as_new_nor_in_the_place_of_ano
     ]
 
 
-def test_expected_new_keys_limits_what_may_arrive() -> None:
+def test_expected_new_keys_limits_new_keys() -> None:
     new, other = key("new"), key("other")
     assert difference_problems([new, other], []) == []
     assert codes(difference_problems([new, other], [], expected_new_keys=frozenset([new.fingerprint]))) == [
@@ -185,7 +185,7 @@ def test_expected_new_keys_limits_what_may_arrive() -> None:
     assert difference_problems([new], [new], expected_new_keys=frozenset()) == []
 
 
-def test_a_pin_pad_must_be_configured_and_ready() -> None:
+def test_check_pin_pad_requires_configured_and_ready() -> None:
     pin_pads = [
         PinPad("front-usb", "local", None, "ready"),
         PinPad("rack-2", "remote", "192.0.2.40:5000", "unavailable"),
