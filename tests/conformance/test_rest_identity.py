@@ -126,8 +126,8 @@ def test_another_certificate_than_the_pinned_one_gets_no_request_not_even_with_t
     ):
         node.node()
     assert caught.value.code == "tls_fingerprint_mismatch"
-    assert caught.value.details["seen"] == pin(control)
-    assert caught.value.details["pinned"] == sorted([WRONG, pin(control, "node2")])
+    assert caught.value.details["actual"] == pin(control)
+    assert caught.value.details["expected"] == sorted([WRONG, pin(control, "node2")])
     for words in (pin(control), WRONG, "front display", "somebody else"):
         assert words in str(caught.value)
     assert nothing_was_sent(control)

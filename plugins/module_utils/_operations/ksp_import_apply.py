@@ -28,7 +28,7 @@ if t.TYPE_CHECKING:
     from ansible_collections.keyops.utrust.plugins.module_utils._package.manifest import Manifest
 
 RUNNING = ("applying", "waiting_for_card", "waiting_for_pin")
-UNCHANGED = "nothing was changed. When that is mended, or the other job has ended, run again"
+UNCHANGED = "Nothing was changed. Fix the problem or wait for the running job, then run again"
 
 
 class ImportJob(t.NamedTuple):

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Task arguments to options: what is refused before a connection is opened."""
+"""Task arguments that are rejected before a connection is opened."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What decides about TLS before a connection is opened."""
+"""TLS context and certificate fingerprints, without a connection."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ COLONS = ":".join(DIGITS[i : i + 2] for i in range(0, 64, 2))
 
 @pytest.fixture(scope="module")
 def pems(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate of its own making, its key, and the key under a passphrase."""
+    """Create a self-signed certificate, its key, its encrypted key, and another key."""
     folder = tmp_path_factory.mktemp("pems")
     subject = ["-subj", "/CN=operator", "-days", "2"]
     for command in (
@@ -73,7 +73,7 @@ def test_normalize_fingerprint_rejects_other_text(written: str) -> None:
 
 
 def test_tls_context_requires_ca_file_or_fingerprint() -> None:
-    with pytest.raises(UtrustError, match="neither ca_file nor tls_fingerprint") as caught:
+    with pytest.raises(UtrustError, match="ca_file and tls_fingerprint are missing") as caught:
         tls_context(dc.replace(ENDPOINT, tls_fingerprint=()))
     assert caught.value.code == "tls_identity_missing"
 

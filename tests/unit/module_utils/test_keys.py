@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Comparing inventories."""
+"""Keys digest and comparison of keys."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.factories import example, fingerprint, key
 if t.TYPE_CHECKING:
     import random
 
-# So few values that the same slot, label, id and fingerprint meet again and again.
+# Few values, so that equal slots, labels, ids and fingerprints are frequent.
 KEYS = st.builds(
     HsmKey,
     slot=st.integers(0, 1),
@@ -33,12 +33,12 @@ KEYS = st.builds(
     fingerprint=st.sampled_from([fingerprint("1"), fingerprint("2"), "kcv:3fa2b1"]),
     usable=st.booleans(),
 )
-INVENTORIES = st.lists(KEYS, max_size=7)
+KEY_LISTS = st.lists(KEYS, max_size=7)
 
 
 def test_keys_digest_uses_canonical_lines_of_contract() -> None:
     aes = key("Ärger", slot=2, id="", type="aes", curve=None, fingerprint="kcv:3fa2b1")
-    inventory = [
+    hsm_keys = [
         key("b", slot=10, fingerprint="sha256:" + "b" * 64),
         aes,
         key("a", slot=2, id="02", fingerprint="sha256:" + "a" * 64),
@@ -52,7 +52,7 @@ def test_keys_digest_uses_canonical_lines_of_contract() -> None:
         '[2,"\\u00c4rger","","aes",256,null,"kcv:3fa2b1"]\n'
         f'[10,"b","01","ec",256,"P-256","sha256:{"b" * 64}"]\n'
     )
-    assert keys_digest(inventory) == "sha256:" + hashlib.sha256(lines.encode("ascii")).hexdigest()
+    assert keys_digest(hsm_keys) == "sha256:" + hashlib.sha256(lines.encode("ascii")).hexdigest()
 
 
 def test_keys_digest_of_empty_hsm_equals_example() -> None:
@@ -82,7 +82,7 @@ def test_each_key_field_changes_digest_and_comparison(change: dict[str, t.Any]) 
     assert not compare([key()], [other]).in_sync
 
 
-@given(INVENTORIES, INVENTORIES)
+@given(KEY_LISTS, KEY_LISTS)
 def test_compare_reversed_swaps_missing_and_extra(ours: list[HsmKey], theirs: list[HsmKey]) -> None:
     there, back = compare(ours, theirs), compare(theirs, ours)
     assert there.missing == back.extra
@@ -93,27 +93,27 @@ def test_compare_reversed_swaps_missing_and_extra(ours: list[HsmKey], theirs: li
     assert (there.unchanged, there.check_value_only) == (back.unchanged, back.check_value_only)
 
 
-@given(INVENTORIES, INVENTORIES, st.randoms(use_true_random=False))
+@given(KEY_LISTS, KEY_LISTS, st.randoms(use_true_random=False))
 def test_compare_does_not_depend_on_order(ours: list[HsmKey], theirs: list[HsmKey], chance: random.Random) -> None:
     before = compare(ours, theirs)
     chance.shuffle(ours)
     chance.shuffle(theirs)
     after = compare(ours, theirs)
-    # Two keys are equal whether they are usable or not; what is shown of them must not depend on the order either.
+    # `usable` is not part of the equality of keys, but the result must not depend on the order.
     assert before.to_dict() == after.to_dict()
 
 
-@given(INVENTORIES, INVENTORIES)
+@given(KEY_LISTS, KEY_LISTS)
 def test_compare_reports_each_key_once(ours: list[HsmKey], theirs: list[HsmKey]) -> None:
     difference = compare(ours, theirs)
-    apart = [*difference.missing, *(pair.source_key for pair in difference.mismatched)]
-    held_apart = [*difference.extra, *(pair.target_key for pair in difference.mismatched)]
-    common = collections.Counter(ours) - collections.Counter(apart)
-    assert common.total() == difference.unchanged == len(ours) - len(apart)
-    assert common == collections.Counter(theirs) - collections.Counter(held_apart)
+    source_rest = [*difference.missing, *(pair.source_key for pair in difference.mismatched)]
+    target_rest = [*difference.extra, *(pair.target_key for pair in difference.mismatched)]
+    common = collections.Counter(ours) - collections.Counter(source_rest)
+    assert common.total() == difference.unchanged == len(ours) - len(source_rest)
+    assert common == collections.Counter(theirs) - collections.Counter(target_rest)
 
 
-@given(INVENTORIES, INVENTORIES)
+@given(KEY_LISTS, KEY_LISTS)
 def test_in_sync_requires_equal_keys(ours: list[HsmKey], theirs: list[HsmKey]) -> None:
     difference = compare(ours, theirs)
     same = collections.Counter(ours) == collections.Counter(theirs)
@@ -123,22 +123,21 @@ def test_in_sync_requires_equal_keys(ours: list[HsmKey], theirs: list[HsmKey]) -
         assert same
 
 
-@given(INVENTORIES, INVENTORIES)
+@given(KEY_LISTS, KEY_LISTS)
 def test_mismatches_have_same_slot_and_label(ours: list[HsmKey], theirs: list[HsmKey]) -> None:
     """A pair has the same id if possible, because a node replaces the key with the same slot, label and id."""
     difference = compare(ours, theirs)
     for pair in difference.mismatched:
         assert (pair.source_key.slot, pair.source_key.label) == (pair.target_key.slot, pair.target_key.label)
-    # What a node replaces is the key with the same slot, label and id: a pair must not name another one.
-    alone = [
+    source_rest = [
         *difference.missing,
         *(pair.source_key for pair in difference.mismatched if pair.source_key.id != pair.target_key.id),
     ]
-    left = [
+    target_rest = [
         *difference.extra,
         *(pair.target_key for pair in difference.mismatched if pair.source_key.id != pair.target_key.id),
     ]
-    assert not {(one.slot, one.label, one.id) for one in alone} & {(one.slot, one.label, one.id) for one in left}
+    assert not {(k.slot, k.label, k.id) for k in source_rest} & {(k.slot, k.label, k.id) for k in target_rest}
 
 
 def test_same_label_with_other_key_is_a_mismatch() -> None:

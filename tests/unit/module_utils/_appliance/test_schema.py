@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Documents of appliance API v1 to data types, with the contract's own examples."""
+"""Parser of appliance API v1, with the examples of the contract."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ import typing as t
 
 import pytest
 from ansible_collections.keyops.utrust.plugins.module_utils._appliance import schema
-from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import Mbk
+from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import ImportBehavior, Mbk
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import ApiError
 from ansible_collections.keyops.utrust.plugins.module_utils._json_client import parse_retry_after
 
 from tests.support.factories import example
-from tests.support.fakes import answer, problem
+from tests.support.fakes import make_problem, make_response
 
 
 def changed(name: str, path: str, value: t.Any) -> dict[str, t.Any]:
-    """An example with another value at a dotted path; `...` removes the member."""
+    """Return an example with another value at a dotted path. The value `...` removes the member."""
     document: t.Any = example(name)
-    *way, last = path.split(".")
-    spot = document
-    for step in way:
-        spot = spot[int(step) if step.isdigit() else step]
+    *parents, last = path.split(".")
+    parent = document
+    for step in parents:
+        parent = parent[int(step) if step.isdigit() else step]
     if value is ...:
-        del spot[last]
+        del parent[last]
     else:
-        spot[last] = value
+        parent[last] = value
     return t.cast("dict[str, t.Any]", document)
 
 
@@ -60,9 +60,31 @@ def test_parse_node_ignores_unknown_members() -> None:
     assert schema.parse_node(changed("NodeOperational", "api_version", "1.7")).name == "node1"
 
 
+def test_parse_node_without_capabilities_has_none() -> None:
+    document = example("NodeOperational")
+    assert schema.parse_node(document).capabilities == {"key_list", "staged_import", "restore_job"}
+    del document["capabilities"]
+    assert schema.parse_node(document).capabilities == set()
+    assert schema.parse_node({**document, "capabilities": []}).capabilities == set()
+
+
+def test_parse_node_without_import_behavior_is_unknown() -> None:
+    unknown = ImportBehavior("unknown", "unknown", "unknown", "unknown", "unknown")
+    assert ImportBehavior() == unknown
+    assert schema.parse_node(changed("NodeOperational", "import_behavior", ...)).import_behavior == unknown
+    assert schema.parse_node(changed("NodeOperational", "import_behavior", {})).import_behavior == unknown
+
+
+@pytest.mark.parametrize("value", ["merging", "", None, 7, ["additive"], {}])
+def test_parse_node_with_unknown_behavior_value(value: t.Any) -> None:
+    """An unknown value, or a value of another type, counts as unknown. The other values stay."""
+    node = schema.parse_node(changed("NodeOperational", "import_behavior.effect", value))
+    assert node.import_behavior == ImportBehavior("unknown", "stay", "all", "nothing", "never")
+
+
 @pytest.mark.parametrize("version", ["9.0", "2.0", "0.9", "10.1", ""])
 def test_parse_node_rejects_other_major_version(version: str) -> None:
-    with pytest.raises(ApiError, match="update the collection") as caught:
+    with pytest.raises(ApiError, match="Update the collection") as caught:
         schema.parse_node(changed("NodeOperational", "api_version", version))
     assert caught.value.details == {"code": "api_version_unknown", "api_version": version}
 
@@ -83,6 +105,9 @@ def test_parse_node_rejects_other_major_version(version: str) -> None:
         (schema.parse_node, "NodeOperational", "slots.1.activated", 1),
         (schema.parse_node, "NodeOperational", "cluster.members.2.joined", ...),
         (schema.parse_node, "NodeOperational", "running", [1]),
+        (schema.parse_node, "NodeOperational", "capabilities", None),
+        (schema.parse_node, "NodeOperational", "import_behavior", None),
+        (schema.parse_node, "NodeOperational", "import_behavior", "overwriting"),
         (schema.parse_key_page, "KeyPage", "hsm_keys", None),
         (schema.parse_key_page, "KeyPage", "next_cursor", ...),
         (schema.parse_key_page, "KeyPage", "keys_digest", ...),
@@ -161,12 +186,14 @@ def test_parse_retry_after_accepts_seconds_only(header: str | None, seconds: flo
 
 
 def test_parse_problem_returns_code_text_and_details() -> None:
-    told = schema.parse_problem(problem(422, "pin_pad_not_configured", configured=["front-usb"], secret="never"))
-    assert told == ("pin_pad_not_configured", "pin_pad_not_configured: why", {"configured": ["front-usb"]})
+    details = schema.parse_problem(
+        make_problem(422, "pin_pad_not_configured", configured=["front-usb"], secret="never")
+    )
+    assert details == ("pin_pad_not_configured", "pin_pad_not_configured: why", {"configured": ["front-usb"]})
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"code": 7}', b"\xff\xfe", b'"text"'])
 def test_parse_problem_never_raises(body: bytes) -> None:
-    told = schema.parse_problem(answer(502, body))
-    assert told.code == "response_not_problem_json"
-    assert told.details == {}
+    details = schema.parse_problem(make_response(502, body))
+    assert details.code == "response_not_problem_json"
+    assert details.details == {}

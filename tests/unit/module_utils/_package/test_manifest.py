@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The manifest beside a package."""
+"""Manifest of a package."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ def test_manifest_contains_public_facts_only() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"format": 2}, "its format is not 1"),
-        ({"format": ...}, "its format is not 1"),
+        ({"format": 2}, "the format is not 1"),
+        ({"format": ...}, "the format is not 1"),
         *(({name: ...}, f"'{name}' is missing") for name in MANIFEST.to_dict() if name != "format"),
-        ({"size": None}, "sha256 and size belong together"),
-        ({"sha256": None}, "sha256 and size belong together"),
+        ({"size": None}, "only one of sha256 and size is set"),
+        ({"sha256": None}, "only one of sha256 and size is set"),
         ({"sha256": 7}, "'sha256'"),
         ({"size": "4096"}, "'size'"),
         ({"size": True}, "'size'"),
@@ -69,9 +69,9 @@ def test_manifest_contains_public_facts_only() -> None:
         ({"mbk": None}, "'mbk'"),
         ({"mbk": {"name": "KEYOPS"}}, "'check_value' is missing"),
         ({"hsm_keys": {}}, "'hsm_keys'"),
-        ({"hsm_keys": []}, "does not have the digest"),
+        ({"hsm_keys": []}, "hsm_keys and keys_digest do not match"),
         ({"hsm_keys": [{}]}, "'slot' is missing"),
-        ({"keys_digest": fingerprint("other")}, "does not have the digest"),
+        ({"keys_digest": fingerprint("other")}, "hsm_keys and keys_digest do not match"),
     ],
     ids=str,
 )
@@ -86,7 +86,7 @@ def test_read_manifest_rejects_edited_document(changes: dict[str, t.Any], words:
     assert caught.value.code == "manifest_invalid"
     assert words in str(caught.value)
     assert "cluster.ksp.manifest.json" in str(caught.value)
-    assert "export the package again" in str(caught.value)
+    assert "Export the package again" in str(caught.value)
 
 
 @pytest.mark.parametrize("document", [None, [], "text", 7])

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Packages on disk: who may read them, what is left of them, and when they are removed_stale."""
+"""Packages on disk: file modes, atomic writes, and removal of stale directories."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MANIFEST = make_manifest(node(*KEYS), KEYS, sha256=fingerprint("package"), size=
 
 @pytest.fixture
 def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The only place for run directories."""
+    """Return the only base directory for run directories."""
     folder = tmp_path / "runtime"
     folder.mkdir()
     monkeypatch.setattr(store, "base_directories", lambda: [folder])
@@ -51,7 +51,7 @@ def mode(path: Path) -> int:
 
 
 def run_directory_of_a_dead_run(base: Path) -> Path:
-    """As a killed run leaves it, with a package inside."""
+    """Create the run directory of a killed run, with a package."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         directory = store.new_run_directory(process.pid, 0)
         assert store.remove_stale() == []
@@ -132,12 +132,12 @@ def test_atomic_write_on_full_disk_leaves_no_file(tmp_path: Path, monkeypatch: p
     ):
         file.write(b"package")
     assert caught.value.code == "package_not_written"
-    assert "nothing was left behind" in str(caught.value)
+    assert "The incomplete file was deleted" in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_atomic_write_over_size_limit_leaves_no_file(tmp_path: Path) -> None:
-    """With a limit of the operating system itself, in a process of its own."""
+    """The limit is RLIMIT_FSIZE of another process."""
     script = """
         import pathlib, resource, sys
         from ansible_collections.keyops.utrust.plugins.module_utils._package import store
@@ -210,22 +210,22 @@ def test_remove_stale_skips_other_users(base: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_remove_stale_does_not_follow_links(base: Path, tmp_path: Path) -> None:
-    target = tmp_path / "precious"
+    target = tmp_path / "unrelated"
     target.mkdir()
-    (target / "file").write_bytes(b"precious")
+    (target / "file").write_bytes(b"unrelated")
     (base / f"{store.PREFIX}lease-0-abcdefgh").symlink_to(target)
     assert store.remove_stale() == []
-    assert (target / "file").read_bytes() == b"precious"
+    assert (target / "file").read_bytes() == b"unrelated"
 
 
 def test_remove_stale_removes_inner_link_only(base: Path, tmp_path: Path) -> None:
     """The target of a link inside the directory stays unchanged."""
-    precious = tmp_path / "precious"
-    precious.write_bytes(b"precious")
+    unrelated = tmp_path / "unrelated"
+    unrelated.write_bytes(b"unrelated")
     directory = store.new_run_directory(None, 0)
-    (directory / "cluster.ksp").symlink_to(precious)
+    (directory / "cluster.ksp").symlink_to(unrelated)
     assert store.remove_stale() == [str(directory)]
-    assert precious.read_bytes() == b"precious"
+    assert unrelated.read_bytes() == b"unrelated"
 
 
 @pytest.mark.parametrize("name", ["notes", "pid-1", "pid-x-y-z", "lease--1", "lease-soon-abc", "pid-1-2-3-4"])

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What speaks against an operation: all of it, at once."""
+"""Preflight checks of node, package and keys."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def codes(problems: t.Iterable[Problem]) -> list[str]:
     return [problem.code for problem in problems]
 
 
-def difference_problems(wanted: t.Any, held: t.Any, **policy: t.Any) -> list[Problem]:
-    return check_key_changes("node2", "node1", compare(wanted, held), STRICT._replace(**policy))
+def difference_problems(source_keys: t.Any, target_keys: t.Any, **policy: t.Any) -> list[Problem]:
+    return check_key_changes("node2", "node1", compare(source_keys, target_keys), STRICT._replace(**policy))
 
 
 def test_valid_node_has_no_problems() -> None:
@@ -87,7 +87,7 @@ def test_all_problems_of_a_node_are_reported_at_once() -> None:
     assert [problem["code"] for problem in caught.value.details["problems"]] == codes(problems)
     assert "importing into node9: 9 problem(s) found, nothing was changed" in str(caught.value)
     for problem in problems:
-        assert f"{problem.text} [{problem.code}] - {problem.remedy}" in str(caught.value)
+        assert f"\nnode9: {problem.code}: {problem.text}. Fix: {problem.remedy}." in str(caught.value)
         assert problem.node == "node9"
 
 
@@ -101,7 +101,7 @@ def test_raise_for_problems_without_problems() -> None:
         ({"hsm_state": "factory_reset", "mbk": None}, "hsm_not_operational", "Factory Reset Mode"),
         ({"hsm_state": "maintenance"}, "hsm_not_operational", "maintenance"),
         ({"hsm_state": "alarm", "alarm": "tamper sensor"}, "hsm_not_operational", "tamper sensor"),
-        ({"mbk": None}, "mbk_missing", "holds no MBK"),
+        ({"mbk": None}, "mbk_missing", "has no MBK"),
         ({"running": ("restore", "7c9e")}, "restore_in_progress", "7c9e"),
     ],
     ids=str,
@@ -120,7 +120,7 @@ def test_check_mbk_compares_check_value_not_name() -> None:
     [problem] = check_mbk(node(mbk=impostor), EXPECTED)
     assert problem.code == "mbk_mismatch"
     assert impostor.check_value in problem.text
-    assert "never overwritten" in problem.remedy
+    assert "never overwrites an HSM with another MBK" in problem.remedy
 
 
 def test_check_package_compares_size_and_digest() -> None:
@@ -150,27 +150,29 @@ def test_extra_key_is_a_problem_unless_allowed() -> None:
 
 
 def test_mismatch_is_a_problem_unless_allowed() -> None:
-    held = key(fingerprint=fingerprint("impostor"))
-    [problem] = difference_problems([key()], [held], keep_extra=True)
+    target_key = key(fingerprint=fingerprint("impostor"))
+    [problem] = difference_problems([key()], [target_key], keep_extra=True)
     assert problem.code == "key_mismatch"
     assert key().fingerprint in problem.text
-    assert held.fingerprint in problem.text
-    assert difference_problems([key()], [held], allow_replace=frozenset([key().fingerprint])) == []
-    # Naming the target's key allows nothing: it is the source's that has to be wanted.
-    assert codes(difference_problems([key()], [held], allow_replace=frozenset([held.fingerprint]))) == ["key_mismatch"]
+    assert target_key.fingerprint in problem.text
+    assert difference_problems([key()], [target_key], allow_replace=frozenset([key().fingerprint])) == []
+    # The key fingerprint of the target does not allow the replacement. The one of the source does.
+    assert codes(difference_problems([key()], [target_key], allow_replace=frozenset([target_key.fingerprint]))) == [
+        "key_mismatch"
+    ]
 
 
 def test_allow_replace_applies_to_other_key_id() -> None:
-    held = key(id="02", fingerprint=fingerprint("impostor"))
-    assert codes(difference_problems([key()], [held])) == ["key_mismatch"]
-    assert difference_problems([key()], [held], allow_replace=frozenset([key().fingerprint])) == []
+    target_key = key(id="02", fingerprint=fingerprint("impostor"))
+    assert codes(difference_problems([key()], [target_key])) == ["key_mismatch"]
+    assert difference_problems([key()], [target_key], allow_replace=frozenset([key().fingerprint])) == []
 
 
 def test_destroyed_key_is_a_problem_if_new_or_replacing() -> None:
-    retired = frozenset([key().fingerprint])
-    assert codes(difference_problems([key()], [], destroyed_keys=retired)) == ["destroyed_key_would_return"]
-    held = key(fingerprint=fingerprint("impostor"))
-    assert codes(difference_problems([key()], [held], destroyed_keys=retired, allow_replace=retired)) == [
+    destroyed = frozenset([key().fingerprint])
+    assert codes(difference_problems([key()], [], destroyed_keys=destroyed)) == ["destroyed_key_would_return"]
+    target_key = key(fingerprint=fingerprint("impostor"))
+    assert codes(difference_problems([key()], [target_key], destroyed_keys=destroyed, allow_replace=destroyed)) == [
         "destroyed_key_would_return"
     ]
 
