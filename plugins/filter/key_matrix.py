@@ -119,7 +119,7 @@ def key_matrix(nodes: t.Mapping[str, t.Any], source: str, select: str | None = N
 def _choice(nodes: t.Mapping[str, NodeKeys], expression: str) -> t.Callable[[HsmKey], bool]:
     """Whether a key is among those that the expression selects of all that the nodes hold."""
     known = {(key, key.usable): key.to_dict() for held in nodes.values() for key in held.hsm_keys or ()}
-    predicate = {schema.hsm_key(key) for key in select_keys(list(known.values()), expression, by="key_matrix")}
+    predicate = {schema.parse_key(key) for key in select_keys(list(known.values()), expression, by="key_matrix")}
     return lambda key: key in predicate
 
 

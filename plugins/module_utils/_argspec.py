@@ -49,7 +49,7 @@ CONNECTION_RULES: t.Final[Spec] = {
 
 
 def merge_rules(*rules: Spec) -> Spec:
-    """Merge the rules of several specifications to keyword arguments of AnsibleModule: lists are joined, dicts united."""
+    """Merge the rules of several specifications to keyword arguments of AnsibleModule."""
     merged: Spec = {}
     for rule in rules:
         for name, value in rule.items():
@@ -60,7 +60,7 @@ def merge_rules(*rules: Spec) -> Spec:
 
 
 def check_joined(params: Params) -> None:
-    """Reject a node that has not joined, before any request: a node that was contacted can no longer join.
+    """Reject a node that has not joined, before any request. A node that was contacted can no longer join.
 
     Raises UtrustError (`node_not_joined`).
     """
@@ -86,7 +86,7 @@ def make_endpoint(params: Params, login: Params, prefix: str) -> Endpoint:
     host = login["host"].strip()
     if "/" in host or not host:
         raise UtrustError(
-            f"{prefix}host: {login['host']!r} is not a valid host name or address. Omit scheme and path; HTTPS is always used",
+            f"{prefix}host: {login['host']!r} is not a valid host name or address. Omit scheme and path. HTTPS is always used",
             code="host_invalid",
         )
     for name in ("connect_timeout", "timeout"):
@@ -107,7 +107,7 @@ def make_endpoint(params: Params, login: Params, prefix: str) -> Endpoint:
 
 
 def parse_key_fingerprints(option: str, given: t.Iterable[str]) -> frozenset[str]:
-    """Return key fingerprints. Raises UtrustError (`option_invalid`) for a value that matches no key: it would have no effect."""
+    """Return key fingerprints. Raises UtrustError (`option_invalid`) for an invalid value, because the value would match no key."""
     found = frozenset(given)
     for fingerprint in sorted(found):
         if not re.fullmatch(r"sha256:[0-9a-f]{64}|kcv:[0-9a-f]{6}", fingerprint):

@@ -4,7 +4,7 @@
 
 """Errors of the collection. Private to keyops.utrust.
 
-An error says what was action, what came back and what to do, and carries a stable code in its facts.
+The message of an error states what failed, why, and what to do. `code` is stable.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import typing as t
 
 
 class Problem(t.NamedTuple):
-    """One reason not to go on: `code` is stable, `text` says what is wrong, `remedy` what to do."""
+    """One reason to stop. `code` is stable, `text` is the reason, and `remedy` is an instruction. Neither ends with a period."""
 
     code: str
     node: str
@@ -25,7 +25,7 @@ class Problem(t.NamedTuple):
 
 
 class UtrustError(Exception):
-    """An operation could not be done; `details` are the machine-readable parts of the failure."""
+    """An operation failed. `details` holds the machine-readable part of the failure."""
 
     def __init__(self, message: str, *, code: str, **details: t.Any) -> None:
         super().__init__(message)
@@ -33,33 +33,33 @@ class UtrustError(Exception):
         self.details: dict[str, t.Any] = {"code": code, **details}
 
     def with_context(self, action: str, remedy: str) -> t.Self:
-        """The same error, told as part of what was action, with what to do."""
+        """Return the same error with the failed action before its message and a remedy after its message."""
         details = {name: value for name, value in self.details.items() if name != "code"}
-        return type(self)(f"{action}: {self}; {remedy}", code=self.code, **details)
+        return type(self)(f"{action}: {self}. {remedy}", code=self.code, **details)
 
 
 class PreflightError(UtrustError):
-    """A preflight found problems; nothing has been changed."""
+    """Preflight checks found problems. Nothing was changed."""
 
 
 class ApiError(UtrustError):
-    """The node answered, and the answer is a refusal or not what the contract allows."""
+    """The server rejected a request, or its response violates the contract."""
 
 
 class UnreachableError(UtrustError):
-    """No connection, or no answer to a request that changes nothing."""
+    """No response arrived, and nothing can have changed."""
 
 
 class ResponseLostError(UtrustError):
-    """The answer to a request that may have changed something was lost, and reading the node did not settle it."""
+    """The response to a request was lost, and something may have changed."""
 
 
 def raise_for_problems(action: str, problems: t.Sequence[Problem]) -> None:
-    """Raise `PreflightError` with every problem at once, if there is one."""
+    """Raise `PreflightError` if the list is not empty. The message has one line for each problem."""
     if problems:
-        lines = "; ".join(f"{problem.text} [{problem.code}] - {problem.remedy}" for problem in problems)
+        lines = [f"{problem.node}: {problem.code}: {problem.text}. Fix: {problem.remedy}." for problem in problems]
         raise PreflightError(
-            f"{action}: {len(problems)} problem(s) found, nothing was changed: {lines}",
+            "\n".join([f"{action}: {len(problems)} problem(s) found, nothing was changed:", *lines]),
             code=problems[0].code,
             problems=[problem.to_dict() for problem in problems],
         )

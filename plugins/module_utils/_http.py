@@ -2,11 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One HTTPS exchange with one node. Private to keyops.utrust.
+"""HTTPS requests to one server. Private to keyops.utrust.
 
-Here and nowhere else is a connection opened. `http.client` and `ssl` are used because `module_utils.urls` cannot pin a
-certificate, and a pin checked on another connection than the one that carries the request is no pin: the certificate of
-this very connection is compared before the first byte of a request is written.
+Only this file opens connections. It uses `http.client` and `ssl` because `module_utils.urls` cannot pin a certificate.
+The pin is compared on the connection that carries the request, before the first byte of the request is sent.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ _ALERTS_ABOUT_CLIENT = (
 
 @dc.dataclass(frozen=True)
 class Endpoint:
-    """Where a node is and how the two prove who they are. Times are seconds; paths belong to the executing machine."""
+    """Address of a server, and how both sides authenticate. Times are in seconds. Paths are on the executing machine."""
 
     host: str
     port: int
@@ -47,7 +46,7 @@ class Endpoint:
 
 
 class NoResponseError(Exception):
-    """The exchange broke; `sent` tells whether the node may have seen the request."""
+    """No response arrived. `sent` is whether the server may have received the request."""
 
     def __init__(self, reason: str, *, sent: bool) -> None:
         super().__init__(reason)
@@ -55,7 +54,7 @@ class NoResponseError(Exception):
 
 
 class ResponseTooLargeError(Exception):
-    """The answer is larger than the caller takes."""
+    """The response is larger than the limit."""
 
 
 class HttpResponse(t.NamedTuple):
@@ -65,62 +64,63 @@ class HttpResponse(t.NamedTuple):
 
 
 def normalize_fingerprint(text: str) -> str:
-    """`sha256:` and 64 lower case digits, from any usual way to write a SHA-256 fingerprint.
+    """Return `sha256:` and 64 lowercase digits for a SHA-256 fingerprint in any usual notation.
 
-    Raises UtrustError (`tls_fingerprint_invalid`) for anything else.
+    Raises UtrustError (`tls_fingerprint_invalid`).
     """
     digits = re.sub(
         r"[:\s]", "", re.sub(r"^sha-?256( fingerprint)?[:=]", "", text.strip(), flags=re.IGNORECASE)
     ).lower()
     if not re.fullmatch(r"[0-9a-f]{64}", digits):
         raise UtrustError(
-            f"tls_fingerprint: {text!r} is no SHA-256 fingerprint; copy the 64 hexadecimal digits from the node's front display",
+            f"tls_fingerprint: {text!r} is not a SHA-256 fingerprint. Copy the 64 hexadecimal digits from the front display of the node",
             code="tls_fingerprint_invalid",
         )
     return "sha256:" + digits
 
 
 def tls_context(endpoint: Endpoint) -> ssl.SSLContext:
-    """A context that verifies the node by CA file, by pinned fingerprint (in `HttpsConnection`), or by both.
+    """Return a context that verifies the server by CA file, by pinned fingerprint (in `HttpsConnection`), or by both.
 
-    Raises UtrustError: `tls_identity_missing`, `ca_file_unreadable`, `client_cert_unreadable`.
+    Raises UtrustError (`tls_identity_missing`, `ca_file_unreadable`, `client_cert_unreadable`).
     """
     if not endpoint.ca_file and not endpoint.tls_fingerprint:
         raise UtrustError(
-            f"connection to {endpoint.host}: neither ca_file nor tls_fingerprint is given, so the node could not be told from an impostor; "
-            "set tls_fingerprint to what the node's front display shows",
+            f"connecting to {endpoint.host}: ca_file and tls_fingerprint are missing, so the server cannot be authenticated. "
+            "Set tls_fingerprint to the value on the front display of the node, or set ca_file",
             code="tls_identity_missing",
         )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if endpoint.tls_fingerprint:
-        # The pin names the very certificate, which is more than a host name does.
+        # The pin identifies the certificate, which is stronger than a host name.
         context.check_hostname = False
     if endpoint.ca_file:
         try:
             context.load_verify_locations(cafile=endpoint.ca_file)
         except (OSError, ssl.SSLError) as exc:
             raise UtrustError(
-                f"ca_file: cannot read CA certificates from {endpoint.ca_file}: {exc}", code="ca_file_unreadable"
+                f"ca_file: cannot read CA certificates from {endpoint.ca_file}: {exc}. Set ca_file to a readable PEM file",
+                code="ca_file_unreadable",
             ) from exc
     else:
-        # Appliances come with certificates of their own making: there is no chain, the pin alone decides.
+        # Appliances have self-signed certificates, so only the pin can authenticate them.
         context.verify_mode = ssl.CERT_NONE
     if endpoint.client_cert:
         try:
-            # A password prompt would hang a job without a terminal: an encrypted key is refused instead.
+            # A password prompt would block a job without a terminal. The empty password makes an encrypted key an error.
             context.load_cert_chain(endpoint.client_cert, endpoint.client_key, password=lambda: b"")
         except (OSError, ssl.SSLError) as exc:
             raise UtrustError(
-                f"client_cert: cannot load {endpoint.client_cert} with key {endpoint.client_key or 'in the same file'}: {exc}; "
-                "both must be readable PEM files that belong together, the key without a passphrase",
+                f"client_cert: cannot load {endpoint.client_cert} with key {endpoint.client_key or 'in the same file'}: {exc}. "
+                "Set client_cert and client_key to readable PEM files that match, with a key without a passphrase",
                 code="client_cert_unreadable",
             ) from exc
     return context
 
 
 class HttpsConnection:
-    """Connections to one node. Knows bytes and TLS; nothing of JSON or of when to try again."""
+    """One connection at a time to one server. Handles bytes and TLS. JSON and retries belong to `_json_client`."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
@@ -143,13 +143,13 @@ class HttpsConnection:
         output: t.Callable[[bytes], object] | None = None,
         limit: int = 64 * 1024 * 1024,
     ) -> HttpResponse:
-        """Send one request and read the whole answer. No redirect is followed.
+        """Send one request and read the whole response. Redirects are not followed.
 
-        A 200 answer goes to `output` in chunks if there is one; otherwise at most `limit` bytes are kept. Raises NoResponseError
-        when the exchange broke, ResponseTooLargeError, and UtrustError where the identity of either side is not accepted.
+        The body of a 200 response is written to `output` in chunks. Without `output` at most `limit` bytes are read. Raises NoResponseError,
+        ResponseTooLargeError, and UtrustError if one side does not accept the identity of the other side.
         """
-        # A kept connection may have been closed by the node meanwhile, and a request that is lost with it looks like a
-        # lost answer. For requests that change something this must not happen: they begin on a connection of their own.
+        # The server may have closed an idle connection. A request on this connection would look like a lost response,
+        # so a request that may change something uses a new connection.
         if method != "GET":
             self.close()
         fresh = self._connection is None
@@ -166,7 +166,9 @@ class HttpsConnection:
             self.close()
             reason = _describe(exc)
             if fresh and isinstance(exc, ConnectionError) and self._endpoint.client_cert:
-                reason += f" (a node that refuses the client certificate {self._endpoint.client_cert} can look like this, too)"
+                reason += (
+                    f" (a server that rejects the client certificate {self._endpoint.client_cert} can cause this error)"
+                )
             raise NoResponseError(reason, sent=True) from exc
         except BaseException:
             self.close()
@@ -182,10 +184,10 @@ class HttpsConnection:
         else:
             kept = response.read(limit + 1)
             if len(kept) > limit:
-                raise ResponseTooLargeError(f"the answer is larger than {limit} bytes")
-        # Reading a part does not raise IncompleteRead; the length that is still due tells that the answer broke off.
+                raise ResponseTooLargeError(f"the response is larger than {limit} bytes")
+        # `read` with a size does not raise IncompleteRead. `length` is the number of missing bytes.
         if response.length:
-            raise NoResponseError(f"the answer broke off {response.length} bytes before its end", sent=True)
+            raise NoResponseError(f"the response ended {response.length} bytes too early", sent=True)
         if response.will_close:
             self.close()
         return HttpResponse(response.status, response.headers, kept)
@@ -201,8 +203,8 @@ class HttpsConnection:
                 connection.connect()
             except ssl.SSLCertVerificationError as exc:
                 raise UtrustError(
-                    f"connecting to {endpoint.host}:{endpoint.port}: its certificate is not signed by a CA in {endpoint.ca_file}: {exc.verify_message}; "
-                    "nothing was sent. Compare the fingerprint on the node's front display before you trust another CA",
+                    f"connecting to {endpoint.host}:{endpoint.port}: its certificate is not signed by a CA in {endpoint.ca_file}: {exc.verify_message.rstrip('.')}. "
+                    "Nothing was sent. Compare the certificate fingerprint with the front display of the node before you trust another CA",
                     code="certificate_not_trusted",
                 ) from exc
             except ssl.SSLError as exc:
@@ -220,15 +222,15 @@ class HttpsConnection:
         if not self._pins:
             return
         certificate = t.cast(ssl.SSLSocket, connection.sock).getpeercert(binary_form=True) or b""
-        seen = "sha256:" + hashlib.sha256(certificate).hexdigest()
-        if seen not in self._pins:
+        actual = "sha256:" + hashlib.sha256(certificate).hexdigest()
+        if actual not in self._pins:
             raise UtrustError(
-                f"connecting to {self._endpoint.host}:{self._endpoint.port}: its certificate has the fingerprint {seen}, pinned is "
-                f"{' or '.join(sorted(self._pins))}; nothing was sent. If the certificate was renewed, compare with the node's front display "
-                "and add the new fingerprint to tls_fingerprint; otherwise somebody else answers at this address",
+                f"connecting to {self._endpoint.host}:{self._endpoint.port}: its certificate has the fingerprint {actual}, expected: "
+                f"{' or '.join(sorted(self._pins))}. Nothing was sent. If the certificate was renewed, compare the new fingerprint with the front display "
+                "of the node and add it to tls_fingerprint. Otherwise another machine may have this address",
                 code="tls_fingerprint_mismatch",
-                seen=seen,
-                pinned=sorted(self._pins),
+                actual=actual,
+                expected=sorted(self._pins),
             )
 
     def _raise_if_client_refused(self, exc: ssl.SSLError) -> None:
@@ -236,8 +238,8 @@ class HttpsConnection:
         if "ALERT" in reason and any(word in reason for word in _ALERTS_ABOUT_CLIENT):
             endpoint = self._endpoint
             raise UtrustError(
-                f"connecting to {endpoint.host}:{endpoint.port}: the node refused the client certificate {endpoint.client_cert or '(none given)'} "
-                f"in the TLS handshake ({exc.reason}); register a certificate for automation in Webconf, page Access, and set client_cert and client_key",
+                f"connecting to {endpoint.host}:{endpoint.port}: the server rejected the client certificate {endpoint.client_cert or '(not set)'} "
+                f"in the TLS handshake ({exc.reason}). Register a certificate for automation in Webconf, page Access, and set client_cert and client_key",
                 code="client_certificate_rejected",
             ) from exc
 

@@ -72,7 +72,7 @@ def delay_before_retry(
 ) -> float | None:
     """Return the seconds to wait before the request is sent again, or None if it must not be sent again.
 
-    `status` is None if no response arrived. `attempt` counts from 1, `limit` is the number of retries.
+    `status` is missing if no response arrived. `attempt` counts from 1, `limit` is the number of retries.
     """
     not_started = status in api.not_started
     lost = (status is None or status in api.lost) and method in api.repeatable
@@ -115,8 +115,8 @@ class JsonClient:
     ) -> JsonResponse:
         """Send a request and return the decoded response if its status is in `ok`.
 
-        Raises ApiError for another status and for an invalid response. Raises UnreachableError if no response arrived and nothing can have changed.
-        Raises ResponseLostError if no response arrived and something may have changed.
+        Raises ApiError for another status and for an invalid response. If no response arrived, raises ResponseLostError if something
+        may have changed, and UnreachableError otherwise.
         """
         response = self.exchange(method, path, ok=ok, headers=headers, body=body, output=output)
         streamed = output is not None and response.status == 200
@@ -133,7 +133,7 @@ class JsonClient:
         body: bytes | t.BinaryIO | None = None,
         output: t.Callable[[bytes], object] | None = None,
     ) -> HttpResponse:
-        """Send a request and return the raw response. With `ok` None every status is accepted. Raises as `call` does."""
+        """Send a request and return the raw response. Without `ok` every status is accepted. Raises as `call` does."""
         sent = {"Accept": f"{JSON}, application/problem+json", **self._auth_headers, **(headers or {})}
         attempt = 0
         while True:
@@ -149,7 +149,7 @@ class JsonClient:
             if response is not None and (ok is None or response.status in ok):
                 return response
             delay = self._delay(method, response, attempt)
-            # Bytes that went to `output` cannot be taken back: the caller must start a broken download again.
+            # Bytes that were written to `output` cannot be removed here, so the caller must restart a broken download.
             if delay is None or (output is not None and failure is not None):
                 if response is None:
                     raise self._no_response(method, path, attempt, failure) from failure

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Comparing inventories: pure functions. Private to keyops.utrust.
+"""Keys digest, and comparison of the keys of two nodes. Private to keyops.utrust.
 
-Identity is the fingerprint, with everything else that the inventory digest covers; a label alone identifies nothing.
+The identity of a key is its key fingerprint with all other fields of the keys digest. A label does not identify a key.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if t.TYPE_CHECKING:
 
 
 def keys_digest(hsm_keys: t.Iterable[HsmKey]) -> str:
-    """The digest of the keys as docs/api/appliance-v1.yaml (*Inventory digest*) defines it."""
+    """Return the keys digest. The definition is in docs/api/appliance-v1.yaml."""
     digest = hashlib.sha256()
     for key in sorted(hsm_keys, key=lambda key: (key.slot, key.label, key.id, key.fingerprint)):
         row = [key.slot, key.label, key.id, key.type, key.size, key.curve, key.fingerprint]
@@ -30,7 +30,7 @@ def keys_digest(hsm_keys: t.Iterable[HsmKey]) -> str:
 
 @dc.dataclass(frozen=True)
 class Mismatch:
-    """The same slot and label, but not the same key; `source_key` on the source, `target_key` on the target."""
+    """Two different keys with the same slot and label, on the source and on the target."""
 
     source_key: HsmKey
     target_key: HsmKey
@@ -41,7 +41,11 @@ class Mismatch:
 
 @dc.dataclass(frozen=True)
 class Difference:
-    """What a target lacks, has beyond the source, or holds otherwise."""
+    """Differences of a target from the source.
+
+    `missing` keys are only on the source, `extra` keys only on the target. `unusable` keys are on both, but the target cannot use them.
+    `unchanged` is the number of keys on both. `check_value_only` is the number of secret keys among them.
+    """
 
     missing: tuple[HsmKey, ...]
     extra: tuple[HsmKey, ...]
@@ -66,19 +70,18 @@ class Difference:
 
 
 def _order(key: HsmKey) -> tuple[t.Any, ...]:
-    """Of keys that are the same, the one that cannot be used comes first: it is the one that counts."""
+    """Return the sort key. Of two equal keys the unusable key is first, because the comparison must report it."""
     return key.id, key.fingerprint, key.type, key.size, key.curve or "", key.usable
 
 
-def compare(wanted: t.Iterable[HsmKey], held: t.Iterable[HsmKey]) -> Difference:
-    """Compare a target's keys (`held`) with those of the source (`wanted`), both ways.
+def compare(source_keys: t.Iterable[HsmKey], target_keys: t.Iterable[HsmKey]) -> Difference:
+    """Return the differences of a target from the source.
 
-    Under one slot and label, what both have is unchanged. Of the rest, wanted and held keys are paired as mismatches, those
-    with the same id first; what stays on one side alone is missing or extra. `unusable` lists keys that both have but the target cannot use;
-    `check_value_only` counts unchanged secret keys, whose three-byte check values prove little.
+    Equal keys are unchanged. The other keys with the same slot and label are paired as mismatches, first those with the same id.
+    A key without a partner is missing or extra.
     """
     places: dict[tuple[int, str], tuple[list[HsmKey], list[HsmKey]]] = collections.defaultdict(lambda: ([], []))
-    for side, hsm_keys in enumerate((wanted, held)):
+    for side, hsm_keys in enumerate((source_keys, target_keys)):
         for key in hsm_keys:
             places[(key.slot, key.label)][side].append(key)
     missing: list[HsmKey] = []
@@ -86,24 +89,11 @@ def compare(wanted: t.Iterable[HsmKey], held: t.Iterable[HsmKey]) -> Difference:
     mismatched: list[Mismatch] = []
     common: list[HsmKey] = []
     for place in sorted(places):
-        wanted_here, held_here = (sorted(side, key=_order) for side in places[place])
-        left: list[HsmKey] = []
-        for key in wanted_here:
-            if key in held_here:
-                common.append(held_here.pop(held_here.index(key)))
-            else:
-                left.append(key)
-        # The contract's rule of what takes whose place: the key with the same id, then any other under the label.
-        for key in list(left):
-            same_id = next((one for one in held_here if one.id == key.id), None)
-            if same_id is not None:
-                left.remove(key)
-                held_here.remove(same_id)
-                mismatched.append(Mismatch(key, same_id))
-        pairs = min(len(left), len(held_here))
-        mismatched += [Mismatch(*pair) for pair in zip(left[:pairs], held_here[:pairs], strict=True)]
-        missing += left[pairs:]
-        extra += held_here[pairs:]
+        on_source, on_target = (sorted(side, key=_order) for side in places[place])
+        common += _remove_common(on_source, on_target)
+        mismatched += _remove_pairs(on_source, on_target)
+        missing += on_source
+        extra += on_target
     return Difference(
         missing=tuple(missing),
         extra=tuple(extra),
@@ -112,3 +102,27 @@ def compare(wanted: t.Iterable[HsmKey], held: t.Iterable[HsmKey]) -> Difference:
         unchanged=len(common),
         check_value_only=sum(key.check_value_only for key in common),
     )
+
+
+def _remove_common(on_source: list[HsmKey], on_target: list[HsmKey]) -> list[HsmKey]:
+    """Remove equal keys from both lists. Returns them as they are on the target."""
+    common = []
+    for key in list(on_source):
+        if key in on_target:
+            on_source.remove(key)
+            common.append(on_target.pop(on_target.index(key)))
+    return common
+
+
+def _remove_pairs(on_source: list[HsmKey], on_target: list[HsmKey]) -> list[Mismatch]:
+    """Remove pairs from both lists. The contract defines which key replaces which: first the key with the same id, then any key."""
+    pairs = []
+    for key in list(on_source):
+        same_id = next((other for other in on_target if other.id == key.id), None)
+        if same_id is not None:
+            on_source.remove(key)
+            on_target.remove(same_id)
+            pairs.append(Mismatch(key, same_id))
+    while on_source and on_target:
+        pairs.append(Mismatch(on_source.pop(0), on_target.pop(0)))
+    return pairs

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Waiting for a node, with a time limit and a monotonic clock. Private to keyops.utrust."""
+"""Wait for a node, with a time limit. Private to keyops.utrust."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = t.TypeVar("T")
 
 
 class WaitOptions(t.NamedTuple):
-    """How long to wait for a node that restarts; seconds. Clock and sleep are arguments so that tests do not wait."""
+    """How long to wait for a node, in seconds. Clock and sleep are options so that tests do not wait."""
 
     timeout: float
     interval: float = 2.0
@@ -23,24 +23,24 @@ class WaitOptions(t.NamedTuple):
     sleep: t.Callable[[float], None] = time.sleep
 
 
-def wait_until_available(read: t.Callable[[], T], patience: WaitOptions, action: str) -> T:
-    """What `read` returns, as soon as the node answers it.
+def wait_until_available(read: t.Callable[[], T], wait_options: WaitOptions, action: str) -> T:
+    """Call `read` until the node is available, and return its result. `action` is part of the error message.
 
-    A node that is unreachable or says 503 may be restarting; anything else is raised at once. Raises UtrustError (`node_wait_timeout`) with the last
-    message when the time is over.
+    A node that is unreachable or responds with HTTP 503 may be restarting. Every other error is raised at once.
+    Raises UtrustError (`node_wait_timeout`) when the time is over.
     """
-    started = patience.clock()
+    started = wait_options.clock()
     while True:
         try:
             return read()
         except (UnreachableError, ApiError) as exc:
             if isinstance(exc, ApiError) and exc.details.get("http_status") != 503:
                 raise
-            waited = patience.clock() - started
-            if waited + patience.interval > patience.timeout:
+            waited = wait_options.clock() - started
+            if waited + wait_options.interval > wait_options.timeout:
                 raise UtrustError(
-                    f"{action}: the node gave no good answer within {patience.timeout:g} s; last: {exc}; "
-                    "its keys may have changed. Look at the node, then run again",
+                    f"{action}: timed out after {wait_options.timeout:g} s waiting for the node. Its keys may have changed. "
+                    f"Check the node, then run again. Last error: {exc}",
                     code="node_wait_timeout",
                 ) from exc
-        patience.sleep(patience.interval)
+        wait_options.sleep(wait_options.interval)

@@ -84,7 +84,7 @@ def test_what_is_no_profile_is_refused_and_what_is_one_is_named(name: str, words
 def test_a_profile_stays_with_the_cluster_until_another_one_is_named() -> None:
     with cluster(nodes=1, keys=1, profile=["vendor-page", "restart=node"]) as control:
         node = Api(control, "node1")
-        assert node("GET", "/node").data["capabilities"] == ["inventory", "restore_job"]
+        assert node("GET", "/node").data["capabilities"] == ["key_list", "restore_job"]
         for options, profile in (
             ({}, ["vendor-page", "restart=node"]),
             ({"profile": ["mirror"]}, ["mirror"]),

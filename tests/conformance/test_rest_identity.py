@@ -99,7 +99,7 @@ def test_a_node_that_is_what_it_should_be_is_asked(
 def test_a_certificate_of_an_unknown_ca_is_refused_before_anything_is_sent(control: Control, foreign: Path) -> None:
     with (
         connected(control, ca_file=str(foreign / "ca.pem"), tls_fingerprint=()) as node,
-        pytest.raises(UtrustError, match="nothing was sent") as caught,
+        pytest.raises(UtrustError, match="Nothing was sent") as caught,
     ):
         node.node()
     assert caught.value.code == "certificate_not_trusted"
@@ -111,7 +111,7 @@ def test_a_certificate_of_an_unknown_ca_is_refused_before_anything_is_sent(contr
 def test_a_certificate_for_another_name_is_refused_if_no_pin_says_which_it_is(control: Control) -> None:
     with (
         connected(control, host=other_name(control), tls_fingerprint=()) as node,
-        pytest.raises(UtrustError, match="nothing was sent") as caught,
+        pytest.raises(UtrustError, match="Nothing was sent") as caught,
     ):
         node.node()
     assert caught.value.code == "certificate_not_trusted"
@@ -122,12 +122,12 @@ def test_a_certificate_for_another_name_is_refused_if_no_pin_says_which_it_is(co
 def test_another_certificate_than_the_pinned_one_gets_no_request_not_even_with_the_right_ca(control: Control) -> None:
     with (
         connected(control, tls_fingerprint=(WRONG, pin(control, "node2"))) as node,
-        pytest.raises(UtrustError, match="nothing was sent") as caught,
+        pytest.raises(UtrustError, match="Nothing was sent") as caught,
     ):
         node.node()
     assert caught.value.code == "tls_fingerprint_mismatch"
-    assert caught.value.details["seen"] == pin(control)
-    assert caught.value.details["pinned"] == sorted([WRONG, pin(control, "node2")])
+    assert caught.value.details["actual"] == pin(control)
+    assert caught.value.details["expected"] == sorted([WRONG, pin(control, "node2")])
     for words in (pin(control), WRONG, "front display", "somebody else"):
         assert words in str(caught.value)
     assert nothing_was_sent(control)
@@ -191,7 +191,7 @@ def test_a_client_certificate_of_a_foreign_ca_is_cut_off_and_the_message_names_i
     certificate, key = str(foreign / "client.pem"), str(foreign / "client.key")
     with (
         connected(control, client_cert=certificate, client_key=key) as node,
-        pytest.raises(UnreachableError, match="refuses the client certificate") as caught,
+        pytest.raises(UnreachableError, match="rejects the client certificate") as caught,
     ):
         node.node()
     assert certificate in str(caught.value)
@@ -236,7 +236,7 @@ def test_a_client_certificate_that_is_refused_in_the_handshake_is_named(
             node.node()
         thread.join()
     assert caught.value.code == "client_certificate_rejected"
-    for words in (f"127.0.0.1:{port}", where["client_cert"] or "(none given)", "Webconf, page Access"):
+    for words in (f"127.0.0.1:{port}", where["client_cert"] or "(not set)", "Webconf, page Access"):
         assert words in str(caught.value)
 
 

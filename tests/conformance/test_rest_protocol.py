@@ -86,7 +86,7 @@ def test_a_node_is_what_it_says_at_its_console(control: Control, source: RestApp
 
 
 def test_the_inventory_is_that_of_the_hsm_and_has_its_digest(control: Control, source: RestAppliance) -> None:
-    inventory = source.inventory()
+    inventory = source.list_keys()
     assert inventory == held(control, "node1")
     assert keys_digest(inventory) == control.node("node1")["keys_digest"]
 
@@ -97,7 +97,7 @@ def test_an_inventory_of_many_pages_is_read_whole(
     control.generate_key("node1", "page", kind="aes-256", count=25)
     control.clear_log("node1")
     monkeypatch.setattr(_rest, "PAGE_SIZE", 3)
-    assert source.inventory() == held(control, "node1")
+    assert source.list_keys() == held(control, "node1")
     assert len(control.requests("node1")) == 10
     for number in range(1, 26):
         control.delete_key("node1", f"page-{number:04d}")
@@ -106,7 +106,7 @@ def test_an_inventory_of_many_pages_is_read_whole(
 def test_a_key_that_cannot_be_used_is_listed_as_such(control: Control, target: RestAppliance) -> None:
     control.generate_key("node2", "damaged")
     control.damage_key("node2", "damaged")
-    assert [key.label for key in target.inventory() if not key.usable] == ["damaged"]
+    assert [key.label for key in target.list_keys() if not key.usable] == ["damaged"]
     assert target.node().unusable_key_count == 1
     control.delete_key("node2", "damaged")
 
@@ -273,7 +273,7 @@ def test_applying_brings_the_keys_and_they_sign(
     made = staged(target, *downloaded(source))
     applied = target.apply_import(made, target.node().keys_digest)
     assert applied.state == "applied"
-    assert target.inventory() == source.inventory()
+    assert target.list_keys() == source.list_keys()
     assert control.public_key("node2", new_key) == control.public_key("node1", new_key)
     assert control.sign("node2", new_key, b"message")
 

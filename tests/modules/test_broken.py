@@ -75,11 +75,26 @@ def refused(outcome: Outcome, code: str, *words: str) -> dict[str, t.Any]:
 @pytest.mark.parametrize(
     ("fault", "params", "code", "words"),
     [
-        ("truncate_download", {}, "download_corrupt", ("downloading package", "bytes came", "Run again")),
-        ("alter_download", {}, "download_corrupt", ("downloading package", "nothing was kept", "Run again")),
+        (
+            "truncate_download",
+            {},
+            "download_corrupt",
+            ("downloading package", "received", "bytes", "The file was deleted", "Run again"),
+        ),
+        (
+            "alter_download",
+            {},
+            "download_corrupt",
+            ("downloading package", "wrong digest", "The file was deleted", "Run again"),
+        ),
         ("alter_download", {"consistent": True}, "download_corrupt", ("downloading package", "Run again")),
-        ("reset_mid_transfer", {}, "node_unreachable", ("/content", "broke off", "nothing was changed")),
-        ("lost_answer_before", {"method": "POST"}, "response_lost", ("POST /api/v1/hsm/packages", "no trace of it")),
+        ("reset_mid_transfer", {}, "node_unreachable", ("/content", "bytes too early", "Nothing was changed")),
+        (
+            "lost_answer_before",
+            {"method": "POST"},
+            "response_lost",
+            ("POST /api/v1/hsm/packages", "created no object for this request"),
+        ),
     ],
     ids=["truncated", "altered", "altered with its digest", "cut off", "never made"],
 )
@@ -122,8 +137,8 @@ def test_an_export_to_a_disk_that_is_full_leaves_nothing_behind(runner: AnsibleR
             "package_not_written",
             "downloading package",
             "File too large",
-            "nothing was left behind",
-            "Make room",
+            "The file was deleted",
+            "Free disk space",
         )
         destroyed = [request for request in large.requests("node1") if request["method"] == "DELETE"]
     assert list(tmp_path.iterdir()) == []
@@ -180,7 +195,7 @@ def test_an_import_that_was_lost_before_the_commit_says_so_and_can_be_run_again(
         runner.run(task(IMPORT, reach(control, "node2", src=package))),
         "response_lost",
         "/apply",
-        "the answer was lost",
+        "the response was lost",
         "node2 holds the same keys as before, so nothing was changed",
         "Run again",
     )
@@ -231,7 +246,7 @@ def test_a_second_import_at_the_same_time_is_refused_and_the_first_ends_well(
         "import_in_progress",
         "importing into node2",
         "is running on node2",
-        "let it end, or cancel it",
+        "wait for the end of the import or cancel it",
     )
     control.clear_faults("hold_apply")
     done = runner.finish(first).result

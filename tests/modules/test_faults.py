@@ -76,7 +76,12 @@ def refused(result: Result, code: str, *words: str) -> None:
     ("fault", "params", "code", "words"),
     [
         ("hsm_state", {"state": "maintenance"}, "hsm_not_operational", ("in maintenance", "page Security")),
-        ("other_mbk", {"mbk": "OTHER"}, "mbk_mismatch", ("OTHER", "KEYOPS", "never overwritten", "reset by hand")),
+        (
+            "other_mbk",
+            {"mbk": "OTHER"},
+            "mbk_mismatch",
+            ("OTHER", "KEYOPS", "never overwrites an HSM with another MBK", "reset by hand"),
+        ),
     ],
     ids=["maintenance", "MBK of another cluster"],
 )
@@ -98,7 +103,7 @@ def test_a_package_of_a_source_under_the_mbk_of_another_cluster_is_not_imported(
     dummy, imported = runner.run(
         task(EXPORT, reach(control, "node1", dest=dest)), task(IMPORT, reach(control, "node2", src=dest))
     ).results
-    refused(imported, "mbk_mismatch", "importing into node2", "OTHER", "find out which MBK is the right one")
+    refused(imported, "mbk_mismatch", "importing into node2", "OTHER", "find out which MBK is correct")
     assert changing(control, "node2") == []
     assert inventories(control) == before
 
@@ -118,7 +123,7 @@ def test_a_package_that_another_digest_is_said_to_be_of_is_not_kept(
     control.fault("wrong_digest", node="node1")
     before, dest = inventories(control), str(tmp_path / "cluster.ksp")
     result = runner.run(task(EXPORT, reach(control, "node1", dest=dest))).result
-    refused(result, "download_corrupt", "downloading package", "digest", "nothing was kept", "Run again")
+    refused(result, "download_corrupt", "downloading package", "digest", "The file was deleted", "Run again")
     assert list(tmp_path.iterdir()) == []
     assert inventories(control) == before
     assert len([path for path in changing(control, "node1") if path != "packages"]) == 1, "the node keeps no copy"
@@ -142,7 +147,7 @@ def test_a_node_that_stays_busy_is_left_alone_after_so_many_attempts(
     before = inventories(control)
     control.fault("status", node="node2", method="POST", status=status, retry_after=0, count=100)
     result = runner.run(task(IMPORT, reach(control, "node2", src=package, retries=1))).result
-    refused(result, code, "importing into node2", f"HTTP {status}", "try again", "nothing was changed", "run again")
+    refused(result, code, "importing into node2", f"HTTP {status}", "try again", "Nothing was changed", "run again")
     assert changing(control, "node2") == ["imports", "imports"]
     assert inventories(control) == before
 
@@ -156,7 +161,7 @@ def test_a_slot_without_room_is_told_before_anything_changes(
     before = inventories(control)
     control.fault("slot_full", node="node2", slot=0)
     result = runner.run(task(IMPORT, reach(control, "node2", src=package))).result
-    refused(result, "slot_full", "importing into node2", "HTTP 409", "slot 0 takes 2 keys", "nothing was changed")
+    refused(result, "slot_full", "importing into node2", "HTTP 409", "slot 0 takes 2 keys", "Nothing was changed")
     assert changing(control, "node2") == ["imports"]
     assert inventories(control) == before
 
@@ -216,7 +221,14 @@ def test_an_import_that_never_ends_is_no_success_and_no_failure_until_it_has_end
     arguments = reach(control, "node2", src=package, timeout=5, retries=3, wait_timeout=1)
     result = runner.run(task(IMPORT, arguments)).result
     assert (result["failed"], result["code"]) == (True, "node_wait_timeout")
-    for words in ("node2", "outcome is not known", "within 1 s", "may have changed", "Look at the node", "run again"):
+    for words in (
+        "node2",
+        "outcome is not known",
+        "timed out after 1 s",
+        "may have changed",
+        "Look at the node",
+        "run again",
+    ):
         assert words in result["msg"]
     assert inventories(control) == before, "it has not begun"
     refused(runner.run(task(IMPORT, arguments)).result, "import_in_progress", "is running on node2", "let it end")

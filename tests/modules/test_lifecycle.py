@@ -261,7 +261,7 @@ def test_another_key_under_the_same_label_is_replaced_only_where_it_is_named(
         task("utrust_ksp_import", {**arguments, **replace}, check_mode=True, diff=True),
     ).results
     assert (refused["failed"], refused["code"]) == (True, "key_mismatch")
-    for words in ("caKey", ours["fingerprint"], theirs["fingerprint"], "find out which one is in use"):
+    for words in ("caKey", ours["fingerprint"], theirs["fingerprint"], "find out which key is in use"):
         assert words in refused["msg"]
     assert inventories(control) == before
     assert predicted["changed"] is True

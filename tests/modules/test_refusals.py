@@ -93,19 +93,19 @@ CASES: dict[str, Case] = {
         INFO,
         lambda on: on.reach(UNTOUCHED, tls_fingerprint=None, ca_file=str(on.control.folder / "client-ca.pem")),
         "certificate_not_trusted",
-        ("connecting to", "client-ca.pem", "nothing was sent", "front display"),
+        ("connecting to", "client-ca.pem", "Nothing was sent", "front display"),
     ),
     "a node that nothing identifies": Case(
         INFO,
         lambda on: on.reach(UNTOUCHED, tls_fingerprint=None),
         "tls_identity_missing",
-        ("neither ca_file nor tls_fingerprint", "front display"),
+        ("ca_file and tls_fingerprint are missing", "front display"),
     ),
     "another fingerprint than the pinned one": Case(
         EXPORT,
         lambda on: on.reach(UNTOUCHED, tls_fingerprint=[WRONG_PIN]),
         "tls_fingerprint_mismatch",
-        ("connecting to", WRONG_PIN, "nothing was sent", "front display"),
+        ("connecting to", WRONG_PIN, "Nothing was sent", "front display"),
     ),
     "a fingerprint that is none": Case(
         INFO,
@@ -126,7 +126,7 @@ CASES: dict[str, Case] = {
         INFO,
         lambda on: on.reach(NOT_JOINED, members=["node1", "node2"]),
         "node_not_joined",
-        (f"contacting {NOT_JOINED}", "node1, node2", "nothing was sent", "page Cluster"),
+        (f"contacting {NOT_JOINED}", "node1, node2", "Nothing was sent", "page Cluster"),
     ),
     "a restore of a node that has not joined": Case(
         RESTORE,
@@ -163,10 +163,10 @@ CASES: dict[str, Case] = {
         INFO, lambda on: on.reach("node4"), "response_not_json", ("GET /api/v1/node", "text/html", "proxy or Webconf")
     ),
     "another version of the contract": Case(
-        INFO, lambda on: on.reach("node3"), "api_version_unknown", ("9.0", "speaks 1.x", "update the collection")
+        INFO, lambda on: on.reach("node3"), "api_version_unknown", ("9.0", "supports 1.x", "Update the collection")
     ),
     "another version of the contract on import": Case(
-        IMPORT, lambda on: on.import_into("node3"), "api_version_unknown", ("9.0", "update the collection")
+        IMPORT, lambda on: on.import_into("node3"), "api_version_unknown", ("9.0", "Update the collection")
     ),
     "a key of an unknown type on the source": Case(
         EXPORT,
@@ -194,7 +194,7 @@ CASES: dict[str, Case] = {
         IMPORT,
         lambda on: on.import_into("node6"),
         "appliance_version_mismatch",
-        ("importing into node6", "5.2.0", "5.1.0", "6.1.0", "6.0.0", "make them equal"),
+        ("importing into node6", "5.2.0", "5.1.0", "6.1.0", "6.0.0", "use the same appliance version"),
         ("hsm_firmware_mismatch",),
     ),
     "an HSM in alarm": Case(
@@ -219,7 +219,7 @@ CASES: dict[str, Case] = {
         IMPORT,
         lambda on: on.import_into(OTHER_MBK),
         "mbk_mismatch",
-        (f"importing into {OTHER_MBK}", "OTHER", "KEYOPS", "never overwritten"),
+        (f"importing into {OTHER_MBK}", "OTHER", "KEYOPS", "never overwrites an HSM with another MBK"),
     ),
     # Packages
     "a package that is not there": Case(
@@ -238,13 +238,13 @@ CASES: dict[str, Case] = {
         IMPORT,
         lambda on: on.import_into("node2", src=gone(on.damaged("gone"))),
         "package_missing",
-        ("there is no package", "gone.ksp", "export the package again"),
+        ("the package", "gone.ksp is missing", "export the package again"),
     ),
     "a manifest that was edited": Case(
         IMPORT,
-        lambda on: on.import_into("node2", src=on.damaged("edited", inventory=[])),
+        lambda on: on.import_into("node2", src=on.damaged("edited", hsm_keys=[])),
         "manifest_invalid",
-        ("edited.ksp.manifest.json", "does not have the digest", "export the package again"),
+        ("edited.ksp.manifest.json", "hsm_keys and keys_digest do not match", "Export the package again"),
     ),
     "a truncated package": Case(
         IMPORT,
@@ -258,19 +258,19 @@ CASES: dict[str, Case] = {
             "node2", src=on.damaged("other", content=lambda whole: whole[:-90] + b"\0" + whole[-89:])
         ),
         "package_digest_mismatch",
-        ("importing into node2", "other.ksp has the digest", "export the package again"),
+        ("importing into node2", "other.ksp is sha256:", "export the package again"),
     ),
     "a package of another cluster": Case(
         IMPORT,
         lambda on: on.import_into("node2", src=on.damaged("foreign", cluster_id="another-cluster")),
         "cluster_mismatch",
-        ("importing into node2", "another-cluster", "make them equal"),
+        ("importing into node2", "another-cluster", "use the same cluster"),
     ),
     "a package under another MBK": Case(
         IMPORT,
         lambda on: on.import_into("node2", src=on.damaged("mbk", mbk=OTHER_MBK_FACTS)),
         "mbk_mismatch",
-        ("importing into node2", "OTHER (0a0a0a0a0a0a0a0a)", "find out which MBK is the right one"),
+        ("importing into node2", "OTHER (0a0a0a0a0a0a0a0a)", "find out which MBK is correct"),
     ),
     "a package that is older than the source's inventory": Case(
         IMPORT,
@@ -286,25 +286,25 @@ CASES: dict[str, Case] = {
         IMPORT,
         lambda on: on.import_into(IMPOSTOR, allow_replace=[{"fingerprint": on.keys["caKey"], "reason": "test"}]),
         "extra_keys",
-        (f"importing into {IMPOSTOR}", "extraKey", "at risk", "allowed_extra_keys"),
+        (f"importing into {IMPOSTOR}", "extraKey", "the only copy of the key", "allowed_extra_keys"),
     ),
     "another key under the same label": Case(
         IMPORT,
         lambda on: on.import_into(IMPOSTOR, extra_keys="keep"),
         "key_mismatch",
-        (f"importing into {IMPOSTOR}", "caKey", "find out which one is in use"),
+        (f"importing into {IMPOSTOR}", "caKey", "find out which key is in use"),
     ),
     "a key that was retired": Case(
         IMPORT,
         lambda on: on.import_into("node2", destroyed_keys=[on.keys["newKey"]]),
         "destroyed_key_would_return",
-        ("importing into node2", "newKey", "would bring it back", "retired list"),
+        ("importing into node2", "newKey", "node1 would import it", "remove it from destroyed_keys"),
     ),
     "a key that nobody expects": Case(
         IMPORT,
         lambda on: on.import_into("node2", expected_new_keys=[on.keys["caKey"]]),
         "key_not_expected",
-        ("importing into node2", "newKey", "find out who generated it"),
+        ("importing into node2", "newKey", "find out who generated the key"),
     ),
     "everything at once": Case(
         IMPORT,
@@ -330,20 +330,20 @@ CASES: dict[str, Case] = {
         IMPORT,
         lambda on: on.import_into("node2", destroyed_keys=["signKey-2025"]),
         "option_invalid",
-        ("destroyed_keys", "'signKey-2025'", "nothing was changed"),
+        ("destroyed_keys", "'signKey-2025'", "Nothing was changed"),
     ),
     # Guided restore
     "a PIN pad that is not configured": Case(
         RESTORE,
         lambda on: on.restore_of(RESET, pin_pad="rack-9"),
         "pin_pad_not_configured",
-        (f"guided restore of {RESET}", "rack-9", "configured: front-usb, rack-2", "choose one of these"),
+        (f"guided restore of {RESET}", "rack-9", "configured: front-usb, rack-2", "choose a configured PIN pad"),
     ),
     "a PIN pad that does not answer": Case(
         RESTORE,
         lambda on: on.restore_of(RESET, pin_pad="rack-2"),
         "pin_pad_not_ready",
-        (f"guided restore of {RESET}", "rack-2", "unavailable", "connect it"),
+        (f"guided restore of {RESET}", "rack-2", "unavailable", "connect the PIN pad"),
     ),
     "another number of cards than declared": Case(
         RESTORE,
@@ -373,13 +373,19 @@ CASES: dict[str, Case] = {
         RESTORE,
         lambda on: on.restore_of(OTHER_MBK),
         "mbk_mismatch",
-        (f"guided restore of {OTHER_MBK}", "OTHER", "KEYOPS", "never overwritten", "reset by hand"),
+        (
+            f"guided restore of {OTHER_MBK}",
+            "OTHER",
+            "KEYOPS",
+            "never overwrites an HSM with another MBK",
+            "reset by hand",
+        ),
     ),
     "a restore of another appliance version": Case(
         RESTORE,
         lambda on: on.restore_of("node6"),
         "appliance_version_mismatch",
-        ("guided restore of node6", "5.2.0", "make them equal"),
+        ("guided restore of node6", "5.2.0", "use the same appliance version"),
         ("hsm_firmware_mismatch",),
     ),
 }

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Samples: a key, a node and the contract's own examples, for tests that need data and no appliance."""
+"""Factories for keys, nodes and examples of the contract."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _contract() -> dict[str, t.Any]:
 
 
 def example(name: str) -> dict[str, t.Any]:
-    """An example of the contract, fresh each time."""
+    """Return a new copy of an example of the contract."""
     value: dict[str, t.Any] = copy.deepcopy(_contract()["components"]["examples"][name]["value"])
     return value
 
@@ -41,7 +41,7 @@ def fingerprint(text: str) -> str:
 
 
 def key(label: str = "signKey", **changes: t.Any) -> HsmKey:
-    """An EC key whose fingerprint follows from its label, unless told otherwise."""
+    """Return an EC key. Its key fingerprint is derived from its label by default."""
     facts: dict[str, t.Any] = {
         "slot": 0,
         "label": label,
@@ -55,7 +55,7 @@ def key(label: str = "signKey", **changes: t.Any) -> HsmKey:
 
 
 def node(*hsm_keys: HsmKey, **changes: t.Any) -> Node:
-    """An operational node, node1 unless told otherwise, that says to hold these keys."""
+    """Return an operational node with these keys. Its name is node1 by default."""
     given: dict[str, t.Any] = {
         "keys_digest": keys_digest(hsm_keys),
         "key_count": len(hsm_keys),
@@ -63,4 +63,4 @@ def node(*hsm_keys: HsmKey, **changes: t.Any) -> Node:
         "clock": datetime.datetime.now(datetime.UTC).isoformat(),
         **changes,
     }
-    return dc.replace(schema.node(example("NodeOperational")), **given)
+    return dc.replace(schema.parse_node(example("NodeOperational")), **given)

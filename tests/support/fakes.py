@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Scripted counterparts: they answer what a test tells them, note every call, and know nothing else."""
+"""Fakes with prepared responses. They record every call."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import json
 import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import (
-    INVENTORY,
+    KEY_LIST,
     RESTORE_JOB,
     STAGED_IMPORT,
 )
@@ -26,31 +26,31 @@ ENDPOINT = Endpoint("127.0.0.2", 8443, None, None, None, ("ab" * 32,), 1.0, 1.0)
 
 
 class FakeAppliance:
-    """Implements the protocol `Appliance`: each method gives its answers in turn, the last one again and again.
+    """Implements the protocol `Appliance`. Each method returns its prepared results in turn and repeats the last result.
 
-    An answer that is an exception is raised. A method without an answer must not be called.
+    A result that is an exception is raised. A method without a result must not be called.
     """
 
-    def __init__(self, capabilities: frozenset[str] | None = None, **answers: t.Any) -> None:
-        everything = frozenset({INVENTORY, RESTORE_JOB, STAGED_IMPORT})
+    def __init__(self, capabilities: frozenset[str] | None = None, **results: t.Any) -> None:
+        everything = frozenset({KEY_LIST, RESTORE_JOB, STAGED_IMPORT})
         self.capabilities = everything if capabilities is None else capabilities
         self.calls: list[str] = []
-        self._answers = {
-            method: collections.deque(answer if isinstance(answer, list) else [answer])
-            for method, answer in answers.items()
+        self._results = {
+            method: collections.deque(result if isinstance(result, list) else [result])
+            for method, result in results.items()
         }
 
     def __getattr__(self, method: str) -> t.Callable[..., t.Any]:
-        if method.startswith("_") or method not in self._answers:
-            raise AttributeError(f"{method} was called and must not be")
+        if method.startswith("_") or method not in self._results:
+            raise AttributeError(f"{method} was called, but has no prepared result")
 
         def call(*dummy: t.Any) -> t.Any:
             self.calls.append(method)
-            answers = self._answers[method]
-            answer = answers.popleft() if len(answers) > 1 else answers[0]
-            if isinstance(answer, Exception):
-                raise answer
-            return answer
+            results = self._results[method]
+            result = results.popleft() if len(results) > 1 else results[0]
+            if isinstance(result, Exception):
+                raise result
+            return result
 
         return call
 
@@ -67,11 +67,11 @@ class Request(t.NamedTuple):
 
 
 class FakeConnection:
-    """Stands where `_http.HttpsConnection` stands: the answers are given in turn, every request is noted."""
+    """Replaces `_http.HttpsConnection`. Returns the prepared responses in turn and records every request."""
 
-    def __init__(self, *answers: HttpResponse | Exception) -> None:
+    def __init__(self, *responses: HttpResponse | Exception) -> None:
         self.requests: list[Request] = []
-        self._answers = list(answers)
+        self._responses = list(responses)
 
     def __call__(self, dummy: Endpoint) -> FakeConnection:
         return self
@@ -94,18 +94,18 @@ class FakeConnection:
     ) -> HttpResponse:
         content = body if body is None or isinstance(body, bytes) else body.read()
         self.requests.append(Request(method, path, dict(headers), content))
-        answer = self._answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        if output is not None and answer.status == 200:
-            output(answer.body)
-        return answer
+        response = self._responses.pop(0)
+        if isinstance(response, Exception):
+            raise response
+        if output is not None and response.status == 200:
+            output(response.body)
+        return response
 
 
-def answer(
+def make_response(
     status: int, document: t.Any = None, *, media_type: str = "application/json", **headers: str
 ) -> HttpResponse:
-    """An answer; a document that is not bytes is sent as JSON. Headers are written with underscores."""
+    """Return a response. A document that is not bytes is encoded as JSON. Underscores in header names become hyphens."""
     message = http.client.HTTPMessage(email.message.Message().policy)
     message["Content-Type"] = media_type
     for name, value in headers.items():
@@ -113,7 +113,7 @@ def answer(
     return HttpResponse(status, message, document if isinstance(document, bytes) else json.dumps(document).encode())
 
 
-def problem(status: int, code: str, **members: t.Any) -> HttpResponse:
+def make_problem(status: int, code: str, **members: t.Any) -> HttpResponse:
     headers = {"Retry_After": str(members.pop("retry_after"))} if "retry_after" in members else {}
     document = {"type": f"urn:keyops:utrust:{code}", "title": code, "status": status, "code": code, "detail": "why"}
-    return answer(status, {**document, **members}, media_type="application/problem+json", **headers)
+    return make_response(status, {**document, **members}, media_type="application/problem+json", **headers)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Connections of the transport `rest` to a reference appliance."""
+"""Connections of transport `rest` to the appliance simulator."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if t.TYPE_CHECKING:
 
 
 def endpoint(control: Control, node: str = "node1", **changes: t.Any) -> Endpoint:
-    """As an operator would configure it: client certificate, CA and pin; unless told otherwise."""
+    """Return an endpoint with client certificate, CA and pin. `changes` replaces its fields."""
     facts = control.node(node)
     certificate, key = control.client("operator")
-    usual: dict[str, t.Any] = {
+    defaults: dict[str, t.Any] = {
         "host": facts["address"],
         "port": facts["port"],
         "client_cert": str(certificate),
@@ -35,14 +35,14 @@ def endpoint(control: Control, node: str = "node1", **changes: t.Any) -> Endpoin
         "connect_timeout": 10.0,
         "timeout": 30.0,
     }
-    return Endpoint(**{**usual, **changes})
+    return Endpoint(**{**defaults, **changes})
 
 
 @contextlib.contextmanager
 def connected(
     control: Control, node: str = "node1", *, retries: int = 0, bearer_token: str | None = None, **changes: t.Any
 ) -> Iterator[RestAppliance]:
-    """One node; nobody sleeps between repetitions."""
+    """Open one node. Retries do not sleep."""
     client = JsonClient(
         endpoint(control, node, **changes),
         APPLIANCE_API,
@@ -57,7 +57,7 @@ def connected(
 
 
 def downloaded(appliance: RestAppliance) -> tuple[Package, io.BytesIO]:
-    """A package of what the HSM holds now, and its content."""
+    """Return a package of the current keys, and its content."""
     package = appliance.create_package(appliance.node().keys_digest)
     content = io.BytesIO()
     appliance.download_package(package, content)

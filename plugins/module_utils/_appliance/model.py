@@ -2,10 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a node of the cluster can do: data types and one protocol. Private to keyops.utrust.
+"""Data types of one appliance node. Private to keyops.utrust.
 
-The words are those of the vendor's documentation; the shape is that of this project's own appliance API v1
-(docs/api/appliance-v1.yaml). A transport implements `Appliance`; an operation knows nothing else of a node.
+The terms follow the vendor's documentation. The structure follows this project's own appliance API v1 (docs/api/appliance-v1.yaml).
 """
 
 from __future__ import annotations
@@ -13,21 +12,21 @@ from __future__ import annotations
 import dataclasses as dc
 import typing as t
 
-#: Capabilities that a transport may have. An operation that needs one that is missing says so.
-INVENTORY = "inventory"
+#: Capabilities of a transport and of a node.
+KEY_LIST = "key_list"
 STAGED_IMPORT = "staged_import"
 RESTORE_JOB = "restore_job"
 
-#: What a node may say of its imports where it cannot tell, and where a client must not guess.
+#: Value of an import behavior that the node does not report. The collection must not guess it.
 UNKNOWN = "unknown"
 
-#: Key types of appliance API v1; a node that reports another one is refused, never skipped.
+#: Key types of appliance API v1. A key of another type is an error. It must not be skipped.
 KEY_TYPES = ("rsa", "ec", "aes", "generic")
 
 
 @dc.dataclass(frozen=True)
 class Mbk:
-    """Public facts of a Master Backup Key; m and n are None where the node cannot tell."""
+    """Public facts of a Master Backup Key. The node may omit m and n."""
 
     name: str
     check_value: str
@@ -35,7 +34,7 @@ class Mbk:
     n: int | None = None
 
     def same_as(self, other: Mbk) -> bool:
-        """Two HSMs hold the same MBK if the check values agree; the name is only a name."""
+        """Return whether the check values agree. Two MBKs may have the same name."""
         return self.check_value == other.check_value
 
     def __str__(self) -> str:
@@ -53,7 +52,7 @@ class Slot:
 
 @dc.dataclass(frozen=True)
 class Member:
-    """A node as the member list of another node shows it."""
+    """A node in the member list of another node."""
 
     node: str
     address: str
@@ -68,13 +67,13 @@ class Member:
 
 @dc.dataclass(frozen=True)
 class ImportBehavior:
-    """How imports behave on a node, in the words of appliance API v1 (*ImportBehavior*). The defaults are those of version 1.0."""
+    """How imports behave on a node. The values are those of *ImportBehavior* in appliance API v1."""
 
-    effect: str = "overwriting"
-    deletions: str = "stay"
-    atomic: str = "all"
+    effect: str = UNKNOWN
+    deletions: str = UNKNOWN
+    atomic: str = UNKNOWN
     restart: str = UNKNOWN
-    cards: str = "never"
+    cards: str = UNKNOWN
 
 
 @dc.dataclass(frozen=True)
@@ -101,7 +100,7 @@ class Node:
     cluster_name: str
     members: tuple[Member, ...]
     running: tuple[str, str] | None
-    capabilities: frozenset[str] = frozenset({INVENTORY, STAGED_IMPORT, RESTORE_JOB})
+    capabilities: frozenset[str] = frozenset()
     import_behavior: ImportBehavior = ImportBehavior()
     last_backup_at: str | None = None
     tls_expires_at: str | None = None
@@ -117,7 +116,7 @@ class Node:
 
 @dc.dataclass(frozen=True)
 class HsmKey:
-    """One key of an inventory. All fields but `usable` are its identity; see `_inventory` for the order and the digest."""
+    """One key in an HSM. `usable` is not part of its identity. Module `_keys` defines the order of keys and their digest."""
 
     slot: int
     label: str
@@ -130,7 +129,7 @@ class HsmKey:
 
     @property
     def check_value_only(self) -> bool:
-        """A secret key's check value has three bytes only (PKCS #11): agreement is a hint, no proof."""
+        """Whether the fingerprint is a key check value: its three bytes do not prove that two keys are equal."""
         return self.fingerprint.startswith("kcv:")
 
     def to_dict(self) -> dict[str, t.Any]:
@@ -166,7 +165,7 @@ class RestorePreview:
 
 @dc.dataclass(frozen=True)
 class Restore:
-    """A guided restore. `prompt` is what the PIN pad asks now, `notice` (code, text) why its last step was not accepted."""
+    """A guided restore. `prompt` is the current text of the PIN pad. `notice` (code, text) is the reason for a rejected step."""
 
     id: str
     state: str
@@ -187,7 +186,7 @@ class Restore:
 
 @dc.dataclass(frozen=True)
 class Package:
-    """A Key Synchronization Package that a node offers; never its content."""
+    """A Key Synchronization Package on a node, without its content."""
 
     id: str
     sha256: str
@@ -209,7 +208,7 @@ class ImportRow:
 
 @dc.dataclass(frozen=True)
 class Import:
-    """A package brought to a node: staged with its table, applied, or somewhere between; it may wait for cards as a `Restore` does."""
+    """A package that was uploaded to a node, with the preview of its effect. An import may wait for cards as a `Restore` does."""
 
     id: str
     state: str

@@ -4,7 +4,7 @@
 
 """Protocol of one appliance node. Private to keyops.utrust.
 
-A transport implements `Appliance`. An operation uses nothing else of a node.
+A transport implements `Appliance`. Operations use a node only by this protocol.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ if t.TYPE_CHECKING:
 
 
 class Appliance(t.Protocol):
-    """One node. Methods raise `UnreachableError`, `ApiError` or, where a change may have happened, `ResponseLostError`.
+    """One node. Methods raise `UnreachableError` or `ApiError`, or `ResponseLostError` if something may have changed.
 
-    `capabilities` are those of the transport, and of the node as soon as `node` has read it.
+    `capabilities` are those of the transport. After a call of `node` they are limited to those of the node.
     """
 
     capabilities: frozenset[str]
@@ -35,53 +35,53 @@ class Appliance(t.Protocol):
         """Close the connection."""
 
     def node(self) -> Node:
-        """Identity and state."""
+        """Return identity and state."""
 
-    def inventory(self) -> tuple[HsmKey, ...]:
-        """Every key in the HSM, from one consistent reading."""
+    def list_keys(self) -> tuple[HsmKey, ...]:
+        """Return all keys of the HSM. The keys did not change while they were read."""
 
     def pin_pads(self) -> tuple[PinPad, ...]:
-        """The configured PIN pads."""
+        """Return the configured PIN pads."""
 
     def preview_restore(self, pin_pad: str, source: str) -> RestorePreview:
-        """The HSM Guided Restore Summary; changes nothing."""
+        """Return the HSM Guided Restore Summary. Changes nothing."""
 
     def running_restore(self) -> Restore | None:
-        """The guided restore that has not ended, whoever started it."""
+        """Return the guided restore that has not ended. Another client may have started it."""
 
     def start_restore(self, pin_pad: str, source: str) -> Restore:
-        """Start Restore."""
+        """Start a guided restore."""
 
     def watch_restore(self, restore: Restore, wait: float) -> Restore:
-        """The restore, as soon as it differs from the one given, or after `wait` seconds."""
+        """Return the restore when its sequence number has changed, or after `wait` seconds."""
 
     def cancel_restore(self, restore_id: str) -> Restore:
-        """Cancel; the HSM stays in Factory Reset Mode."""
+        """Cancel a guided restore. The HSM stays in Factory Reset Mode."""
 
     def create_package(self, expect_keys_digest: str) -> Package:
-        """Make a package of exactly this inventory."""
+        """Create a package of the keys with this digest."""
 
     def download_package(self, package: Package, output: t.BinaryIO) -> None:
-        """Stream the content to `output` and prove that it is complete."""
+        """Write the content to `output` and check its size and digest."""
 
     def delete_package(self, package: Package) -> None:
-        """Destroy the node's copy."""
+        """Delete the copy of the package on the node."""
 
     def stage_import(self, content: t.BinaryIO, size: int, sha256: str) -> Import:
-        """Upload; the HSM's keys stay as they are. Without `staged_import` this is the point of no return."""
+        """Upload a package. The keys stay unchanged if the node has `staged_import`. Otherwise the upload is the import."""
 
     def read_import(self, started: Import) -> Import:
-        """How it stands now."""
+        """Return the current state of the import."""
 
     def apply_import(self, staged: Import, expect_keys_digest: str) -> Import:
-        """The point of no return: all of it or nothing, and only onto this inventory."""
+        """Apply a staged import if the HSM still has the keys with this digest. This cannot be undone."""
 
     def discard_import(self, staged: Import) -> None:
         """Discard a staged import."""
 
 
 class ProgressCallback(t.Protocol):
-    """Takes one line of progress for people."""
+    """Shows progress to people."""
 
     def __call__(self, line: str, /) -> None:
-        """Show the line."""
+        """Show one line."""

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Documents of appliance API v1 to data types. Private to keyops.utrust.
+"""Parser for documents of appliance API v1. Private to keyops.utrust.
 
-Unknown members are ignored; what is needed and missing, or of another type, is an error that names it. Nothing is guessed.
+Unknown members are ignored. A required member that is missing or has another type is an error that names the member.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if t.TYPE_CHECKING:
 
 T = t.TypeVar("T")
 _REQUIRED: t.Any = object()
-#: What a node may say of its imports; any other word is unknown, too.
+#: Known values of each import behavior. Every other value is `unknown`.
 IMPORT_BEHAVIOR_VALUES: t.Final = {
     "effect": ("additive", "overwriting", "replacing"),
     "deletions": ("stay", "travel"),
@@ -58,7 +58,7 @@ def get_field(document: t.Any, name: str, kind: type[T] | tuple[type, ...], defa
         raise ApiError(f"reading a response: {name!r} is missing", code="response_invalid")
     if value is not default and (not isinstance(value, kind) or (isinstance(value, bool) and kind is int)):
         raise ApiError(
-            f"reading a response: {name!r} is {value!r:.80}, which does not have the type that the contract requires",
+            f"reading a response: {name!r} is {value!r:.80}, which has the wrong type",
             code="response_invalid",
         )
     return t.cast(T, value)
@@ -88,7 +88,7 @@ def get_list(document: t.Any, name: str) -> list[t.Any]:
     return get_field(document, name, list)
 
 
-def problem(response: HttpResponse) -> ProblemDetails:
+def parse_problem(response: HttpResponse) -> ProblemDetails:
     """Return the problem document of a rejected request. Never raises: an invalid body becomes `response_not_problem_json`."""
     document: t.Any = None
     with contextlib.suppress(ValueError):
@@ -104,7 +104,7 @@ def problem(response: HttpResponse) -> ProblemDetails:
     return ProblemDetails(document["code"], ": ".join(texts), details)
 
 
-def mbk(document: t.Any) -> Mbk:
+def parse_mbk(document: t.Any) -> Mbk:
     whole = (int, type(None))
     return Mbk(
         get_str(document, "name"),
@@ -114,16 +114,17 @@ def mbk(document: t.Any) -> Mbk:
     )
 
 
-def node(document: t.Any) -> Node:
+def parse_node(document: t.Any) -> Node:
+    """Return the node. Raises ApiError (`api_version_unknown`) for another major version of the API."""
     version = get_str(document, "api_version")
     if version.split(".")[0] != "1":
         raise ApiError(
-            f"reading the node: it speaks appliance API {version}, this collection speaks 1.x; update the collection",
+            f"reading the node: it uses appliance API {version}, the collection supports 1.x. Update the collection",
             code="api_version_unknown",
             api_version=version,
         )
     appliance, hsm, cluster = (get_field(document, name, dict) for name in ("appliance", "hsm", "cluster"))
-    held = get_optional_object(document, "mbk")
+    mbk = get_optional_object(document, "mbk")
     running = get_optional_object(document, "running")
     return Node(
         name=get_str(document, "name"),
@@ -137,54 +138,54 @@ def node(document: t.Any) -> Node:
         fips=get_bool(hsm, "fips"),
         driver=get_str(hsm, "driver"),
         clock=get_str(document, "clock"),
-        mbk=mbk(held) if held is not None else None,
-        slots=tuple(
-            Slot(
-                get_int(slot, "slot"),
-                get_str(slot, "label"),
-                get_str(slot, "activation"),
-                get_bool(slot, "activated"),
-                get_int(slot, "key_count"),
-            )
-            for slot in get_list(document, "slots")
-        ),
+        mbk=parse_mbk(mbk) if mbk is not None else None,
+        slots=tuple(_parse_slot(slot) for slot in get_list(document, "slots")),
         key_count=get_int(document, "key_count"),
         unusable_key_count=get_int(document, "unusable_key_count"),
         keys_digest=get_str(document, "keys_digest"),
         cluster_id=get_str(cluster, "id"),
         cluster_name=get_str(cluster, "name"),
-        members=tuple(
-            Member(
-                get_str(one, "node"),
-                get_str(one, "address"),
-                get_int(one, "port"),
-                get_bool(one, "joined"),
-                get_str(one, "connection"),
-            )
-            for one in get_list(cluster, "members")
-        ),
+        members=tuple(_parse_member(member) for member in get_list(cluster, "members")),
         running=(get_str(running, "kind"), get_str(running, "id")) if running is not None else None,
-        **_since_1_1(document),
+        capabilities=frozenset(map(str, get_field(document, "capabilities", list, ()))),
+        import_behavior=_parse_import_behavior(get_field(document, "import_behavior", dict, {})),
+        last_backup_at=get_field(document, "last_backup_at", (str, type(None)), None),
+        tls_expires_at=get_field(document, "tls_expires_at", (str, type(None)), None),
     )
 
 
-def _since_1_1(document: t.Any) -> dict[str, t.Any]:
-    """What a node of contract version 1.0 does not say; the defaults of `Node` are that version's."""
-    since: dict[str, t.Any] = {}
-    if "capabilities" in document:
-        since["capabilities"] = frozenset(str(name) for name in get_list(document, "capabilities"))
-    if "import_behavior" in document:
-        said = get_field(document, "import_behavior", dict)
-        words = {name: str(said.get(name)) for name in IMPORT_BEHAVIOR_VALUES}
-        known = {name: word if word in IMPORT_BEHAVIOR_VALUES[name] else UNKNOWN for name, word in words.items()}
-        since["import_behavior"] = ImportBehavior(**known)
-    for name in ("last_backup_at", "tls_expires_at"):
-        since[name] = get_field(document, name, (str, type(None)), None)
-    return since
+def _parse_slot(document: t.Any) -> Slot:
+    return Slot(
+        get_int(document, "slot"),
+        get_str(document, "label"),
+        get_str(document, "activation"),
+        get_bool(document, "activated"),
+        get_int(document, "key_count"),
+    )
 
 
-def hsm_key(document: t.Any, *, usable: bool | None = None) -> HsmKey:
-    """One key; raises ApiError (`unknown_key_type`) for a type that this collection does not know."""
+def _parse_member(document: t.Any) -> Member:
+    return Member(
+        get_str(document, "node"),
+        get_str(document, "address"),
+        get_int(document, "port"),
+        get_bool(document, "joined"),
+        get_str(document, "connection"),
+    )
+
+
+def _parse_import_behavior(document: dict[str, t.Any]) -> ImportBehavior:
+    """Return the behavior. A missing or unknown value must not be guessed, so it becomes `unknown`."""
+    return ImportBehavior(
+        **{
+            name: document[name] if document.get(name) in values else UNKNOWN
+            for name, values in IMPORT_BEHAVIOR_VALUES.items()
+        }
+    )
+
+
+def parse_key(document: t.Any, *, usable: bool | None = None) -> HsmKey:
+    """Return one key. `usable` replaces the member of the document. Raises ApiError (`unknown_key_type`) for an unknown type."""
     key = HsmKey(
         get_int(document, "slot"),
         get_str(document, "label"),
@@ -197,20 +198,20 @@ def hsm_key(document: t.Any, *, usable: bool | None = None) -> HsmKey:
     )
     if key.type not in KEY_TYPES:
         raise ApiError(
-            f"reading the inventory: {key} is of the type {key.type!r}, which this collection does not know ({', '.join(KEY_TYPES)}); "
-            "it cannot tell whether such a key is synchronized, so it stops. Update the collection",
+            f"reading the keys: {key} has the unknown type {key.type!r}. The collection supports {', '.join(KEY_TYPES)}. "
+            "It cannot check that a key of another type is synchronized. Update the collection",
             code="unknown_key_type",
             key_type=key.type,
         )
     return key
 
 
-def key_page(document: t.Any) -> tuple[list[HsmKey], str | None, str]:
-    hsm_keys = [hsm_key(row) for row in get_list(document, "hsm_keys")]
+def parse_key_page(document: t.Any) -> tuple[list[HsmKey], str | None, str]:
+    hsm_keys = [parse_key(row) for row in get_list(document, "hsm_keys")]
     return hsm_keys, get_optional_str(document, "next_cursor"), get_str(document, "keys_digest")
 
 
-def _pin_pad(document: t.Any) -> PinPad:
+def _parse_pin_pad(document: t.Any) -> PinPad:
     return PinPad(
         get_str(document, "name"),
         get_str(document, "kind"),
@@ -219,27 +220,27 @@ def _pin_pad(document: t.Any) -> PinPad:
     )
 
 
-def pin_pads(document: t.Any) -> tuple[PinPad, ...]:
-    return tuple(_pin_pad(one) for one in get_list(document, "pin_pads"))
+def parse_pin_pads(document: t.Any) -> tuple[PinPad, ...]:
+    return tuple(_parse_pin_pad(item) for item in get_list(document, "pin_pads"))
 
 
-def restore_preview(document: t.Any) -> RestorePreview:
+def parse_restore_preview(document: t.Any) -> RestorePreview:
     source = get_field(document, "source", dict)
     return RestorePreview(
         node=get_str(document, "node"),
         hsm_serial=get_str(document, "hsm_serial"),
         tls_fingerprint=get_str(document, "tls_fingerprint"),
-        pin_pad=_pin_pad(get_field(document, "pin_pad", dict)),
+        pin_pad=_parse_pin_pad(get_field(document, "pin_pad", dict)),
         source=get_str(source, "node"),
         source_key_count=get_int(source, "key_count"),
         source_keys_digest=get_str(source, "keys_digest"),
-        mbk=mbk(get_field(document, "mbk", dict)),
+        mbk=parse_mbk(get_field(document, "mbk", dict)),
         cards_required=get_int(document, "cards_required"),
         cards_total=get_int(document, "cards_total"),
     )
 
 
-def restore(document: t.Any) -> Restore:
+def parse_restore(document: t.Any) -> Restore:
     return Restore(
         id=get_str(document, "id"),
         state=get_str(document, "state"),
@@ -253,7 +254,7 @@ def restore(document: t.Any) -> Restore:
 
 
 def _prompt_fields(document: t.Any, default: t.Any) -> dict[str, t.Any]:
-    """What a PIN pad asks of people, and why a job has ended."""
+    """Return the fields that a restore and an import share: the text of the PIN pad, and the reason for the end of the job."""
     objects = ("prompt", "notice", "problem")
     prompt, notice, failure = (
         t.cast(t.Any, get_field(document, name, (dict, type(None)), default)) for name in objects
@@ -269,11 +270,11 @@ def _prompt_fields(document: t.Any, default: t.Any) -> dict[str, t.Any]:
     }
 
 
-def restores(document: t.Any) -> list[Restore]:
-    return [restore(one) for one in get_list(document, "restores")]
+def parse_restores(document: t.Any) -> list[Restore]:
+    return [parse_restore(item) for item in get_list(document, "restores")]
 
 
-def package(document: t.Any) -> Package:
+def parse_package(document: t.Any) -> Package:
     source = get_field(document, "source", dict)
     return Package(
         id=get_str(document, "id"),
@@ -282,19 +283,19 @@ def package(document: t.Any) -> Package:
         source=get_str(source, "node"),
         source_serial=get_str(source, "hsm_serial"),
         cluster_id=get_str(document, "cluster_id"),
-        mbk=mbk(get_field(document, "mbk", dict)),
+        mbk=parse_mbk(get_field(document, "mbk", dict)),
         key_count=get_int(document, "key_count"),
         keys_digest=get_str(document, "keys_digest"),
     )
 
 
-def import_(document: t.Any) -> Import:
+def parse_import(document: t.Any) -> Import:
     return Import(
         id=get_str(document, "id"),
         state=get_str(document, "state"),
         keys_digest=get_str(document, "keys_digest"),
         rows=tuple(
-            ImportRow(hsm_key(row, usable=True), get_str(row, "action"), get_optional_str(row, "current_fingerprint"))
+            ImportRow(parse_key(row, usable=True), get_str(row, "action"), get_optional_str(row, "current_fingerprint"))
             for row in get_list(document, "rows")
         ),
         pin_pad=get_field(document, "pin_pad", (str, type(None)), None),

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The keys of several nodes side by side: pure functions. Private to keyops.utrust.
+"""Matrix of the keys of several nodes. Private to keyops.utrust.
 
-Works from digests: a node that names the source's inventory digest holds the source's keys, and only a node that names another one has to be compared
-key by key. What cannot be known from what was given is `unknown`, and unknown is never in sync.
+A node with the keys digest of the source has the keys of the source, so its keys need not be read.
+If the digest differs, the keys are compared one by one. A node whose keys are unknown is never in sync.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ if t.TYPE_CHECKING:
 Identity = tuple[int, str, str, str, str, int, str]
 
 NOT_READ = "the node was not read"
-CHANGED = "its keys changed while they were read; read it again"
-NO_INVENTORY = "its keys differ from the source's, and its inventory was not read"
-SOME_UNUSABLE = "it says that it cannot use some of its keys, and its inventory was not read"
+CHANGED = "the keys changed while they were read"
+KEYS_NOT_READ = "the keys were not read"
+OTHER_DIGEST = "the keys differ from those of the source, and the keys were not read"
+SOME_UNUSABLE = "some keys are unusable, and the keys were not read"
 
 
 @dc.dataclass(frozen=True)
 class NodeKeys:
-    """What is known of the keys in one node's HSM: the digest that it named, its inventory, or both. With neither, nothing is known."""
+    """Keys of one node: the reported digest, the keys themselves, or both. Without either, the keys are unknown."""
 
     digest: str | None = None
     key_count: int = 0
@@ -47,9 +48,9 @@ def _identity(key: HsmKey) -> Identity:
 
 
 def parse_node_keys(given: t.Any) -> NodeKeys:
-    """From what utrust_hsm_info returned, from a list of keys, or from nothing. Raises ApiError for anything else."""
+    """Parse a result of utrust_hsm_info or a list of keys. None becomes unknown keys. Raises ApiError (`response_invalid`)."""
     if not isinstance(given, t.Mapping):
-        return NodeKeys(hsm_keys=_decoded(given)) if given is not None else NodeKeys()
+        return NodeKeys(hsm_keys=_parse_keys(given)) if given is not None else NodeKeys()
     node, listed = given.get("node"), given.get("hsm_keys")
     if node is None:
         return NodeKeys()
@@ -57,39 +58,42 @@ def parse_node_keys(given: t.Any) -> NodeKeys:
         schema.get_str(node, "keys_digest"),
         schema.get_int(node, "key_count"),
         schema.get_int(node, "unusable_key_count"),
-        _decoded(listed) if listed is not None else None,
+        _parse_keys(listed) if listed is not None else None,
     )
 
 
-def _decoded(listed: t.Iterable[t.Mapping[str, t.Any]]) -> tuple[HsmKey, ...]:
-    return tuple(schema.hsm_key(dict(key)) for key in listed)
+def _parse_keys(listed: t.Iterable[t.Mapping[str, t.Any]]) -> tuple[HsmKey, ...]:
+    return tuple(schema.parse_key(dict(key)) for key in listed)
 
 
-def known_keys(held: NodeKeys, wanted: t.Sequence[HsmKey], wanted_digest: str) -> t.Sequence[HsmKey] | str:
-    """The keys of a node, where its digest tells that they are those of the source too; or why they are not known."""
-    if held.digest is None and held.hsm_keys is None:
+def known_keys(node: NodeKeys, source_keys: t.Sequence[HsmKey], source_digest: str) -> t.Sequence[HsmKey] | str:
+    """Return the keys of a node, which are those of the source if the digests are equal. Returns a reason if the keys are unknown."""
+    if node.digest is None and node.hsm_keys is None:
         return NOT_READ
-    if not held.consistent:
+    if not node.consistent:
         return CHANGED
-    if held.hsm_keys is not None:
-        return held.hsm_keys
-    if held.digest != wanted_digest:
-        return NO_INVENTORY
-    if held.unusable_count not in (0, held.key_count):
+    if node.hsm_keys is not None:
+        return node.hsm_keys
+    if node.digest != source_digest:
+        return OTHER_DIGEST
+    if node.unusable_count not in (0, node.key_count):
         return SOME_UNUSABLE
-    return [dc.replace(key, usable=held.unusable_count == 0) for key in wanted]
+    return [dc.replace(key, usable=node.unusable_count == 0) for key in source_keys]
 
 
 def keys_of_source(nodes: t.Mapping[str, NodeKeys], source: str) -> tuple[HsmKey, ...]:
-    """Raises UtrustError (`source_unknown`): without the source's inventory there is nothing to compare with."""
-    held = nodes.get(source, NodeKeys())
-    if held.hsm_keys is None or not held.consistent:
-        reason = "its inventory was not read" if held.hsm_keys is None else CHANGED
-        raise UtrustError(f"comparing nodes with the source {source}: {reason}", code="source_unknown")
-    return held.hsm_keys
+    """Return the keys of the source. Raises UtrustError (`source_unknown`) if they were not read."""
+    node = nodes.get(source, NodeKeys())
+    if node.hsm_keys is None or not node.consistent:
+        reason = KEYS_NOT_READ if node.hsm_keys is None else CHANGED
+        raise UtrustError(
+            f"comparing nodes with the source {source}: {reason}. Read the keys of the source, then run again",
+            code="source_unknown",
+        )
+    return node.hsm_keys
 
 
-def _narrowed(difference: Difference, predicate: t.Callable[[HsmKey], bool]) -> Difference:
+def _filter_difference(difference: Difference, predicate: t.Callable[[HsmKey], bool]) -> Difference:
     return dc.replace(
         difference,
         missing=tuple(key for key in difference.missing if predicate(key)),
@@ -104,31 +108,30 @@ def _narrowed(difference: Difference, predicate: t.Callable[[HsmKey], bool]) -> 
 def key_matrix(
     nodes: t.Mapping[str, NodeKeys], source: str, *, predicate: t.Callable[[HsmKey], bool] | None = None
 ) -> dict[str, t.Any]:
-    """Every key of any node against every node, seen from the source; only those that are `predicate`, if that is given.
+    """Return the matrix of all keys (rows) and nodes (columns). `predicate` selects keys.
 
-    A cell is `present`, `missing`, `extra` (this node has it, the source does not), `mismatched` (this node has another key under the same
-    slot and label), `unusable` (there, but its slot is not activated or its objects are incomplete), `absent` (neither there nor at the source) or
-    `unknown`. `in_sync` says that every node holds the keys of the source and can use them. Raises UtrustError if the source's inventory is not known.
+    A cell is one of these values:
+    `present`: on the source and on the node. `missing`: on the source only. `extra`: on the node only.
+    `mismatched`: the node has another key with the same slot and label. `unusable`: present, but the node cannot use the key.
+    `absent`: on neither of both. `unknown`: the keys of the node are unknown.
+
+    `in_sync` is true if every node has the keys of the source and can use them. Raises UtrustError (`source_unknown`).
     """
-    wanted = keys_of_source(nodes, source)
-    wanted_digest = keys_digest(wanted)
-    known = {node: known_keys(held, wanted, wanted_digest) for node, held in nodes.items() if node != source}
-    differences = {node: keys if isinstance(keys, str) else compare(wanted, keys) for node, keys in known.items()}
-    # The source differs from itself in the keys that it cannot use.
-    differences[source] = compare(wanted, wanted)
+    source_keys = keys_of_source(nodes, source)
+    differences = _differences(nodes, source, source_keys)
     if predicate is not None:
         differences = {
-            node: found if isinstance(found, str) else _narrowed(found, predicate)
+            node: found if isinstance(found, str) else _filter_difference(found, predicate)
             for node, found in differences.items()
         }
-    rows = _rows(wanted, differences, predicate)
+    rows = _rows(source_keys, differences, predicate)
     unknown = [{"node": node, "reason": found} for node in nodes if isinstance(found := differences[node], str)]
     drift = [
         {"node": node, **found.to_dict()}
         for node in nodes
         if isinstance(found := differences[node], Difference) and not found.in_sync
     ]
-    out_of_sync = {one["node"] for one in (*unknown, *drift)}
+    out_of_sync = {entry["node"] for entry in (*unknown, *drift)}
     return {
         "source": source,
         "nodes": list(nodes),
@@ -138,7 +141,7 @@ def key_matrix(
         "drift": drift,
         "check_value_only": sum(key.check_value_only for key, dummy in rows),
         "rows": [
-            # Whether a key is usable is said for each node, not for the key.
+            # A key may be usable on one node only, so the cells show this and not the row.
             {name: value for name, value in key.to_dict().items() if name != "usable"}
             | {"nodes": {node: cells.get(node, cells[""]) for node in nodes}}
             for key, cells in rows
@@ -146,16 +149,27 @@ def key_matrix(
     }
 
 
+def _differences(
+    nodes: t.Mapping[str, NodeKeys], source: str, source_keys: t.Sequence[HsmKey]
+) -> dict[str, Difference | str]:
+    """Return for each node the difference from the source, or the reason why its keys are unknown."""
+    digest = keys_digest(source_keys)
+    known = {name: known_keys(node, source_keys, digest) for name, node in nodes.items() if name != source}
+    differences = {name: keys if isinstance(keys, str) else compare(source_keys, keys) for name, keys in known.items()}
+    # The source differs from itself in its unusable keys.
+    return {**differences, source: compare(source_keys, source_keys)}
+
+
 def _rows(
-    wanted: t.Sequence[HsmKey],
+    source_keys: t.Sequence[HsmKey],
     differences: t.Mapping[str, Difference | str],
     predicate: t.Callable[[HsmKey], bool] | None,
 ) -> list[tuple[HsmKey, dict[str, str]]]:
-    """A key each with the cells that are not as in most nodes; the cell of all others stands under an empty name."""
-    keys = {_identity(key): key for key in wanted}
+    """Return each key with its cells. The cell with the empty name applies to all nodes without a cell of their own."""
+    keys = {_identity(key): key for key in source_keys}
     cells: dict[Identity, dict[str, str]] = {identity: {"": "present"} for identity in keys}
 
-    def mark(key: HsmKey, node: str, cell: str) -> None:
+    def set_cell(key: HsmKey, node: str, cell: str) -> None:
         keys.setdefault(_identity(key), key)
         cells.setdefault(_identity(key), {"": "absent"})[node] = cell
 
@@ -163,17 +177,17 @@ def _rows(
         if isinstance(found, str):
             continue
         for key in found.unusable:
-            mark(key, node, "unusable")
+            set_cell(key, node, "unusable")
         for key in found.missing:
-            mark(key, node, "missing")
+            set_cell(key, node, "missing")
         for key in found.extra:
-            mark(key, node, "extra")
+            set_cell(key, node, "extra")
         for pair in found.mismatched:
-            mark(pair.source_key, node, "mismatched")
-            mark(pair.target_key, node, "mismatched")
+            set_cell(pair.source_key, node, "mismatched")
+            set_cell(pair.target_key, node, "mismatched")
     for node in (node for node, found in differences.items() if isinstance(found, str)):
         for key in keys.values():
-            mark(key, node, "unknown")
+            set_cell(key, node, "unknown")
     return [
         (keys[identity], cells[identity]) for identity in sorted(keys) if predicate is None or predicate(keys[identity])
     ]

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the ejbca of a node (EJBCA) can do for a gate: data types and one protocol. Private to keyops.utrust.
+"""Data types and protocol of EJBCA on one node. Private to keyops.utrust.
 
-EJBCA's REST interface generates keys and (de)activates crypto tokens, but neither lists nor tests keys. What it does offer is a certificate: one
-that a node issues is a signature by that node's HSM, through that node's crypto token.
+EJBCA's REST interface generates keys and activates crypto tokens, but does not list or test keys.
+A test certificate tests a key: its signature is made by the HSM of the node, through the crypto token of the node.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import typing as t
 
 
 class Authority(t.NamedTuple):
-    """A CA as a node's ejbca names it; the fingerprint is that of its certificate's public key."""
+    """A CA of EJBCA. The fingerprint is the key fingerprint of its active certificate."""
 
     name: str
     subject_dn: str
@@ -23,36 +23,36 @@ class Authority(t.NamedTuple):
 
 
 class IssuedCertificate(t.NamedTuple):
-    """An issued certificate: its serial number, and the fingerprint of the public key under which its signature verifies."""
+    """An issued certificate: its serial number, and the key fingerprint of the CA key that signed the certificate."""
 
     serial_number: str
     signed_by: str
 
 
 class Profiles(t.NamedTuple):
-    """What an enrolment names beside the CA."""
+    """Profiles of an enrollment."""
 
     certificate: str
     end_entity: str
 
 
 class EjbcaNode(t.Protocol):
-    """The ejbca of one node."""
+    """EJBCA of one node. Methods raise `UtrustError`."""
 
     def close(self) -> None:
         """Close the connection."""
 
     def health(self) -> str | None:
-        """What the health check complains of; None where it is content."""
+        """Return the error of the health check, or None if EJBCA is healthy."""
 
     def authorities(self) -> list[Authority]:
-        """Its CAs, with their active certificates."""
+        """Return the CAs with the facts of their active certificates."""
 
     def generate(self, crypto_token: str, alias: str, key_alg: str, key_spec: str) -> None:
-        """A new key pair in the HSM of this node."""
+        """Generate a key pair in the HSM of this node."""
 
     def reactivate(self, crypto_token: str) -> None:
-        """Deactivate the crypto token; with auto-activation it activates itself again and reads which keys there are."""
+        """Deactivate the crypto token. With auto-activation EJBCA activates the crypto token again and then reads its keys."""
 
     def issue_test_certificate(self, ca: str, profiles: Profiles, username: str) -> IssuedCertificate:
-        """Let this node issue a certificate for a key that is thrown away. Raises ApiError where it refuses or the signature does not verify."""
+        """Issue a certificate for a temporary key. Raises ApiError if EJBCA rejects the request or the signature is invalid."""

@@ -105,7 +105,7 @@ class EjbcaRest:
             "end_entity_profile_name": profiles.end_entity,
             "certificate_authority_name": ca,
             "username": username,
-            "password": secrets.token_urlsafe(16),  # of an end entity that is used once
+            "password": secrets.token_urlsafe(16),  # the end entity is used only once
             "include_chain": True,
         }
         document = self._call("POST", "/certificate/pkcs10enroll", body)

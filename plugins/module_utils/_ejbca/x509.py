@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Certificates: making a request for a throw-away key, and verifying what came back. Private to keyops.utrust.
+"""Create certificate requests and verify certificates. Private to keyops.utrust.
 
-Needs the Python library cryptography, which ansible-core itself needs, so every controller has it; another machine may not.
+The Python library cryptography is required. Every controller has it, because ansible-core requires it. A bastion may not have it.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ if t.TYPE_CHECKING:
 
 
 def require_cryptography() -> None:
-    """Raises UtrustError (`python_library_missing`) where the library is not there."""
+    """Raise UtrustError (`python_library_missing`) if the library is missing."""
     try:
-        import cryptography  # noqa: F401 - only whether it is there
+        import cryptography  # noqa: F401 - only tests whether the import works
     except ImportError as exc:
         raise UtrustError(
-            "reading certificates: the Python library cryptography is missing on the machine that executes this; install it there, or use "
-            "connection=local, because a controller has it",
+            "reading certificates: the Python library cryptography is missing on the machine that executes this task. Install it there, "
+            "or run the task on the controller with connection=local",
             code="python_library_missing",
         ) from exc
 
 
 def test_csr(common_name: str) -> str:
-    """A PKCS#10 request (PEM) for a key that nobody keeps."""
+    """Return a PKCS#10 request (PEM) for a new key that is not stored."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -44,7 +44,7 @@ def test_csr(common_name: str) -> str:
 
 
 def signer_of(certificate: bytes, issuer: bytes) -> str:
-    """Fingerprint of the issuer's public key, under which the certificate (both DER) verifies. Raises ApiError (`certificate_signature_invalid`)."""
+    """Return the key fingerprint of the issuer that signed the certificate (both DER). Raises ApiError (`certificate_signature_invalid`)."""
     from cryptography.exceptions import InvalidSignature
 
     try:
@@ -52,27 +52,29 @@ def signer_of(certificate: bytes, issuer: bytes) -> str:
         _load(certificate).verify_directly_issued_by(parent)
     except (InvalidSignature, ValueError, TypeError) as exc:
         raise ApiError(
-            f"verifying the certificate that the node issued: it does not verify under the CA's public key ({type(exc).__name__})",
+            f"verifying the test certificate: the public key of the CA does not match its signature ({type(exc).__name__}). "
+            "Do not use the CA on this node. Compare the keys of the node with the source",
             code="certificate_signature_invalid",
         ) from exc
     return key_fingerprint(parent)
 
 
 def active_certificate(chain: str) -> tuple[str, str]:
-    """Fingerprint of the public key and end of validity of the first certificate of a PEM file. Raises ApiError (`response_invalid`)."""
+    """Return key fingerprint and end of validity of the first certificate in a PEM file. Raises ApiError (`response_invalid`)."""
     from cryptography import x509
 
     try:
         certificate = x509.load_pem_x509_certificates(chain.encode())[0]
     except ValueError as exc:
         raise ApiError(
-            f"reading a CA's certificate: it is no certificate in PEM: {exc}", code="response_invalid"
+            f"reading the certificate of a CA: the response is not a PEM certificate: {exc}. Check the CA in EJBCA",
+            code="response_invalid",
         ) from exc
     return key_fingerprint(certificate), certificate.not_valid_after_utc.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def key_fingerprint(certificate: x509.Certificate) -> str:
-    """As the inventory of an HSM has it: SHA-256 of the DER SubjectPublicKeyInfo."""
+    """Return the key fingerprint of an HSM key: SHA-256 of the DER SubjectPublicKeyInfo."""
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
     public = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

@@ -116,7 +116,7 @@ def _is_as_asked(held: HsmKey, options: EjbcaKeyOptions) -> bool:
 
 
 def _find(appliance: Appliance, options: EjbcaKeyOptions, action: str) -> HsmKey | None:
-    held = [key for key in appliance.inventory() if (key.slot, key.label) == (options.slot, options.alias)]
+    held = [key for key in appliance.list_keys() if (key.slot, key.label) == (options.slot, options.alias)]
     if len(held) > 1:
         raise UtrustError(
             f"{action}: slot {options.slot} holds {len(held)} keys under that alias, and nobody can tell which one is meant. Remove all but one",

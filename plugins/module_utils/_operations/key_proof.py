@@ -195,7 +195,7 @@ class _KeyTester:
             f"reading {self._options.expect_node or 'the node'}", check_identity(node, self._options.expect_node)
         )
         held: dict[str, list[HsmKey]] = {}
-        for key in self._appliance.inventory():
+        for key in self._appliance.list_keys():
             held.setdefault(key.label, []).append(key)
         return held
 

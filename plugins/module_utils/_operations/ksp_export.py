@@ -12,7 +12,7 @@ import pathlib
 import shutil
 import typing as t
 
-from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import INVENTORY
+from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import KEY_LIST
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import (
     ApiError,
     Problem,
@@ -98,11 +98,11 @@ def export_package(
             *_problems_of_directory(source.name, options.dest),
         ],
     )
-    if INVENTORY not in appliance.capabilities:
+    if KEY_LIST not in appliance.capabilities:
         raise UtrustError(
             f"{action}: this transport cannot read the inventory, so no manifest can be made", code="capability_missing"
         )
-    inventory = appliance.inventory()
+    inventory = appliance.list_keys()
     planned = make_manifest(source, inventory)
     if options.expect_keys_digest not in (None, planned.keys_digest):
         raise UtrustError(
@@ -234,7 +234,7 @@ def _public(path: str | None, manifest: Manifest) -> dict[str, t.Any]:
         "size": manifest.size,
         "source": manifest.source,
         "mbk": dc.asdict(manifest.mbk),
-        "key_count": len(manifest.inventory),
+        "key_count": len(manifest.hsm_keys),
         "keys_digest": manifest.keys_digest,
     }
 

@@ -10,7 +10,7 @@ import dataclasses as dc
 import pathlib
 import typing as t
 
-from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import INVENTORY
+from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import KEY_LIST
 from ansible_collections.keyops.utrust.plugins.module_utils._argspec import Params, Spec, parse_key_fingerprints
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import (
     Problem,
@@ -124,7 +124,7 @@ def import_package(
     """
     manifest = _manifest(options)
     target = appliance.node()
-    if INVENTORY not in appliance.capabilities:
+    if KEY_LIST not in appliance.capabilities:
         raise UtrustError(
             f"importing into {target.name}: its keys cannot be listed, so nothing could be predicted or verified; nothing was changed",
             code="capability_missing",
@@ -148,8 +148,8 @@ def import_package(
     # Equal digests are equal keys, so the inventory is read only where they differ; or where a problem is to be told with all others.
     equal = target.keys_digest == manifest.keys_digest
     readable = target.hsm_state == "operational" and target.driver == "running"
-    held = manifest.inventory if equal else appliance.inventory() if readable else ()
-    difference = compare(manifest.inventory, held)
+    held = manifest.hsm_keys if equal else appliance.list_keys() if readable else ()
+    difference = compare(manifest.hsm_keys, held)
     if readable:
         problems += check_key_changes(target.name, manifest.source, difference, options.policy)
         problems += check_import_effect(target, difference, options.policy)
@@ -227,7 +227,7 @@ def _verified(
     """Read the inventory again, as soon as the node answers, and compare it key by key."""
     target = job.target
     after = wait_until_available(
-        appliance.inventory, job.patience, f"reading the inventory of {target.name} after the import"
+        appliance.list_keys, job.patience, f"reading the inventory of {target.name} after the import"
     )
     verify(job, held, after, failure)
     result = _result(

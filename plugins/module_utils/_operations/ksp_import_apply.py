@@ -28,7 +28,7 @@ if t.TYPE_CHECKING:
     from ansible_collections.keyops.utrust.plugins.module_utils._package.manifest import Manifest
 
 RUNNING = ("applying", "waiting_for_card", "waiting_for_pin")
-UNCHANGED = "nothing was changed. When that is mended, or the other job has ended, run again"
+UNCHANGED = "Nothing was changed. Fix the problem or wait for the running job, then run again"
 
 
 class ImportJob(t.NamedTuple):
@@ -170,7 +170,7 @@ def verify(job: ImportJob, held: t.Collection[HsmKey], after: t.Sequence[HsmKey]
     lost = [key for key in held if key in untouched and key not in present]
     lost += [pair.target_key for pair in pairs if not present & {pair.target_key, pair.source_key}]
     kept = [pair.target_key for pair in pairs if pair.source_key in present and pair.target_key in present]
-    facts = {"changed": True, "difference": compare(job.manifest.inventory, after).to_dict()}
+    facts = {"changed": True, "difference": compare(job.manifest.hsm_keys, after).to_dict()}
     if lost or kept or (absent and failure is None):
         said = str(failure) if failure else f"{job.action}: the node says that it applied the package"
         what = [

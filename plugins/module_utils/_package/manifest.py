@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The manifest beside a Key Synchronization Package: what must be known about it. Private to keyops.utrust.
+"""Manifest of a Key Synchronization Package. Private to keyops.utrust.
 
-The package itself is opaque to this project and is never parsed. The manifest holds no secret.
+The collection never parses the package itself. The manifest contains no secret.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SUFFIX = ".manifest.json"
 
 @dc.dataclass(frozen=True)
 class Manifest:
-    """`sha256` and `size` are None while there is no package yet: a planned, as check mode gives it."""
+    """Content and origin of a package. Check mode returns a planned manifest, without `sha256` and `size`."""
 
     sha256: str | None
     size: int | None
@@ -36,7 +36,7 @@ class Manifest:
     appliance_version: str
     hsm_firmware: str
     mbk: Mbk
-    inventory: tuple[HsmKey, ...]
+    hsm_keys: tuple[HsmKey, ...]
     keys_digest: str
     created_at: str
 
@@ -45,19 +45,19 @@ class Manifest:
         return self.sha256 is None
 
     def to_dict(self) -> dict[str, t.Any]:
-        inventory = [
-            {name: value for name, value in dc.asdict(key).items() if name != "usable"} for key in self.inventory
+        hsm_keys = [
+            {name: value for name, value in dc.asdict(key).items() if name != "usable"} for key in self.hsm_keys
         ]
-        return {"format": FORMAT, **dc.asdict(self), "inventory": inventory}
+        return {"format": FORMAT, **dc.asdict(self), "hsm_keys": hsm_keys}
 
     def as_json(self) -> bytes:
         return json.dumps(self.to_dict(), indent=1, sort_keys=True).encode() + b"\n"
 
 
 def make_manifest(
-    node: Node, inventory: tuple[HsmKey, ...], *, sha256: str | None = None, size: int | None = None
+    node: Node, hsm_keys: tuple[HsmKey, ...], *, sha256: str | None = None, size: int | None = None
 ) -> Manifest:
-    """The manifest of a package of this inventory; without digest and size a planned. The node must hold an MBK."""
+    """Return the manifest of a package with these keys. Without digest and size the manifest is planned. The node must have an MBK."""
     return Manifest(
         sha256=sha256,
         size=size,
@@ -68,25 +68,25 @@ def make_manifest(
         appliance_version=node.appliance_version,
         hsm_firmware=node.hsm_firmware,
         mbk=t.cast(Mbk, node.mbk),
-        inventory=inventory,
-        keys_digest=keys_digest(inventory),
+        hsm_keys=hsm_keys,
+        keys_digest=keys_digest(hsm_keys),
         created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
 
 
 def read_manifest(document: t.Any, origin: str) -> Manifest:
-    """Decode a manifest, strictly. Raises UtrustError (`manifest_invalid`) that names `origin` and what is wrong."""
+    """Return the manifest of a document. `origin` is part of the error message. Raises UtrustError (`manifest_invalid`)."""
     try:
         if not isinstance(document, dict) or document.get("format") != FORMAT:
-            raise ValueError(f"its format is not {FORMAT}")
+            raise ValueError(f"the format is not {FORMAT}")
         sha256, size = document["sha256"], document["size"]
         if (sha256 is None) != (size is None):
-            raise ValueError("sha256 and size belong together")
+            raise ValueError("only one of sha256 and size is set")
         manifest = Manifest(
             sha256=schema.get_str(document, "sha256") if sha256 is not None else None,
             size=schema.get_int(document, "size") if size is not None else None,
-            mbk=schema.mbk(schema.get_field(document, "mbk", dict)),
-            inventory=tuple(schema.hsm_key(row, usable=True) for row in schema.get_list(document, "inventory")),
+            mbk=schema.parse_mbk(schema.get_field(document, "mbk", dict)),
+            hsm_keys=tuple(schema.parse_key(row, usable=True) for row in schema.get_list(document, "hsm_keys")),
             **{
                 name: schema.get_str(document, name)
                 for name in (
@@ -101,12 +101,12 @@ def read_manifest(document: t.Any, origin: str) -> Manifest:
                 )
             },
         )
-        if keys_digest(manifest.inventory) != manifest.keys_digest:
-            raise ValueError("its inventory does not have the digest that it names")
+        if keys_digest(manifest.hsm_keys) != manifest.keys_digest:
+            raise ValueError("hsm_keys and keys_digest do not match")
     except (ApiError, KeyError, TypeError, ValueError) as exc:
-        what = f"{exc} is missing" if isinstance(exc, KeyError) else exc
+        reason = f"{exc} is missing" if isinstance(exc, KeyError) else str(exc).removeprefix("reading a response: ")
         raise UtrustError(
-            f"reading the manifest {origin}: {what}; export the package again, a manifest is never edited by hand",
+            f"reading the manifest {origin}: {reason}. Export the package again, and do not edit the manifest",
             code="manifest_invalid",
         ) from exc
     return manifest

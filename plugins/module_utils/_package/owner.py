@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The run that owns a directory with a package. Private to keyops.utrust."""
+"""Identity of the run that owns a directory with a package. Private to keyops.utrust."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import pathlib
 
 
 def process_identity(pid: int) -> str | None:
-    """A short mark of this very process, which changes when its number is used again; None if there is no such process.
+    """Return a short identity of a process, or None if the process has ended. A later process with the same PID has another identity.
 
-    Where there is no /proc (macOS) every process has the same mark, so a package of a dead run may wait until the process ends that has its number now.
+    Without /proc (macOS) all processes have the same identity. A package of a dead run may then stay until the process with its PID ends.
     """
     if not pathlib.Path("/proc/self/stat").exists():
         return "alive" if _is_process(pid) else None
@@ -35,5 +35,5 @@ def _is_process(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True  # another user's
+        return True  # a process of another user
     return True

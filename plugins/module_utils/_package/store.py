@@ -4,9 +4,9 @@
 
 """Key Synchronization Packages on disk. Private to keyops.utrust.
 
-A package is a copy of every CA key, encrypted under the MBK: 0600 in a 0700 directory, on tmpfs where there is one, written
-under a temporary name, synced, renamed, and removed when the run ends. `always` does not run on Ctrl-C or SIGTERM, so
-the directory names the run that owns it, and every run first sweeps those whose owner is gone.
+A package is a copy of all CA keys, encrypted under the MBK. Its mode is 0600, in a directory with mode 0700, on tmpfs if available.
+The run removes its package at the end. Blocks with `always` do not run after Ctrl-C or SIGTERM.
+Therefore the name of the directory contains its owner, and every run first removes directories of ended runs.
 """
 
 from __future__ import annotations
@@ -32,29 +32,33 @@ CHUNK = 64 * 1024
 
 
 def base_directories() -> list[pathlib.Path]:
-    """Where run directories may be, the best first: memory if the machine offers some to this user, else the folder for temporary files."""
+    """Return the possible parents of run directories. Directories in memory come before the directory for temporary files."""
     names = (os.environ.get("XDG_RUNTIME_DIR"), "/dev/shm", tempfile.gettempdir())
-    places = dict.fromkeys(pathlib.Path(name) for name in names if name)
-    return [place for place in places if place.is_dir() and os.access(place, os.W_OK | os.X_OK)]
+    paths = dict.fromkeys(pathlib.Path(name) for name in names if name)
+    return [path for path in paths if path.is_dir() and os.access(path, os.W_OK | os.X_OK)]
 
 
 def new_run_directory(owner_pid: int | None, ttl: int) -> pathlib.Path:
-    """A directory for one run, whose name says how long it lives.
+    """Create a directory for one run. Its name contains its owner.
 
-    It lives as long as the process `owner_pid`; where that is None because the run is on another machine, for `ttl` seconds.
+    The owner is the process `owner_pid`. Without `owner_pid` the run is on another machine, and the directory is valid for `ttl` seconds.
     """
-    life = f"pid-{owner_pid}-{process_identity(owner_pid) or 12 * '0'}" if owner_pid is not None else f"lease-{ttl}"
-    return pathlib.Path(tempfile.mkdtemp(prefix=f"{PREFIX}{life}-", dir=base_directories()[0]))
+    owner = f"pid-{owner_pid}-{process_identity(owner_pid) or 12 * '0'}" if owner_pid is not None else f"lease-{ttl}"
+    return pathlib.Path(tempfile.mkdtemp(prefix=f"{PREFIX}{owner}-", dir=base_directories()[0]))
 
 
 def remove_stale(*, dry_run: bool = False) -> list[str]:
-    """Remove this user's run directories whose run is gone; return their paths. With `dry_run` only name them."""
+    """Remove run directories of this user whose run has ended, and return their paths. `dry_run` only returns the paths."""
     removed = []
-    for directory in (found for base in base_directories() for found in sorted(base.glob(PREFIX + "*"))):
-        # Another run sweeps, too; and what cannot be removed must not keep a package from being exported.
+    for directory in (path for base in base_directories() for path in sorted(base.glob(PREFIX + "*"))):
+        # Another run may remove the same directory, and a directory that cannot be removed must not prevent an export.
         with contextlib.suppress(OSError):
-            found = directory.lstat()
-            if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or _alive(directory.name, found.st_ctime):
+            status = directory.lstat()
+            if (
+                not stat.S_ISDIR(status.st_mode)
+                or status.st_uid != os.getuid()
+                or _alive(directory.name, status.st_ctime)
+            ):
                 continue
             if not dry_run:
                 remove_directory(directory)
@@ -63,12 +67,12 @@ def remove_stale(*, dry_run: bool = False) -> list[str]:
 
 
 def _alive(name: str, changed: float) -> bool:
-    """Whether the run that made a directory still lives; also True for a name that no run gives."""
-    life = re.fullmatch(PREFIX + r"(?:pid-(\d+)-([0-9a-f]{12})|lease-(\d+))-[^-]+", name)
-    if life is None:
+    """Return whether the owner of a directory still exists. A name of another format counts as owned."""
+    match = re.fullmatch(PREFIX + r"(?:pid-(\d+)-([0-9a-f]{12})|lease-(\d+))-[^-]+", name)
+    if match is None:
         return True
-    pid, mark, lease = life.groups()
-    return time.time() - changed < int(lease) if lease else process_identity(int(pid)) == mark
+    pid, identity, lease = match.groups()
+    return time.time() - changed < int(lease) if lease else process_identity(int(pid)) == identity
 
 
 def remove_directory(directory: pathlib.Path) -> None:
@@ -78,12 +82,12 @@ def remove_directory(directory: pathlib.Path) -> None:
 
 
 def exists(path: pathlib.Path) -> bool:
-    """Whether anything is left of a package: itself, or its manifest."""
+    """Return whether the package or its manifest exists."""
     return path.exists() or manifest_path(path).exists()
 
 
 def remove_package(path: pathlib.Path) -> None:
-    """Remove a package and its manifest, and the run directory if that is where they are."""
+    """Remove a package and its manifest, and also their run directory."""
     path.unlink(missing_ok=True)
     manifest_path(path).unlink(missing_ok=True)
     if path.parent.name.startswith(PREFIX) and path.parent.is_dir():
@@ -96,9 +100,9 @@ def manifest_path(package: pathlib.Path) -> pathlib.Path:
 
 @contextlib.contextmanager
 def atomic_write(path: pathlib.Path) -> t.Iterator[t.BinaryIO]:
-    """A new file, mode 0600, that takes the name `path` only when it is complete and synced; else it leaves nothing.
+    """Open a new file with mode 0600. The file gets the name `path` when it is complete and synced, and is deleted after an error.
 
-    Raises UtrustError (`package_not_written`) with what the system said, e.g. that the disk is full.
+    Raises UtrustError (`package_not_written`), for example if the disk is full.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     try:
@@ -118,7 +122,7 @@ def atomic_write(path: pathlib.Path) -> t.Iterator[t.BinaryIO]:
             os.close(directory)
     except OSError as exc:
         raise UtrustError(
-            f"writing {path}: {exc.strerror or exc}; nothing was left behind. Make room, or choose another destination",
+            f"writing {path}: {exc.strerror or exc}. The incomplete file was deleted. Free disk space, or choose another destination",
             code="package_not_written",
         ) from exc
 
@@ -129,14 +133,17 @@ def write_manifest(package: pathlib.Path, manifest: Manifest) -> None:
 
 
 def load_manifest(package: pathlib.Path) -> Manifest | None:
-    """The manifest beside a package, or None. Raises UtrustError (`manifest_invalid`)."""
+    """Return the manifest of a package, or None if it is missing. Raises UtrustError (`manifest_invalid`, `manifest_unreadable`)."""
     path = manifest_path(package)
     try:
         text = path.read_bytes()
     except FileNotFoundError:
         return None
     except OSError as exc:
-        raise UtrustError(f"reading the manifest {path}: {exc.strerror}", code="manifest_unreadable") from exc
+        raise UtrustError(
+            f"reading the manifest {path}: {exc.strerror}. Make the file readable, then run again",
+            code="manifest_unreadable",
+        ) from exc
     try:
         document = json.loads(text)
     except ValueError:
@@ -145,7 +152,7 @@ def load_manifest(package: pathlib.Path) -> Manifest | None:
 
 
 def size_and_digest(path: pathlib.Path) -> tuple[int, str] | None:
-    """Size and SHA-256 of a package, or None if there is none. Raises UtrustError (`package_unreadable`)."""
+    """Return size and SHA-256 of a package, or None if the file is missing. Raises UtrustError (`package_unreadable`)."""
     digest = hashlib.sha256()
     size = 0
     try:
@@ -156,5 +163,8 @@ def size_and_digest(path: pathlib.Path) -> tuple[int, str] | None:
     except FileNotFoundError:
         return None
     except OSError as exc:
-        raise UtrustError(f"reading the package {path}: {exc.strerror}", code="package_unreadable") from exc
+        raise UtrustError(
+            f"reading the package {path}: {exc.strerror}. Make the file readable, then run again",
+            code="package_unreadable",
+        ) from exc
     return size, "sha256:" + digest.hexdigest()

@@ -17,7 +17,7 @@ if t.TYPE_CHECKING:
 
 
 class Policy(t.NamedTuple):
-    """What the operator allows an import to do; all are fingerprints. `expected_new_keys` None means: any key may be added."""
+    """Changes that the operator allows. All sets hold key fingerprints. `expected_new_keys` None allows every new key."""
 
     keep_extra: bool
     allowed_extra_keys: frozenset[str]
@@ -28,83 +28,87 @@ class Policy(t.NamedTuple):
 
 
 def check_key_changes(node: str, source: str, difference: Difference, policy: Policy) -> list[Problem]:
-    """Keys that would be lost, overwritten or brought back from the dead."""
+    """Check which keys the target would lose, overwrite or get."""
     problems: list[Problem] = []
-
-    def add(code: str, key: HsmKey, text: str, remedy: str) -> None:
-        problems.append(Problem(code, node, f"{key} {text}", remedy))
-
     if not policy.keep_extra:
         for key in difference.extra:
             if key.fingerprint not in policy.allowed_extra_keys:
-                add(
-                    "extra_keys",
-                    key,
-                    f"is on {node} only, not on {source}",
-                    "it exists once and is at risk: synchronize from the node that has it, or allow it with extra_keys: keep or allowed_extra_keys",
+                text = f"{key} is only on {node}, not on {source}"
+                remedy = (
+                    f"synchronize from {node} first, because this may be the only copy of the key. "
+                    "To keep the key, set extra_keys: keep or add its fingerprint to allowed_extra_keys"
                 )
+                problems.append(Problem("extra_keys", node, text, remedy))
     for pair in difference.mismatched:
         if pair.source_key.fingerprint not in policy.allow_replace:
-            add(
-                "key_mismatch",
-                pair.target_key,
-                f"on {node} is another key than {pair.source_key.fingerprint} (id {pair.source_key.id}) under the same label on {source}",
-                "find out which one is in use; to overwrite the target's, name the source's fingerprint in replace, with a reason",
+            expected = f"{pair.source_key.fingerprint} (id {pair.source_key.id})"
+            text = f"{pair.target_key} on {node} is not the key {expected} with the same label on {source}"
+            remedy = (
+                "find out which key is in use. To replace the key of the target, "
+                "add the key fingerprint of the source to allow_replace, with a reason"
             )
-    arriving = [*difference.missing, *(pair.source_key for pair in difference.mismatched)]
-    for key in arriving:
-        if key.fingerprint in policy.destroyed_keys:
-            add(
-                "destroyed_key_would_return",
-                key,
-                f"was retired, {node} does not hold it, and {source} would bring it back",
-                f"destroy it on {source}, or take it off the retired list",
-            )
-        if policy.expected_new_keys is not None and key.fingerprint not in policy.expected_new_keys:
-            add(
-                "key_not_expected",
-                key,
-                f"would be new on {node} and is not in expected_new_keys",
-                "find out who generated it; add its fingerprint to expected_new_keys if it is wanted",
-            )
+            problems.append(Problem("key_mismatch", node, text, remedy))
+    for key in [*difference.missing, *(pair.source_key for pair in difference.mismatched)]:
+        problems += _check_new_key(node, source, key, policy)
+    return problems
+
+
+def _check_new_key(node: str, source: str, key: HsmKey, policy: Policy) -> list[Problem]:
+    problems = []
+    if key.fingerprint in policy.destroyed_keys:
+        text = f"{key} is in destroyed_keys, but {source} would import it into {node}"
+        remedy = f"destroy the key on {source}, or remove it from destroyed_keys"
+        problems.append(Problem("destroyed_key_would_return", node, text, remedy))
+    if policy.expected_new_keys is not None and key.fingerprint not in policy.expected_new_keys:
+        text = f"{key} would be new on {node}, but is not in expected_new_keys"
+        remedy = "find out who generated the key. If it is correct, add its fingerprint to expected_new_keys"
+        problems.append(Problem("key_not_expected", node, text, remedy))
     return problems
 
 
 def check_import_effect(node: Node, difference: Difference, policy: Policy) -> list[Problem]:
-    """What the operator allows, and imports of this node would not do so, or nobody knows whether they would."""
-    told, declared = node.import_behavior, policy.import_effect
-    if declared is not None and told.effect not in (UNKNOWN, declared):
-        text = f"imports of {node.name} are {told.effect}, as it says itself, not {declared}"
-        return [Problem("import_effect_mismatch", node.name, text, "take import_effect away, or correct it")]
+    """Check that imports of the node change keys as the operator allows. An unknown effect is a problem if the result depends on it."""
+    reported, declared = node.import_behavior, policy.import_effect
+    if declared is not None and reported.effect not in (UNKNOWN, declared):
+        text = f"{node.name} reports that its imports are {reported.effect}, but import_effect is {declared}"
+        return [Problem("import_effect_mismatch", node.name, text, "correct or remove import_effect")]
     if not (difference.missing or difference.mismatched):
-        return []  # nothing would be imported
-    effect = told.effect if told.effect != UNKNOWN else declared or UNKNOWN
-    deletions = told.deletions if told.deletions != UNKNOWN or declared is None else "stay"
-    unknown = (
-        f"and nobody knows what an import does to it on {node.name}",
-        "find it out on a node that takes no requests, then declare it with import_effect; or synchronize this key by hand first",
-    )
-    extra = [key for key in difference.extra if policy.keep_extra or key.fingerprint in policy.allowed_extra_keys]
-    replaced = [
-        pair.target_key for pair in difference.mismatched if pair.source_key.fingerprint in policy.allow_replace
-    ]
+        return []  # the import would change nothing
+    effect = reported.effect if reported.effect != UNKNOWN else declared or UNKNOWN
+    deletions = reported.deletions if reported.deletions != UNKNOWN or declared is None else "stay"
     problems = []
-    for key in extra:
-        if effect == "replacing" or deletions == "travel":
-            text = f"{key} is on {node.name} only and is to stay, but an import would remove it: "
-            text += "it replaces all keys" if effect == "replacing" else "deletions travel with the keys"
-            remedy = "it exists once: synchronize from the node that has it first"
-            problems.append(Problem("extra_keys_would_be_lost", node.name, text, remedy))
-        elif UNKNOWN in (effect, deletions):
-            text = f"{key} is on {node.name} only and is to stay, {unknown[0]}"
-            problems.append(Problem("import_effect_unknown", node.name, text, unknown[1]))
-    for key in replaced:
-        if effect == "additive":
-            text = f"{key} is to be replaced, but imports of {node.name} only add: both would be there"
-            remedy = f"destroy it on {node.name} by hand when you are sure, then run again"
-            problems.append(Problem("key_not_replaceable", node.name, text, remedy))
-        elif effect == UNKNOWN:
-            problems.append(
-                Problem("import_effect_unknown", node.name, f"{key} is to be replaced, {unknown[0]}", unknown[1])
-            )
+    for key in difference.extra:
+        if policy.keep_extra or key.fingerprint in policy.allowed_extra_keys:
+            problems += _check_kept_key(node.name, key, effect, deletions)
+    for pair in difference.mismatched:
+        if pair.source_key.fingerprint in policy.allow_replace:
+            problems += _check_replaced_key(node.name, pair.target_key, effect)
     return problems
+
+
+UNKNOWN_EFFECT_REMEDY = (
+    "test the import effect on a node that processes no requests, then set import_effect. "
+    "Otherwise synchronize this key manually first"
+)
+
+
+def _check_kept_key(node: str, key: HsmKey, effect: str, deletions: str) -> list[Problem]:
+    if effect == "replacing" or deletions == "travel":
+        reason = "replace all keys" if effect == "replacing" else "also delete keys that were deleted on the source"
+        text = f"{key} is only on {node} and must be kept, but imports of {node} {reason}"
+        return [Problem("extra_keys_would_be_lost", node, text, f"synchronize from {node} first")]
+    if UNKNOWN in (effect, deletions):
+        text = f"{key} is only on {node} and must be kept, but the import effect of {node} is unknown"
+        return [Problem("import_effect_unknown", node, text, UNKNOWN_EFFECT_REMEDY)]
+    return []
+
+
+def _check_replaced_key(node: str, key: HsmKey, effect: str) -> list[Problem]:
+    if effect == "additive":
+        text = f"{key} must be replaced, but imports of {node} only add keys"
+        remedy = f"make sure that nobody uses the key, destroy it on {node} manually, then run again"
+        return [Problem("key_not_replaceable", node, text, remedy)]
+    if effect == UNKNOWN:
+        text = f"{key} must be replaced, but the import effect of {node} is unknown"
+        return [Problem("import_effect_unknown", node, text, UNKNOWN_EFFECT_REMEDY)]
+    return []

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What speaks against an operation: every problem at once, as pure functions. Private to keyops.utrust.
+"""Checks of one node. Each check returns all problems at once. Private to keyops.utrust.
 
-The rules and their sources: Keyfactor's documentation (cluster configuration, restore, add a node) and Utimaco's guides.
+The rules are from Keyfactor's documentation (cluster configuration, restore, add a node) and from Utimaco's guides.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ansible_collections.keyops.utrust.plugins.module_utils._errors import Probl
 if t.TYPE_CHECKING:
     from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import Mbk, Node, PinPad
 
-PRODUCT_IN_SCOPE = "u.trust"
+SUPPORTED_HSM = "u.trust"
 STATES = {
     "factory_reset": "in Factory Reset Mode",
     "operational": "operational",
@@ -27,7 +27,7 @@ STATES = {
 
 
 class SourceFacts(t.NamedTuple):
-    """What a target must have in common with the source node."""
+    """Facts of the source that must match those of a target. `origin` names the source or its package in messages."""
 
     origin: str
     cluster_id: str
@@ -37,83 +37,58 @@ class SourceFacts(t.NamedTuple):
 
 
 def describe_state(node: Node) -> str:
+    """Return the state of the HSM as text for messages."""
     return STATES.get(node.hsm_state, node.hsm_state) + (f" ({node.alarm})" if node.alarm else "")
 
 
 def check_identity(node: Node, expect_node: str | None) -> list[Problem]:
-    """Another node than the named one, or another product."""
+    """Check the name of the node and the model of its HSM. Without `expect_node` every name is accepted."""
     problems = []
     if expect_node is not None and node.name != expect_node:
-        problems.append(
-            Problem(
-                "node_name_mismatch",
-                node.name,
-                f"the node at this address is {node.name}, not {expect_node}",
-                "correct host in the inventory, or expect_node",
-            )
-        )
-    if PRODUCT_IN_SCOPE not in node.hsm_model:
-        problems.append(
-            Problem(
-                "hsm_not_supported",
-                node.name,
-                f"its HSM is a {node.hsm_model}",
-                "this collection is for Utimaco u.trust HSMs; leave this node out",
-            )
-        )
+        text = f"the node at this address is {node.name}, not {expect_node}"
+        remedy = "correct host in the inventory, or expect_node"
+        problems.append(Problem("node_name_mismatch", node.name, text, remedy))
+    if SUPPORTED_HSM not in node.hsm_model:
+        text = f"the HSM model {node.hsm_model} is not supported"
+        remedy = "exclude this node, because the collection supports Utimaco u.trust HSMs only"
+        problems.append(Problem("hsm_not_supported", node.name, text, remedy))
     return problems
 
 
 def check_ready(node: Node) -> list[Problem]:
-    """Whatever keeps an HSM from giving or taking a package."""
+    """Check that the HSM can export or import a package."""
     problems = []
     if node.hsm_state != "operational":
-        remedy = (
-            "restore it first (utrust_hsm_restore)"
-            if node.hsm_state == "factory_reset"
-            else "bring it back to operation in Webconf, page Security"
-        )
-        problems.append(
-            Problem("hsm_not_operational", node.name, f"the HSM of {node.name} is {describe_state(node)}", remedy)
-        )
+        text = f"the HSM of {node.name} is {describe_state(node)}"
+        remedy = "make the HSM operational in Webconf, page Security"
+        if node.hsm_state == "factory_reset":
+            remedy = "restore the HSM first (utrust_hsm_restore)"
+        problems.append(Problem("hsm_not_operational", node.name, text, remedy))
     elif node.mbk is None:
-        problems.append(
-            Problem(
-                "mbk_missing",
-                node.name,
-                f"the HSM of {node.name} holds no MBK",
-                "generate or restore the MBK with its cards",
-            )
-        )
+        text = f"the HSM of {node.name} has no MBK"
+        problems.append(Problem("mbk_missing", node.name, text, "generate the MBK, or restore it with the MBK cards"))
     return problems + check_driver_and_jobs(node)
 
 
 def check_driver_and_jobs(node: Node) -> list[Problem]:
+    """Check that the HSM driver runs and that no job uses the HSM."""
     problems = []
     if node.driver != "running":
-        problems.append(
-            Problem(
-                "driver_stopped",
-                node.name,
-                f"the HSM driver of {node.name} is {node.driver}",
-                "start it in Webconf, page Services",
-            )
-        )
+        text = f"the HSM driver of {node.name} is {node.driver}"
+        problems.append(Problem("driver_stopped", node.name, text, "start the driver in Webconf, page Services"))
     if node.running is not None:
         kind, job = node.running
-        problems.append(
-            Problem(
-                f"{kind}_in_progress",
-                node.name,
-                f"{kind} {job} is running on {node.name}",
-                "let it end, or cancel it, then run again",
-            )
-        )
+        text = f"{kind} {job} is running on {node.name}"
+        remedy = f"wait for the end of the {kind} or cancel it, then run again"
+        problems.append(Problem(f"{kind}_in_progress", node.name, text, remedy))
     return problems
 
 
 def clock_skew(node: Node) -> float | None:
-    """Seconds between the node's clock and this machine's, to be asked right after the node was read; None if it shows no time with a zone."""
+    """Return the difference between the clocks of the node and this machine in seconds, or None if the time of the node is invalid.
+
+    The difference is correct only right after the node was read.
+    """
     try:
         shown = datetime.datetime.fromisoformat(node.clock)
         return abs((shown - datetime.datetime.now(datetime.UTC)).total_seconds())
@@ -122,76 +97,60 @@ def clock_skew(node: Node) -> float | None:
 
 
 def node_facts(node: Node) -> dict[str, t.Any]:
-    """The node as results tell it, with how far its clock is off."""
+    """Return the node for results, with its clock skew."""
     return {**node.to_dict(), "clock_skew": clock_skew(node)}
 
 
 def check_clock(node: Node, max_skew: float) -> list[Problem]:
-    """Clocks must agree (NTP); the node's is compared with this machine's, `max_skew` is in seconds."""
+    """Check the clock of the node against the clock of this machine. `max_skew` is in seconds."""
     return check_clock_skew(node.name, node.clock, clock_skew(node), max_skew)
 
 
 def check_clock_skew(name: str, clock: str, skew: float | None, max_skew: float) -> list[Problem]:
+    """Check a clock skew that was read before. Times are in seconds."""
     if skew is not None and skew <= max_skew:
         return []
-    text = f"the clock of {name} says {clock!r}, which is no time with a zone"
+    text = f"the clock of {name} shows {clock!r}, which is not a time with a time zone"
     if skew is not None:
-        text = f"the clock of {name} differs by {skew:.0f} s from this machine's, at most {max_skew:g} s are allowed"
+        text = f"the clock of {name} differs by {skew:.0f} s from this machine (allowed: {max_skew:g} s)"
     return [Problem("clock_skew", name, text, "set up NTP on the node and on this machine, or raise max_clock_skew")]
 
 
-def check_compatibility(node: Node, expected: SourceFacts) -> list[Problem]:
-    """Cluster, appliance version and firmware: clustering different versions is not supported."""
+def check_compatibility(node: Node, source: SourceFacts) -> list[Problem]:
+    """Check cluster, appliance version and HSM firmware. The vendor does not support different versions in a cluster."""
     problems = []
-    for code, what, here, there in (
-        ("cluster_mismatch", "cluster", node.cluster_id, expected.cluster_id),
-        ("appliance_version_mismatch", "appliance version", node.appliance_version, expected.appliance_version),
-        ("hsm_firmware_mismatch", "HSM firmware", node.hsm_firmware, expected.hsm_firmware),
+    for code, label, actual, expected in (
+        ("cluster_mismatch", "cluster", node.cluster_id, source.cluster_id),
+        ("appliance_version_mismatch", "appliance version", node.appliance_version, source.appliance_version),
+        ("hsm_firmware_mismatch", "HSM firmware", node.hsm_firmware, source.hsm_firmware),
     ):
-        if here != there:
-            problems.append(
-                Problem(
-                    code,
-                    node.name,
-                    f"{what} of {node.name} is {here}, {expected.origin} is of {there}",
-                    "make them equal before keys are moved",
-                )
-            )
+        if actual != expected:
+            text = f"the {label} of {node.name} is {actual}, but {source.origin} has {expected}"
+            problems.append(Problem(code, node.name, text, f"use the same {label} before you synchronize keys"))
     return problems
 
 
-def check_mbk(node: Node, expected: SourceFacts) -> list[Problem]:
-    if node.mbk is None or node.mbk.same_as(expected.mbk):
+def check_mbk(node: Node, source: SourceFacts) -> list[Problem]:
+    """Check that the HSM has the MBK of the source. An HSM without an MBK is a problem of `check_ready`."""
+    if node.mbk is None or node.mbk.same_as(source.mbk):
         return []
-    return [
-        Problem(
-            "mbk_mismatch",
-            node.name,
-            f"the HSM of {node.name} holds MBK {node.mbk}, {expected.origin} is under MBK {expected.mbk}",
-            "an HSM under another MBK is never overwritten: find out which MBK is the right one; the other HSM must be reset by hand, then restored",
-        )
-    ]
+    text = f"the HSM of {node.name} has MBK {node.mbk}, but {source.origin} has MBK {source.mbk}"
+    remedy = (
+        "find out which MBK is correct, then reset the other HSM manually and restore it. "
+        "The collection never overwrites an HSM with another MBK"
+    )
+    return [Problem("mbk_mismatch", node.name, text, remedy)]
 
 
-def check_pin_pad(node: str, pin_pads: t.Sequence[PinPad], wanted: str) -> list[Problem]:
+def check_pin_pad(node: str, pin_pads: t.Sequence[PinPad], name: str) -> list[Problem]:
+    """Check that the PIN pad with this name is configured and ready."""
     for pin_pad in pin_pads:
-        if pin_pad.name == wanted:
+        if pin_pad.name == name:
             if pin_pad.status == "ready":
                 return []
-            return [
-                Problem(
-                    "pin_pad_not_ready",
-                    node,
-                    f"PIN pad {wanted} of {node} is {pin_pad.status}",
-                    "connect it, and end what else uses it",
-                )
-            ]
+            text = f"PIN pad {name} of {node} is {pin_pad.status}"
+            return [Problem("pin_pad_not_ready", node, text, "connect the PIN pad, and end other jobs that use it")]
     names = ", ".join(pin_pad.name for pin_pad in pin_pads) or "none"
-    return [
-        Problem(
-            "pin_pad_not_configured",
-            node,
-            f"PIN pad {wanted} is not configured on {node}; configured: {names}",
-            "choose one of these, or configure it in Webconf, page Security",
-        )
-    ]
+    text = f"PIN pad {name} is not configured on {node} (configured: {names})"
+    remedy = "choose a configured PIN pad, or configure this PIN pad in Webconf, page Security"
+    return [Problem("pin_pad_not_configured", node, text, remedy)]

@@ -15,27 +15,13 @@ if t.TYPE_CHECKING:
 
 
 def check_package(measured: tuple[int, str] | None, manifest: Manifest, path: str) -> list[Problem]:
-    """Whether the file is the one that the manifest describes."""
-    remedy = "export the package again"
+    """Check size and digest of a package file. `measured` holds both, or is None for a missing file."""
+    code, text = "", ""
     if measured is None:
-        return [Problem("package_missing", manifest.source, f"there is no package {path}", remedy)]
-    size, sha256 = measured
-    if manifest.size is not None and size < manifest.size:
-        return [
-            Problem(
-                "package_truncated",
-                manifest.source,
-                f"{path} has {size} of the {manifest.size} bytes that its manifest names",
-                remedy,
-            )
-        ]
-    if sha256 != manifest.sha256:
-        return [
-            Problem(
-                "package_digest_mismatch",
-                manifest.source,
-                f"{path} has the digest {sha256}, its manifest names {manifest.sha256}",
-                remedy,
-            )
-        ]
-    return []
+        code, text = "package_missing", f"the package {path} is missing"
+    elif manifest.size is not None and measured[0] < manifest.size:
+        code, text = "package_truncated", f"{path} has {measured[0]} of {manifest.size} bytes"
+    elif measured[1] != manifest.sha256:
+        code = "package_digest_mismatch"
+        text = f"the digest of {path} is {measured[1]}, but its manifest has {manifest.sha256}"
+    return [Problem(code, manifest.source, text, "export the package again")] if code else []

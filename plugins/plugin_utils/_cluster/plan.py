@@ -45,7 +45,7 @@ def make_changes(
             "node": manifest["source"],
             "hsm_serial": manifest["source_serial"],
             "keys_digest": manifest["keys_digest"],
-            "key_count": len(manifest["inventory"]),
+            "key_count": len(manifest["hsm_keys"]),
         },
         "cluster": {"id": manifest["cluster_id"], "name": manifest["cluster_name"]},
         "mbk": {"name": manifest["mbk"]["name"], "check_value": manifest["mbk"]["check_value"]},

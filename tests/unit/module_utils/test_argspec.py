@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Task arguments to options: what is refused before a connection is opened."""
+"""Task arguments that are rejected before a connection is opened."""
 
 from __future__ import annotations
 
@@ -65,17 +65,17 @@ def without(arguments: dict[str, t.Any], *names: str) -> dict[str, t.Any]:
         ("utrust_hsm_restore", {**RESTORE, "cards_required": 2}, "cards_total"),
     ],
 )
-def test_arguments_that_do_not_belong_together_are_refused(name: str, arguments: dict[str, t.Any], words: str) -> None:
+def test_arguments_with_conflict_are_rejected(name: str, arguments: dict[str, t.Any], words: str) -> None:
     checked = ArgumentSpecValidator(**OPERATIONS[name].module_arguments()).validate(arguments)
     assert words in " ".join(checked.error_messages)
 
 
-def test_canceling_and_removing_need_less() -> None:
+def test_state_canceled_and_absent_require_fewer_options() -> None:
     validated("utrust_hsm_restore", {**CONNECTION, "state": "canceled"})
     validated("utrust_ksp_export", {**CONNECTION, "state": "absent"})
 
 
-def test_what_is_not_set_is_safe() -> None:
+def test_defaults_are_safe() -> None:
     options = ksp_import.ImportOptions.from_params(validated("utrust_ksp_import", IMPORT))
     assert options.policy == Policy(False, frozenset(), frozenset(), None, frozenset(), None)
     endpoint = _argspec.node_endpoint(validated("utrust_hsm_info", CONNECTION))
@@ -83,21 +83,21 @@ def test_what_is_not_set_is_safe() -> None:
 
 
 @pytest.mark.parametrize("host", ["http://node1", "https://node1", "node1/api", "", "  "])
-def test_a_host_is_a_name_and_no_url(host: str) -> None:
+def test_host_with_url_is_rejected(host: str) -> None:
     with pytest.raises(UtrustError, match="HTTPS is always used") as caught:
         _argspec.node_endpoint(validated("utrust_hsm_info", {**CONNECTION, "host": host}))
     assert caught.value.code == "host_invalid"
 
 
 @pytest.mark.parametrize("change", [{"timeout": 0}, {"timeout": -1}, {"connect_timeout": 0}, {"retries": -1}], ids=str)
-def test_times_and_numbers_must_make_sense(change: dict[str, t.Any]) -> None:
+def test_timeout_and_retries_out_of_range_are_rejected(change: dict[str, t.Any]) -> None:
     with pytest.raises(UtrustError) as caught:
         _argspec.node_endpoint(validated("utrust_hsm_info", {**CONNECTION, **change}))
     assert caught.value.code == "option_invalid"
     assert next(iter(change)) in str(caught.value)
 
 
-def test_a_node_that_has_not_joined_is_refused_by_the_member_list() -> None:
+def test_check_joined_rejects_other_nodes() -> None:
     params = validated("utrust_hsm_info", {**CONNECTION, "expect_node": "node3", "members": ["node1", "node2"]})
     with pytest.raises(UtrustError, match="Nothing was sent") as caught:
         _argspec.check_joined(params)
@@ -111,7 +111,8 @@ def test_a_node_that_has_not_joined_is_refused_by_the_member_list() -> None:
 
 @pytest.mark.parametrize("option", ["allowed_extra_keys", "destroyed_keys", "expected_new_keys", "allow_replace"])
 @pytest.mark.parametrize("written", ["signKey-2026", "ab" * 32, fingerprint("a").upper(), "sha256:", "kcv:3FA2B1", "*"])
-def test_a_fingerprint_that_no_key_can_have_is_refused_instead_of_protecting_nothing(option: str, written: str) -> None:
+def test_key_fingerprint_invalid_is_rejected(option: str, written: str) -> None:
+    """An invalid key fingerprint matches no key, so it would protect no key."""
     value = [{"fingerprint": written, "reason": "because"}] if option == "allow_replace" else [written]
     with pytest.raises(UtrustError, match="Nothing was changed") as caught:
         ksp_import.ImportOptions.from_params(validated("utrust_ksp_import", {**IMPORT, option: value}))
@@ -120,7 +121,7 @@ def test_a_fingerprint_that_no_key_can_have_is_refused_instead_of_protecting_not
     assert repr(written) in str(caught.value)
 
 
-def test_fingerprints_of_key_pairs_and_of_secret_keys_are_taken() -> None:
+def test_key_fingerprint_of_any_key_kind_is_accepted() -> None:
     given = {"allowed_extra_keys": [fingerprint("a"), "kcv:3fa2b1"]}
     options = ksp_import.ImportOptions.from_params(validated("utrust_ksp_import", {**IMPORT, **given}))
     assert options.policy.allowed_extra_keys == {fingerprint("a"), "kcv:3fa2b1"}

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What decides about TLS before a connection is opened."""
+"""TLS context and certificate fingerprints, without a connection."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ COLONS = ":".join(DIGITS[i : i + 2] for i in range(0, 64, 2))
 
 @pytest.fixture(scope="module")
 def pems(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate of its own making, its key, and the key under a passphrase."""
+    """Create a self-signed certificate, its key, its encrypted key, and another key."""
     folder = tmp_path_factory.mktemp("pems")
     subject = ["-subj", "/CN=operator", "-days", "2"]
     for command in (
@@ -57,7 +57,7 @@ def pems(tmp_path_factory: pytest.TempPathFactory) -> Path:
         " ".join(DIGITS[i : i + 4] for i in range(0, 64, 4)),
     ],
 )
-def test_a_fingerprint_may_be_written_in_any_usual_way(written: str) -> None:
+def test_normalize_fingerprint_accepts_usual_notations(written: str) -> None:
     assert normalize_fingerprint(written) == "sha256:" + DIGITS
 
 
@@ -65,20 +65,21 @@ def test_a_fingerprint_may_be_written_in_any_usual_way(written: str) -> None:
     "written",
     ["", "sha256:", DIGITS[:-1], DIGITS + "0", "g" + DIGITS[1:], "sha1:" + DIGITS[:40], "md5:" + DIGITS, "none", "*"],
 )
-def test_anything_else_is_no_fingerprint(written: str) -> None:
+def test_normalize_fingerprint_rejects_other_text(written: str) -> None:
     with pytest.raises(UtrustError, match="front display") as caught:
         normalize_fingerprint(written)
     assert caught.value.code == "tls_fingerprint_invalid"
     assert repr(written) in str(caught.value)
 
 
-def test_a_node_that_nothing_identifies_is_not_contacted() -> None:
-    with pytest.raises(UtrustError, match="neither ca_file nor tls_fingerprint") as caught:
+def test_tls_context_requires_ca_file_or_fingerprint() -> None:
+    with pytest.raises(UtrustError, match="ca_file and tls_fingerprint are missing") as caught:
         tls_context(dc.replace(ENDPOINT, tls_fingerprint=()))
     assert caught.value.code == "tls_identity_missing"
 
 
-def test_with_a_ca_file_the_chain_is_verified_and_the_name_only_without_a_pin(pems: Path) -> None:
+def test_tls_context_with_ca_file_verifies_chain(pems: Path) -> None:
+    """With a pin the host name is not checked."""
     ca_file = str(pems / "client.pem")
     alone = tls_context(dc.replace(ENDPOINT, ca_file=ca_file, tls_fingerprint=()))
     assert (alone.verify_mode, alone.check_hostname) == (ssl.CERT_REQUIRED, True)
@@ -88,7 +89,7 @@ def test_with_a_ca_file_the_chain_is_verified_and_the_name_only_without_a_pin(pe
 
 
 @pytest.mark.parametrize("name", ["missing.pem", "no.pem"])
-def test_a_ca_file_that_cannot_be_read_is_named(pems: Path, name: str) -> None:
+def test_tls_context_names_unreadable_ca_file(pems: Path, name: str) -> None:
     with pytest.raises(UtrustError) as caught:
         tls_context(dc.replace(ENDPOINT, ca_file=str(pems / name)))
     assert caught.value.code == "ca_file_unreadable"
@@ -106,9 +107,8 @@ def test_a_ca_file_that_cannot_be_read_is_named(pems: Path, name: str) -> None:
         ("no.pem", "client.key"),
     ],
 )
-def test_a_client_certificate_that_cannot_be_used_is_named_and_no_passphrase_is_asked_for(
-    pems: Path, certificate: str, key: str | None
-) -> None:
+def test_tls_context_names_unusable_client_certificate(pems: Path, certificate: str, key: str | None) -> None:
+    """OpenSSL does not prompt for the passphrase of an encrypted key."""
     endpoint = dc.replace(ENDPOINT, client_cert=str(pems / certificate), client_key=str(pems / key) if key else None)
     with pytest.raises(UtrustError, match="without a passphrase") as caught:
         tls_context(endpoint)
@@ -116,5 +116,5 @@ def test_a_client_certificate_that_cannot_be_used_is_named_and_no_passphrase_is_
     assert str(pems / certificate) in str(caught.value)
 
 
-def test_a_client_certificate_with_its_key_is_taken(pems: Path) -> None:
+def test_tls_context_loads_client_certificate(pems: Path) -> None:
     tls_context(dc.replace(ENDPOINT, client_cert=str(pems / "client.pem"), client_key=str(pems / "client.key")))

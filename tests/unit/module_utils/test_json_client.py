@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""When a request may be sent again."""
+"""Rules for repeated requests."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ LIMIT = 3
 @pytest.mark.parametrize(
     ("method", "status", "attempt", "retry_after", "delay"),
     [
-        # The node says that it did not start: everything may be repeated, when the node says so.
+        # The node did not start the request: every method is repeated after the delay of the node.
         ("GET", 429, 1, 2.0, 2.0),
         ("POST", 429, 1, 2.0, 2.0),
         ("POST", 503, 1, 0.0, 0.0),
         ("DELETE", 503, 2, None, 1.0),
         ("POST", 503, 3, None, 2.0),
-        # However long the node asks for, the wait has an end.
+        # The delay of the node is limited.
         ("POST", 503, 1, 86400.0, MAX_DELAY),
-        # No answer: only what cannot do anything twice is repeated.
+        # No response: only repeatable methods are repeated.
         ("GET", None, 1, None, 0.5),
         ("DELETE", None, 1, None, 0.5),
         ("PUT", None, 2, None, 1.0),
@@ -34,22 +34,22 @@ LIMIT = 3
         ("POST", 502, 1, None, None),
         ("POST", 504, 1, 1.0, None),
         ("PATCH", None, 1, None, None),
-        # An answer that is no refusal for now is an answer.
+        # Every other status is final.
         ("GET", 200, 1, None, None),
         ("GET", 404, 1, 1.0, None),
         ("GET", 409, 1, 1.0, None),
         ("GET", 412, 1, 1.0, None),
         ("GET", 500, 1, None, None),
-        # Enough is enough.
+        # No retry is left.
         ("GET", 503, LIMIT + 1, 0.0, None),
         ("GET", None, LIMIT + 1, None, None),
     ],
 )
-def test_the_rule(
+def test_delay_before_retry_of_method_and_status(
     method: str, status: int | None, attempt: int, retry_after: float | None, delay: float | None
 ) -> None:
     assert delay_before_retry(APPLIANCE_API, method, status, attempt, limit=LIMIT, retry_after=retry_after) == delay
 
 
-def test_a_limit_of_zero_repeats_nothing() -> None:
+def test_delay_before_retry_with_limit_zero_is_none() -> None:
     assert delay_before_retry(APPLIANCE_API, "GET", 503, 1, limit=0, retry_after=0.0) is None

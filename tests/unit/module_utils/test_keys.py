@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Comparing inventories."""
+"""Keys digest and comparison of keys."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.factories import example, fingerprint, key
 if t.TYPE_CHECKING:
     import random
 
-# So few values that the same slot, label, id and fingerprint meet again and again.
+# Few values, so that equal slots, labels, ids and fingerprints are frequent.
 KEYS = st.builds(
     HsmKey,
     slot=st.integers(0, 1),
@@ -33,12 +33,12 @@ KEYS = st.builds(
     fingerprint=st.sampled_from([fingerprint("1"), fingerprint("2"), "kcv:3fa2b1"]),
     usable=st.booleans(),
 )
-INVENTORIES = st.lists(KEYS, max_size=7)
+KEY_LISTS = st.lists(KEYS, max_size=7)
 
 
-def test_the_digest_is_that_of_the_canonical_lines_of_the_contract() -> None:
+def test_keys_digest_uses_canonical_lines_of_contract() -> None:
     aes = key("Ärger", slot=2, id="", type="aes", curve=None, fingerprint="kcv:3fa2b1")
-    inventory = [
+    hsm_keys = [
         key("b", slot=10, fingerprint="sha256:" + "b" * 64),
         aes,
         key("a", slot=2, id="02", fingerprint="sha256:" + "a" * 64),
@@ -52,14 +52,14 @@ def test_the_digest_is_that_of_the_canonical_lines_of_the_contract() -> None:
         '[2,"\\u00c4rger","","aes",256,null,"kcv:3fa2b1"]\n'
         f'[10,"b","01","ec",256,"P-256","sha256:{"b" * 64}"]\n'
     )
-    assert keys_digest(inventory) == "sha256:" + hashlib.sha256(lines.encode("ascii")).hexdigest()
+    assert keys_digest(hsm_keys) == "sha256:" + hashlib.sha256(lines.encode("ascii")).hexdigest()
 
 
-def test_an_empty_hsm_has_the_digest_of_the_contracts_example() -> None:
+def test_keys_digest_of_empty_hsm_equals_example() -> None:
     assert keys_digest([]) == example("NodeFactoryReset")["keys_digest"]
 
 
-def test_whether_a_key_is_usable_is_no_part_of_the_digest() -> None:
+def test_keys_digest_ignores_usable() -> None:
     assert keys_digest([key(usable=False)]) == keys_digest([key(usable=True)])
 
 
@@ -76,14 +76,14 @@ def test_whether_a_key_is_usable_is_no_part_of_the_digest() -> None:
     ],
     ids=str,
 )
-def test_every_fact_of_a_key_counts_for_digest_and_comparison(change: dict[str, t.Any]) -> None:
+def test_each_key_field_changes_digest_and_comparison(change: dict[str, t.Any]) -> None:
     other = key(**change)
     assert keys_digest([key()]) != keys_digest([other])
     assert not compare([key()], [other]).in_sync
 
 
-@given(INVENTORIES, INVENTORIES)
-def test_comparing_the_other_way_round_swaps_missing_and_extra(ours: list[HsmKey], theirs: list[HsmKey]) -> None:
+@given(KEY_LISTS, KEY_LISTS)
+def test_compare_reversed_swaps_missing_and_extra(ours: list[HsmKey], theirs: list[HsmKey]) -> None:
     there, back = compare(ours, theirs), compare(theirs, ours)
     assert there.missing == back.extra
     assert there.extra == back.missing
@@ -93,30 +93,28 @@ def test_comparing_the_other_way_round_swaps_missing_and_extra(ours: list[HsmKey
     assert (there.unchanged, there.check_value_only) == (back.unchanged, back.check_value_only)
 
 
-@given(INVENTORIES, INVENTORIES, st.randoms(use_true_random=False))
-def test_the_order_of_the_inventories_does_not_matter(
-    ours: list[HsmKey], theirs: list[HsmKey], chance: random.Random
-) -> None:
+@given(KEY_LISTS, KEY_LISTS, st.randoms(use_true_random=False))
+def test_compare_does_not_depend_on_order(ours: list[HsmKey], theirs: list[HsmKey], chance: random.Random) -> None:
     before = compare(ours, theirs)
     chance.shuffle(ours)
     chance.shuffle(theirs)
     after = compare(ours, theirs)
-    # Two keys are equal whether they are usable or not; what is shown of them must not depend on the order either.
+    # `usable` is not part of the equality of keys, but the result must not depend on the order.
     assert before.to_dict() == after.to_dict()
 
 
-@given(INVENTORIES, INVENTORIES)
-def test_no_key_is_ignored_members_and_none_is_told_twice(ours: list[HsmKey], theirs: list[HsmKey]) -> None:
+@given(KEY_LISTS, KEY_LISTS)
+def test_compare_reports_each_key_once(ours: list[HsmKey], theirs: list[HsmKey]) -> None:
     difference = compare(ours, theirs)
-    apart = [*difference.missing, *(pair.source_key for pair in difference.mismatched)]
-    held_apart = [*difference.extra, *(pair.target_key for pair in difference.mismatched)]
-    common = collections.Counter(ours) - collections.Counter(apart)
-    assert common.total() == difference.unchanged == len(ours) - len(apart)
-    assert common == collections.Counter(theirs) - collections.Counter(held_apart)
+    source_rest = [*difference.missing, *(pair.source_key for pair in difference.mismatched)]
+    target_rest = [*difference.extra, *(pair.target_key for pair in difference.mismatched)]
+    common = collections.Counter(ours) - collections.Counter(source_rest)
+    assert common.total() == difference.unchanged == len(ours) - len(source_rest)
+    assert common == collections.Counter(theirs) - collections.Counter(target_rest)
 
 
-@given(INVENTORIES, INVENTORIES)
-def test_in_sync_is_never_said_of_different_keys(ours: list[HsmKey], theirs: list[HsmKey]) -> None:
+@given(KEY_LISTS, KEY_LISTS)
+def test_in_sync_requires_equal_keys(ours: list[HsmKey], theirs: list[HsmKey]) -> None:
     difference = compare(ours, theirs)
     same = collections.Counter(ours) == collections.Counter(theirs)
     assert same == (not (difference.missing or difference.extra or difference.mismatched))
@@ -125,59 +123,57 @@ def test_in_sync_is_never_said_of_different_keys(ours: list[HsmKey], theirs: lis
         assert same
 
 
-@given(INVENTORIES, INVENTORIES)
-def test_mismatches_stand_under_one_slot_and_label_and_under_one_id_where_they_can(
-    ours: list[HsmKey], theirs: list[HsmKey]
-) -> None:
+@given(KEY_LISTS, KEY_LISTS)
+def test_mismatches_have_same_slot_and_label(ours: list[HsmKey], theirs: list[HsmKey]) -> None:
+    """A pair has the same id if possible, because a node replaces the key with the same slot, label and id."""
     difference = compare(ours, theirs)
     for pair in difference.mismatched:
         assert (pair.source_key.slot, pair.source_key.label) == (pair.target_key.slot, pair.target_key.label)
-    # What a node replaces is the key with the same slot, label and id: a pair must not name another one.
-    alone = [
+    source_rest = [
         *difference.missing,
         *(pair.source_key for pair in difference.mismatched if pair.source_key.id != pair.target_key.id),
     ]
-    left = [
+    target_rest = [
         *difference.extra,
         *(pair.target_key for pair in difference.mismatched if pair.source_key.id != pair.target_key.id),
     ]
-    assert not {(one.slot, one.label, one.id) for one in alone} & {(one.slot, one.label, one.id) for one in left}
+    assert not {(k.slot, k.label, k.id) for k in source_rest} & {(k.slot, k.label, k.id) for k in target_rest}
 
 
-def test_the_same_label_with_another_key_is_a_mismatch() -> None:
+def test_same_label_with_other_key_is_a_mismatch() -> None:
     impostor = key(fingerprint=fingerprint("impostor"))
     difference = compare([key()], [impostor])
     assert [(pair.source_key, pair.target_key) for pair in difference.mismatched] == [(key(), impostor)]
     assert (difference.missing, difference.extra, difference.unchanged) == ((), (), 0)
 
 
-def test_a_second_key_under_a_label_is_missing_and_not_hidden_by_the_first() -> None:
+def test_second_key_with_label_is_missing_or_extra() -> None:
     second = key(id="02", fingerprint=fingerprint("second"))
     assert compare([key(), second], [key()]).missing == (second,)
     assert compare([key()], [key(), second]).extra == (second,)
 
 
-def test_the_same_label_in_another_slot_is_another_key() -> None:
+def test_same_label_in_other_slot_is_another_key() -> None:
     elsewhere = key(slot=1)
     difference = compare([key()], [elsewhere])
     assert (difference.missing, difference.extra, difference.mismatched) == ((key(),), (elsewhere,), ())
 
 
-def test_a_key_that_the_target_cannot_use_is_not_in_sync() -> None:
+def test_unusable_key_of_target_is_not_in_sync() -> None:
     difference = compare([key()], [key(usable=False)])
     assert difference.unusable == (key(),)
     assert not difference.in_sync
     assert compare([key(usable=False)], [key()]).in_sync
 
 
-def test_agreement_of_secret_keys_is_counted_as_weak() -> None:
+def test_equal_secret_keys_count_as_check_value_only() -> None:
     secret = key("backupKey", type="aes", curve=None, fingerprint="kcv:3fa2b1")
     difference = compare([key(), secret], [secret, key()])
     assert (difference.unchanged, difference.check_value_only) == (2, 1)
     assert difference.in_sync
 
 
-def test_what_is_shown_of_a_difference_is_plain_data() -> None:
+def test_difference_to_dict_is_plain_data() -> None:
     impostor = key(fingerprint=fingerprint("impostor"))
     shown = compare([key(), key("new")], [impostor]).to_dict()
     assert shown["missing"][0]["label"] == "new"

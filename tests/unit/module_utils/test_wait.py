@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Waiting with a time limit; clock and sleep are told, nobody waits."""
+"""Wait with a clock limit. Clock and sleep are fakes."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ BUSY = ApiError("HTTP 503", code="unavailable", http_status=503)
 REFUSED = ApiError("HTTP 403", code="forbidden", http_status=403)
 
 
-class Time:
-    """A clock that only sleeping moves."""
+class FakeClock:
+    """A clock that moves only by sleep."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -28,7 +28,7 @@ class Time:
         self.slept.append(seconds)
         self.now += seconds
 
-    def patience(self, timeout: float) -> WaitOptions:
+    def wait_options(self, timeout: float) -> WaitOptions:
         return WaitOptions(timeout, 2.0, lambda: self.now, self.sleep)
 
 
@@ -44,35 +44,35 @@ def reading(*answers: t.Any) -> t.Callable[[], t.Any]:
     return read
 
 
-def test_an_answer_at_once_needs_no_sleep() -> None:
-    time = Time()
-    assert wait_until_available(reading("here"), time.patience(10), "reading") == "here"
-    assert time.slept == []
+def test_available_node_needs_no_sleep() -> None:
+    clock = FakeClock()
+    assert wait_until_available(reading("here"), clock.wait_options(10), "reading") == "here"
+    assert clock.slept == []
 
 
-def test_a_node_that_restarts_is_waited_for() -> None:
-    time = Time()
-    assert wait_until_available(reading(AWAY, BUSY, AWAY, "here"), time.patience(10), "reading") == "here"
-    assert time.slept == [2.0, 2.0, 2.0]
+def test_restarting_node_is_retried() -> None:
+    clock = FakeClock()
+    assert wait_until_available(reading(AWAY, BUSY, AWAY, "here"), clock.wait_options(10), "reading") == "here"
+    assert clock.slept == [2.0, 2.0, 2.0]
 
 
-def test_a_refusal_is_an_answer_and_ends_the_waiting() -> None:
-    time = Time()
+def test_rejection_ends_the_wait() -> None:
+    clock = FakeClock()
     with pytest.raises(ApiError) as caught:
-        wait_until_available(reading(AWAY, REFUSED), time.patience(10), "reading")
+        wait_until_available(reading(AWAY, REFUSED), clock.wait_options(10), "reading")
     assert caught.value is REFUSED
 
 
-def test_when_the_time_is_over_the_message_says_what_was_waited_for_and_what_came_last() -> None:
-    time = Time()
+def test_timeout_names_action_and_last_error() -> None:
+    clock = FakeClock()
     with pytest.raises(UtrustError) as caught:
-        wait_until_available(reading(AWAY), time.patience(10), "reading the inventory of node2")
+        wait_until_available(reading(AWAY), clock.wait_options(10), "reading the keys of node2")
     assert caught.value.code == "node_wait_timeout"
-    for words in ("reading the inventory of node2", "within 10 s", "no route to node2", "run again"):
+    for words in ("reading the keys of node2", "timed out after 10 s", "no route to node2", "run again"):
         assert words in str(caught.value)
-    assert sum(time.slept) <= 10
+    assert sum(clock.slept) <= 10
 
 
-def test_any_other_error_is_not_waited_away() -> None:
+def test_other_error_is_raised_at_once() -> None:
     with pytest.raises(ZeroDivisionError):
-        wait_until_available(reading(ZeroDivisionError()), Time().patience(10), "reading")
+        wait_until_available(reading(ZeroDivisionError()), FakeClock().wait_options(10), "reading")

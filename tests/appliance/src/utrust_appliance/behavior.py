@@ -160,7 +160,7 @@ class Behavior:
     # What a node says of itself
 
     def capabilities(self) -> list[str]:
-        able = ["inventory"]
+        able = ["key_list"]
         if self.commit == "apply":
             able.append("staged_import")
         if self.restore_from == "member":

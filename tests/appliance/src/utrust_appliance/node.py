@@ -31,7 +31,7 @@ if t.TYPE_CHECKING:
     from utrust_appliance.hsm.base import Hsm
     from utrust_appliance.mbk import MbkFacts
 
-API_VERSION = "1.2"
+API_VERSION = "1.0"
 PRODUCT = "Next Generation Hardware Appliance (reference)"
 VERSION = "5.1.0"
 MODEL = "u.trust Anchor Se2k (reference)"

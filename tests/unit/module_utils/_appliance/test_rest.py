@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The client of appliance API v1, request by request: what is sent, what is sent again, and what never is."""
+"""Requests of transport `rest`: which requests are sent, repeated, and never repeated."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ from ansible_collections.keyops.utrust.plugins.module_utils._json_client import 
 from ansible_collections.keyops.utrust.plugins.module_utils._keys import keys_digest
 
 from tests.support.factories import example, fingerprint, key
-from tests.support.fakes import ENDPOINT, FakeConnection, answer, problem
+from tests.support.fakes import ENDPOINT, FakeConnection, make_problem, make_response
 
 if t.TYPE_CHECKING:
     from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import HsmKey
 
 CUT = NoResponseError("ConnectionResetError: cut", sent=True)
 REFUSED = NoResponseError("ConnectionRefusedError: refused", sent=False)
-BUSY = problem(503, "unavailable", retry_after=2)
-PACKAGE = schema.package(example("Package"))
-STAGED = schema.import_(example("ImportStaged"))
-WAITING = schema.restore(example("RestoreWaiting"))
+BUSY = make_problem(503, "unavailable", retry_after=2)
+PACKAGE = schema.parse_package(example("Package"))
+STAGED = schema.parse_import(example("ImportStaged"))
+WAITING = schema.parse_restore(example("RestoreWaiting"))
 PACKAGES, IMPORTS, RESTORES = "/api/v1/hsm/packages", "/api/v1/hsm/imports", "/api/v1/hsm/restores"
 
 
 class Script(t.NamedTuple):
-    """A client over a scripted wire; nobody sleeps, what would have been slept is noted."""
+    """A client with a fake connection. Sleeps are recorded and not executed."""
 
-    wire: FakeConnection
+    connection: FakeConnection
     client: JsonClient
     appliance: RestAppliance
     slept: list[float]
@@ -58,10 +58,10 @@ class Script(t.NamedTuple):
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> t.Callable[..., Script]:
     def make(*answers: HttpResponse | Exception, bearer_token: str | None = None) -> Script:
-        wire, slept = FakeConnection(*answers), list[float]()
-        monkeypatch.setattr(_json_client, "HttpsConnection", wire)
+        connection, slept = FakeConnection(*answers), list[float]()
+        monkeypatch.setattr(_json_client, "HttpsConnection", connection)
         client = JsonClient(ENDPOINT, APPLIANCE_API, bearer_token=bearer_token, retries=3, sleep=slept.append)
-        return Script(wire, client, RestAppliance(client), slept)
+        return Script(connection, client, RestAppliance(client), slept)
 
     return make
 
@@ -69,49 +69,50 @@ def script(monkeypatch: pytest.MonkeyPatch) -> t.Callable[..., Script]:
 Scripted = t.Callable[..., Script]
 
 
-def looked_up(script: Script, path: str) -> str:
-    """The last request looks for what the first made, by its Idempotency-Key."""
-    key_sent = script.wire.requests[0].headers["Idempotency-Key"]
-    assert script.wire.requests[-1][:2] == ("GET", f"{path}?idempotency_key={key_sent}")
+def check_lookup(script: Script, path: str) -> str:
+    """Check that the last request finds the object of the first request by its Idempotency-Key."""
+    key_sent = script.connection.requests[0].headers["Idempotency-Key"]
+    assert script.connection.requests[-1][:2] == ("GET", f"{path}?idempotency_key={key_sent}")
     return key_sent
 
 
-# What is sent again
+# Repeated requests
 
 
-def test_a_get_without_an_answer_is_sent_again_until_enough(script: Scripted) -> None:
-    made = script(CUT, REFUSED, answer(200, example("NodeOperational")))
+def test_get_without_response_is_repeated(script: Scripted) -> None:
+    made = script(CUT, REFUSED, make_response(200, example("NodeOperational")))
     assert made.appliance.node().name == "node1"
-    assert made.wire.sent == [("GET", "/api/v1/node")] * 3
+    assert made.connection.sent == [("GET", "/api/v1/node")] * 3
     assert made.slept == [0.5, 1.0]
 
 
-def test_a_node_that_never_answers_is_unreachable_and_the_message_says_what_was_tried(script: Scripted) -> None:
+def test_get_without_any_response_raises_unreachable(script: Scripted) -> None:
+    """The message names the request, the address, the number of attempts and a remedy."""
     made = script(*[REFUSED] * 4)
     with pytest.raises(UnreachableError) as caught:
         made.appliance.node()
-    assert len(made.wire.requests) == 4
+    assert len(made.connection.requests) == 4
     assert caught.value.code == "node_unreachable"
     for words in ("GET /api/v1/node", "127.0.0.2:8443", "4 attempt(s)", "refused", "Check address"):
         assert words in str(caught.value)
 
 
 @pytest.mark.parametrize(("status", "code"), [(429, "too_many_requests"), (503, "unavailable")])
-def test_a_node_that_is_busy_is_asked_again_when_it_says(script: Scripted, status: int, code: str) -> None:
-    made = script(problem(status, code, retry_after=7), answer(201, example("Package")))
+def test_busy_node_is_retried_after_retry_after(script: Scripted, status: int, code: str) -> None:
+    made = script(make_problem(status, code, retry_after=7), make_response(201, example("Package")))
     made.appliance.create_package("sha256:00")
-    first, second = made.wire.requests
+    first, second = made.connection.requests
     assert first == second, "the repetition is the same request, with the same Idempotency-Key"
     assert made.slept == [7.0]
 
 
-def test_a_wait_that_the_node_asks_for_is_clamped(script: Scripted) -> None:
-    made = script(problem(503, "unavailable", retry_after=86400), answer(200, example("NodeOperational")))
+def test_retry_after_is_clamped(script: Scripted) -> None:
+    made = script(make_problem(503, "unavailable", retry_after=86400), make_response(200, example("NodeOperational")))
     made.appliance.node()
     assert made.slept == [30.0]
 
 
-def test_a_node_that_stays_busy_is_given_up_with_its_own_words(script: Scripted) -> None:
+def test_busy_node_raises_after_all_retries(script: Scripted) -> None:
     made = script(*[BUSY] * 4)
     with pytest.raises(ApiError) as caught:
         made.appliance.node()
@@ -119,17 +120,17 @@ def test_a_node_that_stays_busy_is_given_up_with_its_own_words(script: Scripted)
     assert made.slept == [2.0, 2.0, 2.0]
 
 
-def test_an_upload_is_repeated_from_its_beginning(script: Scripted) -> None:
-    made = script(BUSY, answer(201, example("ImportStaged")))
+def test_upload_repeated_starts_at_first_byte(script: Scripted) -> None:
+    made = script(BUSY, make_response(201, example("ImportStaged")))
     made.appliance.stage_import(io.BytesIO(b"package"), 7, fingerprint("package"))
-    assert [request.body for request in made.wire.requests] == [b"package", b"package"]
+    assert [request.body for request in made.connection.requests] == [b"package", b"package"]
 
 
-def test_a_refusal_is_not_argued_with(script: Scripted) -> None:
-    made = script(problem(422, "pin_pad_not_configured", configured=["front-usb"]))
+def test_rejection_is_not_repeated(script: Scripted) -> None:
+    made = script(make_problem(422, "pin_pad_not_configured", configured=["front-usb"]))
     with pytest.raises(ApiError) as caught:
         made.appliance.start_restore("rack-9", "node1")
-    assert made.wire.sent == [("POST", RESTORES)]
+    assert made.connection.sent == [("POST", RESTORES)]
     assert caught.value.details == {
         "code": "pin_pad_not_configured",
         "http_status": 422,
@@ -140,28 +141,29 @@ def test_a_refusal_is_not_argued_with(script: Scripted) -> None:
 
 
 @pytest.mark.parametrize(("status", "code"), [(401, "unauthenticated"), (403, "forbidden")])
-def test_a_login_that_is_refused_says_where_to_register_it(script: Scripted, status: int, code: str) -> None:
-    made = script(problem(status, code))
+def test_login_rejected_names_webconf_page(script: Scripted, status: int, code: str) -> None:
+    made = script(make_problem(status, code))
     with pytest.raises(ApiError, match="Webconf, page Access") as caught:
         made.appliance.node()
     assert caught.value.code == code
 
 
-def test_a_delete_without_an_answer_is_sent_again_since_it_cannot_delete_twice(script: Scripted) -> None:
-    made = script(CUT, problem(404, "not_found"))
+def test_delete_without_response_is_repeated(script: Scripted) -> None:
+    """A second DELETE of the same object changes nothing."""
+    made = script(CUT, make_problem(404, "not_found"))
     made.appliance.delete_package(PACKAGE)
-    assert made.wire.sent == [("DELETE", f"{PACKAGES}/{PACKAGE.id}")] * 2
+    assert made.connection.sent == [("DELETE", f"{PACKAGES}/{PACKAGE.id}")] * 2
 
 
-# What is never sent again
+# Requests that are never repeated
 
 
 def posts(made: Script) -> list[str]:
-    return [path for method, path in made.wire.sent if method == "POST"]
+    return [path for method, path in made.connection.sent if method == "POST"]
 
 
 class Creation(t.NamedTuple):
-    """A POST that makes an object: the call, where it goes, and how the list of such objects looks."""
+    """A POST that creates an object: the call, its path, and the list of such objects."""
 
     make: t.Callable[[RestAppliance], t.Any]
     path: str
@@ -169,10 +171,10 @@ class Creation(t.NamedTuple):
     name: str
 
     def found(self) -> HttpResponse:
-        return answer(200, {self.listed: [example(self.name)]})
+        return make_response(200, {self.listed: [example(self.name)]})
 
     def not_found(self) -> HttpResponse:
-        return answer(200, {self.listed: []})
+        return make_response(200, {self.listed: []})
 
 
 CREATIONS = [
@@ -181,33 +183,37 @@ CREATIONS = [
     Creation(lambda node: node.start_restore("front-usb", "node1"), RESTORES, "restores", "RestoreWaiting"),
 ]
 creations = pytest.mark.parametrize("creation", CREATIONS, ids=["package", "import", "restore"])
-UNCLEAR = [CUT, problem(500, "internal_error"), answer(502, b"<html>"), answer(200, b"<html>", media_type="text/html")]
+UNCLEAR = [
+    CUT,
+    make_problem(500, "internal_error"),
+    make_response(502, b"<html>"),
+    make_response(200, b"<html>", media_type="text/html"),
+]
 unclear = pytest.mark.parametrize("lost", UNCLEAR, ids=["cut", "500", "502", "not JSON"])
 
 
 @creations
 @unclear
-def test_a_post_whose_answer_is_lost_is_settled_by_looking_it_up(
-    script: Scripted, lost: t.Any, creation: Creation
-) -> None:
+def test_post_with_lost_response_finds_created_object(script: Scripted, lost: t.Any, creation: Creation) -> None:
     made = script(lost, creation.found())
     assert creation.make(made.appliance).id == example(creation.name)["id"]
     assert posts(made) == [creation.path]
-    looked_up(made, creation.path)
+    check_lookup(made, creation.path)
 
 
 @creations
-def test_a_post_that_left_no_trace_is_an_error_and_not_sent_again(script: Scripted, creation: Creation) -> None:
+def test_post_with_lost_response_without_object_raises(script: Scripted, creation: Creation) -> None:
+    """The client does not send the POST again."""
     made = script(CUT, creation.not_found())
-    with pytest.raises(ResponseLostError, match="no trace of it, so nothing was changed") as caught:
+    with pytest.raises(ResponseLostError, match="created no object for this request, so nothing was changed") as caught:
         creation.make(made.appliance)
     assert caught.value.code == "response_lost"
     assert posts(made) == [creation.path]
-    looked_up(made, creation.path)
+    check_lookup(made, creation.path)
 
 
 @creations
-def test_a_post_that_cannot_be_looked_up_has_an_unknown_outcome(script: Scripted, creation: Creation) -> None:
+def test_post_with_failed_lookup_has_unknown_outcome(script: Scripted, creation: Creation) -> None:
     made = script(CUT, *[REFUSED] * 4)
     with pytest.raises(ResponseLostError) as caught:
         creation.make(made.appliance)
@@ -215,78 +221,80 @@ def test_a_post_that_cannot_be_looked_up_has_an_unknown_outcome(script: Scripted
     assert posts(made) == [creation.path]
 
 
-def test_a_post_that_never_left_is_not_called_lost(script: Scripted) -> None:
+def test_post_not_sent_raises_unreachable(script: Scripted) -> None:
+    """A request that did not leave this machine is not a lost response."""
     made = script(REFUSED)
     with pytest.raises(UnreachableError, match="Nothing was changed"):
         made.appliance.create_package("sha256:00")
-    assert made.wire.sent == [("POST", PACKAGES)]
+    assert made.connection.sent == [("POST", PACKAGES)]
 
 
-def test_every_post_has_a_key_of_its_own(script: Scripted) -> None:
-    made = script(*[answer(201, example("Package"))] * 2)
+def test_each_post_has_another_idempotency_key(script: Scripted) -> None:
+    made = script(*[make_response(201, example("Package"))] * 2)
     made.appliance.create_package("sha256:00")
     made.appliance.create_package("sha256:00")
-    assert len({request.headers["Idempotency-Key"] for request in made.wire.requests}) == 2
+    assert len({request.headers["Idempotency-Key"] for request in made.connection.requests}) == 2
 
 
 @unclear
-def test_applying_is_sent_once_and_settled_by_reading_the_import(script: Scripted, lost: t.Any) -> None:
-    made = script(lost, answer(200, example("ImportApplied")))
+def test_apply_with_lost_response_reads_import(script: Scripted, lost: t.Any) -> None:
+    made = script(lost, make_response(200, example("ImportApplied")))
     assert made.appliance.apply_import(STAGED, "sha256:00").state == "applied"
-    assert made.wire.sent == [("POST", f"{IMPORTS}/{STAGED.id}/apply"), ("GET", f"{IMPORTS}/{STAGED.id}")]
+    assert made.connection.sent == [("POST", f"{IMPORTS}/{STAGED.id}/apply"), ("GET", f"{IMPORTS}/{STAGED.id}")]
 
 
-def test_applying_names_the_inventory_that_was_seen(script: Scripted) -> None:
-    made = script(answer(200, example("ImportApplied")))
+def test_apply_sends_keys_digest_as_if_match(script: Scripted) -> None:
+    made = script(make_response(200, example("ImportApplied")))
     made.appliance.apply_import(STAGED, "sha256:00")
-    assert made.wire.requests[0].headers["If-Match"] == '"sha256:00"'
+    assert made.connection.requests[0].headers["If-Match"] == '"sha256:00"'
 
 
-def test_an_import_that_is_still_staged_after_a_lost_answer_is_not_called_applied(script: Scripted) -> None:
-    made = script(CUT, answer(200, example("ImportStaged")))
-    with pytest.raises(ResponseLostError, match="the import is staged") as caught:
+def test_apply_lost_with_staged_import_raises(script: Scripted) -> None:
+    made = script(CUT, make_response(200, example("ImportStaged")))
+    with pytest.raises(ResponseLostError, match="reports the import as staged") as caught:
         made.appliance.apply_import(STAGED, "sha256:00")
     assert caught.value.details == {"code": "response_lost", "import_state": "staged"}
     assert len(posts(made)) == 1
 
 
 @pytest.mark.parametrize(("status", "code"), [(409, "import_in_progress"), (412, "keys_changed")])
-def test_an_import_that_the_node_refuses_to_apply_is_refused(script: Scripted, status: int, code: str) -> None:
-    made = script(problem(status, code))
+def test_apply_rejected_raises_node_error(script: Scripted, status: int, code: str) -> None:
+    made = script(make_problem(status, code))
     with pytest.raises(ApiError) as caught:
         made.appliance.apply_import(STAGED, "sha256:00")
     assert caught.value.code == code
-    assert len(made.wire.requests) == 1
+    assert len(made.connection.requests) == 1
 
 
-def test_a_download_that_broke_off_is_not_continued_into_the_same_file(script: Scripted) -> None:
+def test_download_interrupted_is_not_repeated(script: Scripted) -> None:
+    """A repeated download would append to the same file."""
     made = script(CUT)
-    sink = io.BytesIO()
+    output = io.BytesIO()
     with pytest.raises(UnreachableError):
-        made.appliance.download_package(PACKAGE, sink)
-    assert made.wire.sent == [("GET", f"{PACKAGES}/{PACKAGE.id}/content")]
+        made.appliance.download_package(PACKAGE, output)
+    assert made.connection.sent == [("GET", f"{PACKAGES}/{PACKAGE.id}/content")]
 
 
-# What comes back
+# Responses
 
 
-def test_a_download_is_held_against_size_and_digest(script: Scripted) -> None:
-    package = schema.package({**example("Package"), "size": 7, "sha256": fingerprint("package")})
-    sink = io.BytesIO()
-    script(answer(200, b"package")).appliance.download_package(package, sink)
-    assert sink.getvalue() == b"package"
+def test_download_checks_size_and_digest(script: Scripted) -> None:
+    package = schema.parse_package({**example("Package"), "size": 7, "sha256": fingerprint("package")})
+    output = io.BytesIO()
+    script(make_response(200, b"package")).appliance.download_package(package, output)
+    assert output.getvalue() == b"package"
     for damaged in (b"pack", b"Package", b"package!", b""):
-        with pytest.raises(ApiError, match="of 7 bytes came") as caught:
-            script(answer(200, damaged)).appliance.download_package(package, io.BytesIO())
+        with pytest.raises(ApiError, match="of 7 bytes or a wrong digest") as caught:
+            script(make_response(200, damaged)).appliance.download_package(package, io.BytesIO())
         assert caught.value.code == "download_corrupt"
 
 
-def test_a_disk_that_is_full_is_not_called_a_node_that_does_not_answer(script: Scripted) -> None:
+def test_download_to_full_disk_raises_not_written(script: Scripted) -> None:
     class Full(io.BytesIO):
         def write(self, dummy: t.Any) -> int:
             raise OSError(28, "No space left on device")
 
-    made = script(answer(200, b"package"))
+    made = script(make_response(200, b"package"))
     with pytest.raises(UtrustError, match="No space left on device") as caught:
         made.appliance.download_package(PACKAGE, Full())
     assert caught.value.code == "package_not_written"
@@ -296,98 +304,101 @@ def test_a_disk_that_is_full_is_not_called_a_node_that_does_not_answer(script: S
     ("document", "media_type"),
     [(b"<html>Please log in</html>", "text/html"), (b"", "application/json"), (b"{", "application/json")],
 )
-def test_an_answer_that_is_no_json_is_named(script: Scripted, document: bytes, media_type: str) -> None:
-    made = script(answer(200, document, media_type=media_type))
+def test_response_not_json_raises(script: Scripted, document: bytes, media_type: str) -> None:
+    made = script(make_response(200, document, media_type=media_type))
     with pytest.raises(ApiError, match="is not JSON") as caught:
         made.appliance.node()
     assert caught.value.code == "response_not_json"
     assert "proxy or Webconf" in str(caught.value)
 
 
-def test_an_answer_that_is_too_large_is_not_read_to_its_end(script: Scripted) -> None:
-    made = script(ResponseTooLargeError("the answer is larger than 5 bytes"))
+def test_response_too_large_raises(script: Scripted) -> None:
+    made = script(ResponseTooLargeError("the response is larger than 5 bytes"))
     with pytest.raises(ApiError) as caught:
         made.appliance.node()
     assert caught.value.code == "response_too_large"
 
 
-def test_the_token_is_sent_and_not_part_of_any_message(script: Scripted) -> None:
-    made = script(problem(401, "unauthenticated"), bearer_token="s3cr3t-token")
+def test_bearer_token_is_sent_but_not_in_messages(script: Scripted) -> None:
+    made = script(make_problem(401, "unauthenticated"), bearer_token="s3cr3t-token")
     with pytest.raises(ApiError) as caught:
         made.appliance.node()
-    assert made.wire.requests[0].headers["Authorization"] == "Bearer s3cr3t-token"
+    assert made.connection.requests[0].headers["Authorization"] == "Bearer s3cr3t-token"
     assert "s3cr3t-token" not in str(caught.value)
     assert "s3cr3t-token" not in str(caught.value.details)
 
 
-# The inventory, in pages
+# Pages of keys
 
 
 def page(*hsm_keys: HsmKey, of: tuple[HsmKey, ...], next_cursor: str | None = None) -> HttpResponse:
-    rows = [{name: value for name, value in one.to_dict().items() if name != "check_value_only"} for one in hsm_keys]
-    return answer(200, {"hsm_keys": rows, "next_cursor": next_cursor, "keys_digest": keys_digest(of)})
+    rows = [
+        {name: value for name, value in hsm_key.to_dict().items() if name != "check_value_only"} for hsm_key in hsm_keys
+    ]
+    return make_response(200, {"hsm_keys": rows, "next_cursor": next_cursor, "keys_digest": keys_digest(of)})
 
 
 A, B, C = key("a"), key("b"), key("c")
 
 
-def test_all_pages_of_one_reading_are_the_inventory(script: Scripted) -> None:
+def test_list_keys_joins_all_pages(script: Scripted) -> None:
     made = script(
         page(A, of=(A, B, C), next_cursor="x y"), page(B, of=(A, B, C), next_cursor="z"), page(C, of=(A, B, C))
     )
-    assert made.appliance.inventory() == (A, B, C)
+    assert made.appliance.list_keys() == (A, B, C)
     path = "/api/v1/hsm/keys?limit=1000"
-    assert [path for dummy, path in made.wire.sent] == [path, f"{path}&cursor=x+y", f"{path}&cursor=z"]
+    assert [path for dummy, path in made.connection.sent] == [path, f"{path}&cursor=x+y", f"{path}&cursor=z"]
 
 
-def test_a_reading_begins_again_when_the_inventory_changes_under_it(script: Scripted) -> None:
+def test_list_keys_restarts_after_change(script: Scripted) -> None:
     made = script(page(A, of=(A, B), next_cursor="x"), page(C, of=(A, C)), page(A, C, of=(A, C)))
-    assert made.appliance.inventory() == (A, C)
-    assert len(made.wire.requests) == 3
+    assert made.appliance.list_keys() == (A, C)
+    assert len(made.connection.requests) == 3
 
 
-def test_an_inventory_that_never_stands_still_is_given_up(script: Scripted) -> None:
+def test_list_keys_of_changing_node_raises(script: Scripted) -> None:
     made = script(*[page(A, of=(A, B), next_cursor="x"), page(C, of=(A, C))] * MAX_READ_ATTEMPTS)
-    with pytest.raises(ApiError, match="let the key generation on that node end") as caught:
-        made.appliance.inventory()
+    with pytest.raises(ApiError, match="generates no more keys") as caught:
+        made.appliance.list_keys()
     assert caught.value.code == "keys_unstable"
 
 
-def test_a_listing_that_does_not_have_its_digest_is_not_trusted(script: Scripted) -> None:
+def test_list_keys_with_wrong_digest_raises(script: Scripted) -> None:
     made = script(page(A, of=(A, B)))
-    with pytest.raises(ApiError, match="not to be trusted") as caught:
-        made.appliance.inventory()
+    with pytest.raises(ApiError, match="Do not trust this list") as caught:
+        made.appliance.list_keys()
     assert caught.value.code == "keys_digest_mismatch"
 
 
-def test_paging_in_circles_has_an_end(script: Scripted) -> None:
+def test_list_keys_with_endless_pages_raises(script: Scripted) -> None:
     made = script(page(A, of=(A, B), next_cursor="x"), page(A, of=(A, B), next_cursor="x"))
-    with pytest.raises(ApiError, match="no progress"):
-        made.appliance.inventory()
+    with pytest.raises(ApiError, match="the same cursor as the page before"):
+        made.appliance.list_keys()
     made = script(page(of=(A,), next_cursor="x"))
-    with pytest.raises(ApiError, match="no progress"):
-        made.appliance.inventory()
+    with pytest.raises(ApiError, match="the same cursor as the page before"):
+        made.appliance.list_keys()
 
 
-# Watching a restore
+# Restores
 
 
-def test_a_restore_is_watched_by_long_polls_that_never_become_a_storm(script: Scripted) -> None:
-    made = script(*[answer(200, example("RestoreWaiting"))] * 3)
+def test_watch_restore_waits_at_least_one_second(script: Scripted) -> None:
+    """Requests without a wait would overload the node."""
+    made = script(*[make_response(200, example("RestoreWaiting"))] * 3)
     for wait in (20.0, 0.4, 0.0):
         made.appliance.watch_restore(WAITING, wait)
     path = f"{RESTORES}/{WAITING.id}"
-    assert [path for dummy, path in made.wire.sent] == [
+    assert [path for dummy, path in made.connection.sent] == [
         f"{path}?wait=20&sequence=3",
         f"{path}?wait=1&sequence=3",
         f"{path}?wait=1&sequence=3",
     ]
 
 
-def test_the_restore_that_runs_is_found_whoever_started_it(script: Scripted) -> None:
-    made = script(answer(200, example("RestoreList")), answer(200, {"restores": []}))
+def test_running_restore_of_another_client_is_found(script: Scripted) -> None:
+    made = script(make_response(200, example("RestoreList")), make_response(200, {"restores": []}))
     found = made.appliance.running_restore()
     assert found is not None
     assert found.id == example("RestoreWaiting")["id"]
     assert made.appliance.running_restore() is None
-    assert made.wire.sent == [("GET", f"{RESTORES}?state=running")] * 2
+    assert made.connection.sent == [("GET", f"{RESTORES}?state=running")] * 2

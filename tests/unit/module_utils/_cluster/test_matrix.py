@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The key matrix: properties that hold for any inventories, and what people read of it."""
+"""Key matrix: properties for all combinations of keys, and the table for people."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.support.factories import fingerprint, key, node
 if t.TYPE_CHECKING:
     import random
 
-# So few values that the same slot, label, id and fingerprint meet again and again.
+# Few values, so that equal slots, labels, ids and fingerprints are frequent.
 KEYS = st.builds(
     HsmKey,
     slot=st.integers(0, 1),
@@ -39,23 +39,23 @@ KEYS = st.builds(
     fingerprint=st.sampled_from([fingerprint("1"), fingerprint("2"), "kcv:3fa2b1"]),
     usable=st.booleans(),
 )
-INVENTORIES = st.lists(KEYS, max_size=5)
+KEY_LISTS = st.lists(KEYS, max_size=5)
 SECRET = key("secret", type="aes", curve=None, fingerprint="kcv:3fa2b1")
 
 
-def told(hsm_keys: t.Iterable[HsmKey], *, read: bool = True) -> NodeKeys:
-    """What a node says that holds these keys, and its inventory if that is read."""
-    held = tuple(hsm_keys)
-    unusable = sum(not one.usable for one in held)
-    return NodeKeys(keys_digest(held), len(held), unusable, held if read else None)
+def node_keys(listed: t.Iterable[HsmKey], *, read: bool = True) -> NodeKeys:
+    """Return a node with these keys. Without `read` only its digest is known."""
+    hsm_keys = tuple(listed)
+    unusable = sum(not one.usable for one in hsm_keys)
+    return NodeKeys(keys_digest(hsm_keys), len(hsm_keys), unusable, hsm_keys if read else None)
 
 
 @st.composite
 def clusters(draw: st.DrawFn) -> dict[str, list[HsmKey]]:
-    """A source and other nodes, which often hold the same keys."""
-    source = draw(INVENTORIES)
-    others = draw(st.lists(st.one_of(st.just(source), INVENTORIES), min_size=1, max_size=3))
-    return {"source": source, **{f"node{number}": held for number, held in enumerate(others, 1)}}
+    """Return a source and other nodes, which often have the same keys."""
+    source = draw(KEY_LISTS)
+    others = draw(st.lists(st.one_of(st.just(source), KEY_LISTS), min_size=1, max_size=3))
+    return {"source": source, **{f"node{number}": hsm_keys for number, hsm_keys in enumerate(others, 1)}}
 
 
 def cells(matrix: dict[str, t.Any], name: str) -> dict[tuple[t.Any, ...], str]:
@@ -64,9 +64,9 @@ def cells(matrix: dict[str, t.Any], name: str) -> dict[tuple[t.Any, ...], str]:
     }
 
 
-@given(INVENTORIES, INVENTORIES)
+@given(KEY_LISTS, KEY_LISTS)
 def test_swapping_source_and_target_swaps_missing_and_extra(ours: list[HsmKey], theirs: list[HsmKey]) -> None:
-    nodes = {"a": told(ours), "b": told(theirs)}
+    nodes = {"a": node_keys(ours), "b": node_keys(theirs)}
     there, back = cells(key_matrix(nodes, "a"), "b"), cells(key_matrix(nodes, "b"), "a")
     assert there.keys() == back.keys()
     swapped = {"missing": "extra", "extra": "missing", "mismatched": "mismatched"}
@@ -76,15 +76,11 @@ def test_swapping_source_and_target_swaps_missing_and_extra(ours: list[HsmKey], 
 
 
 @given(clusters(), st.randoms(use_true_random=False))
-def test_the_order_of_nodes_and_keys_does_not_matter(
-    inventories: dict[str, list[HsmKey]], chance: random.Random
-) -> None:
-    before = key_matrix({name: told(held) for name, held in inventories.items()}, "source")
-    names = list(inventories)
+def test_order_of_nodes_and_keys_does_not_matter(keys_of: dict[str, list[HsmKey]], chance: random.Random) -> None:
+    before = key_matrix({name: node_keys(hsm_keys) for name, hsm_keys in keys_of.items()}, "source")
+    names = list(keys_of)
     chance.shuffle(names)
-    after = key_matrix(
-        {name: told(chance.sample(inventories[name], len(inventories[name]))) for name in names}, "source"
-    )
+    after = key_matrix({name: node_keys(chance.sample(keys_of[name], len(keys_of[name]))) for name in names}, "source")
     for field in ("rows", "in_sync", "check_value_only"):
         assert before[field] == after[field]
     for field in ("drift", "unknown"):
@@ -93,35 +89,41 @@ def test_the_order_of_nodes_and_keys_does_not_matter(
 
 
 @given(clusters(), st.data())
-def test_in_sync_is_said_exactly_of_nodes_that_hold_the_sources_keys_and_can_use_them(
-    inventories: dict[str, list[HsmKey]], data: st.DataObject
-) -> None:
-    read = {name: name == "source" or data.draw(st.booleans()) for name in inventories}
-    matrix = key_matrix({name: told(held, read=read[name]) for name, held in inventories.items()}, "source")
-    wanted = keys_digest(inventories["source"])
+def test_in_sync_means_same_usable_keys(keys_of: dict[str, list[HsmKey]], data: st.DataObject) -> None:
+    """A node is in sync if and only if it has the keys of the source and can use them."""
+    read = {name: name == "source" or data.draw(st.booleans()) for name in keys_of}
+    matrix = key_matrix({name: node_keys(hsm_keys, read=read[name]) for name, hsm_keys in keys_of.items()}, "source")
+    digest = keys_digest(keys_of["source"])
     good = [
-        name for name, held in inventories.items() if keys_digest(held) == wanted and all(one.usable for one in held)
+        name
+        for name, hsm_keys in keys_of.items()
+        if keys_digest(hsm_keys) == digest and all(one.usable for one in hsm_keys)
     ]
     assert matrix["in_sync_nodes"] == good
-    assert matrix["in_sync"] == (good == list(inventories))
-    # Where not all is known, it says so; never that a key is there which is not.
-    for name, held in inventories.items():
+    assert matrix["in_sync"] == (good == list(keys_of))
+    # A node with unknown keys is unknown. A cell never shows a missing key as present.
+    for name, hsm_keys in keys_of.items():
         assert {one["node"] for one in matrix["unknown"]} <= {name for name, known in read.items() if not known}
         present = [row for row in matrix["rows"] if row["nodes"][name] == "present"]
         assert {(row["slot"], row["label"], row["id"], row["fingerprint"]) for row in present} <= {
-            (one.slot, one.label, one.id, one.fingerprint) for one in held
+            (one.slot, one.label, one.id, one.fingerprint) for one in hsm_keys
         }
 
 
 @given(clusters())
-def test_digests_alone_tell_the_same_as_full_inventories_or_that_they_cannot(
-    inventories: dict[str, list[HsmKey]],
+def test_digests_give_same_result_as_keys_or_unknown(
+    keys_of: dict[str, list[HsmKey]],
 ) -> None:
-    full = key_matrix({name: told(held) for name, held in inventories.items()}, "source")
-    short = key_matrix({name: told(held, read=name == "source") for name, held in inventories.items()}, "source")
+    """A node without its keys gets the same cells as with its keys, or is unknown."""
+    full = key_matrix({name: node_keys(hsm_keys) for name, hsm_keys in keys_of.items()}, "source")
+    short = key_matrix(
+        {name: node_keys(hsm_keys, read=name == "source") for name, hsm_keys in keys_of.items()}, "source"
+    )
     unknown = {one["node"] for one in short["unknown"]}
-    for name, held in inventories.items():
-        needed = told(held).digest != full_digest(inventories) or 0 < told(held).unusable_count < len(held)
+    for name, hsm_keys in keys_of.items():
+        needed = node_keys(hsm_keys).digest != full_digest(keys_of) or 0 < node_keys(hsm_keys).unusable_count < len(
+            hsm_keys
+        )
         assert (name in unknown) == (needed and name != "source")
         if name not in unknown:
             shared = cells(short, name)
@@ -129,28 +131,27 @@ def test_digests_alone_tell_the_same_as_full_inventories_or_that_they_cannot(
     assert not (short["in_sync"] and not full["in_sync"])
 
 
-def full_digest(inventories: dict[str, list[HsmKey]]) -> str:
-    return keys_digest(inventories["source"])
+def full_digest(keys_of: dict[str, list[HsmKey]]) -> str:
+    return keys_digest(keys_of["source"])
 
 
 @given(clusters(), st.sets(st.sampled_from(["a", "b"]), min_size=1))
-def test_choosing_keys_leaves_out_rows_and_never_hides_a_difference_of_a_chosen_key(
-    inventories: dict[str, list[HsmKey]], labels: set[str]
-) -> None:
-    nodes = {name: told(held) for name, held in inventories.items()}
+def test_predicate_hides_only_other_keys(keys_of: dict[str, list[HsmKey]], labels: set[str]) -> None:
+    """A predicate removes rows, but never hides a difference of a selected key."""
+    nodes = {name: node_keys(hsm_keys) for name, hsm_keys in keys_of.items()}
     everything = key_matrix(nodes, "source")
     predicate = key_matrix(nodes, "source", predicate=lambda one: one.label in labels)
     assert predicate["rows"] == [row for row in everything["rows"] if row["label"] in labels]
-    for name, held in inventories.items():
+    for name, hsm_keys in keys_of.items():
         difference = compare(
-            [one for one in inventories["source"] if one.label in labels],
-            [one for one in held if one.label in labels],
+            [one for one in keys_of["source"] if one.label in labels],
+            [one for one in hsm_keys if one.label in labels],
         )
         assert (name in predicate["in_sync_nodes"]) == difference.in_sync
 
 
-def test_a_key_that_one_node_has_beyond_the_source_is_no_fault_of_the_others() -> None:
-    matrix = key_matrix({"a": told([key()]), "b": told([key(), key("extra")]), "c": told([key()])}, "a")
+def test_extra_key_does_not_affect_other_nodes() -> None:
+    matrix = key_matrix({"a": node_keys([key()]), "b": node_keys([key(), key("extra")]), "c": node_keys([key()])}, "a")
     assert [row["nodes"] for row in matrix["rows"]] == [
         {"a": "absent", "b": "extra", "c": "absent"},
         {"a": "present", "b": "present", "c": "present"},
@@ -158,9 +159,9 @@ def test_a_key_that_one_node_has_beyond_the_source_is_no_fault_of_the_others() -
     assert matrix["in_sync_nodes"] == ["a", "c"]
 
 
-def test_another_key_under_the_label_is_told_in_both_rows() -> None:
+def test_mismatch_is_shown_in_both_rows() -> None:
     impostor = key(fingerprint=fingerprint("impostor"))
-    matrix = key_matrix({"a": told([key()]), "b": told([impostor])}, "a")
+    matrix = key_matrix({"a": node_keys([key()]), "b": node_keys([impostor])}, "a")
     assert {row["fingerprint"]: row["nodes"] for row in matrix["rows"]} == {
         key().fingerprint: {"a": "present", "b": "mismatched"},
         impostor.fingerprint: {"a": "absent", "b": "mismatched"},
@@ -168,15 +169,15 @@ def test_another_key_under_the_label_is_told_in_both_rows() -> None:
     assert sorted(line.split()[-2:] for line in format_table(matrix)[1:3]) == [["-", "INSTEAD"], ["OTHER", "KEY"]]
 
 
-def test_a_source_that_cannot_use_its_own_key_is_not_in_sync() -> None:
-    matrix = key_matrix({"a": told([key(usable=False)]), "b": told([key()])}, "a")
+def test_source_with_unusable_key_is_not_in_sync() -> None:
+    matrix = key_matrix({"a": node_keys([key(usable=False)]), "b": node_keys([key()])}, "a")
     assert not matrix["in_sync"]
     assert [one["node"] for one in matrix["drift"]] == ["a"]
     assert format_table(matrix)[-1] == "DRIFT: a itself: 1 unusable"
 
 
-def test_secret_keys_are_marked_check_value_only_and_the_verdict_says_so() -> None:
-    matrix = key_matrix({"a": told([key(), SECRET]), "b": told([key(), SECRET], read=False)}, "a")
+def test_secret_keys_are_marked_check_value_only() -> None:
+    matrix = key_matrix({"a": node_keys([key(), SECRET]), "b": node_keys([key(), SECRET], read=False)}, "a")
     assert [row["check_value_only"] for row in matrix["rows"]] == [True, False]
     assert format_table(matrix)[-1] == (
         "in sync: a, b hold the same 2 key(s), 1 of them compared by a check value of three bytes only"
@@ -187,14 +188,14 @@ def test_secret_keys_are_marked_check_value_only_and_the_verdict_says_so() -> No
     ("other", "reason"),
     [
         (NodeKeys(), "was not read"),
-        (told([key("other")], read=False), "its inventory was not read"),
-        (NodeKeys(told([key()]).digest, 2, 1), "cannot use some of its keys"),
-        (dc.replace(told([key()]), hsm_keys=()), "changed while they were read"),
+        (node_keys([key("other")], read=False), "and the keys were not read"),
+        (NodeKeys(node_keys([key()]).digest, 2, 1), "some keys are unusable"),
+        (dc.replace(node_keys([key()]), hsm_keys=()), "changed while they were read"),
     ],
     ids=["unread", "differs", "partly unusable", "changed meanwhile"],
 )
-def test_what_is_not_known_is_never_in_sync(other: NodeKeys, reason: str) -> None:
-    matrix = key_matrix({"a": told([key()]), "b": other}, "a")
+def test_unknown_node_is_never_in_sync(other: NodeKeys, reason: str) -> None:
+    matrix = key_matrix({"a": node_keys([key()]), "b": other}, "a")
     assert not matrix["in_sync"]
     assert matrix["in_sync_nodes"] == ["a"]
     assert [row["nodes"]["b"] for row in matrix["rows"]] == ["unknown"]
@@ -205,16 +206,16 @@ def test_what_is_not_known_is_never_in_sync(other: NodeKeys, reason: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "source", [NodeKeys(), told([key()], read=False), dc.replace(told([key()]), hsm_keys=())], ids=str
+    "source", [NodeKeys(), node_keys([key()], read=False), dc.replace(node_keys([key()]), hsm_keys=())], ids=str
 )
-def test_a_source_whose_keys_are_not_known_is_an_error(source: NodeKeys) -> None:
+def test_unknown_source_raises(source: NodeKeys) -> None:
     with pytest.raises(UtrustError, match="source a") as caught:
-        key_matrix({"a": source, "b": told([key()])}, "a")
+        key_matrix({"a": source, "b": node_keys([key()])}, "a")
     assert caught.value.code == "source_unknown"
 
 
-def test_nodes_that_hold_the_same_share_a_column_where_there_are_many() -> None:
-    nodes = {f"node{number}": told([key()]) for number in range(1, MANY_NODES + 2)} | {"late": told([])}
+def test_equal_nodes_share_a_column_in_large_table() -> None:
+    nodes = {f"node{number}": node_keys([key()]) for number in range(1, MANY_NODES + 2)} | {"late": node_keys([])}
     lines = format_table(key_matrix(nodes, "node1"))
     assert lines[0].endswith(f"node1 and {MANY_NODES} more  late")
     assert lines[1].split()[-2:] == ["yes", "MISSING"]
@@ -223,16 +224,17 @@ def test_nodes_that_hold_the_same_share_a_column_where_there_are_many() -> None:
     assert format_table(key_matrix(few, "node1"))[1].split()[-3:] == ["yes", "yes", "MISSING"]
 
 
-def test_a_table_of_differences_leaves_out_what_every_node_holds() -> None:
-    nodes = {"a": told([key(), key("new")]), "b": told([key()])}
+def test_drift_table_omits_keys_of_all_nodes() -> None:
+    nodes = {"a": node_keys([key(), key("new")]), "b": node_keys([key()])}
     assert [line.split()[1] for line in format_table(key_matrix(nodes, "a"), only_drift=True)[:-1]] == ["label", "new"]
-    in_sync = key_matrix({"a": told([key()]), "b": told([key()])}, "a")
+    in_sync = key_matrix({"a": node_keys([key()]), "b": node_keys([key()])}, "a")
     assert format_table(in_sync, only_drift=True) == ["in sync: a, b hold the same 1 key(s)"]
 
 
-def test_a_label_cannot_move_the_cursor_or_forge_a_line() -> None:
+def test_hostile_label_is_escaped_in_table() -> None:
+    """A label cannot move the cursor or forge a line."""
     hostile = key("\x1b[2Jgone\nin sync: everything\u202e")
-    (head, line, verdict) = format_table(key_matrix({"a": told([hostile]), "b": told([])}, "a"))
+    (head, line, verdict) = format_table(key_matrix({"a": node_keys([hostile]), "b": node_keys([])}, "a"))
     assert r"\x1b[2Jgone\nin sync: everything\u202e" in line
     assert (head[:4], verdict[:6]) == ("slot", "DRIFT:")
 
@@ -241,17 +243,18 @@ def test_a_label_cannot_move_the_cursor_or_forge_a_line() -> None:
 
 
 def info(*hsm_keys: HsmKey, read: bool = True) -> dict[str, t.Any]:
-    """As utrust_hsm_info returns it."""
+    """Return a result of utrust_hsm_info."""
     facts: dict[str, t.Any] = {"changed": False, "node": node(*hsm_keys, unusable_key_count=0).to_dict()}
     return facts | ({"hsm_keys": [one.to_dict() for one in hsm_keys]} if read else {})
 
 
-def test_the_filter_takes_results_of_the_module_lists_of_keys_and_nodes_that_could_not_be_read() -> None:
+def test_filter_accepts_results_lists_and_failures() -> None:
+    """The input may be a module result, a list of keys, a failed result or null."""
     nodes = {
         "a": info(key()),
         "b": info(key(), read=False),
         "c": [key().to_dict()],
-        "d": {"failed": True, "msg": "no answer"},
+        "d": {"failed": True, "msg": "no response"},
         "e": None,
     }
     matrix = filter_key_matrix(nodes, source="a")
@@ -259,28 +262,31 @@ def test_the_filter_takes_results_of_the_module_lists_of_keys_and_nodes_that_cou
 
 
 @pytest.mark.parametrize(
-    ("nodes", "said"),
+    ("nodes", "message"),
     [
         ({"b": info(key())}, "'a' is not among the nodes b"),
-        ({"a": info(key(), read=False)}, r"its inventory was not read \[source_unknown\]"),
+        (
+            {"a": info(key(), read=False)},
+            r"the keys were not read\. Read the keys of the source, then run again \[source_unknown\]",
+        ),
         ({"a": [{"label": "no key"}]}, r"'slot' is missing \[response_invalid\]"),
         ({"a": info(key()), "b": {"node": {}}}, "'keys_digest' is missing"),
     ],
     ids=["no source", "source not read", "no key", "no node"],
 )
-def test_the_filter_says_what_is_wrong_with_its_input(nodes: dict[str, t.Any], said: str) -> None:
-    with pytest.raises(AnsibleFilterError, match=said):
+def test_filter_names_error_of_its_input(nodes: dict[str, t.Any], message: str) -> None:
+    with pytest.raises(AnsibleFilterError, match=message):
         filter_key_matrix(nodes, source="a")
 
 
-def test_the_filter_judges_the_selected_keys_only() -> None:
+def test_filter_compares_selected_keys_only() -> None:
     nodes = {"a": info(key(), key("new")), "b": info(key())}
     assert filter_key_matrix(nodes, source="a", select="[?label=='signKey']")["in_sync"]
     narrowed = filter_key_matrix(nodes, source="a", select="[?label=='new']")
     assert ([row["label"] for row in narrowed["rows"]], narrowed["in_sync"]) == (["new"], False)
 
 
-def test_a_selection_that_no_key_fits_is_not_in_sync_but_an_error() -> None:
+def test_filter_with_empty_selection_raises() -> None:
     with pytest.raises(AnsibleFilterError, match="no node holds a key that"):
         filter_key_matrix({"a": info(key()), "b": info(key())}, source="a", select="[?label=='signkey']")
 
@@ -296,16 +302,16 @@ def test_a_selection_that_no_key_fits_is_not_in_sync_but_an_error() -> None:
         ("[?slot==`7`]", []),
     ],
 )
-def test_keys_are_selected_by_any_expression_that_leaves_keys(expression: str, labels: list[str]) -> None:
+def test_select_keys_accepts_any_expression_for_keys(expression: str, labels: list[str]) -> None:
     class Tagged(str):
-        """Ansible's texts are of types of their own."""
+        """Ansible uses subclasses of str."""
 
     keys = [{**one.to_dict(), "label": Tagged(one.label), "type": Tagged(one.type)} for one in (key(), SECRET)]
     assert [one["label"] for one in select_keys(keys, Tagged(expression))] == labels
 
 
 @pytest.mark.parametrize(
-    ("expression", "said"),
+    ("expression", "message"),
     [
         ("[?slot==", "cannot be used"),
         ("[?starts_with(slot, 's')]", "cannot be used"),
@@ -315,12 +321,12 @@ def test_keys_are_selected_by_any_expression_that_leaves_keys(expression: str, l
         ("length(@)", "does not leave whole keys"),
     ],
 )
-def test_an_expression_that_leaves_something_else_is_refused(expression: str, said: str) -> None:
-    with pytest.raises(AnsibleFilterError, match=said):
+def test_select_keys_rejects_other_expressions(expression: str, message: str) -> None:
+    with pytest.raises(AnsibleFilterError, match=message):
         select_keys([key().to_dict()], expression)
 
 
-def test_without_jmespath_the_filter_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_filter_without_jmespath_names_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_selection, "JMESPATH_MISSING", ImportError("No module named 'jmespath'"))
     with pytest.raises(AnsibleFilterError, match=r"select_keys: .*pip install 'jmespath>=1\.0\.1'"):
         select_keys([key().to_dict()], "[?check_value_only]")

@@ -13,9 +13,8 @@ import types
 import typing as t
 
 import pytest
-from ansible_collections.keyops.utrust.plugins.module_utils._appliance import schema
 from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import (
-    INVENTORY,
+    KEY_LIST,
     RESTORE_JOB,
     STAGED_IMPORT,
     Import,
@@ -47,7 +46,7 @@ from ansible_collections.keyops.utrust.plugins.module_utils._package.manifest im
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight.keys import Policy
 from ansible_collections.keyops.utrust.plugins.module_utils._wait import WaitOptions
 
-from tests.support.factories import KEYOPS, OTHER, example, fingerprint, key, node
+from tests.support.factories import KEYOPS, OTHER, fingerprint, key, node
 from tests.support.fakes import FakeAppliance
 
 if t.TYPE_CHECKING:
@@ -104,7 +103,7 @@ def target(**answers: t.Any) -> FakeAppliance:
     """node2 as it behaves when all goes well, but for what a test changes."""
     usual: dict[str, t.Any] = {
         "node": TARGET,
-        "inventory": [(OLD,), (OLD, NEW)],
+        "list_keys": [(OLD,), (OLD, NEW)],
         "stage_import": STAGED,
         "apply_import": APPLIED,
         "discard_import": None,
@@ -122,14 +121,14 @@ def test_an_import_stages_looks_at_the_table_applies_and_verifies(package: Path)
     scripted = target()
     result = import_into(scripted, package)
     assert (result["changed"], result["verified"], result["in_sync"]) == (True, True, True)
-    assert scripted.calls == ["node", "inventory", "stage_import", "apply_import", "inventory"]
+    assert scripted.calls == ["node", "list_keys", "stage_import", "apply_import", "list_keys"]
 
 
 def test_a_prediction_only_reads(package: Path) -> None:
     scripted = target()
     result = import_into(scripted, package, dry_run=True)
     assert (result["changed"], result["verified"], result["keys_digest"]) == (True, False, AFTER.keys_digest)
-    assert scripted.calls == ["node", "inventory"]
+    assert scripted.calls == ["node", "list_keys"]
 
 
 IMPOSTOR = key("old", fingerprint=fingerprint("impostor"))
@@ -163,7 +162,7 @@ def test_a_table_that_is_not_what_was_predicted_is_discarded(package: Path, stag
     with pytest.raises(UtrustError, match="nothing was changed") as caught:
         import_into(scripted, package)
     assert caught.value.code == "import_preview_mismatch"
-    assert scripted.calls == ["node", "inventory", "stage_import", "discard_import"]
+    assert scripted.calls == ["node", "list_keys", "stage_import", "discard_import"]
 
 
 def test_only_the_key_that_was_judged_may_be_replaced(package: Path) -> None:
@@ -175,12 +174,12 @@ def test_only_the_key_that_was_judged_may_be_replaced(package: Path) -> None:
         node(OLD, held).keys_digest,
         rows((OLD, "unchanged", OLD.fingerprint), (NEW, "replace", third)),
     )
-    scripted = target(node=node(OLD, held, name="node2"), inventory=[(OLD, held), (OLD, NEW)], stage_import=staged)
+    scripted = target(node=node(OLD, held, name="node2"), list_keys=[(OLD, held), (OLD, NEW)], stage_import=staged)
     with pytest.raises(UtrustError) as caught:
         import_into(scripted, package, allow_replace=frozenset([NEW.fingerprint]))
     assert caught.value.code == "import_preview_mismatch"
     right = dc.replace(staged, rows=rows((OLD, "unchanged", OLD.fingerprint), (NEW, "replace", held.fingerprint)))
-    scripted = target(node=node(OLD, held, name="node2"), inventory=[(OLD, held), (OLD, NEW)], stage_import=right)
+    scripted = target(node=node(OLD, held, name="node2"), list_keys=[(OLD, held), (OLD, NEW)], stage_import=right)
     assert import_into(scripted, package, allow_replace=frozenset([NEW.fingerprint]))["replaced"]
 
 
@@ -193,7 +192,7 @@ def test_an_inventory_that_is_not_as_predicted_fails_whatever_the_node_said(
     package: Path, after: tuple[HsmKey, ...]
 ) -> None:
     with pytest.raises(UtrustError, match="its inventory does not show it") as caught:
-        import_into(target(inventory=[(OLD,), after]), package)
+        import_into(target(list_keys=[(OLD,), after]), package)
     assert caught.value.code == "import_not_verified"
     assert "do not use these keys" in str(caught.value)
     assert "difference" in caught.value.details
@@ -203,7 +202,7 @@ def test_a_key_that_the_import_lost_is_named_even_if_the_package_never_had_it(pa
     extra = key("extra")
     scripted = target(
         node=node(OLD, extra, name="node2"),
-        inventory=[(OLD, extra), (OLD, NEW)],
+        list_keys=[(OLD, extra), (OLD, NEW)],
         stage_import=dc.replace(STAGED, keys_digest=node(OLD, extra).keys_digest),
     )
     with pytest.raises(UtrustError, match="extra") as caught:
@@ -223,7 +222,7 @@ def test_a_refusal_to_apply_discards_what_was_staged(package: Path) -> None:
     with pytest.raises(ApiError) as caught:
         import_into(scripted, package)
     assert caught.value.code == refusal.code
-    assert f"importing into node2: {refusal}; nothing was changed" in str(caught.value)
+    assert f"importing into node2: {refusal}. Nothing was changed" in str(caught.value)
     assert scripted.calls[-2:] == ["apply_import", "discard_import"]
 
 
@@ -232,7 +231,7 @@ def test_a_failure_to_discard_does_not_hide_why_the_import_failed(package: Path)
     with pytest.raises(ApiError) as caught:
         import_into(target(apply_import=refusal, discard_import=AWAY), package)
     assert caught.value.code == refusal.code
-    assert f"importing into node2: {refusal}; nothing was changed" in str(caught.value)
+    assert f"importing into node2: {refusal}. Nothing was changed" in str(caught.value)
 
 
 def test_a_lost_answer_of_an_import_that_was_applied_is_a_success(package: Path) -> None:
@@ -259,13 +258,13 @@ def test_a_lost_answer_of_an_import_that_was_not_applied_says_that_nothing_was_c
 
 
 def test_a_node_that_does_not_come_back_is_reported_as_unknown(package: Path) -> None:
-    with pytest.raises(UtrustError, match="its keys may have changed") as caught:
+    with pytest.raises(UtrustError, match="Its keys may have changed") as caught:
         import_into(target(node=[TARGET, AWAY], apply_import=LOST), package)
     assert caught.value.code == "node_wait_timeout"
 
 
 def test_a_node_that_restarts_after_the_import_is_waited_for(package: Path) -> None:
-    scripted = target(inventory=[(OLD,), AWAY, AWAY, (OLD, NEW)])
+    scripted = target(list_keys=[(OLD,), AWAY, AWAY, (OLD, NEW)])
     assert import_into(scripted, package)["verified"] is True
 
 
@@ -277,7 +276,7 @@ def test_a_manifest_alone_cannot_be_imported() -> None:
     with pytest.raises(UtrustError, match="give src, or use check mode") as caught:
         import_package(scripted.appliance, options, dry_run=False, progress=lambda dummy: None)
     assert caught.value.code == "package_missing"
-    assert scripted.calls == ["node", "inventory"]
+    assert scripted.calls == ["node", "list_keys"]
 
 
 def test_a_node_whose_keys_cannot_be_listed_takes_no_import(package: Path) -> None:
@@ -290,13 +289,13 @@ def test_a_node_whose_keys_cannot_be_listed_takes_no_import(package: Path) -> No
 
 # Import where the upload is the commit
 
-AT_ONCE = frozenset({INVENTORY})
+AT_ONCE = frozenset({KEY_LIST})
 
 
 def test_where_the_upload_is_the_commit_it_is_sent_once_and_verified(package: Path) -> None:
     scripted = target(capabilities=AT_ONCE, stage_import=APPLIED)
     assert import_into(scripted, package)["verified"] is True
-    assert scripted.calls == ["node", "inventory", "stage_import", "inventory"]
+    assert scripted.calls == ["node", "list_keys", "stage_import", "list_keys"]
 
 
 def test_a_lost_upload_that_was_the_commit_is_settled_by_reading(package: Path) -> None:
@@ -318,7 +317,7 @@ def test_an_upload_that_is_refused_changed_nothing_and_is_not_read_again(package
     with pytest.raises(ApiError, match="nothing was changed") as caught:
         import_into(scripted, package)
     assert caught.value.code == "package_corrupt"
-    assert scripted.calls == ["node", "inventory", "stage_import"]
+    assert scripted.calls == ["node", "list_keys", "stage_import"]
 
 
 def test_an_import_that_failed_in_the_middle_names_the_keys_that_are_there_and_those_that_are_not(
@@ -329,7 +328,7 @@ def test_an_import_that_failed_in_the_middle_names_the_keys_that_are_there_and_t
         package, make_manifest(node(OLD, NEW, third), (OLD, NEW, third), sha256=fingerprint("package"), size=7)
     )
     failed = Import("1b67", "failed", "", (), problem=("import_failed", "The import failed: 1 of 2 keys were written"))
-    scripted = target(capabilities=AT_ONCE, stage_import=failed, node=[TARGET, AFTER], inventory=[(OLD,), (OLD, NEW)])
+    scripted = target(capabilities=AT_ONCE, stage_import=failed, node=[TARGET, AFTER], list_keys=[(OLD,), (OLD, NEW)])
     with pytest.raises(UtrustError, match="Run again to continue") as caught:
         import_into(scripted, package)
     facts = caught.value.details
@@ -365,7 +364,7 @@ def test_an_import_that_waits_for_cards_too_long_is_discarded(package: Path) -> 
 
 def test_a_key_that_could_be_used_before_the_import_and_cannot_now_is_named(package: Path) -> None:
     locked = dc.replace(OLD, usable=False)
-    result = import_into(target(inventory=[(OLD,), (locked, NEW)]), package)
+    result = import_into(target(list_keys=[(OLD,), (locked, NEW)]), package)
     assert "could be used before the import and cannot now: old" in result["warnings"][1]
 
 
@@ -398,7 +397,7 @@ def test_what_must_not_happen_or_is_not_known_is_refused_and_all_else_is_not(
     def refusal(*held: HsmKey, **policy: t.Any) -> str | None:
         told = node(*held, name="node2", import_behavior=behavior)
         try:
-            import_into(target(node=told, inventory=[held]), package, dry_run=True, import_effect=declared, **policy)
+            import_into(target(node=told, list_keys=[held]), package, dry_run=True, import_effect=declared, **policy)
         except PreflightError as exc:
             return exc.code
         return None
@@ -410,16 +409,6 @@ def test_what_must_not_happen_or_is_not_known_is_refused_and_all_else_is_not(
     assert refusal(OLD) == (for_extra if for_extra == "import_effect_mismatch" else None)
     # Nothing to import: nothing can be lost.
     assert refusal(OLD, NEW, EXTRA, keep_extra=True) == (for_extra if for_extra == "import_effect_mismatch" else None)
-
-
-def test_a_word_that_nobody_knows_is_unknown_and_a_node_of_version_1_0_is_as_that_contract_says() -> None:
-    document = example("NodeOperational")
-    document["import_behavior"] = {"effect": "merging", "deletions": "stay"}
-    assert schema.node(document).import_behavior == ImportBehavior("unknown", "stay", "unknown", "unknown", "unknown")
-    del document["import_behavior"], document["capabilities"]
-    old = schema.node(document)
-    assert (old.import_behavior.effect, old.import_behavior.deletions) == ("overwriting", "stay")
-    assert old.capabilities == {INVENTORY, STAGED_IMPORT, RESTORE_JOB}
 
 
 # Export
@@ -437,7 +426,7 @@ def export(scripted: FakeAppliance, dest: Path, *, dry_run: bool = False) -> dic
 def source(**answers: t.Any) -> FakeAppliance:
     usual: dict[str, t.Any] = {
         "node": SOURCE,
-        "inventory": (OLD, NEW),
+        "list_keys": (OLD, NEW),
         "create_package": OFFERED,
         "download_package": None,
         "delete_package": None,
@@ -455,7 +444,7 @@ def test_a_package_that_is_not_what_was_asked_for_is_destroyed_unread(tmp_path: 
     with pytest.raises(ApiError, match="nothing was kept") as caught:
         export(scripted, tmp_path / "cluster.ksp")
     assert caught.value.code == "package_mismatch"
-    assert scripted.calls == ["node", "inventory", "create_package", "delete_package"]
+    assert scripted.calls == ["node", "list_keys", "create_package", "delete_package"]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -650,7 +639,7 @@ def test_canceling_where_nothing_runs_changes_nothing() -> None:
 
 def test_a_transport_without_guided_restore_says_so() -> None:
     with pytest.raises(UtrustError) as caught:
-        restore(joining(capabilities=frozenset({INVENTORY})))
+        restore(joining(capabilities=frozenset({KEY_LIST})))
     assert caught.value.code == "capability_missing"
     assert RESTORE_JOB not in str(caught.value.details)
 
@@ -675,7 +664,7 @@ def test_a_source_that_is_no_node_is_refused(given: dict[str, t.Any]) -> None:
 
 
 def test_another_node_than_the_named_one_is_refused_before_more_is_read() -> None:
-    scripted = FakeAppliance(node=SOURCE, inventory=(OLD,))
+    scripted = FakeAppliance(node=SOURCE, list_keys=(OLD,))
     with pytest.raises(PreflightError, match="node1, not node2") as caught:
         read_info(scripted.appliance, InfoOptions("node2", ("keys",)))
     assert caught.value.code == "node_name_mismatch"
@@ -694,14 +683,14 @@ def test_another_node_than_the_named_one_is_refused_before_more_is_read() -> Non
 )
 def test_an_inventory_that_is_known_by_its_digest_is_not_read_again(told: dict[str, t.Any], reads: bool) -> None:
     wanted = node(OLD, NEW)
-    scripted = FakeAppliance(node=dc.replace(wanted, **told), inventory=(OLD, NEW))
+    scripted = FakeAppliance(node=dc.replace(wanted, **told), list_keys=(OLD, NEW))
     result = read_info(scripted.appliance, InfoOptions(None, ("keys",), known_digest=wanted.keys_digest))
     assert ("hsm_keys" in result) == reads
-    assert scripted.calls == ["node", "inventory"][: 2 if reads else 1]
+    assert scripted.calls == ["node", "list_keys"][: 2 if reads else 1]
 
 
 def test_an_hsm_of_another_make_is_refused() -> None:
     scripted = FakeAppliance(node=dc.replace(SOURCE, hsm_model="Luna Network HSM 7"))
-    with pytest.raises(PreflightError, match="for Utimaco") as caught:
+    with pytest.raises(PreflightError, match="supports Utimaco u.trust HSMs only") as caught:
         read_info(scripted.appliance, InfoOptions(None, ()))
     assert caught.value.code == "hsm_not_supported"

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The manifest beside a package."""
+"""Manifest of a package."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from ansible_collections.keyops.utrust.plugins.module_utils._package.manifest im
 
 from tests.support.factories import fingerprint, key, node
 
-INVENTORY = (key("a"), key("b", slot=1, type="aes", curve=None, fingerprint="kcv:3fa2b1"))
-MANIFEST = make_manifest(node(*INVENTORY), INVENTORY, sha256=fingerprint("package"), size=4096)
-PLANNED = make_manifest(node(*INVENTORY), INVENTORY)
+KEYS = (key("a"), key("b", slot=1, type="aes", curve=None, fingerprint="kcv:3fa2b1"))
+MANIFEST = make_manifest(node(*KEYS), KEYS, sha256=fingerprint("package"), size=4096)
+PLANNED = make_manifest(node(*KEYS), KEYS)
 
 
 def reread(manifest: Manifest) -> Manifest:
@@ -29,38 +29,38 @@ def reread(manifest: Manifest) -> Manifest:
 
 
 @pytest.mark.parametrize("manifest", [MANIFEST, PLANNED], ids=["of a package", "planned"])
-def test_what_is_written_is_read_again(manifest: Manifest) -> None:
+def test_manifest_written_is_read_again(manifest: Manifest) -> None:
     assert reread(manifest) == manifest
 
 
-def test_a_planned_says_that_it_is_one() -> None:
+def test_manifest_without_digest_is_planned() -> None:
     assert PLANNED.planned
     assert not MANIFEST.planned
 
 
-def test_a_key_that_the_source_cannot_use_is_in_its_package_all_the_same() -> None:
+def test_unusable_key_of_source_is_in_manifest() -> None:
     unusable = (key("a", usable=False),)
     assert (
-        make_manifest(node(*unusable), unusable).to_dict()["inventory"]
-        == make_manifest(node(key("a")), (key("a"),)).to_dict()["inventory"]
+        make_manifest(node(*unusable), unusable).to_dict()["hsm_keys"]
+        == make_manifest(node(key("a")), (key("a"),)).to_dict()["hsm_keys"]
     )
 
 
-def test_a_manifest_holds_facts_and_no_secret() -> None:
+def test_manifest_contains_public_facts_only() -> None:
     assert sorted(json.loads(MANIFEST.as_json())) == sorted(
         ["format", "sha256", "size", "source", "source_serial", "cluster_id", "cluster_name", "appliance_version"]
-        + ["hsm_firmware", "mbk", "inventory", "keys_digest", "created_at"]
+        + ["hsm_firmware", "mbk", "hsm_keys", "keys_digest", "created_at"]
     )
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"format": 2}, "its format is not 1"),
-        ({"format": ...}, "its format is not 1"),
+        ({"format": 2}, "the format is not 1"),
+        ({"format": ...}, "the format is not 1"),
         *(({name: ...}, f"'{name}' is missing") for name in MANIFEST.to_dict() if name != "format"),
-        ({"size": None}, "sha256 and size belong together"),
-        ({"sha256": None}, "sha256 and size belong together"),
+        ({"size": None}, "only one of sha256 and size is set"),
+        ({"sha256": None}, "only one of sha256 and size is set"),
         ({"sha256": 7}, "'sha256'"),
         ({"size": "4096"}, "'size'"),
         ({"size": True}, "'size'"),
@@ -68,14 +68,14 @@ def test_a_manifest_holds_facts_and_no_secret() -> None:
         ({"cluster_id": 7}, "'cluster_id'"),
         ({"mbk": None}, "'mbk'"),
         ({"mbk": {"name": "KEYOPS"}}, "'check_value' is missing"),
-        ({"inventory": {}}, "'inventory'"),
-        ({"inventory": []}, "does not have the digest"),
-        ({"inventory": [{}]}, "'slot' is missing"),
-        ({"keys_digest": fingerprint("other")}, "does not have the digest"),
+        ({"hsm_keys": {}}, "'hsm_keys'"),
+        ({"hsm_keys": []}, "hsm_keys and keys_digest do not match"),
+        ({"hsm_keys": [{}]}, "'slot' is missing"),
+        ({"keys_digest": fingerprint("other")}, "hsm_keys and keys_digest do not match"),
     ],
     ids=str,
 )
-def test_a_manifest_that_was_changed_is_refused_and_says_why(changes: dict[str, t.Any], words: str) -> None:
+def test_read_manifest_rejects_edited_document(changes: dict[str, t.Any], words: str) -> None:
     document = json.loads(MANIFEST.as_json())
     for name, value in changes.items():
         document[name] = value
@@ -86,19 +86,19 @@ def test_a_manifest_that_was_changed_is_refused_and_says_why(changes: dict[str, 
     assert caught.value.code == "manifest_invalid"
     assert words in str(caught.value)
     assert "cluster.ksp.manifest.json" in str(caught.value)
-    assert "export the package again" in str(caught.value)
+    assert "Export the package again" in str(caught.value)
 
 
 @pytest.mark.parametrize("document", [None, [], "text", 7])
-def test_what_is_no_manifest_is_refused(document: t.Any) -> None:
+def test_read_manifest_rejects_other_types(document: t.Any) -> None:
     with pytest.raises(UtrustError) as caught:
         read_manifest(document, "given as a value")
     assert caught.value.code == "manifest_invalid"
 
 
-def test_a_key_of_an_unknown_type_makes_a_manifest_useless() -> None:
+def test_read_manifest_rejects_unknown_key_type() -> None:
     document = json.loads(MANIFEST.as_json())
-    document["inventory"][0]["type"] = "ml_dsa"
+    document["hsm_keys"][0]["type"] = "ml_dsa"
     with pytest.raises(UtrustError, match="ml_dsa") as caught:
         read_manifest(document, "given as a value")
     assert caught.value.code == "manifest_invalid"

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Packages on disk: who may read them, what is left of them, and when they are removed_stale."""
+"""Packages on disk: file modes, atomic writes, and removal of stale directories."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ if t.TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-INVENTORY = (key(),)
-MANIFEST = make_manifest(node(*INVENTORY), INVENTORY, sha256=fingerprint("package"), size=7)
+KEYS = (key(),)
+MANIFEST = make_manifest(node(*KEYS), KEYS, sha256=fingerprint("package"), size=7)
 
 
 @pytest.fixture
 def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The only place for run directories."""
+    """Return the only base directory for run directories."""
     folder = tmp_path / "runtime"
     folder.mkdir()
     monkeypatch.setattr(store, "base_directories", lambda: [folder])
@@ -51,7 +51,7 @@ def mode(path: Path) -> int:
 
 
 def run_directory_of_a_dead_run(base: Path) -> Path:
-    """As a killed run leaves it, with a package inside."""
+    """Create the run directory of a killed run, with a package."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         directory = store.new_run_directory(process.pid, 0)
         assert store.remove_stale() == []
@@ -62,7 +62,7 @@ def run_directory_of_a_dead_run(base: Path) -> Path:
 
 
 @pytest.mark.usefixtures("careless_umask")
-def test_nobody_else_can_read_a_package_its_manifest_or_its_directory(base: Path) -> None:
+def test_files_are_private_with_any_umask(base: Path) -> None:
     directory = store.new_run_directory(os.getpid(), 0)
     package = directory / "cluster.ksp"
     with store.atomic_write(package) as file:
@@ -76,7 +76,7 @@ def test_nobody_else_can_read_a_package_its_manifest_or_its_directory(base: Path
     }
 
 
-def test_a_name_is_taken_only_by_a_complete_file(tmp_path: Path) -> None:
+def test_atomic_write_interrupted_keeps_old_file(tmp_path: Path) -> None:
     package = tmp_path / "cluster.ksp"
     package.write_bytes(b"old")
 
@@ -92,7 +92,7 @@ def test_a_name_is_taken_only_by_a_complete_file(tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"cluster.ksp": b"old"}
 
 
-def test_a_complete_file_replaces_the_old_one(tmp_path: Path) -> None:
+def test_atomic_write_replaces_old_file(tmp_path: Path) -> None:
     package = tmp_path / "cluster.ksp"
     package.write_bytes(b"old")
     with store.atomic_write(package) as file:
@@ -100,7 +100,8 @@ def test_a_complete_file_replaces_the_old_one(tmp_path: Path) -> None:
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"new"]
 
 
-def test_a_name_that_somebody_has_linked_elsewhere_is_replaced_and_not_followed(tmp_path: Path) -> None:
+def test_atomic_write_replaces_link_at_destination(tmp_path: Path) -> None:
+    """The target of the link stays unchanged."""
     elsewhere, package = tmp_path / "elsewhere", tmp_path / "cluster.ksp"
     elsewhere.write_bytes(b"untouched")
     package.symlink_to(elsewhere)
@@ -110,7 +111,7 @@ def test_a_name_that_somebody_has_linked_elsewhere_is_replaced_and_not_followed(
     assert (package.read_bytes(), package.is_symlink()) == (b"new", False)
 
 
-def test_a_temporary_name_that_is_taken_is_not_followed_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_atomic_write_does_not_follow_temporary_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.write_bytes(b"untouched")
     monkeypatch.setattr("secrets.token_hex", lambda dummy: "guessed")
@@ -120,7 +121,7 @@ def test_a_temporary_name_that_is_taken_is_not_followed_either(tmp_path: Path, m
     assert elsewhere.read_bytes() == b"untouched"
 
 
-def test_a_disk_that_is_full_at_the_last_moment_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_atomic_write_on_full_disk_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(dummy: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -131,12 +132,12 @@ def test_a_disk_that_is_full_at_the_last_moment_leaves_nothing(tmp_path: Path, m
     ):
         file.write(b"package")
     assert caught.value.code == "package_not_written"
-    assert "nothing was left behind" in str(caught.value)
+    assert "The incomplete file was deleted" in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_that_the_system_does_not_let_grow_leaves_nothing(tmp_path: Path) -> None:
-    """With a limit of the operating system itself, in a process of its own."""
+def test_atomic_write_over_size_limit_leaves_no_file(tmp_path: Path) -> None:
+    """The limit is RLIMIT_FSIZE of another process."""
     script = """
         import pathlib, resource, sys
         from ansible_collections.keyops.utrust.plugins.module_utils._package import store
@@ -156,7 +157,7 @@ def test_a_file_that_the_system_does_not_let_grow_leaves_nothing(tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_directory_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_atomic_write_names_missing_directory(tmp_path: Path) -> None:
     with (
         pytest.raises(UtrustError, match="No such file or directory") as caught,
         store.atomic_write(tmp_path / "a" / "b"),
@@ -165,7 +166,7 @@ def test_a_directory_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert str(tmp_path / "a" / "b") in str(caught.value)
 
 
-def test_the_directory_of_a_dead_run_is_removed_stale_with_the_package_in_it(base: Path) -> None:
+def test_remove_stale_removes_directory_of_dead_run(base: Path) -> None:
     directory = run_directory_of_a_dead_run(base)
     assert store.remove_stale(dry_run=True) == [str(directory)]
     assert (directory / "cluster.ksp").exists()
@@ -174,32 +175,33 @@ def test_the_directory_of_a_dead_run_is_removed_stale_with_the_package_in_it(bas
     assert store.remove_stale() == []
 
 
-def test_the_directory_of_a_living_run_is_never_removed_stale(base: Path) -> None:
+def test_remove_stale_keeps_directory_of_living_run(base: Path) -> None:
     directory = store.new_run_directory(os.getpid(), 0)
     assert store.remove_stale() == []
     assert directory.is_dir()
 
 
-def test_a_process_number_that_is_used_again_does_not_keep_the_directory(base: Path) -> None:
+def test_remove_stale_detects_reused_pid(base: Path) -> None:
     stale = base / f"{store.PREFIX}pid-{os.getpid()}-000000000000-abcdefgh"
     stale.mkdir()
     assert store.remove_stale() == [str(stale)]
 
 
-def test_a_process_that_has_ended_but_was_not_waited_for_is_dead(base: Path) -> None:
+def test_process_identity_of_zombie_is_none(base: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", ""])
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     assert store.process_identity(process.pid) is None
     process.wait()
 
 
-def test_a_directory_on_another_machines_behalf_lives_as_long_as_its_lease(base: Path) -> None:
+def test_remove_stale_respects_lease(base: Path) -> None:
+    """A run on another machine owns its directory for the time of the lease."""
     kept, over = store.new_run_directory(None, 3600), store.new_run_directory(None, 0)
     assert store.remove_stale() == [str(over)]
     assert kept.is_dir()
 
 
-def test_what_belongs_to_another_user_is_left_alone(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_remove_stale_skips_other_users(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     directory = run_directory_of_a_dead_run(base)
     other = os.getuid() + 1
     monkeypatch.setattr(os, "getuid", lambda: other)
@@ -207,38 +209,39 @@ def test_what_belongs_to_another_user_is_left_alone(base: Path, monkeypatch: pyt
     assert (directory / "cluster.ksp").exists()
 
 
-def test_a_link_is_not_followed(base: Path, tmp_path: Path) -> None:
-    target = tmp_path / "precious"
+def test_remove_stale_does_not_follow_links(base: Path, tmp_path: Path) -> None:
+    target = tmp_path / "unrelated"
     target.mkdir()
-    (target / "file").write_bytes(b"precious")
+    (target / "file").write_bytes(b"unrelated")
     (base / f"{store.PREFIX}lease-0-abcdefgh").symlink_to(target)
     assert store.remove_stale() == []
-    assert (target / "file").read_bytes() == b"precious"
+    assert (target / "file").read_bytes() == b"unrelated"
 
 
-def test_a_link_inside_a_removed_stale_directory_takes_nothing_else_along(base: Path, tmp_path: Path) -> None:
-    precious = tmp_path / "precious"
-    precious.write_bytes(b"precious")
+def test_remove_stale_removes_inner_link_only(base: Path, tmp_path: Path) -> None:
+    """The target of a link inside the directory stays unchanged."""
+    unrelated = tmp_path / "unrelated"
+    unrelated.write_bytes(b"unrelated")
     directory = store.new_run_directory(None, 0)
-    (directory / "cluster.ksp").symlink_to(precious)
+    (directory / "cluster.ksp").symlink_to(unrelated)
     assert store.remove_stale() == [str(directory)]
-    assert precious.read_bytes() == b"precious"
+    assert unrelated.read_bytes() == b"unrelated"
 
 
 @pytest.mark.parametrize("name", ["notes", "pid-1", "pid-x-y-z", "lease--1", "lease-soon-abc", "pid-1-2-3-4"])
-def test_a_directory_that_no_run_has_made_is_left_alone(base: Path, name: str) -> None:
+def test_remove_stale_skips_unknown_names(base: Path, name: str) -> None:
     (base / (store.PREFIX + name)).mkdir()
     assert store.remove_stale() == []
     assert (base / (store.PREFIX + name)).is_dir()
 
 
-def test_a_directory_that_cannot_be_removed_stale_does_not_stop_the_others(base: Path) -> None:
+def test_remove_stale_continues_after_error(base: Path) -> None:
     (base / f"{store.PREFIX}lease-0-aaaaaaaa" / "not" / "ours").mkdir(parents=True)
     directory = store.new_run_directory(None, 0)
     assert store.remove_stale() == [str(directory)]
 
 
-def test_run_directories_are_in_memory_where_the_user_has_some(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_base_directories_prefer_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     assert store.base_directories()[0] == tmp_path
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "missing"))
@@ -246,9 +249,8 @@ def test_run_directories_are_in_memory_where_the_user_has_some(monkeypatch: pyte
     assert store.base_directories()
 
 
-def test_a_run_directory_is_removed_stale_wherever_another_run_would_have_put_it(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_remove_stale_checks_all_base_directories(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An earlier run may have used another base directory."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     directory = store.new_run_directory(None, 0)
@@ -257,7 +259,7 @@ def test_a_run_directory_is_removed_stale_wherever_another_run_would_have_put_it
     assert str(directory) in store.remove_stale(dry_run=True)
 
 
-def test_a_package_is_removed_with_its_manifest_and_its_run_directory(base: Path, tmp_path: Path) -> None:
+def test_remove_package_removes_manifest_and_directory(base: Path, tmp_path: Path) -> None:
     for directory in (store.new_run_directory(os.getpid(), 0), tmp_path / "mine"):
         directory.mkdir(exist_ok=True)
         package = directory / "cluster.ksp"
@@ -271,7 +273,7 @@ def test_a_package_is_removed_with_its_manifest_and_its_run_directory(base: Path
     assert list((tmp_path / "mine").iterdir()) == []
 
 
-def test_a_manifest_is_read_as_it_was_written(tmp_path: Path) -> None:
+def test_load_manifest_returns_written_manifest(tmp_path: Path) -> None:
     package = tmp_path / "cluster.ksp"
     assert store.load_manifest(package) is None
     store.write_manifest(package, MANIFEST)
@@ -279,7 +281,7 @@ def test_a_manifest_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe\x00"])
-def test_a_manifest_that_is_none_is_named(tmp_path: Path, content: bytes) -> None:
+def test_load_manifest_names_invalid_file(tmp_path: Path, content: bytes) -> None:
     package = tmp_path / "cluster.ksp"
     store.manifest_path(package).write_bytes(content)
     with pytest.raises(UtrustError, match=re.escape("cluster.ksp.manifest.json")) as caught:
@@ -287,14 +289,14 @@ def test_a_manifest_that_is_none_is_named(tmp_path: Path, content: bytes) -> Non
     assert caught.value.code == "manifest_invalid"
 
 
-def test_a_package_is_measured_by_size_and_digest(tmp_path: Path) -> None:
+def test_size_and_digest_of_package(tmp_path: Path) -> None:
     package = tmp_path / "cluster.ksp"
     assert store.size_and_digest(package) is None
     package.write_bytes(b"package")
     assert store.size_and_digest(package) == (7, fingerprint("package"))
 
 
-def test_a_package_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_size_and_digest_of_unreadable_package_raises(tmp_path: Path) -> None:
     with pytest.raises(UtrustError, match="Is a directory") as caught:
         store.size_and_digest(tmp_path)
     assert caught.value.code == "package_unreadable"

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What speaks against an operation: all of it, at once."""
+"""Preflight checks of node, package and keys."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def codes(problems: t.Iterable[Problem]) -> list[str]:
     return [problem.code for problem in problems]
 
 
-def difference_problems(wanted: t.Any, held: t.Any, **policy: t.Any) -> list[Problem]:
-    return check_key_changes("node2", "node1", compare(wanted, held), STRICT._replace(**policy))
+def difference_problems(source_keys: t.Any, target_keys: t.Any, **policy: t.Any) -> list[Problem]:
+    return check_key_changes("node2", "node1", compare(source_keys, target_keys), STRICT._replace(**policy))
 
 
-def test_a_node_as_it_should_be_has_no_problems() -> None:
+def test_valid_node_has_no_problems() -> None:
     assert check_identity(NODE, "node2") == []
     assert check_identity(NODE, None) == []
     assert check_ready(NODE) == []
@@ -51,7 +51,7 @@ def test_a_node_as_it_should_be_has_no_problems() -> None:
     assert check_mbk(NODE, EXPECTED) == []
 
 
-def test_every_problem_of_a_node_is_told_at_once() -> None:
+def test_all_problems_of_a_node_are_reported_at_once() -> None:
     broken = node(
         name="node9",
         hsm_model="Luna Network HSM 7",
@@ -87,11 +87,11 @@ def test_every_problem_of_a_node_is_told_at_once() -> None:
     assert [problem["code"] for problem in caught.value.details["problems"]] == codes(problems)
     assert "importing into node9: 9 problem(s) found, nothing was changed" in str(caught.value)
     for problem in problems:
-        assert f"{problem.text} [{problem.code}] - {problem.remedy}" in str(caught.value)
+        assert f"\nnode9: {problem.code}: {problem.text}. Fix: {problem.remedy}." in str(caught.value)
         assert problem.node == "node9"
 
 
-def test_without_problems_nothing_is_raised() -> None:
+def test_raise_for_problems_without_problems() -> None:
     raise_for_problems("importing into node2", [])
 
 
@@ -101,29 +101,29 @@ def test_without_problems_nothing_is_raised() -> None:
         ({"hsm_state": "factory_reset", "mbk": None}, "hsm_not_operational", "Factory Reset Mode"),
         ({"hsm_state": "maintenance"}, "hsm_not_operational", "maintenance"),
         ({"hsm_state": "alarm", "alarm": "tamper sensor"}, "hsm_not_operational", "tamper sensor"),
-        ({"mbk": None}, "mbk_missing", "holds no MBK"),
+        ({"mbk": None}, "mbk_missing", "has no MBK"),
         ({"running": ("restore", "7c9e")}, "restore_in_progress", "7c9e"),
     ],
     ids=str,
 )
-def test_an_hsm_that_cannot_give_or_take_keys_says_why(changes: dict[str, t.Any], code: str, words: str) -> None:
+def test_check_ready_names_reason(changes: dict[str, t.Any], code: str, words: str) -> None:
     [problem] = check_ready(node(name="node2", **changes))
     assert problem.code == code
     assert words in problem.text
     assert problem.remedy
 
 
-def test_the_mbk_is_known_by_its_check_value_and_not_by_its_name() -> None:
+def test_check_mbk_compares_check_value_not_name() -> None:
     renamed = dc.replace(KEYOPS, name="RENAMED")
     assert check_mbk(node(mbk=renamed), EXPECTED) == []
     impostor = dc.replace(OTHER, name=KEYOPS.name)
     [problem] = check_mbk(node(mbk=impostor), EXPECTED)
     assert problem.code == "mbk_mismatch"
     assert impostor.check_value in problem.text
-    assert "never overwritten" in problem.remedy
+    assert "never overwrites an HSM with another MBK" in problem.remedy
 
 
-def test_a_package_is_held_against_its_manifest() -> None:
+def test_check_package_compares_size_and_digest() -> None:
     manifest = make_manifest(node(), (), sha256=fingerprint("package"), size=100)
     path = "/run/cluster.ksp"
     assert check_package((100, fingerprint("package")), manifest, path) == []
@@ -133,11 +133,11 @@ def test_a_package_is_held_against_its_manifest() -> None:
     assert codes(check_package((101, fingerprint("longer")), manifest, path)) == ["package_digest_mismatch"]
 
 
-def test_keys_that_are_the_same_are_no_problem_even_if_they_are_called_retired() -> None:
+def test_unchanged_destroyed_key_is_not_a_problem() -> None:
     assert difference_problems([key()], [key()], destroyed_keys=frozenset([key().fingerprint])) == []
 
 
-def test_a_key_that_only_the_target_has_stops_an_import_unless_it_is_allowed() -> None:
+def test_extra_key_is_a_problem_unless_allowed() -> None:
     [problem] = difference_problems([], [key()])
     assert problem.code == "extra_keys"
     assert key().fingerprint in problem.text
@@ -149,33 +149,35 @@ def test_a_key_that_only_the_target_has_stops_an_import_unless_it_is_allowed() -
     ]
 
 
-def test_another_key_under_the_same_label_stops_an_import_unless_it_is_named() -> None:
-    held = key(fingerprint=fingerprint("impostor"))
-    [problem] = difference_problems([key()], [held], keep_extra=True)
+def test_mismatch_is_a_problem_unless_allowed() -> None:
+    target_key = key(fingerprint=fingerprint("impostor"))
+    [problem] = difference_problems([key()], [target_key], keep_extra=True)
     assert problem.code == "key_mismatch"
     assert key().fingerprint in problem.text
-    assert held.fingerprint in problem.text
-    assert difference_problems([key()], [held], allow_replace=frozenset([key().fingerprint])) == []
-    # Naming the target's key allows nothing: it is the source's that has to be wanted.
-    assert codes(difference_problems([key()], [held], allow_replace=frozenset([held.fingerprint]))) == ["key_mismatch"]
+    assert target_key.fingerprint in problem.text
+    assert difference_problems([key()], [target_key], allow_replace=frozenset([key().fingerprint])) == []
+    # The key fingerprint of the target does not allow the replacement. The one of the source does.
+    assert codes(difference_problems([key()], [target_key], allow_replace=frozenset([target_key.fingerprint]))) == [
+        "key_mismatch"
+    ]
 
 
-def test_a_named_key_replaces_another_one_whatever_its_id() -> None:
-    held = key(id="02", fingerprint=fingerprint("impostor"))
-    assert codes(difference_problems([key()], [held])) == ["key_mismatch"]
-    assert difference_problems([key()], [held], allow_replace=frozenset([key().fingerprint])) == []
+def test_allow_replace_applies_to_other_key_id() -> None:
+    target_key = key(id="02", fingerprint=fingerprint("impostor"))
+    assert codes(difference_problems([key()], [target_key])) == ["key_mismatch"]
+    assert difference_problems([key()], [target_key], allow_replace=frozenset([key().fingerprint])) == []
 
 
-def test_a_retired_key_does_not_come_back_neither_as_new_nor_in_the_place_of_another() -> None:
-    retired = frozenset([key().fingerprint])
-    assert codes(difference_problems([key()], [], destroyed_keys=retired)) == ["destroyed_key_would_return"]
-    held = key(fingerprint=fingerprint("impostor"))
-    assert codes(difference_problems([key()], [held], destroyed_keys=retired, allow_replace=retired)) == [
+def test_destroyed_key_is_a_problem_if_new_or_replacing() -> None:
+    destroyed = frozenset([key().fingerprint])
+    assert codes(difference_problems([key()], [], destroyed_keys=destroyed)) == ["destroyed_key_would_return"]
+    target_key = key(fingerprint=fingerprint("impostor"))
+    assert codes(difference_problems([key()], [target_key], destroyed_keys=destroyed, allow_replace=destroyed)) == [
         "destroyed_key_would_return"
     ]
 
 
-def test_expected_new_keys_limits_what_may_arrive() -> None:
+def test_expected_new_keys_limits_new_keys() -> None:
     new, other = key("new"), key("other")
     assert difference_problems([new, other], []) == []
     assert codes(difference_problems([new, other], [], expected_new_keys=frozenset([new.fingerprint]))) == [
@@ -185,7 +187,7 @@ def test_expected_new_keys_limits_what_may_arrive() -> None:
     assert difference_problems([new], [new], expected_new_keys=frozenset()) == []
 
 
-def test_a_pin_pad_must_be_configured_and_ready() -> None:
+def test_check_pin_pad_requires_configured_and_ready() -> None:
     pin_pads = [
         PinPad("front-usb", "local", None, "ready"),
         PinPad("rack-2", "remote", "192.0.2.40:5000", "unavailable"),
