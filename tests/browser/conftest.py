@@ -12,7 +12,7 @@ import typing as t
 import pytest
 from playwright.sync_api import Browser, Error, expect, sync_playwright
 
-from tests.support.person import DESKTOP, OUTPUT, Person
+from tests.support.browser_user import DESKTOP, OUTPUT, BrowserUser
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,11 +43,11 @@ def chromium() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def person(chromium: Browser) -> Iterator[t.Callable[..., Person]]:
+def person(chromium: Browser) -> Iterator[t.Callable[..., BrowserUser]]:
     """`person(control)` knows the password, `person(control, certificate="operator")` has a client certificate in the browser."""
     contexts = []
 
-    def make(control: Control, *, certificate: str | None = None, script: bool = True) -> Person:
+    def make(control: Control, *, certificate: str | None = None, script: bool = True) -> BrowserUser:
         certificates = []
         if certificate:
             cert, key = control.client(certificate)
@@ -62,7 +62,7 @@ def person(chromium: Browser) -> Iterator[t.Callable[..., Person]]:
         )
         context.set_default_timeout(LIMIT)
         contexts.append(context)
-        return Person(control, context.new_page())
+        return BrowserUser(control, context.new_page())
 
     yield make
     for context in contexts:

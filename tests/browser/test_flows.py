@@ -18,7 +18,7 @@ if t.TYPE_CHECKING:
 
     from utrust_appliance.control import Control
 
-    from tests.support.person import Person
+    from tests.support.browser_user import BrowserUser
 
 
 @pytest.fixture
@@ -28,8 +28,8 @@ def control() -> Iterator[Control]:
         yield running
 
 
-def initial_synchronization(operator: Person, holder: Person, node: str, pictures: bool) -> None:
-    def picture(person: Person, name: str) -> None:
+def initial_synchronization(operator: BrowserUser, holder: BrowserUser, node: str, pictures: bool) -> None:
+    def picture(person: BrowserUser, name: str) -> None:
         person.check()
         if pictures:
             person.picture(name)
@@ -73,7 +73,7 @@ def initial_synchronization(operator: Person, holder: Person, node: str, picture
     pad.get_by_role("button", name="OK").click()
     expect(guide).to_contain_text("MBK card 1 of 2: accepted")
     picture(operator, "6-guide")
-    holder.present("KEYOPS-3")
+    holder.present_card("KEYOPS-3")
     expect(guide).to_contain_text(f"{node} holds the MBK and 6 keys")
     expect(pad.get_by_role("status")).to_contain_text("Done")
     picture(operator, "7-restored")
@@ -82,7 +82,7 @@ def initial_synchronization(operator: Person, holder: Person, node: str, picture
     picture(operator, "8-operational")
 
 
-def synchronize_key_material(operator: Person, node: str, package: Path, new_key: str, *, drop: bool) -> None:
+def synchronize_key_material(operator: BrowserUser, node: str, package: Path, new_key: str, *, drop: bool) -> None:
     page = operator.page
     page.get_by_role("navigation", name="Cluster menu bar").get_by_role("link", name=node).click()
     expect(page.get_by_role("heading", name="Overview")).to_be_visible()
@@ -121,7 +121,7 @@ def synchronize_key_material(operator: Person, node: str, package: Path, new_key
     expect(page.get_by_role("row", name=new_key)).to_be_visible()
 
 
-def test_a_restore_from_a_package_asks_for_the_file_beside_the_pin_pad(person: Callable[..., Person]) -> None:
+def test_a_restore_from_a_package_asks_for_the_file_beside_the_pin_pad(person: Callable[..., BrowserUser]) -> None:
     """No step of the vendor's page: it is there only where the profile says that keys come from a file."""
     with cluster(nodes=2, keys=6, profile=["restore_from=package"]) as control:
         package = Api(control, "node1").package()
@@ -141,14 +141,14 @@ def test_a_restore_from_a_package_asks_for_the_file_beside_the_pin_pad(person: C
         expect(page.get_by_role("dialog")).to_contain_text("Insert MBK card 1 of 2")
         holder.go_to_pin_pad("node2")
         for card in ("KEYOPS-1", "KEYOPS-2"):
-            holder.present(card)
+            holder.present_card(card)
         expect(page.get_by_role("dialog")).to_contain_text("node2 holds the MBK and 6 keys")
         page.get_by_role("button", name="Finish").click()
         expect(page.get_by_role("region", name="HSM Configuration").get_by_text("Operational")).to_be_visible()
 
 
 def test_both_flows_of_the_vendors_page_bring_all_nodes_to_the_same_keys(
-    control: Control, person: Callable[..., Person], tmp_path: Path
+    control: Control, person: Callable[..., BrowserUser], tmp_path: Path
 ) -> None:
     operator, holder = person(control), person(control)
     for node in ("node2", "node3"):

@@ -11,7 +11,7 @@ import typing as t
 import pytest
 from playwright.sync_api import expect
 
-from tests.support.person import AXE, DESKTOP, OUTPUT, PHONE
+from tests.support.browser_user import AXE, DESKTOP, OUTPUT, PHONE
 from tests.support.report import HOSTILE, data, write_page
 
 if t.TYPE_CHECKING:

@@ -17,7 +17,7 @@ if t.TYPE_CHECKING:
 
     from utrust_appliance.control import Control
 
-    from tests.support.person import Person
+    from tests.support.browser_user import BrowserUser
 
 MENU = ("Overview", "Access", "Security", "Cluster", "Backup/Restore", "Services")
 
@@ -30,7 +30,7 @@ def control() -> Iterator[Control]:
 
 
 def test_registered_certificate_is_logged_in_at_once_and_everywhere(
-    control: Control, person: Callable[..., Person]
+    control: Control, person: Callable[..., BrowserUser]
 ) -> None:
     page = person(control, certificate="operator").visit("node1")
     expect(page.get_by_role("heading", name="Overview")).to_be_visible()
@@ -45,7 +45,7 @@ def test_registered_certificate_is_logged_in_at_once_and_everywhere(
 
 
 def test_password_logs_in_and_the_menu_bar_carries_the_login_to_other_nodes(
-    control: Control, person: Callable[..., Person]
+    control: Control, person: Callable[..., BrowserUser]
 ) -> None:
     operator = person(control)
     page = operator.log_in("node1", password="wrong")
@@ -58,7 +58,7 @@ def test_password_logs_in_and_the_menu_bar_carries_the_login_to_other_nodes(
 
 
 def test_every_page_is_fit_for_everybody_and_for_a_phone_and_says_what_it_is(
-    control: Control, person: Callable[..., Person]
+    control: Control, person: Callable[..., BrowserUser]
 ) -> None:
     operator = person(control)
     operator.visit("node1", "/login")
@@ -79,7 +79,7 @@ def test_every_page_is_fit_for_everybody_and_for_a_phone_and_says_what_it_is(
         operator.check()
 
 
-def test_session_that_nobody_uses_says_so_and_then_ends_in_front_of_them(person: Callable[..., Person]) -> None:
+def test_session_that_nobody_uses_says_so_and_then_ends_in_front_of_them(person: Callable[..., BrowserUser]) -> None:
     with cluster(nodes=1, keys=1, session_timeout=12) as control:
         operator = person(control)
         page = operator.log_in("node1")
@@ -92,7 +92,7 @@ def test_session_that_nobody_uses_says_so_and_then_ends_in_front_of_them(person:
         expect(page.get_by_role("heading", name="Log in to node1")).to_be_visible()
 
 
-def test_restore_needs_a_keyboard_only(control: Control, person: Callable[..., Person]) -> None:
+def test_restore_needs_a_keyboard_only(control: Control, person: Callable[..., BrowserUser]) -> None:
     def reach(page: t.Any, name: str) -> None:
         """Press Tab until that is in focus."""
         for dummy in range(40):
@@ -141,7 +141,7 @@ def test_restore_needs_a_keyboard_only(control: Control, person: Callable[..., P
     control.factory_reset("node2")
 
 
-def test_everything_works_without_scripts(control: Control, person: Callable[..., Person]) -> None:
+def test_everything_works_without_scripts(control: Control, person: Callable[..., BrowserUser]) -> None:
     operator, holder = person(control, script=False), person(control, script=False)
     page = operator.log_in("node2")
     page.get_by_role("link", name="Security").click()

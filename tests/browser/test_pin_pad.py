@@ -19,7 +19,7 @@ if t.TYPE_CHECKING:
 
     from utrust_appliance.control import Control
 
-    from tests.support.person import Person
+    from tests.support.browser_user import BrowserUser
 
 START = {"pin_pad": "front-usb", "source": "node1"}
 
@@ -41,7 +41,7 @@ def control(running: Control) -> Iterator[Control]:
 
 
 @pytest.fixture
-def holder(control: Control, person: Callable[..., Person]) -> Person:
+def holder(control: Control, person: Callable[..., BrowserUser]) -> BrowserUser:
     """A card holder at the PIN pad of node2, where a guided restore waits for the first card."""
     Api(control, "node2")("POST", "/hsm/restores", START)
     made = person(control)
@@ -54,12 +54,12 @@ def problem(control: Control) -> str:
 
 
 def test_wrong_pin_foreign_card_and_the_same_card_twice_are_told_and_asked_for_again(
-    control: Control, holder: Person
+    control: Control, holder: BrowserUser
 ) -> None:
     display = holder.page.get_by_role("status")
     holder.page.get_by_role("button", name="OTHER-1 Insert").click()
     expect(display).to_contain_text("Card OTHER-1 is of MBK OTHER, not of KEYOPS")
-    holder.present("KEYOPS-1", pin="0")
+    holder.present_card("KEYOPS-1", pin="0")
     expect(display).to_contain_text("Wrong PIN for card KEYOPS-1; it locks for good after 2 more")
     holder.check()
     for digit in control.pin_of("KEYOPS-1"):
@@ -73,7 +73,7 @@ def test_wrong_pin_foreign_card_and_the_same_card_twice_are_told_and_asked_for_a
     expect(display).to_contain_text("Card KEYOPS-2 was removed before its PIN was entered")
 
 
-def test_three_wrong_pins_lock_a_card_for_good(control: Control, holder: Person) -> None:
+def test_three_wrong_pins_lock_a_card_for_good(control: Control, holder: BrowserUser) -> None:
     page, display = holder.page, holder.page.get_by_role("status")
     page.get_by_role("button", name="KEYOPS-3 Insert").click()
     for text in ("after 2 more", "after 1 more", "card KEYOPS-3 is locked for good now"):
@@ -85,7 +85,7 @@ def test_three_wrong_pins_lock_a_card_for_good(control: Control, holder: Person)
 
 
 def test_card_that_is_in_one_reader_is_not_on_the_table_of_another(
-    control: Control, holder: Person, person: Callable[..., Person]
+    control: Control, holder: BrowserUser, person: Callable[..., BrowserUser]
 ) -> None:
     Api(control, "node3")("POST", "/hsm/restores", START)
     holder.page.get_by_role("button", name="KEYOPS-1 Insert").click()
@@ -96,7 +96,7 @@ def test_card_that_is_in_one_reader_is_not_on_the_table_of_another(
 
 
 def test_cancel_at_the_pin_pad_ends_the_restore_and_webconf_shows_it(
-    control: Control, holder: Person, person: Callable[..., Person]
+    control: Control, holder: BrowserUser, person: Callable[..., BrowserUser]
 ) -> None:
     page = person(control, certificate="operator").visit("node2", "/security")
     page.get_by_role("button", name="Open the guide").click()
@@ -109,7 +109,7 @@ def test_cancel_at_the_pin_pad_ends_the_restore_and_webconf_shows_it(
     expect(page.get_by_role("button", name="Synchronize HSM")).to_be_visible()
 
 
-def test_pin_pad_that_waits_too_long_gives_up(person: Callable[..., Person]) -> None:
+def test_pin_pad_that_waits_too_long_gives_up(person: Callable[..., BrowserUser]) -> None:
     with cluster(nodes=2, keys=1, card_timeout=2) as control:
         Api(control, "node2")("POST", "/hsm/restores", START)
         pad = person(control).go_to_pin_pad("node2")
@@ -117,10 +117,10 @@ def test_pin_pad_that_waits_too_long_gives_up(person: Callable[..., Person]) -> 
         assert problem(control) == "card_timeout"
 
 
-def test_pin_is_shown_as_dots_and_is_in_no_log_and_no_address(control: Control, holder: Person) -> None:
+def test_pin_is_shown_as_dots_and_is_in_no_log_and_no_address(control: Control, holder: BrowserUser) -> None:
     pin, seen = control.pin_of("KEYOPS-2"), []
     holder.page.on("request", lambda request: seen.append(request.url))
-    holder.present("KEYOPS-2")
+    holder.present_card("KEYOPS-2")
     expect(holder.page.get_by_role("status")).to_contain_text("Insert MBK card 2 of 2")
     assert seen
     assert not [url for url in seen if pin in url.rpartition(":")[2].partition("/")[2].partition("/")[2]]

@@ -14,8 +14,8 @@ import pytest
 from utrust_appliance.testing import Api, cluster
 from utrust_appliance.webconf.logins import FREE_TRIES, Sessions, Throttle, Tickets
 
-from tests.support.pages import Pages
-from tests.support.waiting import wait_for
+from tests.support.wait import wait_for
+from tests.support.webconf_client import WebconfClient
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,9 +35,9 @@ def control() -> Iterator[Control]:
 
 
 @pytest.fixture
-def visitor(control: Control) -> Pages:
+def visitor(control: Control) -> WebconfClient:
     """Somebody who is logged in to node2."""
-    pages = Pages(control, "node2")
+    pages = WebconfClient(control, "node2")
     assert pages.log_in().status == 303
     return pages
 
@@ -50,7 +50,9 @@ def unharmed(control: Control) -> tuple[t.Any, ...]:
     return control.node("node2")["keys_digest"], len(api("GET", "/hsm/imports").data["imports"]), left, running
 
 
-def test_every_page_forbids_foreign_content_frames_and_caches_and_runs_nothing_of_its_own(visitor: Pages) -> None:
+def test_every_page_forbids_foreign_content_frames_and_caches_and_runs_nothing_of_its_own(
+    visitor: WebconfClient,
+) -> None:
     for path in PAGES:
         answer = visitor.get(path)
         policy = answer.headers["Content-Security-Policy"]
@@ -66,7 +68,7 @@ def test_every_page_forbids_foreign_content_frames_and_caches_and_runs_nothing_o
 
 
 def test_cookies_are_out_of_reach_of_scripts_other_sites_and_plain_http(control: Control) -> None:
-    pages = Pages(control, "node1")
+    pages = WebconfClient(control, "node1")
     answer = pages.log_in()
     (cookie,) = answer.headers.get_all("Set-Cookie") or []
     for flag in ("HttpOnly", "Secure", "SameSite=Strict", "Path=/"):
@@ -75,8 +77,8 @@ def test_cookies_are_out_of_reach_of_scripts_other_sites_and_plain_http(control:
     assert "Domain" not in cookie
 
 
-def test_pages_want_a_login_and_a_login_to_them_is_none_to_the_api(control: Control, visitor: Pages) -> None:
-    stranger = Pages(control, "node2")
+def test_pages_want_a_login_and_a_login_to_them_is_none_to_the_api(control: Control, visitor: WebconfClient) -> None:
+    stranger = WebconfClient(control, "node2")
     for path in ("/", "/security", "/security/import", f"/security/import/{'0' * 32}"):
         answer = stranger.get(path)
         assert (answer.status, answer.headers["Location"].split("?")[0]) == (303, "/login"), path
@@ -86,8 +88,8 @@ def test_pages_want_a_login_and_a_login_to_them_is_none_to_the_api(control: Cont
 
 
 def test_registered_certificate_is_a_login_and_a_guests_is_not(control: Control) -> None:
-    assert Pages(control, "node1", client="operator").get("/").status == 200
-    guest = Pages(control, "node1", client="guest")
+    assert WebconfClient(control, "node1", client="operator").get("/").status == 200
+    guest = WebconfClient(control, "node1", client="guest")
     assert guest.get("/").status == 303
     page = guest.get("/login")
     assert "not registered on this node" in page.text
@@ -95,7 +97,7 @@ def test_registered_certificate_is_a_login_and_a_guests_is_not(control: Control)
 
 
 def test_wrong_passwords_lock_a_user_out_and_tell_nothing_about_who_exists(control: Control) -> None:
-    pages = Pages(control, "node3")
+    pages = WebconfClient(control, "node3")
     known, unknown = pages.log_in(password="wrong"), pages.log_in(user="nobody", password="wrong")
     assert (known.status, known.code) == (unknown.status, unknown.code) == (401, "unauthenticated")
     assert re.findall(r"<strong>.*", known.text) == re.findall(r"<strong>.*", unknown.text)
@@ -104,7 +106,7 @@ def test_wrong_passwords_lock_a_user_out_and_tell_nothing_about_who_exists(contr
     locked = pages.log_in()
     assert (locked.status, locked.code) == (429, "too_many_requests")
     assert 0 < int(locked.headers["Retry-After"]) <= 30
-    assert Pages(control, "node2").log_in().status == 303  # other nodes let the owner of the password in
+    assert WebconfClient(control, "node2").log_in().status == 303  # other nodes let the owner of the password in
 
 
 def test_password_is_kept_as_a_hash_only(control: Control) -> None:
@@ -116,13 +118,13 @@ def test_password_is_kept_as_a_hash_only(control: Control) -> None:
 
 @pytest.mark.parametrize("next_page", ["//evil.example/", "https://evil.example/", "/\\evil.example", "/login?next=/x"])
 def test_login_leads_to_no_other_site(control: Control, next_page: str) -> None:
-    assert Pages(control, "node1").log_in(next=next_page).headers["Location"] == "/"
+    assert WebconfClient(control, "node1").log_in(next=next_page).headers["Location"] == "/"
 
 
 def test_form_without_the_sessions_own_token_or_from_another_site_changes_nothing(
-    control: Control, visitor: Pages
+    control: Control, visitor: WebconfClient
 ) -> None:
-    other = Pages(control, "node2")
+    other = WebconfClient(control, "node2")
     other.log_in()
     foreign, own = other.csrf(), visitor.csrf()
     package = Api(control, "node1").package()
@@ -134,15 +136,17 @@ def test_form_without_the_sessions_own_token_or_from_another_site_changes_nothin
         assert visitor.upload(package, csrf=token).code == "forbidden"
     for origin in ("https://evil.example", "null", control.node("node1")["url"]):
         assert visitor.post("/security/package", {"csrf": own}, origin=origin).code == "forbidden"
-    assert Pages(control, "node2").post("/login", {"csrf": "x", "user": "a", "password": "b"}).code == "forbidden"
+    assert (
+        WebconfClient(control, "node2").post("/login", {"csrf": "x", "user": "a", "password": "b"}).code == "forbidden"
+    )
     assert unharmed(control) == before
     assert visitor.post("/security/package", {"csrf": own}, origin=visitor.url).status == 200
 
 
-def test_labels_are_shown_and_never_run(control: Control, visitor: Pages) -> None:
+def test_labels_are_shown_and_never_run(control: Control, visitor: WebconfClient) -> None:
     control.generate_key("node1", EVIL)
     control.generate_key("node1", "../../etc/passwd")
-    source = Pages(control, "node1")
+    source = WebconfClient(control, "node1")
     source.log_in()
     package = source.post("/security/package", {"csrf": source.csrf()})
     assert package.headers["Content-Disposition"].startswith("attachment;")
@@ -170,11 +174,11 @@ def test_labels_are_shown_and_never_run(control: Control, visitor: Pages) -> Non
         "/switch/..%2fnode1",
     ],
 )
-def test_path_tricks_find_nothing(visitor: Pages, path: str) -> None:
+def test_path_tricks_find_nothing(visitor: WebconfClient, path: str) -> None:
     assert visitor.get(path).status == 404
 
 
-def test_uploads_that_are_no_package_are_refused_and_leave_nothing(control: Control, visitor: Pages) -> None:
+def test_uploads_that_are_no_package_are_refused_and_leave_nothing(control: Control, visitor: WebconfClient) -> None:
     package, before = Api(control, "node1").package(), unharmed(control)
     for content, status, code in (
         (b"", 400, "invalid_request"),
@@ -193,11 +197,11 @@ def test_uploads_that_are_no_package_are_refused_and_leave_nothing(control: Cont
     assert unharmed(control) == before
 
 
-def test_form_that_is_sent_twice_makes_one_thing(control: Control, visitor: Pages) -> None:
+def test_form_that_is_sent_twice_makes_one_thing(control: Control, visitor: WebconfClient) -> None:
     package = Api(control, "node1").package()
     first, second = (visitor.upload(package, once="a" * 32) for dummy in range(2))
     assert (first.status, first.headers["Location"]) == (second.status, second.headers["Location"])
-    joining = Pages(control, "node3", client="operator")
+    joining = WebconfClient(control, "node3", client="operator")
     fields = {"csrf": joining.csrf(), "once": "b" * 32, "pin_pad": "front-usb", "source": "node1"}
     first, second = (joining.post("/security/restore", fields) for dummy in range(2))
     assert first.status == second.status == 303
@@ -209,29 +213,29 @@ def test_form_that_is_sent_twice_makes_one_thing(control: Control, visitor: Page
 
 def test_node_that_has_not_joined_lets_nobody_in(control: Control) -> None:
     for client in (None, "operator"):
-        pages = Pages(control, "node4", client=client)
+        pages = WebconfClient(control, "node4", client=client)
         for path in ("/", "/login", "/security"):
             answer = pages.get(path)
             assert answer.status == 403, path
             assert "has not joined" in answer.text
         assert pages.post("/login", {}).status == 403
-    assert "/switch/node4" not in Pages(control, "node1", client="operator").get("/").text
+    assert "/switch/node4" not in WebconfClient(control, "node1", client="operator").get("/").text
 
 
-def test_cluster_menu_bar_carries_the_login_to_one_node_once(control: Control, visitor: Pages) -> None:
+def test_cluster_menu_bar_carries_the_login_to_one_node_once(control: Control, visitor: WebconfClient) -> None:
     place = visitor.get("/switch/node1").headers["Location"]
     path = place.removeprefix(control.node("node1")["url"])
     assert path.startswith("/arrive?ticket=")
-    there = Pages(control, "node1")
+    there = WebconfClient(control, "node1")
     assert there.get(path).status == 200
     assert there.get("/").status == 200
-    assert Pages(control, "node1").get(path).status == 401
+    assert WebconfClient(control, "node1").get(path).status == 401
     other = visitor.get("/switch/node1").headers["Location"].removeprefix(control.node("node1")["url"])
-    assert Pages(control, "node2").get(other).status == 401
+    assert WebconfClient(control, "node2").get(other).status == 401
     assert "ticket" not in (control.folder / "nodes" / "node1" / "requests.jsonl").read_text(encoding="utf-8")
 
 
-def test_log_out_ends_the_session_for_good(visitor: Pages) -> None:
+def test_log_out_ends_the_session_for_good(visitor: WebconfClient) -> None:
     stolen = dict(visitor.cookies)
     assert visitor.post("/logout", {"csrf": visitor.csrf()}).status == 303
     visitor.cookies = stolen
@@ -242,13 +246,13 @@ def test_log_out_ends_the_session_for_good(visitor: Pages) -> None:
 def test_upload_restores_at_once_however_the_appliance_behaves_towards_programs(profile: str) -> None:
     with cluster(nodes=2, restored=2, keys=2, profile=[profile]) as control:
         control.generate_key("node1", "signKey-2026")
-        pages = Pages(control, "node2", client="operator")
+        pages = WebconfClient(control, "node2", client="operator")
         place = pages.upload(Api(control, "node1").package()).headers["Location"]
         if profile == "cards=asked":
             assert "Insert MBK card 1 of 2" in pages.get(place).text
             assert "Insert MBK card 1 of 2" in pages.get(f"{place}/live").text
             for card in ("KEYOPS-1", "KEYOPS-2"):
-                control.present("node2", card)
+                control.present_card("node2", card)
             wait_for(lambda: control.node("node2")["key_count"] == 3 and control.node("node2")["running"] is None)
         page = pages.get(place).text
         assert re.search(r"signKey-2026</th>.*?<td class=\"add\">restored</td>", page, re.DOTALL)

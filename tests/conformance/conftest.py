@@ -9,7 +9,7 @@ from __future__ import annotations
 import typing as t
 
 import pytest
-from utrust_appliance.hsm.choice import BACKENDS
+from utrust_appliance.hsm.backends import BACKENDS
 
 
 @pytest.fixture(scope="module", params=BACKENDS)

@@ -24,7 +24,7 @@ from utrust_appliance.testing import Api, cluster
 
 from tests.support.playbook import card_holders
 from tests.support.sync import Sync, fingerprints, posts
-from tests.support.waiting import wait_for
+from tests.support.wait import wait_for
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,10 +19,10 @@ from ansible_collections.keyops.utrust.plugins.module_utils._operations.hsm_rest
 from ansible_collections.keyops.utrust.plugins.module_utils._wait import WaitOptions
 from utrust_appliance.testing import Api, cluster
 
-from tests.support.pages import Answer, Pages
 from tests.support.rest import connected
 from tests.support.sync import Sync, fingerprints, posts
-from tests.support.waiting import wait_for
+from tests.support.wait import wait_for
+from tests.support.webconf_client import Response, WebconfClient
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,21 +56,21 @@ def control(running: Control) -> Iterator[Control]:
 
 
 @pytest.fixture
-def pages(control: Control) -> Pages:
-    return Pages(control, "node2", client="operator")
+def pages(control: Control) -> WebconfClient:
+    return WebconfClient(control, "node2", client="operator")
 
 
 def left(control: Control) -> list[Path]:
     return list((control.folder / "nodes" / "node2" / "incoming").iterdir())
 
 
-def choose(pages: Pages, package: bytes, **fields: str) -> Answer:
+def choose(pages: WebconfClient, package: bytes, **fields: str) -> Response:
     """*HSM Guide Setup* with this file."""
     sent = {"csrf": pages.csrf(), "pin_pad": "front-usb", **fields}
     return pages.send("/security/restore-package", sent, package)
 
 
-def started(pages: Pages, package: bytes) -> str:
+def started(pages: WebconfClient, package: bytes) -> str:
     """*Preview Restore*, *Start Restore*; the address of the guide."""
     place = choose(pages, package).headers["Location"]
     summary = pages.get(place)
@@ -82,10 +82,10 @@ def started(pages: Pages, package: bytes) -> str:
     return first.headers["Location"]
 
 
-def restored(control: Control, pages: Pages, package: bytes) -> Answer:
+def restored(control: Control, pages: WebconfClient, package: bytes) -> Response:
     place = started(pages, package)
     for card in CARDS:
-        control.present("node2", card)
+        control.present_card("node2", card)
     wait_for(lambda: control.node("node2")["running"] is None)
     return pages.get(place)
 
@@ -110,7 +110,7 @@ def test_a_restore_that_cannot_take_keys_from_a_member_is_refused_with_the_way_t
 
 @pytest.mark.parametrize("profile", ["restore_from=package", "backup"])
 def test_webconf_restores_from_the_package_and_the_next_run_verifies_it(
-    control: Control, pages: Pages, profile: str
+    control: Control, pages: WebconfClient, profile: str
 ) -> None:
     control.set_profile(profile)
     page = restored(control, pages, Api(control, "node1").package())
@@ -122,7 +122,7 @@ def test_webconf_restores_from_the_package_and_the_next_run_verifies_it(
 
 
 def test_the_keys_are_those_of_the_package_and_a_run_says_what_is_missing_until_it_is_synchronized(
-    control: Control, pages: Pages, tmp_path: Path
+    control: Control, pages: WebconfClient, tmp_path: Path
 ) -> None:
     package, before = Api(control, "node1").package(), fingerprints(control, "node1")
     control.generate_key("node1", "laterKey")
@@ -135,7 +135,7 @@ def test_the_keys_are_those_of_the_package_and_a_run_says_what_is_missing_until_
     assert Sync(control, tmp_path).run()["in_sync"] is True
 
 
-def test_packages_that_cannot_be_restored_from_are_refused_and_not_kept(control: Control, pages: Pages) -> None:
+def test_packages_that_cannot_be_restored_from_are_refused_and_not_kept(control: Control, pages: WebconfClient) -> None:
     package = Api(control, "node1").package()
     control.fault("package_cluster")
     foreign = Api(control, "node1").package()
@@ -158,7 +158,9 @@ def test_packages_that_cannot_be_restored_from_are_refused_and_not_kept(control:
     assert (control.node("node2")["mbk"], left(control)) == (None, [])
 
 
-def test_an_altered_package_shows_when_the_cards_are_there_and_changes_nothing(control: Control, pages: Pages) -> None:
+def test_an_altered_package_shows_when_the_cards_are_there_and_changes_nothing(
+    control: Control, pages: WebconfClient
+) -> None:
     package = bytearray(Api(control, "node1").package())
     package[-100] ^= 1  # in the last wrapped key: its header is as it was
     page = restored(control, pages, bytes(package))
@@ -167,7 +169,7 @@ def test_an_altered_package_shows_when_the_cards_are_there_and_changes_nothing(c
 
 
 def test_a_package_without_its_restore_is_kept_alone_and_goes_with_a_canceled_one(
-    control: Control, pages: Pages
+    control: Control, pages: WebconfClient
 ) -> None:
     package = Api(control, "node1").package()
     for dummy in range(2):

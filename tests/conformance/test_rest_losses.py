@@ -15,7 +15,7 @@ from ansible_collections.keyops.utrust.plugins.module_utils._errors import ApiEr
 from utrust_appliance.testing import cluster
 
 from tests.support.rest import connected, downloaded, staged
-from tests.support.waiting import wait_for
+from tests.support.wait import wait_for
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator

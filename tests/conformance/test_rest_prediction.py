@@ -13,7 +13,7 @@ from ansible_collections.keyops.utrust.plugins.module_utils._keys import compare
 from hypothesis import given
 from hypothesis import strategies as st
 from utrust_appliance.behavior import Behavior
-from utrust_appliance.inventory import HeldKey, KeyIdentity
+from utrust_appliance.keys import KeyEntry, KeyIdentity
 
 from tests.support.factories import fingerprint
 
@@ -32,7 +32,7 @@ def identity(key: HsmKey) -> KeyIdentity:
 @given(INVENTORIES, INVENTORIES)
 def test_the_node_adds_and_replaces_exactly_what_was_predicted(held: list[HsmKey], package: list[HsmKey]) -> None:
     plan = Behavior().plan_import(
-        [HeldKey(identity(key), usable=True) for key in held], [identity(key) for key in package]
+        [KeyEntry(identity(key), usable=True) for key in held], [identity(key) for key in package]
     )
     table: set[tuple[t.Any, ...]] = {
         (row["action"], row["slot"], row["label"], row["id"], row["fingerprint"], row["current_fingerprint"])

@@ -163,7 +163,7 @@ def test_a_restore_is_watched_from_card_to_card_to_its_end(control: Control, joi
     assert (restore.state, restore.finished) == ("waiting_for_card", False)
     seen = [restore]
     for card in ("KEYOPS-1", "KEYOPS-2"):
-        control.present("node3", card)
+        control.present_card("node3", card)
         seen.append(joining.watch_restore(seen[-1], 20))
     while not seen[-1].finished:
         seen.append(joining.watch_restore(seen[-1], 20))
@@ -177,7 +177,7 @@ def test_a_restore_is_watched_from_card_to_card_to_its_end(control: Control, joi
 
 def test_what_the_pin_pad_minds_is_told(control: Control, joining: RestAppliance) -> None:
     restore = joining.start_restore("front-usb", "node1")
-    control.present("node3", "KEYOPS-3")
+    control.present_card("node3", "KEYOPS-3")
     control.insert_card("node3", "KEYOPS-3")
     watched = joining.watch_restore(restore, 20)
     assert watched.notice is not None

@@ -17,7 +17,7 @@ import time
 import typing as t
 
 from utrust_appliance.control import Control
-from utrust_appliance.errors import Refused
+from utrust_appliance.errors import OperationError
 
 PEOPLE = ("Ada", "Ben", "Cleo")
 GLANCE = 0.1  # seconds between two looks at a PIN pad
@@ -107,7 +107,7 @@ def main() -> int:
         people.introduce()
         for number, node in enumerate(options.nodes):
             people.attend(node, number % len(PEOPLE))
-    except (CeremonyFailed, Refused) as exc:
+    except (CeremonyFailed, OperationError) as exc:
         say(str(exc))
         return 1
     except KeyboardInterrupt:

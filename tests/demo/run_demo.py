@@ -21,7 +21,7 @@ from pathlib import Path
 from programs import Interrupted, stop_recorded
 from steps import ROOT, Demo, DemoFailed, bold, say, shown
 from utrust_appliance import process
-from utrust_appliance.errors import Refused
+from utrust_appliance.errors import OperationError
 
 MARK = ".keyops-demo"
 PASSED = """
@@ -38,14 +38,14 @@ def remove(folder: Path) -> bool:
     if not folder.exists():
         return False
     if any(folder.iterdir()) and not (folder / MARK).exists():
-        raise Refused(f"{folder} was not made by the demo; it is not touched")
+        raise OperationError(f"{folder} was not made by the demo; it is not touched")
     try:
         known = json.loads((folder / "programs.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         known = {"demo": None, "programs": []}
     demo = known["demo"]
     if demo is not None and demo["pid"] != os.getpid() and not stop_recorded(demo, patience=90.0):
-        raise Refused(f"the demo that runs as process {demo['pid']} does not end")
+        raise OperationError(f"the demo that runs as process {demo['pid']} does not end")
     for program in known["programs"]:  # of a demo that was killed; else there are none
         stop_recorded(program, patience=15.0)
     if folder.exists():  # the demo that was just stopped has removed it itself
@@ -68,7 +68,7 @@ def create(folder: Path) -> None:
     if record.exists():
         other = json.loads(record.read_text(encoding="utf-8"))["demo"]
         if other["started"] is not None and process.start_time(other["pid"]) == other["started"]:
-            raise Refused(f"a demo runs already, as process {other['pid']}; `make demo-down` stops it")
+            raise OperationError(f"a demo runs already, as process {other['pid']}; `make demo-down` stops it")
     if remove(folder):
         say(f"an earlier demo in {shown(folder)} is removed")
     folder.mkdir(mode=0o700, parents=True)
@@ -79,7 +79,7 @@ def up(options: argparse.Namespace) -> int:
     folder: Path = options.dir
     began = time.monotonic()
     if shutil.which("openssl") is None:
-        raise Refused("the demo verifies signatures with openssl, which is not installed")
+        raise OperationError("the demo verifies signatures with openssl, which is not installed")
     create(folder)
     demo = Demo(folder, options.card_timeout, not options.no_card_holders)
     demo.programs.obey_signals()
@@ -113,7 +113,7 @@ def main() -> int:
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
     try:
         return down(options.dir) if options.down else up(options)
-    except Refused as exc:
+    except OperationError as exc:
         say(f"demo: {exc}")
         return 1
     except KeyboardInterrupt:  # nothing has been started yet

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from programs import Overdue, Programs
 from utrust_appliance.control import Control
-from utrust_appliance.errors import Refused
+from utrust_appliance.errors import OperationError
 
 if t.TYPE_CHECKING:
     from programs import Ended, Program
@@ -243,7 +243,7 @@ class Demo:
             try:
                 self.programs.check()
                 say(bold(f"  => {step(self)}"))
-            except (StepFailed, Overdue, Refused, OSError) as exc:
+            except (StepFailed, Overdue, OperationError, OSError) as exc:
                 raise DemoFailed(number, title, exc) from exc
 
 

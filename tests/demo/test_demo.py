@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.waiting import wait_for
+from tests.support.wait import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "tests" / "demo" / "run_demo.py"

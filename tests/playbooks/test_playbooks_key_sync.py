@@ -18,7 +18,7 @@ from ansible_collections.keyops.utrust.plugins.module_utils._package import stor
 from utrust_appliance.testing import cluster
 
 from tests.support.playbook import PACKAGES, finish, inventories, methods, play, start
-from tests.support.waiting import wait_for
+from tests.support.wait import wait_for
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator

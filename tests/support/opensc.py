@@ -10,7 +10,7 @@ import os
 import subprocess
 import typing as t
 
-from utrust_appliance.hsm.choice import HsmChoice
+from utrust_appliance.hsm.backends import HsmBackend
 
 if t.TYPE_CHECKING:
     from pathlib import Path
@@ -18,7 +18,7 @@ if t.TYPE_CHECKING:
 
 def softhsm() -> str:
     """The module of SoftHSM2."""
-    return str(HsmChoice.of("pkcs11", None).module)
+    return str(HsmBackend.of("pkcs11", None).module)
 
 
 def pkcs11_tool(hsm: Path, *arguments: str, ok: bool = True) -> str:

@@ -11,7 +11,7 @@ import contextlib
 import ipaddress
 import socket
 
-from utrust_appliance.errors import Refused
+from utrust_appliance.errors import OperationError
 
 MODES = ("auto", "addresses", "ports")
 FIRST = ipaddress.IPv4Address("127.0.0.2")
@@ -39,7 +39,7 @@ def listen_all(places: list[tuple[str, int]]) -> list[socket.socket]:
             try:
                 sockets.append(stack.enter_context(listen(address, port)))
             except OSError as exc:
-                raise Refused(f"cannot listen on {address} port {port}: {exc.strerror or exc}") from exc
+                raise OperationError(f"cannot listen on {address} port {port}: {exc.strerror or exc}") from exc
         stack.pop_all()
     return sockets
 
@@ -47,7 +47,7 @@ def listen_all(places: list[tuple[str, int]]) -> list[socket.socket]:
 def choose(nodes: int, mode: str, port: int, clusters: int = 0) -> list[socket.socket]:
     """Listening sockets for so many nodes (of each cluster, where there are several), at addresses and ports that are free now."""
     if mode not in MODES:
-        raise Refused(f"--address-mode is one of {', '.join(MODES)}")
+        raise OperationError(f"--address-mode is one of {', '.join(MODES)}")
     if mode == "auto":
         mode = "addresses" if _can_bind(str(FIRST)) else "ports"
     if mode == "ports":
@@ -57,15 +57,15 @@ def choose(nodes: int, mode: str, port: int, clusters: int = 0) -> list[socket.s
         addresses = [str(FIRST + 256 * number + index) for number in range(1, clusters + 1) for index in range(nodes)]
     if port:
         return listen_all([(address, port) for address in addresses])
-    last = Refused("no port was tried")
+    last = OperationError("no port was tried")
     for dummy in range(TRIES):
         first = listen(addresses[0], 0)
         try:
             return [first, *listen_all([(address, first.getsockname()[1]) for address in addresses[1:]])]
-        except Refused as exc:
+        except OperationError as exc:
             first.close()
             last = exc
-    raise Refused(f"no port is free at all of {addresses[0]} to {addresses[-1]}: {last}")
+    raise OperationError(f"no port is free at all of {addresses[0]} to {addresses[-1]}: {last}")
 
 
 def _can_bind(address: str) -> bool:

@@ -10,11 +10,11 @@ import argparse
 import typing as t
 
 from utrust_appliance import __version__
-from utrust_appliance.hsm.choice import BACKENDS
+from utrust_appliance.hsm.backends import BACKENDS
 
 ABOUT = """\
-A cluster of REFERENCE appliances: a stand-in for hardware appliances and their HSMs, cards and PIN pads, for tests and for
-rehearsing a key ceremony. It is no product of a vendor and no place for keys that matter."""
+A cluster of SIMULATOR appliances: a stand-in for hardware appliances and their HSMs, cards and PIN pads, for tests and for
+rehearsing a key session. It is no product of a vendor and no place for keys that matter."""
 KINDS = "rsa-2048, rsa-3072, rsa-4096, ec-p256, ec-p384, ec-p521, aes-128, aes-256 or generic"
 Sub = t.Any  # argparse's type of a set of subcommands is private
 
@@ -53,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
     _cluster(sub)
     _people(sub)
     _keys(sub)
-    _application(sub)
+    _ejbca(sub)
     _tests(sub)
     return top
 
@@ -100,7 +100,7 @@ def _cluster(sub: Sub) -> None:
     up.add_argument(
         "--module", metavar="PATH", help="PKCS #11 module for --hsm pkcs11 (SoftHSM2 where it is installed); kept"
     )
-    up.add_argument("--application", action="store_true", help="a small CA beside every node that has joined; kept")
+    up.add_argument("--ejbca", action="store_true", help="a small CA beside every node that has joined; kept")
     up.add_argument(
         "--database", metavar="URL", help="the application's shared database, postgresql://… (a file in D); kept"
     )
@@ -189,27 +189,27 @@ def _key_of(command: argparse.ArgumentParser) -> None:
     command.add_argument("--slot", type=int, help="needed where several slots hold such a label")
 
 
-def _application(sub: Sub) -> None:
-    apps = group(sub, "app", "the application beside a node; needs `up --application`")
-    add(apps, "status", "its crypto token, its CAs and its health", node=True).add_argument(
+def _ejbca(sub: Sub) -> None:
+    ejbca = group(sub, "ejbca", "the application beside a node; needs `up --ejbca`")
+    add(ejbca, "status", "its crypto token, its CAs and its health", node=True).add_argument(
         "--json", action="store_true"
     )
-    issue = add(apps, "issue", "issue a certificate for a throw-away key, signed by this node's HSM", node=True)
+    issue = add(ejbca, "issue", "issue a certificate for a throw-away key, signed by this node's HSM", node=True)
     issue.add_argument("--out", metavar="FILE", help="where it goes; the CA's certificate goes to FILE.ca")
     issue.add_argument("--name", default="throw-away", help="its common name")
-    renew = add(apps, "renew", "renew the CA: with that key, else the next one, else a new key made here", node=True)
+    renew = add(ejbca, "renew", "renew the CA: with that key, else the next one, else a new key made here", node=True)
     renew.add_argument("--alias")
-    following = add(apps, "next", "map a key as the CA's next one, on all nodes", node=True)
+    following = add(ejbca, "next", "map a key as the CA's next one, on all nodes", node=True)
     following.add_argument("--alias", required=True)
-    create = add(apps, "create", "one more CA, whose key is there already", node=True)
+    create = add(ejbca, "create", "one more CA, whose key is there already", node=True)
     create.add_argument("--name", required=True)
     create.add_argument("--alias", required=True)
     create.add_argument("--not-in-health-check", action="store_true", help="the health check does not look at it")
     for command in (issue, renew, following):
         command.add_argument("--ca", default="IssuingCA", help="which CA (IssuingCA)")
-    add(apps, "activate", "activate the crypto token on this node: it reads its aliases", node=True)
-    add(apps, "deactivate", "deactivate it; with auto-activation it activates itself again", node=True)
-    change = add(apps, "set", "settings of the crypto token, on all nodes", node=True)
+    add(ejbca, "activate", "activate the crypto token on this node: it reads its aliases", node=True)
+    add(ejbca, "deactivate", "deactivate it; with auto-activation it activates itself again", node=True)
+    change = add(ejbca, "set", "settings of the crypto token, on all nodes", node=True)
     change.add_argument("--auto-activation", choices=["yes", "no"])
     change.add_argument(
         "--second-key", choices=["yes", "no"], help="a next key that fails its test is made again under its alias"

@@ -13,8 +13,8 @@ from __future__ import annotations
 import typing as t
 from dataclasses import asdict, dataclass
 
-from utrust_appliance.errors import Refused
-from utrust_appliance.inventory import HeldKey, KeyIdentity, KeyRef, SlotSettings
+from utrust_appliance.errors import OperationError
+from utrust_appliance.keys import KeyEntry, KeyIdentity, KeyRef, SlotSettings
 
 ASPECTS: dict[str, dict[str, str]] = {
     "commit": {
@@ -144,9 +144,9 @@ class Behavior:
             elif not equals and name in PROFILES:
                 chosen.update(PROFILES[name][1])
             elif equals and aspect in ASPECTS:
-                raise Refused(f"{aspect} is {' or '.join(ASPECTS[aspect])}, not {value!r}")
+                raise OperationError(f"{aspect} is {' or '.join(ASPECTS[aspect])}, not {value!r}")
             else:
-                raise Refused(
+                raise OperationError(
                     f"there is no profile {name!r}; there are {', '.join(PROFILES)}, and ASPECT=VALUE (`utrust-appliance profile list`)"
                 )
         return cls(**chosen)
@@ -180,7 +180,7 @@ class Behavior:
         return state == "factory_reset" or (state, alarm) == ("alarm", "external_erase")
 
     def plan_import(
-        self, held: list[HeldKey], package: list[KeyIdentity], destroyed: t.Collection[KeyIdentity] = ()
+        self, held: list[KeyEntry], package: list[KeyIdentity], destroyed: t.Collection[KeyIdentity] = ()
     ) -> ImportPlan:
         """What becomes of the keys. `destroyed` are those that the package says were destroyed on the source.
 

@@ -19,7 +19,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-from utrust_appliance.errors import Refused
+from utrust_appliance.errors import OperationError
 from utrust_appliance.files import write_json
 from utrust_appliance.mbk import Mbk, MbkFacts, Share
 from utrust_appliance.sqlite import Database
@@ -38,7 +38,7 @@ CREATE TABLE IF NOT EXISTS cards (
 NOTE = "For rehearsals with the reference appliance only: a real card's PIN is in its holder's head, never in a file."
 
 
-class WrongPin(Exception):
+class WrongPinError(Exception):
     """The PIN does not open the card."""
 
     def __init__(self, tries_left: int) -> None:
@@ -82,7 +82,7 @@ class CardStore:
     def create_set(self, mbk: Mbk) -> list[Card]:
         """A card for each share of this MBK, and its PIN letter."""
         if self._db.query("SELECT 1 FROM cards WHERE mbk_name = ?", mbk.name):
-            raise Refused(f"there is a card set of an MBK named {mbk.name} already")
+            raise OperationError(f"there is a card set of an MBK named {mbk.name} already")
         facts = mbk.facts
         for number, share in mbk.split():
             card, pin = f"{mbk.name}-{number}", "".join(secrets.choice("0123456789") for dummy in range(PIN_DIGITS))
@@ -106,20 +106,20 @@ class CardStore:
         for card in self.cards():
             if card.card == name:
                 return card
-        raise Refused(f"there is no card {name}; there are {', '.join(card.card for card in self.cards())}")
+        raise OperationError(f"there is no card {name}; there are {', '.join(card.card for card in self.cards())}")
 
     def read_share(self, name: str, pin: str) -> Share:
-        """Raises WrongPin; the try is counted, durably, before its result is known to anybody."""
+        """Raises WrongPinError; the try is counted, durably, before its result is known to anybody."""
         card = self.card(name)
         if card.locked:
-            raise WrongPin(0)
+            raise WrongPinError(0)
         with self._db.transaction() as db:
             db.execute("UPDATE cards SET wrong_pins = wrong_pins + 1 WHERE card = ?", (name,))
         (row,) = self._db.query("SELECT * FROM cards WHERE card = ?", name)
         try:
             share = AESGCM(_pin_key(pin, row["salt"])).decrypt(bytes(12), row["sealed"], name.encode())
         except InvalidTag:
-            raise WrongPin(MAX_WRONG_PINS - row["wrong_pins"]) from None
+            raise WrongPinError(MAX_WRONG_PINS - row["wrong_pins"]) from None
         with self._db.transaction() as db:
             db.execute("UPDATE cards SET wrong_pins = 0 WHERE card = ?", (name,))
         return card.number, share

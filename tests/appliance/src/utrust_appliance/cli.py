@@ -17,12 +17,12 @@ from utrust_appliance.arguments import parser
 from utrust_appliance.behavior import ASPECTS, PROFILES
 from utrust_appliance.commands import COMMANDS, list_faults, table
 from utrust_appliance.control import Control
-from utrust_appliance.errors import Refused
+from utrust_appliance.errors import OperationError
 
 UP_OPTIONS = (
     "clusters", "nodes", "port", "address_mode", "joined", "restored", "keys", "key_mix", "name",
     "card_timeout", "object_ttl", "max_upload", "session_timeout", "restart_time", "profile",
-    "hsm", "module", "application", "database", "faults", "fault_port",
+    "hsm", "module", "ejbca", "database", "faults", "fault_port",
 )  # fmt: skip
 
 
@@ -30,7 +30,7 @@ def start(folder: str, options: dict[str, t.Any]) -> int:
     """Start the background process; for `Control.up`."""
     try:
         process.spawn(Path(folder).absolute(), options)
-    except (Refused, OSError) as exc:
+    except (OperationError, OSError) as exc:
         print(exc, file=sys.stderr)
         return 1
     return 0
@@ -158,7 +158,7 @@ def main(argv: list[str] | None = None) -> int:
             return status(folder, args)
         else:
             COMMANDS[args.command](Control(folder), args)
-    except (Refused, OSError) as exc:
+    except (OperationError, OSError) as exc:
         print(f"utrust-appliance: {exc}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

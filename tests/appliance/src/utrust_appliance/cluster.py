@@ -13,17 +13,17 @@ from dataclasses import asdict, dataclass, field, fields, replace
 
 from utrust_appliance.behavior import Behavior
 from utrust_appliance.cards import CardStore
-from utrust_appliance.errors import Refused
+from utrust_appliance.errors import OperationError
 from utrust_appliance.faults import Faults
 from utrust_appliance.files import write_json
-from utrust_appliance.hsm.choice import HsmChoice
+from utrust_appliance.hsm.backends import HsmBackend
 from utrust_appliance.node import Node
 from utrust_appliance.webconf.logins import Logins
 
 if t.TYPE_CHECKING:
     from pathlib import Path
 
-    from utrust_appliance.application.authority import Application
+    from utrust_appliance.ejbca.ejbca_node import EjbcaNode
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class ClusterConfig:
     clients: list[str]
     tokens: list[str]
     profile: list[str] = field(default_factory=list)
-    hsm: HsmChoice = field(default_factory=HsmChoice)
+    hsm: HsmBackend = field(default_factory=HsmBackend)
 
     def save(self, path: Path) -> None:
         write_json(path, asdict(self))
@@ -62,7 +62,7 @@ class ClusterConfig:
             data["clients"],
             data["tokens"],
             data.get("profile", []),
-            HsmChoice(**data.get("hsm", {})),
+            HsmBackend(**data.get("hsm", {})),
         )
 
 
@@ -99,14 +99,14 @@ class Cluster:
         self.logins = Logins(folder)
         self.closing = asyncio.Event()
         self.nodes: dict[str, Node] = {}
-        self.applications: dict[str, Application] = {}
+        self.ejbca_nodes: dict[str, EjbcaNode] = {}
         self.closers: list[t.Callable[[], None]] = []
         for node in config.nodes:
             self.nodes[node.name] = Node(self, node, folder / "nodes" / node.name)
 
     def node(self, name: str) -> Node:
         if name not in self.nodes:
-            raise Refused(f"there is no node {name}; there are {', '.join(self.nodes)}")
+            raise OperationError(f"there is no node {name}; there are {', '.join(self.nodes)}")
         return self.nodes[name]
 
     def set_profile(self, profile: list[str]) -> None:

@@ -14,7 +14,7 @@ import sys
 import typing as t
 from pathlib import Path
 
-from utrust_appliance.errors import Refused
+from utrust_appliance.errors import OperationError
 from utrust_appliance.faults import CRASH_POINTS, describe_kinds
 
 if t.TYPE_CHECKING:
@@ -57,7 +57,7 @@ def show_restore(restore: dict[str, t.Any]) -> None:
             f"The guided restore is {restore['state'].replace('_', ' ')}; {restore['cards_accepted']} of {restore['cards_required']} cards were accepted"
         )
     if restore["notice"]:
-        raise Refused(f"the PIN pad did not accept that ({restore['notice']['code']})")
+        raise OperationError(f"the PIN pad did not accept that ({restore['notice']['code']})")
 
 
 def card(control: Control, args: Args) -> None:
@@ -72,7 +72,7 @@ def card(control: Control, args: Args) -> None:
 def pin(control: Control, args: Args) -> None:
     value = getpass.getpass("PIN: ") if sys.stdin.isatty() else sys.stdin.readline().strip()
     if not value:
-        raise Refused("no PIN was typed")
+        raise OperationError("no PIN was typed")
     show_restore(t.cast("dict[str, t.Any]", control.call("pin", node=args.node, pin=value, pin_pad=args.pin_pad)))
 
 
@@ -86,7 +86,7 @@ def pinpad(control: Control, args: Args) -> None:
         return
     show(args, facts["pin_pads"], ["name", "kind", "address", "status"])
     if facts["restore"]:
-        with contextlib.suppress(Refused):  # a notice is shown; here it is no failure of the command
+        with contextlib.suppress(OperationError):  # a notice is shown; here it is no failure of the command
             show_restore(facts["restore"])
 
 
@@ -192,7 +192,7 @@ def list_faults(args: Args, active: list[dict[str, t.Any]] | None) -> None:
 def _parameter(text: str) -> tuple[str, t.Any]:
     name, equals, value = text.partition("=")
     if not equals:
-        raise Refused(f"{text!r} is not NAME=VALUE")
+        raise OperationError(f"{text!r} is not NAME=VALUE")
     try:
         return name, json.loads(value)
     except ValueError:
@@ -204,7 +204,7 @@ def log(control: Control, args: Args) -> None:
         control.clear_log(args.node)
         return
     if not args.node:
-        raise Refused("name a node with --node")
+        raise OperationError("name a node with --node")
     entries = control.log(args.node)
     if args.json:
         print(json.dumps(entries, indent=1))
@@ -219,7 +219,7 @@ def log(control: Control, args: Args) -> None:
             print(f"{entry['at']}  {entry['event']} from {entry['peer']}")
 
 
-def app(control: Control, args: Args) -> None:
+def ejbca(control: Control, args: Args) -> None:
     given = {
         "ca": getattr(args, "ca", None),
         "name": getattr(args, "name", None),
@@ -227,31 +227,31 @@ def app(control: Control, args: Args) -> None:
     }
     given = {name: value for name, value in given.items() if value is not None}
     if args.action == "status":
-        facts = control.app(args.node, "status")
-        print(json.dumps(facts, indent=1) if args.json else app_status(facts))
+        facts = control.ejbca(args.node, "status")
+        print(json.dumps(facts, indent=1) if args.json else ejbca_status(facts))
     elif args.action == "issue":
-        made = control.app(args.node, "issue", ca=args.ca, common_name=args.name)
+        made = control.ejbca(args.node, "issue", ca=args.ca, common_name=args.name)
         if args.out:
             Path(args.out).write_text(made["certificate"], encoding="ascii")
             Path(f"{args.out}.ca").write_text(made["ca_certificate"], encoding="ascii")
         else:
             print(made["certificate"], end="")
     elif args.action == "renew":
-        print(f"{args.ca} uses {control.app(args.node, 'renew', **given)['alias']} from now on, on all nodes")
+        print(f"{args.ca} uses {control.ejbca(args.node, 'renew', **given)['alias']} from now on, on all nodes")
     elif args.action == "create":
-        control.app(args.node, "create", **given, in_health_check=not args.not_in_health_check)
+        control.ejbca(args.node, "create", **given, in_health_check=not args.not_in_health_check)
         print(f"{args.name} exists, on all nodes")
     elif args.action == "set":
         wanted = {name: getattr(args, name) for name in ("auto_activation", "second_key")}
         chosen = {name: value == "yes" for name, value in wanted.items() if value is not None}
-        changed = control.app(args.node, "set", **chosen)
+        changed = control.ejbca(args.node, "set", **chosen)
         print(", ".join(f"{name}: {_cell(changed[name])}" for name in wanted))
     else:
-        control.app(args.node, args.action, **given)
-        print(app_status(control.app(args.node, "status")))
+        control.ejbca(args.node, args.action, **given)
+        print(ejbca_status(control.ejbca(args.node, "status")))
 
 
-def app_status(facts: dict[str, t.Any]) -> str:
+def ejbca_status(facts: dict[str, t.Any]) -> str:
     lines = [facts["url"], f"health check: {facts['health']['status']} {facts['health']['text']}", ""]
     for token in facts["crypto_tokens"]:
         state = "active" if token["active"] else "offline"
@@ -285,6 +285,6 @@ COMMANDS: dict[str, t.Callable[[Control, Args], None]] = {
     "slot": slot,
     "fault": fault,
     "log": log,
-    "app": app,
+    "ejbca": ejbca,
     "profile": profile,
 }

@@ -15,14 +15,14 @@ import typing as t
 from pathlib import Path
 
 from utrust_appliance import process
-from utrust_appliance.errors import Refused
+from utrust_appliance.errors import OperationError
 
 JSON = dict[str, t.Any]
 FRONT = "front-usb"
 
 
 class Control:
-    """A running cluster of reference appliances. Every refusal is a `Refused` with a message for people."""
+    """A running cluster of reference appliances. Every refusal is a `OperationError` with a message for people."""
 
     def __init__(self, folder: str | Path, *, timeout: float = 60.0) -> None:
         self.folder = Path(folder)
@@ -41,7 +41,7 @@ class Control:
         ]
         done = subprocess.run([*command, str(folder), json.dumps(options)], capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            raise Refused(done.stderr.strip())
+            raise OperationError(done.stderr.strip())
         return cls(folder)
 
     def down(self, *, purge: bool = False) -> bool:
@@ -55,7 +55,7 @@ class Control:
     def pid(self) -> int:
         run = process.running(self.folder)
         if run is None or run["pid"] is None:
-            raise Refused(f"no cluster runs in {self.folder}")
+            raise OperationError(f"no cluster runs in {self.folder}")
         return int(run["pid"])
 
     def clusters(self) -> list[Control]:
@@ -66,11 +66,13 @@ class Control:
     def call(self, op: str, **args: t.Any) -> t.Any:
         run = process.running(self.folder)
         if run and "clusters" in run:
-            raise Refused(
+            raise OperationError(
                 f"{self.folder} holds {len(run['clusters'])} clusters; name one of them, {self.folder}/{run['clusters'][0]}"
             )
         if run is None or "control" not in run:
-            raise Refused(f"no cluster runs in {self.folder}; start it with `utrust-appliance up --dir {self.folder}`")
+            raise OperationError(
+                f"no cluster runs in {self.folder}; start it with `utrust-appliance up --dir {self.folder}`"
+            )
         with socket.socket(socket.AF_UNIX) as channel:
             channel.settimeout(self._timeout)
             try:
@@ -79,12 +81,12 @@ class Control:
                 with channel.makefile("rb") as answers:
                     line = answers.readline()
             except OSError as exc:
-                raise Refused(f"the cluster in {self.folder} does not answer: {exc}") from exc
+                raise OperationError(f"the cluster in {self.folder} does not answer: {exc}") from exc
         if not line:
-            raise Refused(f"the cluster in {self.folder} ended without an answer")
+            raise OperationError(f"the cluster in {self.folder} ended without an answer")
         answer = json.loads(line)
         if "refused" in answer:
-            raise Refused(answer["refused"])
+            raise OperationError(answer["refused"])
         return answer["result"]
 
     def set_profile(self, *names: str) -> JSON:
@@ -117,7 +119,7 @@ class Control:
         for node in self.status()["nodes"]:
             if node["node"] == name:
                 return t.cast("JSON", node)
-        raise Refused(f"there is no node {name}")
+        raise OperationError(f"there is no node {name}")
 
     # People with cards
 
@@ -137,7 +139,7 @@ class Control:
     def enter_pin(self, node: str, pin: str) -> JSON:
         return t.cast("JSON", self.call("pin", node=node, pin=pin))
 
-    def present(self, node: str, card: str) -> JSON:
+    def present_card(self, node: str, card: str) -> JSON:
         """Insert the card and enter its right PIN; returns the guided restore."""
         self.insert_card(node, card)
         return self.enter_pin(node, self.pin_of(card))
@@ -215,10 +217,10 @@ class Control:
 
     # The application beside a node
 
-    def app(self, node: str, operation: str, **args: t.Any) -> t.Any:
+    def ejbca(self, node: str, operation: str, **args: t.Any) -> t.Any:
         """status; issue(ca, common_name): certificate and ca_certificate in PEM; renew(ca, alias); next(alias, ca); create(name, alias,
         in_health_check); activate; deactivate; set(auto_activation, second_key)."""
-        return self.call("app", node=node, operation=operation, args=args)
+        return self.call("ejbca", node=node, operation=operation, args=args)
 
     # Faults and logs
 

@@ -49,7 +49,7 @@ CODES: dict[str, tuple[int, str]] = {
 }
 
 
-class Problem(Exception):
+class ApiError(Exception):
     """A refusal that the API answers with a problem document."""
 
     def __init__(self, code: str, detail: str, *, headers: t.Mapping[str, str] | None = None, **members: t.Any) -> None:
@@ -71,5 +71,5 @@ class Problem(Exception):
         }
 
 
-class Refused(Exception):
+class OperationError(Exception):
     """A refusal at the console, the PIN pad or the control channel: something that the person who asked can mend."""

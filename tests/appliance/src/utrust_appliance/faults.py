@@ -18,7 +18,7 @@ import threading
 import typing as t
 from dataclasses import asdict, dataclass, field
 
-from utrust_appliance.errors import Refused
+from utrust_appliance.errors import OperationError
 
 if t.TYPE_CHECKING:
     from utrust_appliance.hsm.base import Checkpoint
@@ -168,20 +168,20 @@ class Faults:
         params = params or {}
         unknown = set(params) - set(kind.params)
         if unknown:
-            raise Refused(
+            raise OperationError(
                 f"{name} has no parameter {', '.join(sorted(unknown))}; it has {', '.join(kind.params) or 'none'}"
             )
         if (method or path) and not kind.requests:
-            raise Refused(f"{name} is not filtered by method or path")
+            raise OperationError(f"{name} is not filtered by method or path")
         if name == "crash_at" and params.get("point") not in CRASH_POINTS:
-            raise Refused(f"crash_at needs a point out of {', '.join(CRASH_POINTS)}")
+            raise OperationError(f"crash_at needs a point out of {', '.join(CRASH_POINTS)}")
         if name == "restart_applying" and params.get("keys", "old") not in ("old", "new"):
-            raise Refused("restart_applying comes back with keys=old or keys=new")
+            raise OperationError("restart_applying comes back with keys=old or keys=new")
         if path is not None:
             try:
                 re.compile(path)
             except re.error as exc:
-                raise Refused(f"the path filter is no regular expression: {exc}") from exc
+                raise OperationError(f"the path filter is no regular expression: {exc}") from exc
         with self._lock:
             fault = Fault(
                 self._next, name, node, method, path, kind.count if count is None else count, {**kind.params, **params}
@@ -235,7 +235,7 @@ class Faults:
 
     def _kind(self, name: str) -> FaultKind:
         if not self.enabled:
-            raise Refused("this appliance was started without --faults")
+            raise OperationError("this appliance was started without --faults")
         if name not in KINDS:
-            raise Refused(f"unknown fault {name}; known are {', '.join(KINDS)}")
+            raise OperationError(f"unknown fault {name}; known are {', '.join(KINDS)}")
         return KINDS[name]

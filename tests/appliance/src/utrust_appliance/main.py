@@ -18,14 +18,14 @@ import typing as t
 from pathlib import Path
 
 from utrust_appliance import __version__, process
-from utrust_appliance.channel import Channel, remove_stale
-from utrust_appliance.console import Console
-from utrust_appliance.errors import Refused
-from utrust_appliance.faultport import FaultPort
+from utrust_appliance.admin_operations import AdminOperations
+from utrust_appliance.control_channel import ControlChannel, remove_stale
+from utrust_appliance.errors import OperationError
+from utrust_appliance.fault_api import FaultApi
 from utrust_appliance.files import write_json
-from utrust_appliance.opening import Opened, open_folder
 from utrust_appliance.server import Site, serve
-from utrust_appliance.webconf.room import Room
+from utrust_appliance.startup import OpenCluster, open_folder
+from utrust_appliance.webconf.pin_pads import PinPadSite
 
 if t.TYPE_CHECKING:
     from utrust_appliance.cluster import Cluster
@@ -35,7 +35,7 @@ MANY_FILES = 8192
 
 
 def run(folder: Path, options: dict[str, t.Any], on_ready: t.Callable[[list[dict[str, t.Any]]], None]) -> None:
-    """Serve the clusters of a folder until told to stop. Raises Refused when they cannot be served. `on_ready` is given the status of each."""
+    """Serve the clusters of a folder until told to stop. Raises OperationError when they cannot be served. `on_ready` is given the status of each."""
     _allow_many_files()
     with contextlib.ExitStack() as held:
 
@@ -54,7 +54,7 @@ def _ours(folder: Path) -> t.Iterator[None]:
     held = process.lock(folder, patience=0.5)
     if held is None:
         other = process.read_run(folder) or {}
-        raise Refused(f"{folder} is in use: a cluster runs there as process {other.get('pid', 'unknown')}")
+        raise OperationError(f"{folder} is in use: a cluster runs there as process {other.get('pid', 'unknown')}")
     with held:
         stale = process.read_run(folder)
         if stale:
@@ -73,29 +73,29 @@ def _allow_many_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _applications(cluster: Cluster, options: dict[str, t.Any]) -> list[Site]:
-    wanted = options.get("application") or options.get("database")
-    if not wanted and not (cluster.folder / "application").exists():
+def _ejbca_sites(cluster: Cluster, options: dict[str, t.Any]) -> list[Site]:
+    wanted = options.get("ejbca") or options.get("database")
+    if not wanted and not (cluster.folder / "ejbca").exists():
         return []
     try:
-        from utrust_appliance.application.serving import open_applications  # its database layer takes long to import
+        from utrust_appliance.ejbca.service import open_ejbca_sites  # its database layer takes long to import
     except ImportError as exc:
-        raise Refused(
-            f"the application needs {exc.name}: pip install 'utrust-appliance[application]', from tests/appliance"
+        raise OperationError(
+            f"the application needs {exc.name}: pip install 'utrust-appliance[ejbca]', from tests/appliance"
         ) from exc
-    return open_applications(cluster, options)
+    return open_ejbca_sites(cluster, options)
 
 
 async def _serve(
     folder: Path,
-    opened: list[Opened],
+    opened: list[OpenCluster],
     options: dict[str, t.Any],
     on_ready: t.Callable[[list[dict[str, t.Any]]], None],
 ) -> None:
     sites: list[Site] = []
     for cluster, sockets in opened:
         sites += [Site(node, server) for node, server in zip(cluster.nodes.values(), sockets, strict=True)]
-        sites += _applications(cluster, options)
+        sites += _ejbca_sites(cluster, options)
     clusters = [cluster for cluster, dummy in opened]
     async with contextlib.AsyncExitStack() as doors:
 
@@ -116,21 +116,21 @@ def _this_process() -> dict[str, t.Any]:
 
 async def _let_people_in(cluster: Cluster, stop: asyncio.Event, doors: contextlib.AsyncExitStack) -> dict[str, t.Any]:
     """The control channel and what else is not the nodes' own; its status."""
-    console = Console(cluster, stop)
-    room = Room(console)
-    doors.push_async_callback(room.stop)
-    await room.start()
-    console.pin_pads_url = room.url
-    channel = Channel(console)
+    operations = AdminOperations(cluster, stop)
+    pin_pads = PinPadSite(operations)
+    doors.push_async_callback(pin_pads.stop)
+    await pin_pads.start()
+    operations.pin_pads_url = pin_pads.url
+    channel = ControlChannel(operations)
     doors.callback(channel.stop)
     await channel.start()
     facts = {**_this_process(), "control": str(channel.path)}
     if cluster.options.fault_port is not None:
-        port = FaultPort(console, cluster.folder)
+        port = FaultApi(operations, cluster.folder)
         doors.push_async_callback(port.stop)
         facts["faults"] = await port.start(cluster.options.fault_port)
     write_json(cluster.folder / "run.json", facts)
-    return console.do_status()
+    return operations.do_status()
 
 
 async def check_all(cluster: Cluster) -> None:
@@ -142,7 +142,7 @@ async def check_all(cluster: Cluster) -> None:
         status = await reader.readline()
         writer.close()
         if b" 401 " not in status:
-            raise Refused(f"{node.name} does not answer as it should: {status!r}")
+            raise OperationError(f"{node.name} does not answer as it should: {status!r}")
 
 
 def main() -> int:
@@ -157,7 +157,7 @@ def main() -> int:
 
         try:
             run(folder, options, on_ready)
-        except Refused as exc:
+        except OperationError as exc:
             if pipe.closed:
                 raise
             pipe.write(str(exc))

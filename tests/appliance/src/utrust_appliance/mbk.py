@@ -20,7 +20,7 @@ from Crypto.Protocol.SecretSharing import Shamir
 from cryptography.hazmat.primitives import hashes, keywrap
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from utrust_appliance.errors import Refused
+from utrust_appliance.errors import OperationError
 
 Share = tuple[int, bytes]
 
@@ -56,9 +56,9 @@ class Mbk:
     @classmethod
     def generate(cls, name: str, m: int, n: int) -> Mbk:
         if not 1 <= len(name) <= 8 or not name.isascii() or not name.isalnum():
-            raise Refused(f"an MBK name has 1 to 8 letters and digits, not {name!r}")
+            raise OperationError(f"an MBK name has 1 to 8 letters and digits, not {name!r}")
         if not 1 <= m <= n <= 16:
-            raise Refused(f"m of n must be within 1 <= m <= n <= 16, not {m} of {n}")
+            raise OperationError(f"m of n must be within 1 <= m <= n <= 16, not {m} of {n}")
         return cls(name, secrets.token_bytes(32), m, n)
 
     @property

@@ -12,15 +12,15 @@ import typing as t
 from dataclasses import dataclass, replace
 
 from utrust_appliance import clock
-from utrust_appliance.errors import Problem
+from utrust_appliance.errors import ApiError
 from utrust_appliance.files import write_json
-from utrust_appliance.inventory import HeldKey, KeyIdentity, keys_digest
 from utrust_appliance.jobs.imports import Imports
-from utrust_appliance.jobs.incoming import Incoming
 from utrust_appliance.jobs.packages import Packages
+from utrust_appliance.jobs.restore_packages import RestorePackages
 from utrust_appliance.jobs.restores import Restores
+from utrust_appliance.keys import KeyEntry, KeyIdentity, keys_digest
 from utrust_appliance.pki import expiry_of, fingerprint_of
-from utrust_appliance.requestlog import RequestLog
+from utrust_appliance.request_log import RequestLog
 from utrust_appliance.store import Store
 
 if t.TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Node:
         self.log = RequestLog(folder / "requests.jsonl")
         self.packages = Packages(self, folder / "packages", cluster.options.object_ttl)
         self.imports = Imports(self, folder / "imports", cluster.options.object_ttl)
-        self.incoming = Incoming(self, folder / "incoming", cluster.options.object_ttl)
+        self.restore_packages = RestorePackages(self, folder / "incoming", cluster.options.object_ttl)
         self.restores = Restores(self, cluster.options.card_timeout)
         self._restart = ("nothing", 0.0)  # what restarts, and until when
         self._down_until = 0.0
@@ -146,23 +146,23 @@ class Node:
 
     def require_driver(self) -> None:
         if self._driver_stopped():
-            raise Problem("hsm_unavailable", f"the HSM driver of {self.name} is stopped")
+            raise ApiError("hsm_unavailable", f"the HSM driver of {self.name} is stopped")
 
     def require_operational(self) -> None:
         self.require_driver()
         state, dummy = self.state()
         if state != "operational":
             words = {"factory_reset": "Factory Reset Mode", "alarm": "the state Alarm", "maintenance": "Maintenance"}
-            raise Problem("hsm_not_operational", f"the HSM of {self.name} is in {words.get(state, state)}")
+            raise ApiError("hsm_not_operational", f"the HSM of {self.name} is in {words.get(state, state)}")
 
     def require_idle(self) -> None:
         """One restore or one import at a time."""
         if (restore := self.restores.running) and self.restores.kind == "restore":
             detail = f"restore {restore['id']} of {self.name} is {restore['state'].replace('_', ' ')}"
-            raise Problem("restore_in_progress", detail, running_id=restore["id"])
+            raise ApiError("restore_in_progress", detail, running_id=restore["id"])
         running = self.running()
         if applying := running and running["id"]:
-            raise Problem(
+            raise ApiError(
                 "import_in_progress", f"import {applying} is being applied on {self.name}", running_id=applying
             )
 
@@ -170,7 +170,7 @@ class Node:
         """Keys that were destroyed here on purpose, and are still not here; what a package says of them is up to the behavior."""
         path = self.folder / "destroyed.json"
         known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-        held = {key.identity for key in self.hsm.inventory()}
+        held = {key.identity for key in self.hsm.list_keys()}
         return [identity for identity in map(KeyIdentity.from_dict, known) if identity not in held]
 
     def note_destroyed(self, keys: t.Iterable[KeyIdentity]) -> None:
@@ -187,13 +187,13 @@ class Node:
             replace(held, name=other.params["mbk"], check_value=other.params["check_value"]) if held and other else held
         )
 
-    def inventory(self) -> tuple[list[HeldKey], str]:
-        keys = self.hsm.inventory()
+    def list_keys(self) -> tuple[list[KeyEntry], str]:
+        keys = self.hsm.list_keys()
         digest = self.hsm.digest()
         if exotic := self.cluster.faults.find("unknown_key_type", self.name):
             fingerprint = f"sha256:{'e0' * 32}"
             keys.append(
-                HeldKey(KeyIdentity(0, "exotic", "e0", exotic.params["type"], 448, None, fingerprint), usable=True)
+                KeyEntry(KeyIdentity(0, "exotic", "e0", exotic.params["type"], 448, None, fingerprint), usable=True)
             )
             keys.sort(key=lambda key: key.identity.order)
             digest = keys_digest(key.identity for key in keys)
@@ -216,7 +216,7 @@ class Node:
         """The contract's Node."""
         faults, name = self.cluster.faults, self.name
         state, alarm = self.state()
-        keys, digest = self.inventory()
+        keys, digest = self.list_keys()
         mbk = self.mbk()
         counts: dict[int, int] = {}
         for key in keys:

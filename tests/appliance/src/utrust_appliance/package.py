@@ -22,16 +22,16 @@ import struct
 import typing as t
 from dataclasses import dataclass, field
 
-from utrust_appliance.errors import Problem
+from utrust_appliance.errors import ApiError
 from utrust_appliance.hsm.base import WrappedKey
-from utrust_appliance.inventory import KNOWN_TYPES, KeyIdentity, SlotSettings, keys_digest
+from utrust_appliance.keys import KNOWN_TYPES, KeyIdentity, SlotSettings, keys_digest
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-MAGIC = b"KSP-REFERENCE\r\n\x1a"
-TRAILER = b"KSP-REFERENCE-END"
+MAGIC = b"KSP-SIMULATOR\r\n\x1a"
+TRAILER = b"KSP-SIMULATOR-END"
 FORMAT = 2
 TAG_SIZE = 32
 MAX_HEADER = 16 * 1024 * 1024
@@ -88,9 +88,11 @@ class Header:
             _check_types(header, stated)
             actual = header.keys_digest
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
-            raise Problem("package_corrupt", "its header cannot be read") from exc
+            raise ApiError("package_corrupt", "its header cannot be read") from exc
         if stated != actual:
-            raise Problem("package_corrupt", f"its header names the inventory {stated}, but lists the keys of {actual}")
+            raise ApiError(
+                "package_corrupt", f"its header names the inventory {stated}, but lists the keys of {actual}"
+            )
         return header
 
     def facts(self, sha256: str, size: int) -> dict[str, t.Any]:
@@ -163,9 +165,9 @@ class PackageFile:
             self._end = self._check_frame(file)
             version, length = struct.unpack(">HI", self._read(file, 6))
             if version != FORMAT:
-                raise Problem("package_corrupt", f"its format version is {version}; this appliance reads {FORMAT}")
+                raise ApiError("package_corrupt", f"its format version is {version}; this appliance reads {FORMAT}")
             if length > MAX_HEADER:
-                raise Problem("package_corrupt", "its header is too long")
+                raise ApiError("package_corrupt", "its header is too long")
             self.header = Header.decode(self._read(file, length))
             self._start = file.tell()
 
@@ -174,16 +176,16 @@ class PackageFile:
         file.seek(0)
         begin = file.read(len(MAGIC))
         if begin != MAGIC[: len(begin)]:
-            raise Problem("package_corrupt", "it does not begin like a package of this appliance")
+            raise ApiError("package_corrupt", "it does not begin like a package of this appliance")
         file.seek(max(0, size - len(TRAILER)))
         if size < len(MAGIC) + 6 + TAG_SIZE + len(TRAILER) or file.read() != TRAILER:
-            raise Problem("package_truncated", f"the trailer is missing after {size} bytes")
+            raise ApiError("package_truncated", f"the trailer is missing after {size} bytes")
         file.seek(len(MAGIC))
         return size - len(TRAILER) - TAG_SIZE
 
     def _read(self, file: t.BinaryIO, length: int) -> bytes:
         if file.tell() + length > self._end:
-            raise Problem("package_corrupt", "a length in it points beyond its end")
+            raise ApiError("package_corrupt", "a length in it points beyond its end")
         return file.read(length)
 
     def verify_tag(self, mac: Mac) -> None:
@@ -196,7 +198,7 @@ class PackageFile:
                 left -= len(chunk)
             tag = file.read(TAG_SIZE)
         if not hmac.compare_digest(tag, mac(digest.digest())):
-            raise Problem("package_corrupt", "its authentication tag does not fit")
+            raise ApiError("package_corrupt", "its authentication tag does not fit")
 
     def wrapped_keys(self) -> Iterable[WrappedKey]:
         with self._path.open("rb") as file:
@@ -205,19 +207,19 @@ class PackageFile:
                 public, blob = self._read_part(file, identity), self._read_part(file, identity)
                 yield WrappedKey(identity, public or None, blob)
             if file.tell() != self._end:
-                raise Problem("package_corrupt", "it has more content than keys")
+                raise ApiError("package_corrupt", "it has more content than keys")
 
     def _read_part(self, file: t.BinaryIO, identity: KeyIdentity) -> bytes:
         (length,) = struct.unpack(">I", self._read(file, 4))
         if length > MAX_BLOB:
-            raise Problem("package_corrupt", f"{identity.ref} is too long")
+            raise ApiError("package_corrupt", f"{identity.ref} is too long")
         return self._read(file, length)
 
     def verify(self, *, mac: Mac, mbk: str, cluster_id: str | None, check: Callable[[WrappedKey], None]) -> None:
         """Everything that can be known before a key changes. `mbk` is the check value of the HSM's MBK."""
         header = self.header
         if header.mbk_check_value != mbk:
-            raise Problem(
+            raise ApiError(
                 "mbk_mismatch",
                 f"the package is under MBK {header.mbk_name} ({header.mbk_check_value}), the HSM holds {mbk}",
             )
@@ -230,14 +232,14 @@ class PackageFile:
         """What can be known without the MBK."""
         header = self.header
         if cluster_id is not None and header.cluster_id != cluster_id:
-            raise Problem(
+            raise ApiError(
                 "cluster_mismatch", f"the package is of cluster {header.cluster_id}, this node belongs to {cluster_id}"
             )
         for identity in header.keys:
             if identity.type not in KNOWN_TYPES:
-                raise Problem(
+                raise ApiError(
                     "unknown_key_type", f"{identity.ref}: type {identity.type} is not supported by this firmware"
                 )
         refs = [identity.ref for identity in header.keys]
         if len(set(refs)) != len(refs):
-            raise Problem("package_corrupt", "it holds two keys under one slot, label and id")
+            raise ApiError("package_corrupt", "it holds two keys under one slot, label and id")

@@ -22,7 +22,7 @@ import time
 import typing as t
 from pathlib import Path
 
-from utrust_appliance.errors import Refused
+from utrust_appliance.errors import OperationError
 from utrust_appliance.files import write_private
 
 POLL = 0.02
@@ -32,7 +32,7 @@ MARK = ".utrust-appliance"
 def claim(folder: Path) -> None:
     """Make the folder ours. One that holds anything else is refused before anything is written to it."""
     if folder.exists() and any(folder.iterdir()) and not (folder / MARK).exists():
-        raise Refused(f"{folder} holds other files; name an empty or new folder")
+        raise OperationError(f"{folder} holds other files; name an empty or new folder")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.chmod(0o700)
     if not (folder / MARK).exists():
@@ -117,7 +117,9 @@ def spawn(folder: Path, options: dict[str, t.Any]) -> None:
         child.returncode = 0  # it goes on without us; this silences Popen's warning about that
         return
     child.wait()
-    raise Refused(message or f"the appliance ended while starting; see {folder / 'log'}:\n{tail(folder / 'log')}")
+    raise OperationError(
+        message or f"the appliance ended while starting; see {folder / 'log'}:\n{tail(folder / 'log')}"
+    )
 
 
 def tail(path: Path, lines: int = 8) -> str:
@@ -132,19 +134,19 @@ def stop(folder: Path, timeout: float = 30.0) -> bool:
     _not_of_many(folder)
     pid = run["pid"]
     if pid is None or start_time(pid) != run["started"]:
-        raise Refused(f"{folder} is locked by a process that run.json does not name; it is not touched")
+        raise OperationError(f"{folder} is locked by a process that run.json does not name; it is not touched")
     os.kill(pid, signal.SIGTERM)
     end = time.monotonic() + timeout
     while running(folder) is not None or start_time(pid) == run["started"]:
         if time.monotonic() > end:
-            raise Refused(f"process {pid} has not ended within {timeout:g} s")
+            raise OperationError(f"process {pid} has not ended within {timeout:g} s")
         time.sleep(POLL)
     return True
 
 
 def _not_of_many(folder: Path) -> None:
     if (folder.parent / "clusters.json").exists():
-        raise Refused(
+        raise OperationError(
             f"{folder} is one of the clusters in {folder.parent}; that folder is stopped and removed as a whole"
         )
 
@@ -154,5 +156,5 @@ def purge(folder: Path) -> None:
         return
     _not_of_many(folder)
     if not (folder / MARK).exists():
-        raise Refused(f"{folder} was not made by `utrust-appliance up`; it is not touched")
+        raise OperationError(f"{folder} was not made by `utrust-appliance up`; it is not touched")
     shutil.rmtree(folder)

@@ -19,11 +19,11 @@ import uuid
 
 from utrust_appliance import pki, process
 from utrust_appliance.cluster import Cluster, ClusterConfig, NodeConfig, Options
-from utrust_appliance.errors import Refused
+from utrust_appliance.errors import OperationError
 from utrust_appliance.files import write_json, write_private
-from utrust_appliance.hsm.choice import HsmChoice
-from utrust_appliance.inventory import SlotSettings
-from utrust_appliance.jobs.transfer import RestoreFailed, restore_from
+from utrust_appliance.hsm.backends import HsmBackend
+from utrust_appliance.jobs.transfer import RestoreError, restore_from
+from utrust_appliance.keys import SlotSettings
 from utrust_appliance.mbk import Mbk, combine
 
 if t.TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Plan(t.NamedTuple):
     key_mix: dict[str, int] | None
     name: str = "keyops"
     profile: t.Sequence[str] = ()
-    hsm: HsmChoice = HsmChoice()
+    hsm: HsmBackend = HsmBackend()
     first_serial: int = 1
 
 
@@ -148,14 +148,14 @@ def key_list(count: int, mix: dict[str, int] | None) -> list[tuple[int, str, str
 
 
 def mbk_of_cards(cards: CardStore, folder: Path, name: str) -> Mbk:
-    """The MBK of a card set, by m of its cards and their PIN letters: what people do in a ceremony, without them."""
+    """The MBK of a card set, by m of its cards and their PIN letters: what people do in a session, without them."""
     card_set = [card for card in cards.cards() if card.mbk.name == name]
     if not card_set:
-        raise Refused(f"there are no cards of an MBK {name}")
+        raise OperationError(f"there are no cards of an MBK {name}")
     facts = card_set[0].mbk
     ready = [card for card in card_set if not card.locked][: facts.m]
     if len(ready) < facts.m:
-        raise Refused(f"only {len(ready)} cards of {name} are not locked, {facts.m} are needed")
+        raise OperationError(f"only {len(ready)} cards of {name} are not locked, {facts.m} are needed")
     shares = [
         cards.read_share(card.card, json.loads((folder / f"{card.card}.json").read_text(encoding="utf-8"))["pin"])
         for card in ready
@@ -167,22 +167,22 @@ def restore_now(target: Node, source: Node) -> None:
     """A guided restore without people: the cards' PINs come from their letters. Otherwise it is the same code."""
     facts = source.hsm.mbk()
     if facts is None or target.hsm.mbk() is not None:
-        raise Refused(f"{source.name} must hold an MBK and {target.name} must be in Factory Reset Mode")
+        raise OperationError(f"{source.name} must hold an MBK and {target.name} must be in Factory Reset Mode")
     mbk = mbk_of_cards(target.cluster.cards, target.cluster.folder / "cards", facts.name)
     try:
         restore_from(target, source, mbk, secrets.token_hex(16))
-    except RestoreFailed as exc:
-        raise Refused(f"{target.name}: {exc}") from exc
+    except RestoreError as exc:
+        raise OperationError(f"{target.name}: {exc}") from exc
 
 
-def ansible_inventory(cluster: Cluster, applications: t.Mapping[str, int] | None = None) -> str:
+def ansible_inventory(cluster: Cluster, ejbca_ports: t.Mapping[str, int] | None = None) -> str:
     """`applications`: on which port each node's application listens, where there is one."""
     lines = ["---", "# Reference appliances (a stand-in). Written by `utrust-appliance up`.", "utrust:", "  hosts:"]
-    return "\n".join([*lines, *host_lines(cluster, applications)]) + "\n"
+    return "\n".join([*lines, *host_lines(cluster, ejbca_ports)]) + "\n"
 
 
 def host_lines(
-    cluster: Cluster, applications: t.Mapping[str, int] | None = None, prefix: str | None = None
+    cluster: Cluster, ejbca_ports: t.Mapping[str, int] | None = None, prefix: str | None = None
 ) -> list[str]:
     """`prefix`: what comes before the nodes' names where several clusters are in one inventory."""
     folder = os.path.abspath(cluster.folder)  # noqa: PTH100 - symlinks stay as the user wrote them
@@ -198,7 +198,7 @@ def host_lines(
         }
         for node in cluster.nodes.values()
     }
-    for name, port in (applications or {}).items():
+    for name, port in (ejbca_ports or {}).items():
         hosts[name] |= {"utrust_ejbca_host": hosts[name]["utrust_host"], "utrust_ejbca_port": port}
         hosts[name] |= {
             f"utrust_ejbca_{option}": hosts[name][f"utrust_{option}"]

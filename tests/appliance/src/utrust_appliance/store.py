@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import typing as t
 
-from utrust_appliance.errors import Problem
+from utrust_appliance.errors import ApiError
 from utrust_appliance.sqlite import Database
 
 if t.TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Store:
         if not rows:
             return None
         if rows[0]["digest"] != request.digest:
-            raise Problem("idempotency_key_reused", f"the Idempotency-Key {request.key} was used for another request")
+            raise ApiError("idempotency_key_reused", f"the Idempotency-Key {request.key} was used for another request")
         return str(rows[0]["object"])
 
     def add(self, kind: str, data: Data, request: Request) -> None:
@@ -62,7 +62,7 @@ class Store:
     def get(self, kind: str, object_id: str) -> Data:
         rows = self._db.query("SELECT data FROM objects WHERE kind = ? AND id = ?", kind, object_id)
         if not rows:
-            raise Problem("not_found", f"there is no {kind} {object_id}")
+            raise ApiError("not_found", f"there is no {kind} {object_id}")
         return t.cast("Data", json.loads(rows[0]["data"]))
 
     def list(self, kind: str) -> list[Data]:

@@ -47,7 +47,7 @@ def _fast(options: dict[str, t.Any]) -> Path | None:
     return memory if options.get("hsm") == "pkcs11" and os.access(memory, os.W_OK) else None
 
 
-class Answer(t.NamedTuple):
+class Response(t.NamedTuple):
     """What came back."""
 
     status: int
@@ -75,7 +75,7 @@ class Api:
 
     def __call__(
         self, method: str, path: str, body: dict[str, t.Any] | bytes | None = None, **headers: str | None
-    ) -> Answer:
+    ) -> Response:
         sent: dict[str, str | None] = {}
         content = None
         if isinstance(body, dict):
@@ -99,7 +99,7 @@ class Api:
         finally:
             connection.close()
         is_json = "json" in answer.headers.get("Content-Type", "")
-        return Answer(answer.status, json.loads(data) if is_json else data, answer.headers)
+        return Response(answer.status, json.loads(data) if is_json else data, answer.headers)
 
     def package(self) -> bytes:
         """Make a package, download it, and destroy the node's copy."""
@@ -108,12 +108,12 @@ class Api:
         self("DELETE", f"/hsm/packages/{made['id']}")
         return t.cast("bytes", content)
 
-    def apply(self, staged: dict[str, t.Any], **headers: str | None) -> Answer:
+    def apply(self, staged: dict[str, t.Any], **headers: str | None) -> Response:
         headers.setdefault("if_match", f'"{staged["keys_digest"]}"')
         return self("POST", f"/hsm/imports/{staged['id']}/apply", None, **headers)
 
 
-def used_by(control: Control) -> tuple[float, int]:
+def resource_usage(control: Control) -> tuple[float, int]:
     """What the process of this folder and its workers have used: seconds of processors, and the most memory of it. 0 where there is no /proc."""
     run = process.running(control.folder)
     place = Path(f"/proc/{run['pid'] if run else 0}")

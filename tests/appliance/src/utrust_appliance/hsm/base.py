@@ -10,14 +10,14 @@ import typing as t
 from dataclasses import dataclass
 
 if t.TYPE_CHECKING:
-    from utrust_appliance.inventory import HeldKey, KeyIdentity, KeyRef, SlotSettings
+    from utrust_appliance.keys import KeyEntry, KeyIdentity, KeyRef, SlotSettings
     from utrust_appliance.mbk import Mbk, MbkFacts
 
 # Called at named points of a change with (point); a test may let the process die there.
 Checkpoint = t.Callable[[str], None]
 
 
-class UnwrapFailed(Exception):
+class UnwrapError(Exception):
     """A wrapped key is not what its identity says, or not under this MBK."""
 
 
@@ -59,7 +59,7 @@ class Hsm(t.Protocol):
 
     def slots(self) -> list[SlotSettings]: ...
 
-    def inventory(self) -> list[HeldKey]:
+    def list_keys(self) -> list[KeyEntry]:
         """In the order of the inventory digest."""
 
     def digest(self) -> str: ...
@@ -67,7 +67,9 @@ class Hsm(t.Protocol):
     def initialize(self, mbk: Mbk, slots: list[SlotSettings]) -> None:
         """Factory Reset Mode to operational, without keys."""
 
-    def generate(self, slot: int, label: str, kinds: list[tuple[str, str]], key_id: str | None = None) -> list[HeldKey]:
+    def generate(
+        self, slot: int, label: str, kinds: list[tuple[str, str]], key_id: str | None = None
+    ) -> list[KeyEntry]:
         """New keys (label, kind) in a slot; all or none. `label` names the first for messages; `key_id` None is a random id each."""
 
     def delete(self, ref: KeyRef) -> None: ...
@@ -87,10 +89,10 @@ class Hsm(t.Protocol):
     def package_mac(self, content_sha256: bytes) -> bytes: ...
 
     def check(self, key: WrappedKey) -> None:
-        """Raises UnwrapFailed unless the wrapped key is what its identity says."""
+        """Raises UnwrapError unless the wrapped key is what its identity says."""
 
     def apply(self, change: KeySetChange) -> None:
-        """All or nothing. Raises Problem keys_changed or slot_full, or UnwrapFailed."""
+        """All or nothing. Raises ApiError keys_changed or slot_full, or UnwrapError."""
 
     def committed(self, job: str) -> bool:
         """Whether the change of this job is in the HSM; what settles the truth after a crash."""

@@ -15,10 +15,10 @@ import secrets
 import typing as t
 from contextlib import contextmanager
 
-from utrust_appliance import keymaterial
-from utrust_appliance.errors import Problem, Refused
-from utrust_appliance.hsm.base import Checkpoint, Image, KeySetChange, UnwrapFailed, WrappedKey
-from utrust_appliance.inventory import HeldKey, KeyIdentity, KeyRef, SlotSettings, keys_digest
+from utrust_appliance import key_material
+from utrust_appliance.errors import ApiError, OperationError
+from utrust_appliance.hsm.base import Checkpoint, Image, KeySetChange, UnwrapError, WrappedKey
+from utrust_appliance.keys import KeyEntry, KeyIdentity, KeyRef, SlotSettings, keys_digest
 from utrust_appliance.mbk import Mbk, MbkFacts
 from utrust_appliance.sqlite import Database
 
@@ -40,7 +40,7 @@ _IDENTITY = ", ".join(KeyIdentity.__dataclass_fields__)
 Held = t.TypeVar("Held", bytes, int)
 
 
-class Stored(t.NamedTuple, t.Generic[Held]):
+class StoredKey(t.NamedTuple, t.Generic[Held]):
     """A key that the backend holds: its identity, its public key (DER) if it has one, and where its secret part is."""
 
     identity: KeyIdentity
@@ -59,18 +59,18 @@ class CatalogHsm(abc.ABC, t.Generic[Held]):
     # The secrets
 
     @abc.abstractmethod
-    def _make(self, wanted: list[tuple[KeyRef, str]]) -> list[Stored[Held]]:
+    def _make(self, wanted: list[tuple[KeyRef, str]]) -> list[StoredKey[Held]]:
         """New keys of these kinds."""
 
     @abc.abstractmethod
     def _take_mbk(self, mbk: Mbk) -> Held: ...
 
     @abc.abstractmethod
-    def _take_keys(self, keys: list[WrappedKey], mbk: Mbk | None, mbk_held: Held) -> list[Stored[Held]]:
-        """Keys wrapped under the MBK (which is in clear in a restore only). Raises UnwrapFailed."""
+    def _take_keys(self, keys: list[WrappedKey], mbk: Mbk | None, mbk_held: Held) -> list[StoredKey[Held]]:
+        """Keys wrapped under the MBK (which is in clear in a restore only). Raises UnwrapError."""
 
     @abc.abstractmethod
-    def _wrap(self, mbk_held: Held, keys: list[Stored[Held]]) -> list[bytes]: ...
+    def _wrap(self, mbk_held: Held, keys: list[StoredKey[Held]]) -> list[bytes]: ...
 
     @abc.abstractmethod
     def _check(self, mbk_held: Held, key: WrappedKey) -> None: ...
@@ -79,10 +79,10 @@ class CatalogHsm(abc.ABC, t.Generic[Held]):
     def _mac(self, mbk_held: Held, content_sha256: bytes) -> bytes: ...
 
     @abc.abstractmethod
-    def _sign(self, key: Stored[Held], data: bytes) -> bytes: ...
+    def _sign(self, key: StoredKey[Held], data: bytes) -> bytes: ...
 
     @abc.abstractmethod
-    def _drop_public(self, key: Stored[Held]) -> None: ...
+    def _drop_public(self, key: StoredKey[Held]) -> None: ...
 
     @abc.abstractmethod
     def _tidy(self) -> None:
@@ -96,7 +96,7 @@ class CatalogHsm(abc.ABC, t.Generic[Held]):
     def slots(self) -> list[SlotSettings]:
         return list(self._slots)
 
-    def inventory(self) -> list[HeldKey]:
+    def list_keys(self) -> list[KeyEntry]:
         return list(self._keys)
 
     def digest(self) -> str:
@@ -113,22 +113,24 @@ class CatalogHsm(abc.ABC, t.Generic[Held]):
     def initialize(self, mbk: Mbk, slots: list[SlotSettings]) -> None:
         self.apply(KeySetChange(job=secrets.token_hex(16), put=[], remove=[], slots=slots, mbk=mbk))
 
-    def generate(self, slot: int, label: str, kinds: list[tuple[str, str]], key_id: str | None = None) -> list[HeldKey]:
+    def generate(
+        self, slot: int, label: str, kinds: list[tuple[str, str]], key_id: str | None = None
+    ) -> list[KeyEntry]:
         for dummy, kind in kinds:
-            keymaterial.require_kind(kind)
+            key_material.require_kind(kind)
         with self._changing():
             if self._mbk is None:
-                raise Refused(f"the HSM is in Factory Reset Mode: no key {label} can be generated")
+                raise OperationError(f"the HSM is in Factory Reset Mode: no key {label} can be generated")
             if not any(settings.slot == slot for settings in self._slots):
                 known = ", ".join(str(settings.slot) for settings in self._slots)
-                raise Refused(f"there is no slot {slot}; this HSM has {known}")
+                raise OperationError(f"there is no slot {slot}; this HSM has {known}")
             made = self._make([(KeyRef(slot, name, key_id or secrets.token_hex(8)), kind) for name, kind in kinds])
             with self._db.transaction() as db:
                 for key in made:
                     self._put(db, key)
                 self._check_capacity(db)
         refs = {key.identity.ref for key in made}
-        return [key for key in self.inventory() if key.identity.ref in refs]
+        return [key for key in self.list_keys() if key.identity.ref in refs]
 
     def delete(self, ref: KeyRef) -> None:
         with self._changing(), self._db.transaction() as db:
@@ -157,17 +159,19 @@ class CatalogHsm(abc.ABC, t.Generic[Held]):
             "SELECT public FROM hsm_keys WHERE (slot, label, id) = (?, ?, ?) AND complete AND public IS NOT NULL", *ref
         )
         if not rows:
-            raise Refused(f"{ref}: there is no public key object")
+            raise OperationError(f"{ref}: there is no public key object")
         return bytes(rows[0]["public"])
 
     def sign(self, ref: KeyRef, data: bytes) -> bytes:
         held = next((key for key in self._keys if key.identity.ref == ref), None)
         if held is None:
-            raise Refused(f"{ref}: this HSM holds no such key")
+            raise OperationError(f"{ref}: this HSM holds no such key")
         if held.identity.type not in ("rsa", "ec"):
-            raise Refused(f"{ref}: a key of type {held.identity.type} does not sign")
+            raise OperationError(f"{ref}: a key of type {held.identity.type} does not sign")
         if not held.usable:
-            raise Refused(f"{ref}: the key is unusable (its object set is incomplete or its slot is not activated)")
+            raise OperationError(
+                f"{ref}: the key is unusable (its object set is incomplete or its slot is not activated)"
+            )
         with self._db.lock:
             (key,) = self._stored(ref)
             return self._sign(key, data)
@@ -196,7 +200,7 @@ class CatalogHsm(abc.ABC, t.Generic[Held]):
         with self._changing():
             old_mbk = None if change.mbk else self._held_mbk()[1]
             if change.expect_digest not in (None, self._digest):
-                raise Problem(
+                raise ApiError(
                     "keys_changed",
                     f"the HSM holds the inventory {self._digest}, not {change.expect_digest}",
                     keys_digest=self._digest,
@@ -225,14 +229,14 @@ class CatalogHsm(abc.ABC, t.Generic[Held]):
     def _held_mbk(self) -> tuple[MbkFacts, Held]:
         rows = self._db.query("SELECT held FROM mbk")
         if self._mbk is None or not rows:
-            raise Problem("mbk_missing", "the HSM is in Factory Reset Mode and holds no Master Backup Key")
+            raise ApiError("mbk_missing", "the HSM is in Factory Reset Mode and holds no Master Backup Key")
         return self._mbk, rows[0]["held"]
 
-    def _stored(self, ref: KeyRef | None = None) -> list[Stored[Held]]:
+    def _stored(self, ref: KeyRef | None = None) -> list[StoredKey[Held]]:
         """The key of that place, or all."""
         sql = f"SELECT {_IDENTITY}, public, held FROM hsm_keys"
         rows = self._db.query(f"{sql} WHERE (slot, label, id) = (?, ?, ?)", *ref) if ref else self._db.query(sql)
-        return [Stored(KeyIdentity.from_dict(dict(row)), row["public"], row["held"]) for row in rows]
+        return [StoredKey(KeyIdentity.from_dict(dict(row)), row["public"], row["held"]) for row in rows]
 
     # A row is always removed before another takes its place: backends may have a trigger on DELETE.
 
@@ -240,7 +244,7 @@ class CatalogHsm(abc.ABC, t.Generic[Held]):
     def _remove(db: sqlite3.Connection, ref: KeyRef) -> None:
         db.execute("DELETE FROM hsm_keys WHERE (slot, label, id) = (?, ?, ?)", ref)
 
-    def _put(self, db: sqlite3.Connection, key: Stored[Held]) -> None:
+    def _put(self, db: sqlite3.Connection, key: StoredKey[Held]) -> None:
         self._remove(db, key.identity.ref)
         row = (*key.identity.as_dict().values(), key.public, key.held)
         db.execute(
@@ -266,7 +270,7 @@ class CatalogHsm(abc.ABC, t.Generic[Held]):
     def _check_capacity(db: sqlite3.Connection) -> None:
         sql = "SELECT slot, capacity, COUNT(*) AS keys FROM hsm_keys JOIN slots USING (slot) GROUP BY slot HAVING keys > capacity"
         for row in db.execute(sql):
-            raise Problem(
+            raise ApiError(
                 "slot_full", f"slot {row['slot']} takes {row['capacity']} keys, this would make {row['keys']}"
             )
 
@@ -291,16 +295,16 @@ class CatalogHsm(abc.ABC, t.Generic[Held]):
             activated = {settings.slot: settings.activated for settings in self._slots}
             rows = self._db.query(f"SELECT {_IDENTITY}, complete FROM hsm_keys")
             keys = [
-                HeldKey(KeyIdentity.from_dict(dict(row)), bool(row["complete"]) and activated[row["slot"]])
+                KeyEntry(KeyIdentity.from_dict(dict(row)), bool(row["complete"]) and activated[row["slot"]])
                 for row in rows
             ]
             self._keys = sorted(keys, key=lambda key: key.identity.order)
             self._digest = keys_digest(key.identity for key in self._keys)
 
 
-def require_identity(key: WrappedKey, facts: keymaterial.Facts) -> None:
-    """Raises UnwrapFailed unless these are the facts of the key that the identity names."""
+def require_identity(key: WrappedKey, facts: key_material.Facts) -> None:
+    """Raises UnwrapError unless these are the facts of the key that the identity names."""
     if facts.identity(key.identity.ref) != key.identity or facts.public != key.public:
-        raise UnwrapFailed(
+        raise UnwrapError(
             f"{key.identity.ref} is another key inside ({facts.fingerprint}) than its identity says ({key.identity.fingerprint})"
         )

@@ -23,18 +23,18 @@ from contextlib import contextmanager
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
-from utrust_appliance import keymaterial
-from utrust_appliance.errors import Problem, Refused
-from utrust_appliance.hsm.base import Checkpoint, UnwrapFailed, WrappedKey
-from utrust_appliance.hsm.catalog import CatalogHsm, Stored, require_identity
-from utrust_appliance.hsm.pkcs11_process import Entry, TokenFailed, TokenProcess
-from utrust_appliance.inventory import KNOWN_TYPES
+from utrust_appliance import key_material
+from utrust_appliance.errors import ApiError, OperationError
+from utrust_appliance.hsm.base import Checkpoint, UnwrapError, WrappedKey
+from utrust_appliance.hsm.catalog import CatalogHsm, StoredKey, require_identity
+from utrust_appliance.hsm.pkcs11_process import Entry, TokenError, TokenProcess
+from utrust_appliance.keys import KNOWN_TYPES
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from utrust_appliance.inventory import KeyRef
+    from utrust_appliance.keys import KeyRef
     from utrust_appliance.mbk import Mbk
 
 LOG = logging.getLogger(__name__)
@@ -67,9 +67,9 @@ class Pkcs11Hsm(CatalogHsm[int]):
         super().__init__(folder, checkpoint, SCHEMA)
         try:
             self._process = self._open()
-        except TokenFailed as exc:
+        except TokenError as exc:
             self._db.close()
-            raise Refused(str(exc)) from exc
+            raise OperationError(str(exc)) from exc
 
     def close(self) -> None:
         with self._db.lock:
@@ -89,10 +89,10 @@ class Pkcs11Hsm(CatalogHsm[int]):
             ]
             if lost_mbk:
                 folder, module, label = self._place
-                raise TokenFailed(
+                raise TokenError(
                     f"the PKCS #11 token {label} of {module} is not the one of {folder}: it holds no such MBK"
                 )
-        except TokenFailed:
+        except TokenError:
             process.close()
             raise
         with self._db.transaction() as db:
@@ -115,8 +115,8 @@ class Pkcs11Hsm(CatalogHsm[int]):
         """Of the process that runs, and no other: in a change a new one would have destroyed what the old one wrote."""
         try:
             return self._process.ask(question, **details)
-        except TokenFailed as exc:
-            raise Problem("hsm_unavailable", str(exc)) from exc
+        except TokenError as exc:
+            raise ApiError("hsm_unavailable", str(exc)) from exc
 
     def _ready(self) -> None:
         """Begin anew where the process has died."""
@@ -125,8 +125,8 @@ class Pkcs11Hsm(CatalogHsm[int]):
             self._process.close()
             try:
                 self._process = self._open()
-            except TokenFailed as exc:
-                raise Problem("hsm_unavailable", str(exc)) from exc
+            except TokenError as exc:
+                raise ApiError("hsm_unavailable", str(exc)) from exc
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
@@ -143,15 +143,15 @@ class Pkcs11Hsm(CatalogHsm[int]):
                 public = None if entry.public is None else bytes.fromhex(entry.public)
                 db.execute("INSERT INTO doomed VALUES (?, ?, ?, ?, ?, ?)", (*entry[:5], public))
 
-    def _make(self, wanted: list[tuple[KeyRef, str]]) -> list[Stored[int]]:
+    def _make(self, wanted: list[tuple[KeyRef, str]]) -> list[StoredKey[int]]:
         entries = [Entry(_number(), kind.partition("-")[0], ref.label, ref.id, None, None) for ref, kind in wanted]
         self._doom(entries)
         made = []
         for (ref, kind), entry in zip(wanted, entries, strict=True):
             known = self._ask("generate", key=entry, kind=kind)
             public = None if known["public"] is None else bytes.fromhex(known["public"])
-            facts = keymaterial.Facts(**{**known, "public": public})
-            made.append(Stored(facts.identity(ref), facts.public, entry.number))
+            facts = key_material.Facts(**{**known, "public": public})
+            made.append(StoredKey(facts.identity(ref), facts.public, entry.number))
         return made
 
     def _take_mbk(self, mbk: Mbk) -> int:
@@ -160,12 +160,12 @@ class Pkcs11Hsm(CatalogHsm[int]):
         self._doom([entry])
         transport = serialization.load_der_public_key(bytes.fromhex(self._ask("transport_key")))
         if not isinstance(transport, rsa.RSAPublicKey):
-            raise Problem("hsm_unavailable", "the token's transport key is not RSA")
+            raise ApiError("hsm_unavailable", "the token's transport key is not RSA")
         sealed = [transport.encrypt(key, OAEP).hex() for key in (mbk.key, mbk.mac_key)]
         self._ask("take_mbk", key=entry, mbk=sealed[0], mac=sealed[1])
         return number
 
-    def _take_keys(self, keys: list[WrappedKey], dummy_mbk: Mbk | None, mbk_held: int) -> list[Stored[int]]:
+    def _take_keys(self, keys: list[WrappedKey], dummy_mbk: Mbk | None, mbk_held: int) -> list[StoredKey[int]]:
         entries = [_entry(_number(), key) for key in keys]
         self._doom(entries)
         blobs = [(entry, key.blob.hex()) for entry, key in zip(entries, keys, strict=True)]
@@ -173,13 +173,13 @@ class Pkcs11Hsm(CatalogHsm[int]):
         self._unwrap(mbk_held, blobs[:half])
         self._checkpoint("hsm.in_token")
         self._unwrap(mbk_held, blobs[half:])
-        return [Stored(key.identity, key.public, entry.number) for entry, key in zip(entries, keys, strict=True)]
+        return [StoredKey(key.identity, key.public, entry.number) for entry, key in zip(entries, keys, strict=True)]
 
     def _unwrap(self, mbk_held: int, blobs: list[tuple[Entry, str]]) -> None:
         for start in range(0, len(blobs), BATCH):
             self._ask("unwrap", mbk=mbk_held, keys=blobs[start : start + BATCH])
 
-    def _drop_public(self, key: Stored[int]) -> None:
+    def _drop_public(self, key: StoredKey[int]) -> None:
         self._ask("drop_public", number=key.held)
 
     def _tidy(self) -> None:
@@ -190,12 +190,12 @@ class Pkcs11Hsm(CatalogHsm[int]):
                 self._process.ask("drop", numbers=batch)
                 with self._db.transaction() as db:
                     db.executemany("DELETE FROM doomed WHERE number = ?", [(number,) for number in batch])
-        except TokenFailed as exc:
+        except TokenError as exc:
             LOG.warning("%s: tidied up when the token is opened again: %s", self._place[0], exc)
 
     # Use
 
-    def _wrap(self, mbk_held: int, keys: list[Stored[int]]) -> list[bytes]:
+    def _wrap(self, mbk_held: int, keys: list[StoredKey[int]]) -> list[bytes]:
         self._ready()
         blobs: list[bytes] = []
         for start in range(0, len(keys), BATCH):
@@ -211,7 +211,7 @@ class Pkcs11Hsm(CatalogHsm[int]):
         self._ready()
         return bytes.fromhex(self._ask("mac", mbk=mbk_held, data=content_sha256.hex()))
 
-    def _sign(self, key: Stored[int], data: bytes) -> bytes:
+    def _sign(self, key: StoredKey[int], data: bytes) -> bytes:
         self._ready()
         return bytes.fromhex(self._ask("sign", number=key.held, data=data.hex(), curve=key.identity.curve))
 
@@ -225,7 +225,7 @@ def _hex(value: bytes | None) -> str | None:
 
 
 def _entry(number: int, key: WrappedKey) -> Entry:
-    """Raises UnwrapFailed where identity, public key and size do not belong together; the token proves the rest."""
+    """Raises UnwrapError where identity, public key and size do not belong together; the token proves the rest."""
     identity = key.identity
     try:
         bytes.fromhex(identity.id)
@@ -235,10 +235,10 @@ def _entry(number: int, key: WrappedKey) -> Entry:
             public = serialization.load_der_public_key(key.public or b"")
             if not isinstance(public, rsa.RSAPublicKey | ec.EllipticCurvePublicKey):
                 raise ValueError(f"its public key is of type {type(public).__name__}")
-            require_identity(key, keymaterial.facts_of_public(public))
+            require_identity(key, key_material.facts_of_public(public))
         # RFC 5649: the key is padded to 8 bytes, and 8 bytes come before it.
         elif key.public is not None or len(key.blob) != 8 + 8 * -(-identity.size // 64):
             raise ValueError(f"{len(key.blob)} bytes are no wrapped key of {identity.size} bits")
     except ValueError as exc:
-        raise UnwrapFailed(f"{identity.ref} cannot be unwrapped: {exc}") from exc
+        raise UnwrapError(f"{identity.ref} cannot be unwrapped: {exc}") from exc
     return Entry(number, identity.type, identity.label, identity.id, identity.fingerprint, _hex(key.public))

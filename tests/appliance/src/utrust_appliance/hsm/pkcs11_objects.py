@@ -20,7 +20,7 @@ from pkcs11.util.ec import encode_ec_public_key
 if t.TYPE_CHECKING:
     from pkcs11 import Object, Session
 
-    from utrust_appliance import keymaterial
+    from utrust_appliance import key_material
     from utrust_appliance.hsm.pkcs11_process import Entry
 
 Part = tuple[ObjectClass, KeyType]
@@ -88,18 +88,18 @@ def ecdsa(key: t.Any, digest: bytes) -> bytes:
     return utils.encode_dss_signature(int.from_bytes(raw[:half], "big"), int.from_bytes(raw[half:], "big"))
 
 
-def public_key(key_type: str, thing: t.Any) -> keymaterial.PublicKey:
+def public_key(key_type: str, thing: t.Any) -> key_material.PublicKey:
     if key_type == "rsa":
         numbers = rsa.RSAPublicNumbers(number(thing, Attribute.PUBLIC_EXPONENT), number(thing, Attribute.MODULUS))
         return numbers.public_key()
     return load(encode_ec_public_key(thing).hex())
 
 
-def load(der: str | None) -> keymaterial.PublicKey:
-    return t.cast("keymaterial.PublicKey", serialization.load_der_public_key(bytes.fromhex(der or "")))
+def load(der: str | None) -> key_material.PublicKey:
+    return t.cast("key_material.PublicKey", serialization.load_der_public_key(bytes.fromhex(der or "")))
 
 
-def encode(key: keymaterial.PublicKey) -> str:
+def encode(key: key_material.PublicKey) -> str:
     return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo).hex()
 
 

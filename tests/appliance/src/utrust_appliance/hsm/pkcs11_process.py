@@ -16,7 +16,7 @@ import subprocess
 import sys
 import typing as t
 
-from utrust_appliance.hsm.base import UnwrapFailed
+from utrust_appliance.hsm.base import UnwrapError
 
 if t.TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +24,7 @@ if t.TYPE_CHECKING:
 LIMIT = 120.0  # seconds for one answer; the slowest question is a key pair RSA 4096
 
 
-class TokenFailed(Exception):
+class TokenError(Exception):
     """The token, or its process, did not do what it was asked."""
 
 
@@ -67,21 +67,21 @@ class TokenProcess:
         return self._process.poll() is None
 
     def ask(self, question: str, **details: t.Any) -> t.Any:
-        """Raises UnwrapFailed for a key that is not what it is said to be, TokenFailed for everything else."""
+        """Raises UnwrapError for a key that is not what it is said to be, TokenError for everything else."""
         try:
             self._socket.sendall(json.dumps({"question": question, "details": details}).encode() + b"\n")
             line = self._answers.readline()
         except OSError as exc:
             self.close()
-            raise TokenFailed(f"the process of the PKCS #11 token does not answer to {question}: {exc}") from exc
+            raise TokenError(f"the process of the PKCS #11 token does not answer to {question}: {exc}") from exc
         if not line.endswith(b"\n"):
             self.close()
-            raise TokenFailed(f"the process of the PKCS #11 token ended before it answered to {question}")
+            raise TokenError(f"the process of the PKCS #11 token ended before it answered to {question}")
         answer = json.loads(line)
         if "unwrap_failed" in answer:
-            raise UnwrapFailed(answer["unwrap_failed"])
+            raise UnwrapError(answer["unwrap_failed"])
         if "failed" in answer:
-            raise TokenFailed(answer["failed"])
+            raise TokenError(answer["failed"])
         return answer["result"]
 
     def close(self) -> None:

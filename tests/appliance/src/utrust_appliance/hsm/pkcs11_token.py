@@ -26,10 +26,10 @@ from pkcs11 import MGF, Attribute, KeyType, Mechanism, ObjectClass, PKCS11Error
 from pkcs11.constants import DEFAULT
 from pkcs11.util.ec import decode_ec_public_key, encode_named_curve_parameters
 
-from utrust_appliance import keymaterial, process
+from utrust_appliance import key_material, process
 from utrust_appliance.hsm import pkcs11_objects as pk
 from utrust_appliance.hsm import pkcs11_setup
-from utrust_appliance.hsm.base import UnwrapFailed
+from utrust_appliance.hsm.base import UnwrapError
 from utrust_appliance.hsm.pkcs11_process import Entry
 
 if t.TYPE_CHECKING:
@@ -145,7 +145,7 @@ class Token:
     # Keys
 
     def generate(self, key: Entry, kind: str) -> dict[str, t.Any]:
-        """What of the new key is public: keymaterial.Facts."""
+        """What of the new key is public: key_material.Facts."""
         family, dummy, variant = kind.partition("-")
         place: dict[str, t.Any] = {"label": key.label, "id": bytes.fromhex(key.id), "store": True}
         if family in SECRET:
@@ -153,7 +153,7 @@ class Token:
             template = {**SECRET[family], **MAY_TRAVEL}
             secret = self._session.generate_key(pk.PARTS[family][0][1], size, template=template, **place)
             self._objects[key.number] = [secret]
-            return keymaterial.Facts(family, size, None, pk.check_value(self._session, family, secret), None)._asdict()
+            return key_material.Facts(family, size, None, pk.check_value(self._session, family, secret), None)._asdict()
         templates: dict[str, t.Any] = {
             "private_template": {**MAY_TRAVEL, Attribute.SIGN: True},
             "public_template": {Attribute.PRIVATE: False},
@@ -166,7 +166,7 @@ class Token:
             public, private = domain.generate_keypair(**templates, **place)
         self._objects[key.number] = [private, public]
         model = pk.public_key(family, public)
-        return {**keymaterial.facts_of_public(model)._asdict(), "public": pk.encode(model)}
+        return {**key_material.facts_of_public(model)._asdict(), "public": pk.encode(model)}
 
     def unwrap(self, mbk: int, keys: list[tuple[Entry, str]]) -> None:
         """Into the token, with their public key objects."""
@@ -176,7 +176,7 @@ class Token:
                 self._objects[key.number].append(self._put_public(key))
 
     def check(self, mbk: int, key: Entry, blob: str) -> None:
-        """Raises UnwrapFailed; the key is in the token for that moment only."""
+        """Raises UnwrapError; the key is in the token for that moment only."""
         pk.destroy(self._unwrap(mbk, key, blob, store=False))
 
     def _unwrap(self, mbk: int, key: Entry, blob: str, *, store: bool) -> Object:
@@ -194,10 +194,10 @@ class Token:
                 template=template,
             )
         except PKCS11Error as exc:
-            raise UnwrapFailed(f"label {key.label}, id {key.id} cannot be unwrapped: {pk.words(exc)}") from exc
+            raise UnwrapError(f"label {key.label}, id {key.id} cannot be unwrapped: {pk.words(exc)}") from exc
         if not pk.is_of(self._session, key, (kind, key_type), thing):
             pk.destroy(thing)
-            raise UnwrapFailed(
+            raise UnwrapError(
                 f"label {key.label}, id {key.id} is another key inside than its identity says ({key.fingerprint})"
             )
         return thing
@@ -226,7 +226,7 @@ class Token:
         key, message = self._any(number), bytes.fromhex(data)
         if curve is None:
             return str(key.sign(message, mechanism=Mechanism.SHA256_RSA_PKCS).hex())
-        digest = hashes.Hash(keymaterial.CURVES[curve][1])
+        digest = hashes.Hash(key_material.CURVES[curve][1])
         digest.update(message)
         return pk.ecdsa(key, digest.finalize()).hex()
 
@@ -281,7 +281,7 @@ def main() -> None:
             token = token or Token(pkcs11_setup.open_session(Path(), module, label))
             result = getattr(token, question["question"])(**_entries(question["details"]))
             answer = {"result": result}
-        except UnwrapFailed as exc:
+        except UnwrapError as exc:
             answer = {"unwrap_failed": str(exc)}
         except (PKCS11Error, OSError, ValueError, LookupError) as exc:
             what = question["question"] if token else "open"

@@ -15,11 +15,11 @@ import secrets
 import typing as t
 
 from utrust_appliance.clock import Deadlines, utc_in, utc_now
-from utrust_appliance.errors import Problem
+from utrust_appliance.errors import ApiError
 from utrust_appliance.files import destroy
-from utrust_appliance.hsm.base import KeySetChange, UnwrapFailed
-from utrust_appliance.inventory import KeyIdentity, KeyRef, SlotSettings, keys_digest
+from utrust_appliance.hsm.base import KeySetChange, UnwrapError
 from utrust_appliance.jobs.restores import Work
+from utrust_appliance.keys import KeyIdentity, KeyRef, SlotSettings, keys_digest
 from utrust_appliance.package import PackageFile
 
 if t.TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Imports:
         elif data["state"] == "applying" and (behavior.commit, behavior.atomic) == ("apply", "all"):
             data["state"] = "staged"
         else:
-            self._fail(data, Problem("import_failed", "the node was restarted while the import was running"))
+            self._fail(data, ApiError("import_failed", "the node was restarted while the import was running"))
         self._node.store.save(data)
 
     def _path(self, import_id: str) -> Path:
@@ -88,7 +88,7 @@ class Imports:
     def _stage(self, request: Request, upload: Path, sha256: str, size: int) -> Data:
         self._node.checkpoint("import.received")
         package = self._verified(upload)
-        held = self._node.hsm.inventory()
+        held = self._node.hsm.list_keys()
         plan = self._node.behavior.plan_import(held, package.header.keys, package.header.destroyed)
         self._require_room(package, ({key.identity.ref for key in held} | plan.put) - set(plan.remove))
         import_id = secrets.token_hex(16)
@@ -114,7 +114,7 @@ class Imports:
         hsm, node = self._node.hsm, self._node
         mbk = node.mbk()
         if mbk is None:
-            raise Problem("hsm_not_operational", "the HSM is in Factory Reset Mode")
+            raise ApiError("hsm_not_operational", "the HSM is in Factory Reset Mode")
         package = PackageFile(path)
         try:
             package.verify(
@@ -123,8 +123,8 @@ class Imports:
                 cluster_id=node.cluster.id if node.behavior.binding == "cluster" else None,
                 check=hsm.check,
             )
-        except UnwrapFailed as exc:
-            raise Problem("package_corrupt", str(exc)) from exc
+        except UnwrapError as exc:
+            raise ApiError("package_corrupt", str(exc)) from exc
         return package
 
     def _require_room(self, package: PackageFile, after: set[KeyRef]) -> None:
@@ -134,9 +134,9 @@ class Imports:
             capacity = slot.capacity
             full = self._node.cluster.faults.find("slot_full", self._node.name)
             if full and full.params["slot"] == slot.slot:
-                capacity = sum(1 for key in self._node.hsm.inventory() if key.identity.slot == slot.slot)
+                capacity = sum(1 for key in self._node.hsm.list_keys() if key.identity.slot == slot.slot)
             if count > capacity:
-                raise Problem("slot_full", f"slot {slot.slot} takes {capacity} keys, the import would make {count}")
+                raise ApiError("slot_full", f"slot {slot.slot} takes {capacity} keys, the import would make {count}")
 
     def list(self) -> list[Data]:
         self.sweep()
@@ -153,21 +153,21 @@ class Imports:
         if data["state"] == "applied":
             return data
         if data["state"] == "expired":
-            raise Problem("import_expired", f"import {import_id} was staged more than {self._deadlines.ttl:g} s ago")
+            raise ApiError("import_expired", f"import {import_id} was staged more than {self._deadlines.ttl:g} s ago")
         if data["state"] in ENDED:
-            raise Problem("import_finished", f"import {import_id} has ended: {data['state']}")
+            raise ApiError("import_finished", f"import {import_id} has ended: {data['state']}")
         self._node.require_operational()
         self._node.require_idle()
         now = self._node.hsm.digest()
         if now not in if_match:
-            raise Problem(
+            raise ApiError(
                 "keys_changed",
                 f"the HSM holds the inventory {now}, which If-Match does not name",
                 keys_digest=now,
             )
         if now != data["keys_digest"]:
             detail = f"the HSM held the inventory {data['keys_digest']} when the package was staged, now {now}: stage it again"
-            raise Problem("keys_changed", detail, keys_digest=now)
+            raise ApiError("keys_changed", detail, keys_digest=now)
         return await self._commit(data, request)
 
     async def _commit(self, data: Data, request: Request | None = None) -> Data:
@@ -177,7 +177,7 @@ class Imports:
             pad = next((pad["name"] for pad in self._node.pin_pads() if pad["status"] == "ready"), None)
             if pad is None:
                 self._end(data, "failed")
-                raise Problem(
+                raise ApiError(
                     "pin_pad_unavailable", f"an import needs cards, and no PIN pad of {self._node.name} answers"
                 )
             self._node.store.save(data, request)
@@ -201,10 +201,10 @@ class Imports:
         try:
             await self._node.cluster.faults.hold("hold_apply", self._node.name)
             await asyncio.to_thread(self._apply, data)
-        except (Problem, UnwrapFailed) as exc:
+        except (ApiError, UnwrapError) as exc:
             LOG.info("%s: import %s: %s", self._node.name, data["id"], exc)
             if data["state"] == "staged":
-                self._fail(data, Problem("import_failed", str(exc)))
+                self._fail(data, ApiError("import_failed", str(exc)))
                 self._node.store.save(data)
         finally:
             self.applying = None
@@ -213,16 +213,16 @@ class Imports:
         node, behavior, hsm, path = self._node, self._node.behavior, self._node.hsm, self._path(data["id"])
         try:
             package = self._verified(path)
-            plan = behavior.plan_import(hsm.inventory(), package.header.keys, package.header.destroyed)
+            plan = behavior.plan_import(hsm.list_keys(), package.header.keys, package.header.destroyed)
             put = [key for key in package.wrapped_keys() if key.identity.ref in plan.put]
             slots = behavior.slots_after_import(hsm.slots(), package.header.slots)
             self._restart_instead()
             self._write(KeySetChange(data["id"], put, plan.remove, slots, expect_digest=data["keys_digest"]))
-        except (Problem, UnwrapFailed) as exc:
-            if isinstance(exc, Problem) and exc.code == "import_failed":
+        except (ApiError, UnwrapError) as exc:
+            if isinstance(exc, ApiError) and exc.code == "import_failed":
                 self._fail(data, exc)
             elif behavior.commit == "upload":
-                self._fail(data, Problem("import_failed", str(exc)))
+                self._fail(data, ApiError("import_failed", str(exc)))
             else:
                 data["state"] = "staged"  # nothing has changed; the client may try again or discard it
             node.store.save(data)
@@ -241,7 +241,7 @@ class Imports:
         if restart := self._node.cluster.faults.find("restart_applying", self._node.name):
             self._node.go_down(float(restart.params["seconds"]))
             if restart.params["keys"] == "old":
-                raise Problem("unavailable", "the node was restarted while the import was running")
+                raise ApiError("unavailable", "the node was restarted while the import was running")
 
     def _write(self, change: KeySetChange) -> None:
         """All of it or nothing, or key by key. Where keys are written one by one, those that no key of the package replaces are removed last."""
@@ -249,7 +249,7 @@ class Imports:
         after = int(fails.params["after"]) if fails else len(change.put) + 1
         if self._node.behavior.atomic == "all":
             if after <= len(change.put):
-                raise Problem(
+                raise ApiError(
                     "import_failed", f"key {after} of {len(change.put)} could not be written; nothing has changed"
                 )
             self._node.hsm.apply(change)
@@ -257,18 +257,20 @@ class Imports:
         expect, slots, remove = change.expect_digest, change.slots, list(change.remove)
         for number, key in enumerate(change.put):
             if number == after:
-                raise Problem("import_failed", f"{number} of {len(change.put)} keys were written, then the HSM failed")
+                raise ApiError("import_failed", f"{number} of {len(change.put)} keys were written, then the HSM failed")
             place = (key.identity.slot, key.identity.label)
             beside = [ref for ref in remove if (ref.slot, ref.label) == place][:1]
             try:
                 self._node.hsm.apply(KeySetChange(f"{change.job}/{number}", [key], beside, slots, expect_digest=expect))
-            except (Problem, UnwrapFailed) as exc:
+            except (ApiError, UnwrapError) as exc:
                 if number == 0:
                     raise
-                raise Problem("import_failed", f"{number} of {len(change.put)} keys were written, then: {exc}") from exc
+                raise ApiError(
+                    "import_failed", f"{number} of {len(change.put)} keys were written, then: {exc}"
+                ) from exc
             expect, slots, remove = None, [], [ref for ref in remove if ref not in beside]
         if len(change.put) == after:
-            raise Problem("import_failed", "all keys were written, then the HSM failed")
+            raise ApiError("import_failed", "all keys were written, then the HSM failed")
         self._node.hsm.apply(KeySetChange(change.job, [], remove, slots, expect_digest=expect))
 
     def _finish(self, data: Data) -> None:
@@ -278,9 +280,9 @@ class Imports:
         for row in data["rows"]:
             row["outcome"] = "done"
 
-    def _fail(self, data: Data, problem: Problem) -> None:
+    def _fail(self, data: Data, problem: ApiError) -> None:
         """The rows say what became of each key."""
-        held = {key.identity for key in self._node.hsm.inventory()}
+        held = {key.identity for key in self._node.hsm.list_keys()}
         data.update(state="failed", finished_at=utc_now(), keys_digest=self._node.hsm.digest())
         data["problem"] = {"code": problem.code, "title": problem.title, "detail": problem.detail}
         for row in data["rows"]:
@@ -298,9 +300,9 @@ class Imports:
         if data["state"] in ENDED:
             return
         if data["state"] == "applied":
-            raise Problem("import_finished", f"import {import_id} was applied")
+            raise ApiError("import_finished", f"import {import_id} was applied")
         if data["state"] == "applying":
-            raise Problem("import_in_progress", f"import {import_id} is being applied", running_id=import_id)
+            raise ApiError("import_in_progress", f"import {import_id} is being applied", running_id=import_id)
         if data["state"] in ("waiting_for_card", "waiting_for_pin"):
             self._node.restores.cancel_import()
         else:

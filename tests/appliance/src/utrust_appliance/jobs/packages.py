@@ -12,7 +12,7 @@ import typing as t
 from dataclasses import replace
 
 from utrust_appliance.clock import Deadlines, utc_in, utc_now
-from utrust_appliance.errors import Problem
+from utrust_appliance.errors import ApiError
 from utrust_appliance.files import destroy
 from utrust_appliance.package import Header, write_package
 
@@ -85,7 +85,7 @@ class Packages:
         header, sha256, size = build_package(self._node, path)
         if expect_digest not in (None, header.keys_digest):
             destroy(path)
-            raise Problem(
+            raise ApiError(
                 "keys_changed",
                 f"the HSM holds the inventory {header.keys_digest}, not {expect_digest}",
                 keys_digest=header.keys_digest,

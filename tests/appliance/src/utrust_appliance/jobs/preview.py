@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import typing as t
 
-from utrust_appliance.errors import Problem
+from utrust_appliance.errors import ApiError
 
 if t.TYPE_CHECKING:
-    from utrust_appliance.jobs.incoming import Brought
+    from utrust_appliance.jobs.restore_packages import RestorePackage
     from utrust_appliance.mbk import MbkFacts
     from utrust_appliance.node import Node
 
@@ -21,19 +21,19 @@ def require_restorable(node: Node, pin_pad: str, source: str) -> Node:
     pad = _configured(node, pin_pad)
     other = node.cluster.nodes.get(source)
     if other is None or not other.config.joined:
-        raise Problem("source_not_a_member", f"{source} has not joined the cluster {node.cluster.name}")
+        raise ApiError("source_not_a_member", f"{source} has not joined the cluster {node.cluster.name}")
     _require_state(node)
     if node.behavior.restore_from == "package":
-        raise Problem(
+        raise ApiError(
             "package_required", f"{node.name} restores from a package of a file, not from a member of the cluster"
         )
     _require_ready(pad)
     if other is node:
-        raise Problem("source_not_ready", f"{source} is this node itself")
+        raise ApiError("source_not_ready", f"{source} is this node itself")
     if not other.reachable():
-        raise Problem("source_not_ready", f"{source} does not answer")
+        raise ApiError("source_not_ready", f"{source} does not answer")
     if other.state()[0] != "operational":
-        raise Problem("source_not_ready", f"the HSM of {source} is {other.state()[0]}, not operational")
+        raise ApiError("source_not_ready", f"the HSM of {source} is {other.state()[0]}, not operational")
     return other
 
 
@@ -42,14 +42,14 @@ def require_restorable_from_package(node: Node, pin_pad: str) -> None:
     pad = _configured(node, pin_pad)
     _require_state(node)
     if node.behavior.restore_from != "package":
-        raise Problem("invalid_request", f"{node.name} restores from a member of the cluster, not from a package")
+        raise ApiError("invalid_request", f"{node.name} restores from a member of the cluster, not from a package")
     _require_ready(pad)
 
 
 def _configured(node: Node, pin_pad: str) -> dict[str, t.Any]:
     pads = {pad["name"]: pad for pad in node.pin_pads()}
     if pin_pad not in pads:
-        raise Problem("pin_pad_not_configured", f"{pin_pad} is not configured on {node.name}", configured=list(pads))
+        raise ApiError("pin_pad_not_configured", f"{pin_pad} is not configured on {node.name}", configured=list(pads))
     return pads[pin_pad]
 
 
@@ -62,13 +62,13 @@ def _require_state(node: Node) -> None:
         detail = f"the HSM of {node.name} is {state}" + (
             f" under MBK {mbk.name}; a guided restore would overwrite it" if mbk else ""
         )
-        raise Problem("not_factory_reset", detail)
+        raise ApiError("not_factory_reset", detail)
 
 
 def _require_ready(pad: dict[str, t.Any]) -> None:
     if pad["status"] != "ready":
         where = f" at {pad['address']}" if pad["address"] else ""
-        raise Problem("pin_pad_unavailable", f"{pad['name']} is configured{where} but does not answer")
+        raise ApiError("pin_pad_unavailable", f"{pad['name']} is configured{where} but does not answer")
 
 
 def preview(node: Node, pin_pad: str, source: str) -> dict[str, t.Any]:
@@ -76,12 +76,12 @@ def preview(node: Node, pin_pad: str, source: str) -> dict[str, t.Any]:
     other = require_restorable(node, pin_pad, source)
     mbk = other.mbk()
     if mbk is None:
-        raise Problem("source_not_ready", f"the HSM of {source} holds no MBK")
-    keys, digest = other.inventory()
+        raise ApiError("source_not_ready", f"the HSM of {source} holds no MBK")
+    keys, digest = other.list_keys()
     return _summary(node, pin_pad, mbk, {"node": source, "key_count": len(keys), "keys_digest": digest})
 
 
-def preview_from_package(node: Node, pin_pad: str, brought: Brought) -> dict[str, t.Any]:
+def preview_from_package(node: Node, pin_pad: str, brought: RestorePackage) -> dict[str, t.Any]:
     """The same, as the package says in clear; whether that is true shows when the MBK is there."""
     require_restorable_from_package(node, pin_pad)
     header = brought.header

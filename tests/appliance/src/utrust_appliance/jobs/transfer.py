@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import typing as t
 
-from utrust_appliance.errors import Problem
+from utrust_appliance.errors import ApiError
 from utrust_appliance.files import destroy
-from utrust_appliance.hsm.base import KeySetChange, UnwrapFailed
+from utrust_appliance.hsm.base import KeySetChange, UnwrapError
 from utrust_appliance.jobs.packages import build_package
 from utrust_appliance.package import PackageFile
 
@@ -32,7 +32,7 @@ TITLES = {
 }
 
 
-class RestoreFailed(Exception):
+class RestoreError(Exception):
     """Ends a guided restore; `code` is one of the contract's RestoreProblem."""
 
     def __init__(self, code: str, detail: str) -> None:
@@ -42,20 +42,20 @@ class RestoreFailed(Exception):
 
 def restore_from(target: Node, source: Node, mbk: Mbk, job: str, expect_digest: str | None = None) -> None:
     """MBK and keys of the source into the target's HSM, all of it or nothing."""
-    path = target.incoming.path(job)
+    path = target.restore_packages.path(job)
     if not source.reachable():
-        raise RestoreFailed("source_unreachable", f"{source.name} does not answer")
+        raise RestoreError("source_unreachable", f"{source.name} does not answer")
     try:
         header, dummy_sha256, dummy_size = build_package(source, path)
         target.checkpoint("restore.fetched")
         if expect_digest not in (None, header.keys_digest):
-            raise RestoreFailed(
+            raise RestoreError(
                 "source_changed",
                 f"{source.name} held {expect_digest} when this restore was started, now {header.keys_digest}",
             )
         restore_package(target, path, mbk, job)
-    except Problem as exc:
-        raise RestoreFailed("restore_failed", str(exc)) from exc
+    except ApiError as exc:
+        raise RestoreError("restore_failed", str(exc)) from exc
     finally:
         destroy(path)
 
@@ -65,12 +65,12 @@ def restore_package(target: Node, path: Path, mbk: Mbk, job: str) -> None:
     try:
         package = PackageFile(path)
         if package.header.mbk_check_value != mbk.facts.check_value:
-            raise RestoreFailed(
+            raise RestoreError(
                 "mbk_mismatch",
                 f"the cards hold MBK {mbk.facts}, {package.header.node} wraps under {package.header.mbk_check_value}",
             )
         package.verify_tag(mbk.mac)
         slots = target.behavior.slots_after_restore(package.header.slots)
         target.hsm.apply(KeySetChange(job=job, put=list(package.wrapped_keys()), remove=[], slots=slots, mbk=mbk))
-    except (Problem, UnwrapFailed) as exc:
-        raise RestoreFailed("restore_failed", str(exc)) from exc
+    except (ApiError, UnwrapError) as exc:
+        raise RestoreError("restore_failed", str(exc)) from exc

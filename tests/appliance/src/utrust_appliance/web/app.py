@@ -11,7 +11,7 @@ import typing as t
 from aiohttp import web
 
 from utrust_appliance import SERVER
-from utrust_appliance.errors import Problem
+from utrust_appliance.errors import ApiError
 from utrust_appliance.web import node_api, package_api, restore_api
 from utrust_appliance.web.middleware import NODE, PAGES, authenticated, faulty, logged, mark, problem_response, refusing
 from utrust_appliance.webconf.site import HANDLERS, add_webconf
@@ -42,12 +42,12 @@ class Protocol(web.RequestHandler):
     ) -> web.StreamResponse:
         if isinstance(exc, ConnectionError):
             self.log_debug("the connection to %s was cut", request.remote)
-            problem = Problem("internal_error", "the connection was cut")  # nobody is there to read it
+            problem = ApiError("internal_error", "the connection was cut")  # nobody is there to read it
         elif status >= 500:
             self.log_exception("Error handling request from %s", request.remote, exc_info=exc)
-            problem = Problem("internal_error", "an unexpected error was logged on the node")
+            problem = ApiError("internal_error", "an unexpected error was logged on the node")
         else:
-            problem = Problem(
+            problem = ApiError(
                 "invalid_request", f"this is no HTTP request: {(message or str(exc)).splitlines()[0][:200]}"
             )
         response = problem_response(problem)

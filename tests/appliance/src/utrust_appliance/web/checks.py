@@ -12,7 +12,7 @@ import json
 import re
 import typing as t
 
-from utrust_appliance.errors import Problem
+from utrust_appliance.errors import ApiError
 from utrust_appliance.store import Request
 
 if t.TYPE_CHECKING:
@@ -31,8 +31,8 @@ MAX_TAGS = 200
 T = t.TypeVar("T")
 
 
-def bad(detail: str) -> Problem:
-    return Problem("invalid_request", detail)
+def bad(detail: str) -> ApiError:
+    return ApiError("invalid_request", detail)
 
 
 def object_id(request: web.Request, name: str) -> str:
@@ -107,7 +107,7 @@ def made_once(request: web.Request, body_digest: str) -> Request:
 def idempotency_key(request: web.Request) -> str:
     values = request.headers.getall("Idempotency-Key", [])
     if not values:
-        raise Problem("idempotency_key_required", f"{request.method} {request.path} needs the header Idempotency-Key")
+        raise ApiError("idempotency_key_required", f"{request.method} {request.path} needs the header Idempotency-Key")
     if len(values) > 1:
         raise bad(f"Idempotency-Key is given {len(values)} times")
     return idempotency_key_of("Idempotency-Key", values[0])
@@ -142,9 +142,9 @@ def entity_tags(request: web.Request, header: str) -> set[str]:
 def media_type(request: web.Request, wanted: str) -> None:
     given = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if given != wanted:
-        raise Problem("unsupported_media_type", f"send {wanted}, not {given or 'a body without Content-Type'}")
+        raise ApiError("unsupported_media_type", f"send {wanted}, not {given or 'a body without Content-Type'}")
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise Problem("unsupported_media_type", "send the body without a Content-Encoding")
+        raise ApiError("unsupported_media_type", "send the body without a Content-Encoding")
 
 
 def announced_size(request: web.Request, limit: int) -> None:
@@ -152,8 +152,8 @@ def announced_size(request: web.Request, limit: int) -> None:
         raise too_large(limit)
 
 
-def too_large(limit: int) -> Problem:
-    return Problem("payload_too_large", f"this node takes at most {limit} bytes here", headers={"Connection": "close"})
+def too_large(limit: int) -> ApiError:
+    return ApiError("payload_too_large", f"this node takes at most {limit} bytes here", headers={"Connection": "close"})
 
 
 async def json_object(request: web.Request) -> tuple[dict[str, t.Any], str]:

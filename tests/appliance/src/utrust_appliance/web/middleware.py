@@ -16,7 +16,7 @@ import typing as t
 from aiohttp import web
 
 from utrust_appliance import SERVER
-from utrust_appliance.errors import Problem
+from utrust_appliance.errors import ApiError
 
 if t.TYPE_CHECKING:
     from utrust_appliance.node import Node
@@ -28,7 +28,7 @@ Handler = t.Callable[[web.Request], t.Awaitable[web.StreamResponse]]
 LOGGED_QUERY = ("limit", "cursor", "wait", "sequence", "state", "idempotency_key", "pin_pad", "source")
 
 
-def problem_response(problem: Problem) -> web.Response:
+def problem_response(problem: ApiError) -> web.Response:
     return web.json_response(
         problem.document(), status=problem.status, headers=problem.headers, content_type="application/problem+json"
     )
@@ -86,7 +86,7 @@ async def faulty(request: web.Request, handler: Handler) -> web.StreamResponse:
     if refusal := faults.find("status", *where):
         seconds = str(refusal.params["retry_after"])
         code = "too_many_requests" if refusal.params["status"] == 429 else "unavailable"
-        return problem_response(Problem(code, f"try again in {seconds} s", headers={"Retry-After": seconds}))
+        return problem_response(ApiError(code, f"try again in {seconds} s", headers={"Retry-After": seconds}))
     if faults.find("not_json", *where):
         return web.Response(text="<html><body>Please log in.</body></html>", content_type="text/html")
     lost = faults.find("lost_answer_after", *where)
@@ -102,20 +102,20 @@ async def refusing(request: web.Request, handler: Handler) -> web.StreamResponse
         return await handler(request)
     try:
         return await handler(request)
-    except Problem as problem:
+    except ApiError as problem:
         return problem_response(problem)
     except web.HTTPMethodNotAllowed as exc:
         detail = f"{request.path} has no {request.method}"
         return problem_response(
-            Problem("method_not_allowed", detail, headers={"Allow": ", ".join(sorted(exc.allowed_methods))})
+            ApiError("method_not_allowed", detail, headers={"Allow": ", ".join(sorted(exc.allowed_methods))})
         )
     except web.HTTPNotFound:
-        return problem_response(Problem("not_found", "the contract has no such path"))
+        return problem_response(ApiError("not_found", "the contract has no such path"))
     except (web.HTTPException, ConnectionError):
         raise
     except Exception:
         LOG.exception("%s: %s %s failed", request.app[NODE].name, request.method, request.path)
-        return problem_response(Problem("internal_error", "an unexpected error was logged on the node"))
+        return problem_response(ApiError("internal_error", "an unexpected error was logged on the node"))
 
 
 @web.middleware
@@ -136,7 +136,7 @@ async def authenticated(request: web.Request, handler: Handler) -> web.StreamRes
     if request["client"] is None:
         raise _unauthenticated("the node accepts a client certificate of its own CA or a bearer token; none was sent")
     if not registered:
-        raise Problem(
+        raise ApiError(
             "forbidden", f"the client certificate CN={request['client']} is valid but not registered on this node"
         )
     return await handler(request)
@@ -153,5 +153,5 @@ def registered_client(request: web.Request) -> tuple[str | None, bool]:
     return subject.get("commonName", ""), known
 
 
-def _unauthenticated(detail: str) -> Problem:
-    return Problem("unauthenticated", detail, headers={"WWW-Authenticate": 'Bearer realm="appliance"'})
+def _unauthenticated(detail: str) -> ApiError:
+    return ApiError("unauthenticated", detail, headers={"WWW-Authenticate": 'Bearer realm="appliance"'})

@@ -26,7 +26,7 @@ async def list_keys(request: web.Request) -> web.Response:
     start = query.get("cursor", _position, 0)
     query.done()
     node.require_driver()
-    keys, digest = node.inventory()
+    keys, digest = node.list_keys()
     headers = {"ETag": f'"{digest}"'}
     seen = entity_tags(request, "If-None-Match")
     if digest in seen or "*" in seen:

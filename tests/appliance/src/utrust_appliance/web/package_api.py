@@ -12,7 +12,7 @@ import typing as t
 
 from aiohttp import web
 
-from utrust_appliance.errors import Problem
+from utrust_appliance.errors import ApiError
 from utrust_appliance.files import destroy
 from utrust_appliance.web import checks
 from utrust_appliance.web.checks import DIGEST, Query, idempotency_key_of, json_object, made_once, members, object_id
@@ -126,7 +126,7 @@ async def stage_import(request: web.Request) -> web.Response:
     try:
         size, received = await receive(request, upload, request.content.iter_chunked(CHUNK))
         if received != announced:
-            raise Problem(
+            raise ApiError(
                 "content_digest_mismatch",
                 f"Content-Digest names another SHA-256 than that of the {size} bytes received",
             )
@@ -167,7 +167,7 @@ async def apply_import(request: web.Request) -> web.Response:
     once = made_once(request, "")
     if "If-Match" not in request.headers:
         request.app[NODE].imports.get(import_id)
-        raise Problem("precondition_required", "name the inventory digest that you have seen in If-Match")
+        raise ApiError("precondition_required", "name the inventory digest that you have seen in If-Match")
     tags = checks.entity_tags(request, "If-Match")
     return web.json_response(await request.app[NODE].imports.apply(import_id, once, tags))
 

@@ -13,7 +13,7 @@ import urllib.parse
 from aiohttp import BodyPartReader
 from aiohttp.http_exceptions import HttpProcessingError
 
-from utrust_appliance.errors import Problem
+from utrust_appliance.errors import ApiError
 from utrust_appliance.web.checks import announced_size, bad, media_type, too_large
 
 if t.TYPE_CHECKING:
@@ -32,12 +32,12 @@ def require_same_origin(request: web.Request) -> None:
     """Browsers name the site that a form was on; programs that name none have to know the token."""
     origin = request.headers.get("Origin")
     if origin is not None and origin != f"{request.scheme}://{request.host}":
-        raise Problem("forbidden", "this form was sent from another site")
+        raise ApiError("forbidden", "this form was sent from another site")
 
 
 def require_token(given: str, expected: str) -> None:
     if not hmac.compare_digest(given.encode("utf-8", "surrogatepass"), expected.encode()):
-        raise Problem("forbidden", "this form is not of your session: go back, load the page again, and repeat it")
+        raise ApiError("forbidden", "this form is not of your session: go back, load the page again, and repeat it")
 
 
 async def form(request: web.Request) -> dict[str, str]:

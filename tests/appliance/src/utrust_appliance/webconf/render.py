@@ -13,7 +13,7 @@ from pathlib import Path
 from aiohttp import web
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from utrust_appliance.webconf.words import WORDS
+from utrust_appliance.webconf.strings import STRINGS
 
 HERE = Path(__file__).parent
 POLICY = (
@@ -47,7 +47,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals["v"] = WORDS
+    made.globals["v"] = STRINGS
     return made
 
 

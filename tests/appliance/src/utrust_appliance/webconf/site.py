@@ -10,7 +10,7 @@ import typing as t
 
 from utrust_appliance.webconf import pages, security
 from utrust_appliance.webconf.logins import Sessions, Throttle
-from utrust_appliance.webconf.visit import SESSIONS, THROTTLE
+from utrust_appliance.webconf.request_context import SESSIONS, THROTTLE
 
 if t.TYPE_CHECKING:
     from aiohttp import web
