@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A headless Chromium, and people who use it. Screenshots are kept in tests/output/browser."""
+"""Fixtures with a headless Chromium. Screenshots are in tests/output/browser."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def chromium() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def person(chromium: Browser) -> Iterator[t.Callable[..., BrowserUser]]:
-    """`person(control)` knows the password, `person(control, certificate="operator")` has a client certificate in the browser."""
+def browser_user(chromium: Browser) -> Iterator[t.Callable[..., BrowserUser]]:
+    """`browser_user(control)` has the password, `browser_user(control, certificate="operator")` has a client certificate."""
     contexts = []
 
     def make(control: Control, *, certificate: str | None = None, script: bool = True) -> BrowserUser:
@@ -71,7 +71,7 @@ def person(chromium: Browser) -> Iterator[t.Callable[..., BrowserUser]]:
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    """A picture of every open page of a test that failed."""
+    """Take a screenshot of every open page of a failed test."""
     outcome = yield
     report = t.cast("t.Any", outcome).get_result()
     browser = getattr(item, "funcargs", {}).get("chromium")

@@ -219,8 +219,8 @@ def test_a_restore_brings_mbk_and_keys_and_proves_it(
 @pytest.mark.parametrize(
     ("node", "notice"),
     [
-        ("node3", "Card OTHER-1 is of MBK OTHER, not of KEYOPS [wrong_card]"),
-        ("node4", "Card KEYOPS-1 has been used already [card_already_used]"),
+        ("node3", "Card OTHER-1 belongs to MBK OTHER, not to KEYOPS [wrong_card]"),
+        ("node4", "Card KEYOPS-1 was already used [card_already_used]"),
         ("node5", "[wrong_pin]"),
         ("node6", "Card KEYOPS-3 is now permanently locked [card_locked]"),
     ],
@@ -244,7 +244,7 @@ def test_canceling_at_the_pin_pad_is_told_with_what_went_before(control: Control
         f"guided restore of {FAILING} canceled after 1 of 2 cards",
         "Somebody pressed Cancel at front-usb",
         "the HSM is as it was",
-        "The PIN pad's last complaint: Card OTHER-1 is of MBK OTHER, not of KEYOPS [wrong_card]",
+        "The PIN pad's last complaint: Card OTHER-1 belongs to MBK OTHER, not to KEYOPS [wrong_card]",
         "Run again when cards and card holders are ready",
     ):
         assert words in result["msg"]

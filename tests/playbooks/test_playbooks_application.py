@@ -24,7 +24,7 @@ def test_renewed_ca_fails_on_other_nodes_until_synchronized_and_activated_again(
         assert control.ejbca("node2", "issue")
         new = control.ejbca("node1", "renew")["alias"]
 
-        with pytest.raises(OperationError, match=f"no key with alias {new}"):
+        with pytest.raises(OperationError, match=f"not contain a key with alias {new}"):
             control.ejbca("node2", "issue")
         assert EjbcaClient(control, "node2").health() == (500, DISCONNECTED)
 
@@ -32,7 +32,7 @@ def test_renewed_ca_fails_on_other_nodes_until_synchronized_and_activated_again(
         assert run.status == 0, run.output
         assert new in [key["label"] for key in control.keys("node2")]
 
-        with pytest.raises(OperationError, match=f"no key with alias {new}"):
+        with pytest.raises(OperationError, match=f"not contain a key with alias {new}"):
             control.ejbca("node2", "issue")
         assert EjbcaClient(control, "node2").health() == (500, DISCONNECTED)
 

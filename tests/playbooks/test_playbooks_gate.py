@@ -59,7 +59,7 @@ def new_key(control: Control, label: str) -> str:
     """A key on node1 that its application sees, with a CA for the proof. Returns the CA's name."""
     control.generate_key("node1", label)
     control.ejbca("node1", "deactivate")
-    control.ejbca("node1", "create", name=f"Gate-{label}", alias=label, in_health_check=False)
+    control.ejbca("node1", "create_ca", name=f"Gate-{label}", alias=label, in_health_check=False)
     return f"Gate-{label}"
 
 

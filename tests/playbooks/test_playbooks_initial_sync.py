@@ -97,7 +97,7 @@ def test_limit_restores_that_node_only(control: Control) -> None:
 
 
 def test_problems_of_all_nodes_come_before_anybody_takes_out_a_card(control: Control) -> None:
-    control.fault("pin_pad_gone", node="node2")
+    control.fault("pin_pad_unavailable", node="node2")
     control.fault("version_skew", node="node3")
 
     run = play(INITIAL, control)

@@ -140,7 +140,7 @@ def test_without_the_gate_or_with_the_gate_at_hsm_only_certificates_are_refused(
         run = play(str(playbook), control, *variables(alias))
     assert run.status == 0, run.output
     assert {refusal.partition(":")[0] for refusal in seen.refused} == {"node2", "node3"}
-    assert f"there is no key with alias {alias}" in seen.refused[0]
+    assert f"does not contain a key with alias {alias}" in seen.refused[0]
 
     for node in ("node2", "node3"):
         control.ejbca(node, "deactivate")

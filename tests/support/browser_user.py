@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Somebody with a browser: how people use Webconf and the PIN pads of the reference appliance."""
+"""A user of Webconf and PIN pads in a browser."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PHONE = {"width": 360, "height": 740}
 
 
 class BrowserUser:
-    """Somebody with a browser window of their own."""
+    """A user with a separate browser window."""
 
     def __init__(self, control: Control, page: Page) -> None:
         self.control = control
@@ -38,7 +38,7 @@ class BrowserUser:
         return self.page
 
     def log_in(self, node: str, password: str | None = None) -> Page:
-        """By user and password."""
+        """Log in by user and password."""
         login = json.loads((self.control.folder / "clients" / "webconf-login.json").read_text(encoding="utf-8"))
         page = self.visit(node)
         page.get_by_label("User").fill(login["user"])
@@ -65,7 +65,7 @@ class BrowserUser:
         return path
 
     def check(self) -> None:
-        """The page as it is now: nobody is shut out, nothing is cut off on a phone, the browser complains of nothing."""
+        """Check that the page is accessible, fits a phone and has no browser messages."""
         size = self.page.viewport_size
         for viewport in (DESKTOP, PHONE):
             self.page.set_viewport_size(t.cast("t.Any", viewport))
@@ -73,6 +73,6 @@ class BrowserUser:
             problems = [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in found]
             assert not problems, f"{self.page.url} at {viewport}: {problems}"
             wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-            assert self.page.evaluate(wide) <= 0, f"{self.page.url} scrolls sideways at {viewport}"
+            assert self.page.evaluate(wide) <= 0, f"{self.page.url} scrolls horizontally at {viewport}"
         self.page.set_viewport_size(t.cast("t.Any", size))
         assert not self.messages, self.messages

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""For tests of the application beside the reference appliance: its interface without any convenience, and openssl as a relying party."""
+"""Minimal client of the simulated EJBCA, and certificate checks with openssl."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DISCONNECTED = "CA: Error CA Token is disconnected, CA Name : IssuingCA"
 
 
 class Response(t.NamedTuple):
-    """What came back."""
+    """A response of EJBCA."""
 
     status: int
     data: t.Any
@@ -38,7 +38,7 @@ class Response(t.NamedTuple):
 
 
 class EjbcaClient:
-    """`EjbcaClient(control, "node1")("PUT", "/cryptotoken/T/deactivate")`; a path that begins with /ejbca or /reference is taken as it is."""
+    """`EjbcaClient(control, "node1")("PUT", "/cryptotoken/T/deactivate")`. Paths below /ejbca and /simulator are used unchanged."""
 
     def __init__(self, control: Control, node: str, *, client: str | None = "operator") -> None:
         self._place = urlsplit(control.ejbca(node, "status")["url"])
@@ -54,16 +54,16 @@ class EjbcaClient:
         )
         try:
             connection.request(method, whole, content, {"Content-Type": "application/json"})
-            answer = connection.getresponse()
-            text = answer.read().decode()
+            response = connection.getresponse()
+            text = response.read().decode()
         finally:
             connection.close()
-        is_json = "json" in answer.headers.get("Content-Type", "")
-        return Response(answer.status, json.loads(text) if is_json else None, text)
+        is_json = "json" in response.headers.get("Content-Type", "")
+        return Response(response.status, json.loads(text) if is_json else None, text)
 
     def health(self) -> tuple[int, str]:
-        answer = self("GET", HEALTH)
-        return answer.status, answer.text.strip()
+        response = self("GET", HEALTH)
+        return response.status, response.text.strip()
 
     def enroll(self, ca: str = CA, **changes: t.Any) -> Response:
         body = {
@@ -89,7 +89,7 @@ def request_pem(common_name: str = "someone") -> str:
 
 
 def openssl_verifies(certificate: str, ca: str, folder: Path) -> bool:
-    """Whether a relying party that trusts this CA accepts the certificate."""
+    """Whether openssl accepts the certificate with this CA."""
     (folder / "leaf.pem").write_text(certificate, encoding="ascii")
     (folder / "ca.pem").write_text(ca, encoding="ascii")
     command = ["openssl", "verify", "-x509_strict", "-CAfile", str(folder / "ca.pem"), str(folder / "leaf.pem")]

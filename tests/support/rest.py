@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Connections of the transport `rest` to a reference appliance."""
+"""Connections of the transport `rest` to the appliance simulator."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if t.TYPE_CHECKING:
 
 
 def endpoint(control: Control, node: str = "node1", **changes: t.Any) -> Endpoint:
-    """As an operator would configure it: client certificate, CA and pin; unless told otherwise."""
+    """Connection with client certificate, CA and pin by default."""
     facts = control.node(node)
     certificate, key = control.client("operator")
     usual: dict[str, t.Any] = {
@@ -42,7 +42,7 @@ def endpoint(control: Control, node: str = "node1", **changes: t.Any) -> Endpoin
 def connected(
     control: Control, node: str = "node1", *, retries: int = 0, bearer_token: str | None = None, **changes: t.Any
 ) -> Iterator[RestAppliance]:
-    """One node; nobody sleeps between repetitions."""
+    """A node without delays between retries."""
     client = JsonClient(
         endpoint(control, node, **changes),
         APPLIANCE_API,
@@ -57,7 +57,7 @@ def connected(
 
 
 def downloaded(appliance: RestAppliance) -> tuple[Package, io.BytesIO]:
-    """A package of what the HSM holds now, and its content."""
+    """A package of the current keys, and its content."""
     package = appliance.create_package(appliance.node().keys_digest)
     content = io.BytesIO()
     appliance.download_package(package, content)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""WebconfClient without a browser: one request at a time, cookies kept, nothing followed by itself."""
+"""Webconf client without a browser. It keeps cookies and does not follow redirects."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FORM = "application/x-www-form-urlencoded"
 
 
 class Response(t.NamedTuple):
-    """What came back."""
+    """A response of Webconf."""
 
     status: int
     text: str
@@ -31,7 +31,7 @@ class Response(t.NamedTuple):
 
     @property
     def code(self) -> str | None:
-        """The stable code of a refusal that the page shows."""
+        """The error code on the page, or None."""
         found = re.search(r'<p class="code">(\w+)</p>', self.text)
         return found[1] if found else None
 
@@ -42,7 +42,7 @@ class Response(t.NamedTuple):
 
 
 class WebconfClient:
-    """One visitor of one site."""
+    """A session on the site of one node."""
 
     def __init__(self, control: Control, node: str, *, client: str | None = None) -> None:
         self.control, self.node = control, node
@@ -61,17 +61,17 @@ class WebconfClient:
         connection = http.client.HTTPSConnection(*self._place, timeout=30, context=self._tls)
         try:
             connection.request(method, path, body, sent)
-            answer = connection.getresponse()
-            content = answer.read()
+            response = connection.getresponse()
+            content = response.read()
         finally:
             connection.close()
-        for line in answer.headers.get_all("Set-Cookie") or []:
+        for line in response.headers.get_all("Set-Cookie") or []:
             for name, morsel in SimpleCookie(line).items():
                 if morsel["max-age"] == "0":
                     self.cookies.pop(name, None)
                 else:
                     self.cookies[name] = morsel.value
-        return Response(answer.status, content.decode("utf-8", "replace"), answer.headers, content)
+        return Response(response.status, content.decode("utf-8", "replace"), response.headers, content)
 
     def get(self, path: str, **headers: str) -> Response:
         return self("GET", path, **headers)
@@ -93,7 +93,7 @@ class WebconfClient:
         return self.send("/security/import", fields, content, **headers)
 
     def send(self, path: str, fields: dict[str, str], content: bytes, **headers: str) -> Response:
-        """A form with a file."""
+        """Send a form with a file."""
         boundary = secrets.token_hex(16)
         parts = [
             f'--{boundary}\r\nContent-Disposition: form-data; name="{n}"\r\n\r\n{v}\r\n' for n, v in fields.items()

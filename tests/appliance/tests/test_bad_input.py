@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Whatever is sent to a node: it says in a problem document what is wrong with that, keeps nothing of it, and goes on."""
+"""Invalid input: the node returns a problem document, stores nothing and continues to work."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ BOUNDED = settings(
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-#: Texts that would lead somewhere else if they ever became a part of a path, a command or a page.
+#: Malicious texts for paths, commands and pages.
 TRICKS = [
     "../../../../escaped",
     "/tmp/escaped",
@@ -72,7 +72,7 @@ def control() -> Iterator[Control]:
 
 
 def kept(control: Control) -> dict[str, t.Any]:
-    """Everything that an upload might have changed: keys, imports that are not finished, and every file in and around the cluster's folder."""
+    """All data that an upload could change: keys, unfinished imports, and all files in and around the cluster folder."""
     folder = control.folder.parent
     files = {str(path.relative_to(folder)) for path in folder.rglob("*")}
     imports = Api(control, "node2")("GET", IMPORTS).data["imports"]
@@ -102,7 +102,7 @@ def target(control: Control) -> Api:
 
 @pytest.fixture(scope="module")
 def package(control: Control) -> bytes:
-    """A package with a key that node2 has not."""
+    """A package with a key that node2 does not have."""
     control.generate_key("node1", "newKey")
     content = Api(control, "node1").package()
     control.delete_key("node1", "newKey")
@@ -111,28 +111,28 @@ def package(control: Control) -> bytes:
 
 @pytest.fixture(scope="module")
 def mbk(control: Control) -> Mbk:
-    """What three custodians together could know."""
+    """The MBK, combined from the PIN letters."""
     with contextlib.closing(CardStore(control.folder / "cards")) as cards:
         return mbk_of_cards(cards, control.folder / "cards", "KEYOPS")
 
 
-def assert_refused(answer: Response, *codes: str) -> None:
-    assert 400 <= answer.status < 500, answer
-    assert answer.headers["Content-Type"].startswith("application/problem+json")
-    problem = answer.data
+def assert_rejected(response: Response, *codes: str) -> None:
+    assert 400 <= response.status < 500, response
+    assert response.headers["Content-Type"].startswith("application/problem+json")
+    problem = response.data
     assert problem["code"] in codes or not codes, problem
     assert (problem["status"], problem["title"]) == CODES[problem["code"]]
     assert 0 < len(problem["detail"]) < 1000
 
 
-def discard(target: Api, answer: Response) -> None:
-    assert target("DELETE", f"{IMPORTS}/{answer.data['id']}").status == 204
+def discard(target: Api, response: Response) -> None:
+    assert target("DELETE", f"{IMPORTS}/{response.data['id']}").status == 204
 
 
 NO_PACKAGE = ("package_truncated", "package_corrupt")
 
 
-# Uploads of anything
+# Invalid uploads
 
 
 @BOUNDED
@@ -141,8 +141,9 @@ NO_PACKAGE = ("package_truncated", "package_corrupt")
 @example(content=bytes(LIMIT))
 @example(content=MAGIC)
 @example(content=MAGIC + struct.pack(">HI", FORMAT, 0xFFFFFFFF) + bytes(200))
-def test_any_bytes_are_no_package(target: Api, content: bytes) -> None:
-    assert_refused(target("POST", IMPORTS, content), *NO_PACKAGE)
+def test_upload_random_bytes_rejected(target: Api, content: bytes) -> None:
+    """The node rejects random bytes as a package."""
+    assert_rejected(target("POST", IMPORTS, content), *NO_PACKAGE)
 
 
 @BOUNDED
@@ -153,16 +154,17 @@ def test_any_bytes_are_no_package(target: Api, content: bytes) -> None:
         max_size=4,
     )
 )
-def test_a_package_that_was_edited_anywhere_is_refused(target: Api, package: bytes, edits: t.Any) -> None:
+def test_upload_edited_package_rejected(target: Api, package: bytes, edits: t.Any) -> None:
+    """The node rejects a package with any modification."""
     content = package
     for place, taken, put in edits:
         start = int(place * len(content))
         content = content[:start] + put + content[start + taken :]
-    answer = target("POST", IMPORTS, content)
+    response = target("POST", IMPORTS, content)
     if content == package:
-        discard(target, answer)
+        discard(target, response)
     else:
-        assert_refused(answer, *NO_PACKAGE, "mbk_mismatch")
+        assert_rejected(response, *NO_PACKAGE, "mbk_mismatch")
 
 
 anything = st.recursive(
@@ -186,7 +188,8 @@ def header_of(package: bytes) -> dict[str, t.Any]:
 
 @BOUNDED
 @given(data=st.data())
-def test_a_header_with_anything_in_it_is_refused(target: Api, package: bytes, data: st.DataObject) -> None:
+def test_upload_random_header_rejected(target: Api, package: bytes, data: st.DataObject) -> None:
+    """The node rejects packages with random headers."""
     header = header_of(package)
     place: t.Any = header
     while isinstance(place, dict | list) and place:
@@ -195,10 +198,10 @@ def test_a_header_with_anything_in_it_is_refused(target: Api, package: bytes, da
             break
         place = place[name]
     old, place[name] = place[name], data.draw(anything)
-    answer = target("POST", IMPORTS, with_header(package, json.dumps(header).encode()))
+    response = target("POST", IMPORTS, with_header(package, json.dumps(header).encode()))
     if json.dumps(place[name]) == json.dumps(old):
-        answer = target("POST", IMPORTS, with_header(package, json.dumps(header).encode() + b" "))
-    assert_refused(answer, *NO_PACKAGE, "mbk_mismatch")
+        response = target("POST", IMPORTS, with_header(package, json.dumps(header).encode() + b" "))
+    assert_rejected(response, *NO_PACKAGE, "mbk_mismatch")
 
 
 @pytest.mark.parametrize(
@@ -206,22 +209,24 @@ def test_a_header_with_anything_in_it_is_refused(target: Api, package: bytes, da
     [b"[" * 15_000, b'{"a":' * 3000, b"9" * 5000, b"\xff\xfe", b'"' + b"x" * 10_000 + b'"', b"null", b"NaN"],
     ids=["deep list", "deep object", "long number", "no text", "long text", "null", "not a number"],
 )
-def test_a_header_that_is_made_to_hurt_is_refused(target: Api, package: bytes, header: bytes) -> None:
-    assert_refused(target("POST", IMPORTS, with_header(package, header)), "package_corrupt")
+def test_upload_malicious_header_rejected(target: Api, package: bytes, header: bytes) -> None:
+    """The node rejects packages with malicious headers."""
+    assert_rejected(target("POST", IMPORTS, with_header(package, header)), "package_corrupt")
 
 
-def test_a_long_name_in_a_header_does_not_come_back(target: Api, package: bytes) -> None:
+def test_upload_long_name_not_in_response(target: Api, package: bytes) -> None:
+    """The response does not repeat a long name of a header."""
     header = header_of(package)
     header["mbk"] = {"name": "m" * 10_000, "check_value": "c" * 5000}
-    assert_refused(target("POST", IMPORTS, with_header(package, json.dumps(header).encode())), "package_corrupt")
+    assert_rejected(target("POST", IMPORTS, with_header(package, json.dumps(header).encode())), "package_corrupt")
 
 
-# Packages that are authentic, with labels that are not innocent
+# Authentic packages with malicious labels
 
 
-def relabelled(package: bytes, mbk: Mbk, tmp_path: Path, label: t.Any) -> bytes:
-    """The package, made anew by somebody who has the MBK: newKey is called otherwise; all keys are, where labels could not be sorted else."""
-    path, other = tmp_path / "original", tmp_path / "relabelled"
+def relabeled(package: bytes, mbk: Mbk, tmp_path: Path, label: t.Any) -> bytes:
+    """Create the package again with the MBK and another label of newKey, or other labels of all keys if the order requires it."""
+    path, other = tmp_path / "original", tmp_path / "relabeled"
     path.write_bytes(package)
     original = PackageFile(path)
     keys = [
@@ -235,10 +240,11 @@ def relabelled(package: bytes, mbk: Mbk, tmp_path: Path, label: t.Any) -> bytes:
 
 
 @pytest.mark.parametrize("label", TRICKS, ids=ascii)
-def test_a_label_is_a_label_wherever_it_comes_from(
+def test_label_malicious_text_is_data(
     control: Control, target: Api, package: bytes, mbk: Mbk, tmp_path: Path, label: str
 ) -> None:
-    staged = target("POST", IMPORTS, relabelled(package, mbk, tmp_path, label))
+    """A malicious label of an authentic package is only data."""
+    staged = target("POST", IMPORTS, relabeled(package, mbk, tmp_path, label))
     assert staged.status == 201, staged.data
     assert label in {row["label"] for row in staged.data["rows"]}
     assert target.apply(staged.data).status == 200
@@ -250,13 +256,12 @@ def test_a_label_is_a_label_wherever_it_comes_from(
 @pytest.mark.parametrize(
     "label", [7, None, ["label"], {"a": 1}, "", "\ud800", "k" * 5000], ids=lambda label: ascii(label)[:20]
 )
-def test_a_label_that_is_none_is_refused_although_the_package_is_authentic(
-    target: Api, package: bytes, mbk: Mbk, tmp_path: Path, label: t.Any
-) -> None:
-    assert_refused(target("POST", IMPORTS, relabelled(package, mbk, tmp_path, label)), "package_corrupt")
+def test_label_invalid_rejected(target: Api, package: bytes, mbk: Mbk, tmp_path: Path, label: t.Any) -> None:
+    """The node rejects invalid labels, also in authentic packages."""
+    assert_rejected(target("POST", IMPORTS, relabeled(package, mbk, tmp_path, label)), "package_corrupt")
 
 
-# Forms of Webconf
+# Webconf forms
 
 
 @BOUNDED
@@ -271,7 +276,8 @@ def test_a_label_that_is_none_is_refused_although_the_package_is_authentic(
 )
 @example(edits=[(0, 0, b"--x\r\n" + b"A: b\r\n" * 300)])
 @example(edits=[(0, 0, b"--x\r\nA: " + b"b" * 15_000 + b"\r\n")])
-def test_a_form_with_a_file_that_was_edited_anywhere_is_a_refusal_and_a_page(control: Control, edits: t.Any) -> None:
+def test_webconf_edited_form_rejected_with_page(control: Control, edits: t.Any) -> None:
+    """Webconf rejects an edited upload form with an error page."""
     pages = WebconfClient(control, "node2", client="operator")
     fields = {"csrf": pages.csrf(), "once": secrets.token_hex(16), "pin_pad": "front-usb"}
     parts = [f'--x\r\nContent-Disposition: form-data; name="{n}"\r\n\r\n{v}\r\n' for n, v in fields.items()]
@@ -281,19 +287,20 @@ def test_a_form_with_a_file_that_was_edited_anywhere_is_a_refusal_and_a_page(con
         start = int(place * len(content))
         content = content[:start] + put + content[start + taken :]
     for path in ("/security/import", "/security/restore-package"):
-        answer = pages("POST", path, content, content_type="multipart/form-data; boundary=x")
-        assert 400 <= answer.status < 500, answer
-        assert answer.code in CODES
+        response = pages("POST", path, content, content_type="multipart/form-data; boundary=x")
+        assert 400 <= response.status < 500, response
+        assert response.code in CODES
 
 
-# Size and kind
+# Size and media type
 
 
 @pytest.mark.parametrize("size", [LIMIT + 1, 4 * LIMIT])
-def test_an_upload_that_is_announced_too_large_is_refused_before_it_is_read(target: Api, size: int) -> None:
-    answer = target("POST", IMPORTS, bytes(size))
-    assert_refused(answer, "payload_too_large")
-    assert str(LIMIT) in answer.data["detail"]
+def test_upload_announced_too_large_rejected_unread(target: Api, size: int) -> None:
+    """The node rejects a too large upload before it reads the body."""
+    response = target("POST", IMPORTS, bytes(size))
+    assert_rejected(response, "payload_too_large")
+    assert str(LIMIT) in response.data["detail"]
 
 
 def open_connection(control: Control) -> tuple[http.client.HTTPSConnection, dict[str, str]]:
@@ -304,16 +311,18 @@ def open_connection(control: Control) -> tuple[http.client.HTTPSConnection, dict
     return connection, {**headers, "Idempotency-Key": secrets.token_hex(16)}
 
 
-def test_an_upload_that_does_not_say_how_large_it_is_ends_at_the_limit(control: Control) -> None:
+def test_upload_without_length_ends_at_limit(control: Control) -> None:
+    """The node stops reading an upload without a length at the limit."""
     connection, headers = open_connection(control)
     with contextlib.closing(connection):
         chunks = (bytes(1000) for dummy in range(LIMIT // 1000 + 5))
         connection.request("POST", f"/api/v1{IMPORTS}", chunks, headers, encode_chunked=True)
-        answer = connection.getresponse()
-        assert (answer.status, json.loads(answer.read())["code"]) == (413, "payload_too_large")
+        response = connection.getresponse()
+        assert (response.status, json.loads(response.read())["code"]) == (413, "payload_too_large")
 
 
-def test_an_upload_that_breaks_off_leaves_nothing(control: Control, target: Api) -> None:
+def test_upload_interrupted_leaves_no_file(control: Control, target: Api) -> None:
+    """An interrupted upload leaves no file."""
     connection, headers = open_connection(control)
     with contextlib.closing(connection):
         connection.putrequest("POST", f"/api/v1{IMPORTS}")
@@ -334,56 +343,61 @@ def test_an_upload_that_breaks_off_leaves_nothing(control: Control, target: Api)
     ],
     ids=str,
 )
-def test_another_kind_of_body_is_refused(target: Api, package: bytes, headers: dict[str, str | None]) -> None:
-    assert_refused(target("POST", IMPORTS, package, **headers), "unsupported_media_type")
+def test_upload_other_media_type_rejected(target: Api, package: bytes, headers: dict[str, str | None]) -> None:
+    """The node rejects other media types."""
+    assert_rejected(target("POST", IMPORTS, package, **headers), "unsupported_media_type")
 
 
-# Several at once
+# Parallel uploads
 
 
-def test_ten_uploads_at_once_are_ten_imports_and_change_no_key(target: Api, package: bytes) -> None:
+def test_upload_parallel_requests_stage_all(target: Api, package: bytes) -> None:
+    """Parallel uploads are all staged and do not change keys."""
     with ThreadPoolExecutor(10) as pool:
         staged = list(pool.map(lambda dummy: target("POST", IMPORTS, package), range(10)))
-    assert [answer.status for answer in staged] == [201] * 10
-    assert len({answer.data["id"] for answer in staged}) == 10
-    for answer in staged:
-        discard(target, answer)
+    assert [response.status for response in staged] == [201] * 10
+    assert len({response.data["id"] for response in staged}) == 10
+    for response in staged:
+        discard(target, response)
 
 
-def test_ten_uploads_of_one_request_are_one_import(target: Api, package: bytes) -> None:
+def test_upload_parallel_same_request_staged_once(target: Api, package: bytes) -> None:
+    """Parallel uploads with the same Idempotency-Key give one import."""
     with ThreadPoolExecutor(10) as pool:
         once = {"idempotency_key": secrets.token_hex(16)}
         staged = list(pool.map(lambda dummy: target("POST", IMPORTS, package, **once), range(10)))
-    assert {answer.status for answer in staged} == {201}
-    assert len({answer.data["id"] for answer in staged}) == 1
+    assert {response.status for response in staged} == {201}
+    assert len({response.data["id"] for response in staged}) == 1
     discard(target, staged[0])
 
 
-def test_good_and_bad_uploads_at_once_do_not_disturb_each_other(control: Control, target: Api, package: bytes) -> None:
+def test_upload_parallel_good_and_bad_independent(control: Control, target: Api, package: bytes) -> None:
+    """Parallel valid and invalid uploads do not affect each other."""
     sent = [package if number % 2 else package[:-number] + bytes(number) for number in range(1, 11)]
     sent[1:4:2] = [bytes(LIMIT + 1), bytes(100)]
     with ThreadPoolExecutor(10) as pool:
-        answers = list(pool.map(lambda content: target("POST", IMPORTS, content), sent))
-    for content, answer in zip(sent, answers, strict=True):
+        responses = list(pool.map(lambda content: target("POST", IMPORTS, content), sent))
+    for content, response in zip(sent, responses, strict=True):
         if content != package:
-            assert_refused(answer, *NO_PACKAGE, "payload_too_large")
-    staged = [answer for content, answer in zip(sent, answers, strict=True) if content == package]
+            assert_rejected(response, *NO_PACKAGE, "payload_too_large")
+    staged = [response for content, response in zip(sent, responses, strict=True) if content == package]
     applied = []
     with ThreadPoolExecutor(10) as pool:
-        for answer in pool.map(lambda answer: target.apply(answer.data), staged):
-            applied.append(answer.status)
-            assert answer.status == 200 or answer.code in ("keys_changed", "import_in_progress")
+        for response in pool.map(lambda response: target.apply(response.data), staged):
+            applied.append(response.status)
+            assert response.status == 200 or response.code in ("keys_changed", "import_in_progress")
     assert applied.count(200) == 1
-    for answer in staged:
-        target("DELETE", f"{IMPORTS}/{answer.data['id']}")
+    for response in staged:
+        target("DELETE", f"{IMPORTS}/{response.data['id']}")
     control.delete_key("node2", "newKey")
 
 
-# The console
+# Admin operations
 
 
 @pytest.mark.parametrize("trick", TRICKS, ids=ascii)
-def test_a_name_at_the_console_leads_nowhere_else(control: Control, trick: str) -> None:
+def test_operations_malicious_names_rejected(control: Control, trick: str) -> None:
+    """Admin operations reject malicious names."""
     (made,) = control.generate_key("node2", trick)
     assert made["label"] == trick
     control.delete_key("node2", trick)
@@ -408,8 +422,7 @@ def test_a_name_at_the_console_leads_nowhere_else(control: Control, trick: str) 
 
 
 @pytest.mark.parametrize("label", ["", "k" * 101, "\udcff"], ids=ascii)
-def test_a_label_at_the_command_line_has_1_to_100_characters(
-    control: Control, capsys: pytest.CaptureFixture[str], label: str
-) -> None:
+def test_cli_label_length_limited(control: Control, capsys: pytest.CaptureFixture[str], label: str) -> None:
+    """The command line accepts labels with 1 to 100 characters."""
     assert main(["key", "generate", "--node", "node2", "--label", label, "--dir", str(control.folder)]) == 1
-    assert "1 to 100 characters" in capsys.readouterr().err
+    assert "1 to 100 Unicode characters" in capsys.readouterr().err

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The contract docs/api/appliance-v1.yaml is whole, and the reference appliance is what it says."""
+"""The contract docs/api/appliance-v1.yaml is consistent, and the simulator implements it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,8 @@ def media_with_examples() -> t.Iterator[tuple[str, dict[str, t.Any]]]:
 @pytest.mark.parametrize(
     ("place", "media"), [pytest.param(place, media, id=place) for place, media in media_with_examples()]
 )
-def test_every_example_fits_its_schema(place: str, media: dict[str, t.Any]) -> None:
+def test_contract_examples_match_schemas(place: str, media: dict[str, t.Any]) -> None:
+    """Every example matches its schema."""
     assert media["examples"], f"{place} has no example"
     schema = {**media["schema"], "components": CONTRACT["components"]}
     checker = jsonschema.Draft202012Validator.FORMAT_CHECKER
@@ -56,7 +57,8 @@ def test_every_example_fits_its_schema(place: str, media: dict[str, t.Any]) -> N
         jsonschema.Draft202012Validator(schema, format_checker=checker).validate(follow(example)["value"])
 
 
-def test_every_code_has_an_example_and_the_appliance_knows_its_status_and_title() -> None:
+def test_contract_codes_match_simulator() -> None:
+    """Every code has an example with the status and title of the simulator."""
     examples = {
         name.removeprefix("problem_"): follow(example)["value"]
         for name, example in CONTRACT["components"]["examples"].items()
@@ -68,7 +70,8 @@ def test_every_code_has_an_example_and_the_appliance_knows_its_status_and_title(
         assert example["type"] == f"urn:keyops:utrust:{code}"
 
 
-def test_appliance_has_the_operations_of_the_contract_and_no_other() -> None:
+def test_contract_operations_match_simulator() -> None:
+    """The simulator implements exactly the operations of the contract."""
     wanted = {
         (method.upper(), path) for path, item in CONTRACT["paths"].items() for method in METHODS if method in item
     }
@@ -76,7 +79,8 @@ def test_appliance_has_the_operations_of_the_contract_and_no_other() -> None:
     assert {(method, f"/api/v1{path}") for method, path, dummy in routes} == wanted
 
 
-def test_every_status_that_a_code_has_is_documented_where_the_code_is() -> None:
+def test_contract_status_documented_with_code() -> None:
+    """Every response has the status of its codes."""
     for name, response in CONTRACT["components"]["responses"].items():
         for example in response["content"]["application/problem+json"]["examples"].values():
             problem = follow(example)["value"]
@@ -85,7 +89,7 @@ def test_every_status_that_a_code_has_is_documented_where_the_code_is() -> None:
                 for item in CONTRACT["paths"].values()
                 for method in METHODS
                 if method in item
-                for status, answer in item[method]["responses"].items()
-                if answer.get("$ref", "").endswith(f"/{name}")
+                for status, response in item[method]["responses"].items()
+                if response.get("$ref", "").endswith(f"/{name}")
             }
             assert statuses <= {str(problem["status"])}, f"{name} names {problem['code']}, which is {problem['status']}"

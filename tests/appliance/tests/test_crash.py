@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""kill -9 in the middle of everything: afterwards an HSM holds the old keys or the new ones, and the node knows which."""
+"""After kill -9 at any point, an HSM holds either the old or the new keys, and the node reports the correct state."""
 
 from __future__ import annotations
 
@@ -30,12 +30,13 @@ def control(hsm: str) -> Iterator[Control]:
 
 
 def up_again(control: Control) -> None:
-    while process.running(control.folder):  # until the kernel has taken the lock from the dead process
+    while process.running(control.folder):  # until the kernel has released the lock of the killed process
         pass
     Control.up(control.folder, faults=True)
 
 
-def test_everything_is_there_again_after_a_kill(control: Control) -> None:
+def test_kill_keeps_state(control: Control) -> None:
+    """After a kill, all objects and keys still exist."""
     control.generate_key("node1", "before-the-kill", "rsa-2048")
     before, cards, signature = control.status(), control.cards(), control.sign("node1", "before-the-kill", b"m")
     os.kill(control.pid, signal.SIGKILL)
@@ -56,7 +57,8 @@ def test_everything_is_there_again_after_a_kill(control: Control) -> None:
         ("import.applied", True),
     ],
 )
-def test_kill_while_applying_leaves_old_keys_or_new_ones(control: Control, point: str, applied: bool) -> None:
+def test_kill_during_apply_is_atomic(control: Control, point: str, applied: bool) -> None:
+    """A kill during an import leaves either the old or the new keys."""
     control.generate_key("node1", f"at-{point}-a")
     control.generate_key("node1", f"at-{point}-b", "rsa-2048")
     target = Api(control, "node2")
@@ -71,16 +73,17 @@ def test_kill_while_applying_leaves_old_keys_or_new_ones(control: Control, point
     after = target("GET", f"/hsm/imports/{staged['id']}").data
     assert after["state"] == ("applied" if applied else "staged")
     assert {row["outcome"] for row in after["rows"]} == ({"done"} if applied else {"pending"})
-    # The client that has lost the answer repeats its request, and that ends well in either case.
+    # The client repeats its request after the lost response.
     again = target.apply(staged, idempotency_key=key)
     assert (again.status, again.data["state"]) == (200, "applied")
     assert control.node("node2")["keys_digest"] == new
     signatures = {control.sign(node, f"at-{point}-b", b"m") for node in ("node1", "node2")}
-    assert len(signatures) == 1  # PKCS #1 v1.5 has no random part
+    assert len(signatures) == 1  # PKCS #1 v1.5 is deterministic
 
 
 @pytest.mark.parametrize("point", ["import.received", "import.staged"])
-def test_kill_while_staging_changes_no_key_and_leaves_no_file_without_an_import(control: Control, point: str) -> None:
+def test_kill_during_staging_leaves_no_orphan(control: Control, point: str) -> None:
+    """A kill during staging does not change keys and leaves no file without an import."""
     control.generate_key("node1", f"at-{point}")
     target, content = Api(control, "node2"), Api(control, "node1").package()
     old = control.node("node2")["keys_digest"]
@@ -98,7 +101,8 @@ def test_kill_while_staging_changes_no_key_and_leaves_no_file_without_an_import(
     assert target("POST", "/hsm/imports", content, idempotency_key=key).status == 201
 
 
-def test_kill_while_a_package_is_made_leaves_none(control: Control) -> None:
+def test_kill_during_package_creation_leaves_none(control: Control) -> None:
+    """A kill during the creation of a package leaves no package."""
     control.fault("crash_at", point="package.written")
     with pytest.raises(DEAD):
         Api(control, "node1")("POST", "/hsm/packages", {})
@@ -128,9 +132,8 @@ def ceremony_until_the_end(control: Control, target: Api) -> t.NoReturn:
         ("restore.done", True),
     ],
 )
-def test_kill_during_a_guided_restore_leaves_all_of_it_or_factory_reset(
-    control: Control, point: str, restored: bool
-) -> None:
+def test_kill_during_restore_is_atomic(control: Control, point: str, restored: bool) -> None:
+    """After a kill during a guided restore, the restore is complete or the HSM is in Factory Reset Mode."""
     control.factory_reset("node2")
     target = Api(control, "node2")
     control.fault("crash_at", node="node2", point=point)
@@ -140,7 +143,7 @@ def test_kill_during_a_guided_restore_leaves_all_of_it_or_factory_reset(
     node = target("GET", "/node").data
     restore = target("GET", "/hsm/restores").data["restores"][0]
     assert node["running"] is None
-    assert not list((control.folder / "nodes" / "node2" / "incoming").iterdir()), "a copy of every key lies around"
+    assert not list((control.folder / "nodes" / "node2" / "restore").iterdir()), "a copy of every key was left"
     if restored:
         assert (node["hsm"]["state"], restore["state"]) == ("operational", "succeeded")
         assert node["keys_digest"] == control.node("node1")["keys_digest"] == restore["result"]["keys_digest"]

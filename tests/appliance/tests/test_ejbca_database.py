@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The database that all nodes' applications share: SQLite in the folder, or a PostgreSQL server."""
+"""The shared EJBCA database: SQLite in the folder, or a PostgreSQL server."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ if t.TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_postgresql_serves_all_nodes_survives_a_restart_and_is_missed_by_the_health_check(tmp_path: Path) -> None:
+def test_postgresql_shared_by_all_nodes(tmp_path: Path) -> None:
+    """PostgreSQL serves all nodes, also after a restart, and the health check reports its failure."""
     with postgresql.server() as shared, cluster(nodes=2, restored=2, keys=1, database=shared.url) as control:
         new = control.ejbca("node1", "renew")["alias"]
         made = control.ejbca("node1", "issue")
         assert openssl_verifies(made["certificate"], made["ca_certificate"], tmp_path)
-        assert EjbcaClient(control, "node2").health()[0] == 500  # what node1 wrote, node2 uses at once
+        assert EjbcaClient(control, "node2").health()[0] == 500  # node2 uses the data of node1 immediately
 
         control.down()
-        control = Control.up(control.folder)  # the URL need not be given again
+        control = Control.up(control.folder)  # the URL is stored
         (ca,) = control.ejbca("node1", "status")["certificate_authorities"]
         assert (ca["current"]["alias"], ca["previous"]["alias"]) == (new, FIRST)
         assert not list(control.folder.glob("application/*.sqlite3"))
@@ -41,7 +42,8 @@ def test_postgresql_serves_all_nodes_survives_a_restart_and_is_missed_by_the_hea
         control.down()
 
 
-def test_sqlite_keeps_the_cas_over_a_restart() -> None:
+def test_sqlite_keeps_cas_after_restart() -> None:
+    """SQLite keeps the CAs after a restart."""
     with cluster(nodes=1, keys=1, ejbca=True) as control:
         first = control.ejbca("node1", "issue")["ca_certificate"]
         control.down()
@@ -55,19 +57,19 @@ def test_sqlite_keeps_the_cas_over_a_restart() -> None:
     [
         ("postgresql://user:secret@127.0.0.1/x", "PGPASSFILE"),
         ("mysql://127.0.0.1/x", "sqlite or postgresql"),
-        ("nonsense", "takes a URL"),
-        ("postgresql://nobody@/x?host=/nowhere", "cannot be used"),
+        ("nonsense", "must be a URL"),
+        ("postgresql://nobody@/x?host=/nowhere", "is not available"),
     ],
 )
-def test_database_that_cannot_be_used_is_refused_in_one_sentence_without_its_password(
-    tmp_path: Path, url: str, word: str
-) -> None:
-    with pytest.raises(OperationError, match=word) as refused:
+def test_database_unusable_rejected_without_password(tmp_path: Path, url: str, word: str) -> None:
+    """An unusable database is rejected with one sentence that does not contain the password."""
+    with pytest.raises(OperationError, match=word) as rejected:
         Control.up(tmp_path / "cluster", nodes=1, keys=1, database=url)
-    assert "secret" not in str(refused.value)
-    assert "Traceback" not in str(refused.value)
+    assert "secret" not in str(rejected.value)
+    assert "Traceback" not in str(rejected.value)
 
 
-def test_cluster_without_an_application_says_so() -> None:
+def test_cluster_without_ejbca_reports_it() -> None:
+    """EJBCA operations on a cluster without EJBCA fail with an explanation."""
     with cluster(nodes=1, keys=0) as control, pytest.raises(OperationError, match="without --ejbca"):
         control.ejbca("node1", "status")

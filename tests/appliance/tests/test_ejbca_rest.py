@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The application beside the reference appliance, as EJBCA's REST clients and load balancers meet it."""
+"""The API of the simulated EJBCA."""
 
 from __future__ import annotations
 
@@ -38,22 +38,24 @@ def labels(control: Control, node: str) -> list[str]:
     return [key["label"] for key in control.keys(node)]
 
 
-def test_every_node_issues_certificates_that_openssl_accepts(control: Control, tmp_path: Path) -> None:
+def test_enroll_certificate_accepted_by_openssl(control: Control, tmp_path: Path) -> None:
+    """Every node issues certificates that OpenSSL accepts."""
     for node in ("node1", "node2"):
-        answer = EjbcaClient(control, node).enroll()
-        assert answer.status == 201, answer
+        response = EjbcaClient(control, node).enroll()
+        assert response.status == 201, response
         made, issuer = (
             x509.load_der_x509_certificate(base64.b64decode(text))
-            for text in (answer.data["certificate"], answer.data["certificate_chain"][0])
+            for text in (response.data["certificate"], response.data["certificate_chain"][0])
         )
-        assert f"{made.serial_number:X}" == answer.data["serial_number"]
+        assert f"{made.serial_number:X}" == response.data["serial_number"]
         leaf, ca = (item.public_bytes(Encoding.PEM).decode() for item in (made, issuer))
         assert openssl_verifies(leaf, ca, tmp_path)
         public = issuer.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
         assert public.decode() == control.public_key("node1", FIRST)
 
 
-def test_ca_list_and_download_name_the_same_ca_on_every_node(control: Control) -> None:
+def test_ca_list_same_on_every_node(control: Control) -> None:
+    """CA list and download are the same on every node."""
     known = [EjbcaClient(control, node)("GET", "/ca").data["certificate_authorities"] for node in ("node1", "node2")]
     assert known[0] == known[1]
     assert [ca["name"] for ca in known[0]] == [CA]
@@ -63,7 +65,8 @@ def test_ca_list_and_download_name_the_same_ca_on_every_node(control: Control) -
     assert EjbcaClient(control, "node1")("GET", "/cryptotoken/status").data["status"] == "OK"
 
 
-def test_generated_key_is_on_that_node_only_and_can_be_removed_again(control: Control) -> None:
+def test_generate_key_on_one_node_only(control: Control) -> None:
+    """A generated key exists on one node only and can be removed."""
     web = EjbcaClient(control, "node1")
     for alg, spec, kind in (("RSA", "2048", "rsa"), ("EC", "P-384", "ec"), ("ECDSA", "prime256v1", "ec")):
         body = {"key_pair_alias": "restKey", "key_alg": alg, "key_spec": spec}
@@ -87,19 +90,20 @@ def test_generated_key_is_on_that_node_only_and_can_be_removed_again(control: Co
         ("POST", f"/cryptotoken/{TOKEN}/generatekeys", {"key_pair_alias": "\ud800", "key_alg": "EC", "key_spec": "P-256"}, 400, "key_pair_alias"),
         ("POST", f"/cryptotoken/{TOKEN}/generatekeys", b"[]", 400, "object"),
         ("POST", f"/cryptotoken/{TOKEN}/generatekeys", b"{", 400, "JSON"),
-        ("POST", f"/cryptotoken/{TOKEN}/generatekeys", b" " * 100_000, 413, "larger"),
+        ("POST", f"/cryptotoken/{TOKEN}/generatekeys", b" " * 100_000, 413, "more than"),
         ("PUT", f"/cryptotoken/{TOKEN}/activate", {"activation_code": "wrong"}, 403, "activation code"),
         ("PUT", f"/cryptotoken/{TOKEN}/activate", {}, 400, "activation_code"),
         ("GET", f"/cryptotoken/{TOKEN}/activate", None, 405, "GET"),
         ("GET", "/nowhere", None, 404, "nowhere"),
     ],
 )  # fmt: skip
-def test_refusals_are_error_objects_that_name_what_is_wrong(
+def test_errors_use_format_of_ejbca(
     control: Control, method: str, path: str, body: dict[str, t.Any] | bytes | None, status: int, word: str
 ) -> None:
-    answer = EjbcaClient(control, "node1")(method, path, body)
-    assert (answer.status, answer.data["error_code"]) == (status, status)
-    assert word in answer.data["error_message"]
+    """Errors use the format of EJBCA and explain the reason."""
+    response = EjbcaClient(control, "node1")(method, path, body)
+    assert (response.status, response.data["error_code"]) == (status, status)
+    assert word in response.data["error_message"]
 
 
 @pytest.mark.parametrize(
@@ -111,15 +115,15 @@ def test_refusals_are_error_objects_that_name_what_is_wrong(
         ({"password": ""}, 400, "password"),
     ],
 )
-def test_enrollment_is_refused_by_its_reason(
-    control: Control, changes: dict[str, t.Any], status: int, word: str
-) -> None:
-    answer = EjbcaClient(control, "node1").enroll(**changes)
-    assert (answer.status, answer.data["error_code"]) == (status, status)
-    assert word in answer.data["error_message"]
+def test_enroll_invalid_request_rejected(control: Control, changes: dict[str, t.Any], status: int, word: str) -> None:
+    """An invalid enrollment is rejected with its reason."""
+    response = EjbcaClient(control, "node1").enroll(**changes)
+    assert (response.status, response.data["error_code"]) == (status, status)
+    assert word in response.data["error_message"]
 
 
-def test_request_with_a_broken_signature_gets_no_certificate(control: Control) -> None:
+def test_enroll_broken_signature_rejected(control: Control) -> None:
+    """A request with a broken signature is rejected."""
     lines = request_pem().strip().splitlines()
     der = bytearray(base64.b64decode("".join(lines[1:-1])))
     der[-1] ^= 1
@@ -127,14 +131,16 @@ def test_request_with_a_broken_signature_gets_no_certificate(control: Control) -
     assert "not valid" in EjbcaClient(control, "node1").enroll(certificate_request=broken).data["error_message"]
 
 
-def test_only_registered_clients_are_let_in_but_the_health_check_asks_nobody(control: Control) -> None:
-    nobody, guest = EjbcaClient(control, "node1", client=None), EjbcaClient(control, "node1", client="guest")
-    assert (nobody("GET", "/ca").status, guest("GET", "/ca").status) == (401, 403)
+def test_login_required_except_health_check(control: Control) -> None:
+    """Only registered clients have access, except for the health check."""
+    anonymous, guest = EjbcaClient(control, "node1", client=None), EjbcaClient(control, "node1", client="guest")
+    assert (anonymous("GET", "/ca").status, guest("GET", "/ca").status) == (401, 403)
     assert guest("GET", "/ca").data["error_code"] == 403
-    assert nobody.health() == (200, "ALLOK")
+    assert anonymous.health() == (200, "ALLOK")
 
 
-def test_offline_token_is_what_the_health_check_calls_disconnected(control: Control) -> None:
+def test_health_check_reports_offline_token(control: Control) -> None:
+    """The health check reports an offline token as disconnected."""
     control.fault("alarm", node="node2")
     try:
         assert EjbcaClient(control, "node2").health() == (500, DISCONNECTED)
@@ -145,14 +151,16 @@ def test_offline_token_is_what_the_health_check_calls_disconnected(control: Cont
     assert EjbcaClient(control, "node2").health() == (200, "ALLOK")
 
 
-def test_node_that_has_not_joined_has_no_application(control: Control) -> None:
-    with pytest.raises(OperationError, match="node3 has no application"):
+def test_unjoined_node_has_no_ejbca(control: Control) -> None:
+    """A node that has not joined does not have EJBCA."""
+    with pytest.raises(OperationError, match="node3 does not have EJBCA"):
         control.ejbca("node3", "status")
     assert "utrust_ejbca_port" in control.inventory_file.read_text(encoding="utf-8").partition("node2:")[2]
     assert "utrust_ejbca_port" not in control.inventory_file.read_text(encoding="utf-8").partition("node3:")[2]
 
 
-def test_requests_are_in_the_log_of_the_node_and_no_activation_code_is(control: Control) -> None:
+def test_log_has_requests_without_activation_code(control: Control) -> None:
+    """The log of the node has all requests and no activation code."""
     control.clear_log()
     code = (control.folder / "ejbca" / "activation-code").read_text(encoding="ascii").strip()
     assert (
@@ -163,8 +171,8 @@ def test_requests_are_in_the_log_of_the_node_and_no_activation_code_is(control: 
     assert code not in json.dumps(control.log("node1")) + (control.folder / "log").read_text(encoding="utf-8")
 
 
-def test_application_has_the_tls_identity_of_its_node(control: Control) -> None:
-
+def test_ejbca_uses_tls_identity_of_node(control: Control) -> None:
+    """EJBCA uses the TLS certificate of its node."""
     place = urlsplit(control.ejbca("node1", "status")["url"])
     der = ssl.PEM_cert_to_DER_cert(ssl.get_server_certificate((str(place.hostname), int(place.port or 0))))
     assert f"sha256:{hashlib.sha256(der).hexdigest()}" == control.node("node1")["tls_fingerprint"]

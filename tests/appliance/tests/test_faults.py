@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Every fault does what its description says, where it says, as often as it says, and ends when it is cleared."""
+"""Every fault has the described effect until it is cleared."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ CUT = (ConnectionError, http.client.RemoteDisconnected, http.client.IncompleteRe
 def running() -> Iterator[Control]:
     with cluster(nodes=2, restored=2, keys=3, faults=True) as control:
         yield control
-        assert "Traceback" not in (control.folder / "log").read_text(encoding="utf-8")  # a fault on purpose is no error
+        assert "Traceback" not in (control.folder / "log").read_text(
+            encoding="utf-8"
+        )  # an injected fault is not an error
 
 
 @pytest.fixture
@@ -50,8 +52,9 @@ def api(control: Control) -> Api:
     return Api(control, "node1")
 
 
-def test_lost_answer_is_lost_before_or_after_the_request_did_something(control: Control, api: Api) -> None:
-    for name, made in (("lost_answer_before", 0), ("lost_answer_after", 1)):
+def test_lost_response_before_or_after_request(control: Control, api: Api) -> None:
+    """A response is lost before or after the node handles the request."""
+    for name, made in (("lost_response_before", 0), ("lost_response_after", 1)):
         control.fault(name, method="POST", path="/packages$")
         key = f"request-of-{name}"
         with pytest.raises(CUT):
@@ -64,16 +67,18 @@ def test_lost_answer_is_lost_before_or_after_the_request_did_something(control: 
         assert api("DELETE", f"/hsm/packages/{again['id']}").status == 204
 
 
-def test_status_refuses_so_many_times_with_retry_after(control: Control, api: Api) -> None:
+def test_status_rejects_count_times_with_retry_after(control: Control, api: Api) -> None:
+    """The fault status rejects the given number of requests with Retry-After."""
     for status, code in ((429, "too_many_requests"), (503, "unavailable")):
         control.fault("status", count=2, status=status, retry_after=7)
         for dummy in range(2):
-            refused = api("GET", "/node")
-            assert (refused.status, refused.code, refused.headers["Retry-After"]) == (status, code, "7")
+            rejected = api("GET", "/node")
+            assert (rejected.status, rejected.code, rejected.headers["Retry-After"]) == (status, code, "7")
         assert api("GET", "/node").status == 200
 
 
-def test_fault_of_one_node_path_or_method_is_not_that_of_another(control: Control, api: Api) -> None:
+def test_fault_filters_by_node_path_and_method(control: Control, api: Api) -> None:
+    """Faults are filtered by node, path and method."""
     control.fault("not_json", node="node2", method="GET", path="/node$")
     assert api("GET", "/node").status == 200
     other = Api(control, "node2")
@@ -81,30 +86,32 @@ def test_fault_of_one_node_path_or_method_is_not_that_of_another(control: Contro
     assert other("GET", "/node").headers["Content-Type"].startswith("text/html")
 
 
-def test_latency_holds_a_request_back(control: Control, api: Api) -> None:
+def test_latency_delays_request(control: Control, api: Api) -> None:
+    """The fault latency delays a request."""
     control.fault("latency", seconds=0.3, path="/node$")
     started = time.monotonic()
     api("GET", "/node")
     assert time.monotonic() - started >= 0.3
 
 
-def test_downloads_are_cut_truncated_altered_or_wrongly_named(control: Control, api: Api) -> None:
+def test_download_faults_change_content_or_digest(control: Control, api: Api) -> None:
+    """Download faults interrupt, truncate or corrupt a download, or change its digest."""
     made = api("POST", "/hsm/packages", {}).data
     path = f"/hsm/packages/{made['id']}/content"
     good = api("GET", path)
 
-    def digest_fits(answer: t.Any) -> bool:
-        return bool(answer.headers["Content-Digest"] == as_content_digest(hashlib.sha256(answer.data).hexdigest()))
+    def digest_fits(response: t.Any) -> bool:
+        return bool(response.headers["Content-Digest"] == as_content_digest(hashlib.sha256(response.data).hexdigest()))
 
     control.fault("reset_mid_transfer", method="GET")
     with pytest.raises(CUT):
         api("GET", path)
     control.fault("truncate_download", bytes=10)
     assert api("GET", path).data == good.data[:-10]
-    control.fault("alter_download")
+    control.fault("corrupt_download")
     altered = api("GET", path)
     assert (len(altered.data), altered.data != good.data, digest_fits(altered)) == (made["size"], True, False)
-    control.fault("alter_download", consistent=True)
+    control.fault("corrupt_download", consistent=True)
     consistent = api("GET", path)
     assert (consistent.data, digest_fits(consistent)) == (altered.data, True)
     control.fault("wrong_digest")
@@ -114,7 +121,8 @@ def test_downloads_are_cut_truncated_altered_or_wrongly_named(control: Control, 
     assert api("DELETE", f"/hsm/packages/{made['id']}").status == 204
 
 
-def test_package_is_not_made_while_it_is_held(control: Control, api: Api) -> None:
+def test_hold_package_delays_creation(control: Control, api: Api) -> None:
+    """The fault hold_package delays the creation of a package."""
     control.fault("hold_package", node="node1")
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(api, "POST", "/hsm/packages", {})
@@ -127,7 +135,8 @@ def test_package_is_not_made_while_it_is_held(control: Control, api: Api) -> Non
     assert api("DELETE", f"/hsm/packages/{made['id']}").status == 204
 
 
-def test_upload_that_is_cut_leaves_nothing(control: Control, api: Api) -> None:
+def test_reset_mid_transfer_upload_leaves_nothing(control: Control, api: Api) -> None:
+    """An interrupted upload leaves nothing."""
     content = api.package()
     control.fault("reset_mid_transfer", method="POST", path="/imports$")
     with pytest.raises(CUT):
@@ -160,9 +169,10 @@ def test_upload_that_is_cut_leaves_nothing(control: Control, api: Api) -> None:
         ("node_down", {"node": "node2"}, lambda node: node["cluster"]["members"][1]["connection"], "disconnected"),
     ],
 )
-def test_node_shows_its_fault_until_it_is_cleared(
+def test_node_fault_shown_until_cleared(
     control: Control, api: Api, fault: str, params: dict[str, t.Any], read: t.Callable[[t.Any], t.Any], value: t.Any
 ) -> None:
+    """The node shows a fault until it is cleared."""
     before = read(api("GET", "/node").data)
     control.fault(fault, **params)
     assert read(api("GET", "/node").data) == value
@@ -170,27 +180,30 @@ def test_node_shows_its_fault_until_it_is_cleared(
     assert read(api("GET", "/node").data) == before
 
 
-def test_clock_is_wrong_by_so_many_seconds(control: Control, api: Api) -> None:
+def test_clock_skew_shifts_clock(control: Control, api: Api) -> None:
+    """The fault clock_skew shifts the clock of the node."""
     control.fault("clock_skew", seconds=-600)
     clock = datetime.fromisoformat(api("GET", "/node").data["clock"])
     assert abs((datetime.now(UTC) - clock).total_seconds() - 600) < 30
 
 
-def test_stopped_driver_and_alarm_stop_what_needs_the_hsm(control: Control, api: Api) -> None:
+def test_driver_and_alarm_stop_hsm_operations(control: Control, api: Api) -> None:
+    """A stopped driver and an alarm stop operations that need the HSM."""
     control.fault("driver_stopped", node="node1")
     for method, path, body in (
         ("GET", "/hsm/keys", None),
         ("POST", "/hsm/packages", {}),
         ("POST", "/hsm/imports", b"x"),
     ):
-        answer = api(method, path, t.cast("t.Any", body))
-        assert (answer.status, answer.code) == (503, "hsm_unavailable")
+        response = api(method, path, t.cast("t.Any", body))
+        assert (response.status, response.code) == (503, "hsm_unavailable")
     control.clear_faults()
     control.fault("alarm", node="node1")
     assert api("POST", "/hsm/packages", {}).code == "hsm_not_operational"
 
 
-def test_key_of_an_unknown_type_is_in_inventory_and_digest(control: Control, api: Api) -> None:
+def test_unknown_key_type_in_list_and_digest(control: Control, api: Api) -> None:
+    """A key of an unknown type is part of key list and digest."""
     before = api("GET", "/node").data
     control.fault("unknown_key_type", node="node1")
     after, page = api("GET", "/node").data, api("GET", "/hsm/keys").data
@@ -199,7 +212,8 @@ def test_key_of_an_unknown_type_is_in_inventory_and_digest(control: Control, api
     assert after["keys_digest"] == page["keys_digest"] != before["keys_digest"]
 
 
-def test_node_under_the_mbk_of_another_cluster_says_so_and_takes_no_package(control: Control, api: Api) -> None:
+def test_other_mbk_reported_and_packages_rejected(control: Control, api: Api) -> None:
+    """A node with another MBK reports it and rejects packages."""
     content, held = api.package(), api("GET", "/node").data["mbk"]
     control.fault("other_mbk", node="node1", mbk="STRANGE", check_value="00ff00ff00ff00ff")
     mbk = {"name": "STRANGE", "check_value": "00ff00ff00ff00ff", "m": 2, "n": 3}
@@ -211,13 +225,14 @@ def test_node_under_the_mbk_of_another_cluster_says_so_and_takes_no_package(cont
     assert api("POST", "/hsm/imports", foreign).code == "mbk_mismatch"
 
 
-def test_slot_that_is_full_takes_no_key_more(control: Control, api: Api) -> None:
+def test_slot_full_rejects_import(control: Control, api: Api) -> None:
+    """A full slot rejects an import."""
     control.generate_key("node2", "one-more")
     content = Api(control, "node2").package()
     control.delete_key("node2", "one-more")
     control.fault("slot_full", node="node1")
-    refused = api("POST", "/hsm/imports", content)
-    assert (refused.status, refused.code) == (409, "slot_full")
+    rejected = api("POST", "/hsm/imports", content)
+    assert (rejected.status, rejected.code) == (409, "slot_full")
     control.clear_faults()
     staged = api("POST", "/hsm/imports", content)
     assert staged.status == 201
@@ -225,12 +240,13 @@ def test_slot_that_is_full_takes_no_key_more(control: Control, api: Api) -> None
 
 
 @pytest.mark.parametrize("keys", ["old", "new"])
-def test_node_that_restarts_while_it_applies_comes_back_with_old_or_new_keys(control: Control, keys: str) -> None:
+def test_restart_during_import_returns_old_or_new_keys(control: Control, keys: str) -> None:
+    """A node that restarts during an import returns with the old or the new keys."""
     control.generate_key("node2", f"restart-{keys}")
     before, after = control.node("node1")["keys_digest"], control.node("node2")["keys_digest"]
     api = Api(control, "node1")
     staged = api("POST", "/hsm/imports", Api(control, "node2").package()).data
-    control.fault("restart_applying", node="node1", keys=keys, seconds=3)
+    control.fault("restart_during_import", node="node1", keys=keys, seconds=3)
     with pytest.raises(CUT):
         api.apply(staged)
     with pytest.raises(CUT):
@@ -248,13 +264,15 @@ def _answers(api: Api) -> bool:
         return False
 
 
-def test_pin_pad_that_is_gone_does_not_answer(control: Control, api: Api) -> None:
-    control.fault("pin_pad_gone", pin_pad="front-usb")
+def test_pin_pad_unavailable_rejects_restore(control: Control, api: Api) -> None:
+    """A guided restore is rejected if the PIN pad is unavailable."""
+    control.fault("pin_pad_unavailable", pin_pad="front-usb")
     pads = {pad["name"]: pad["status"] for pad in api("GET", "/hsm/pin-pads").data["pin_pads"]}
     assert pads == {"front-usb": "unavailable", "rack-2": "unavailable"}
 
 
-def test_node_that_is_down_resets_connections(control: Control) -> None:
+def test_node_down_resets_connections(control: Control) -> None:
+    """A node that is down resets connections."""
     other = Api(control, "node2")
     control.fault("node_down", node="node2")
     with pytest.raises(CUT):
@@ -267,13 +285,14 @@ def over_http(url: str, method: str, token: str, body: dict[str, t.Any] | None =
     try:
         content = None if body is None else json.dumps(body)
         connection.request(method, place.path, content, {"Authorization": f"Bearer {token}"})
-        answer = connection.getresponse()
-        return answer.status, json.loads(answer.read())
+        response = connection.getresponse()
+        return response.status, json.loads(response.read())
     finally:
         connection.close()
 
 
-def test_faults_are_set_over_a_port_on_loopback_by_who_has_the_token() -> None:
+def test_fault_api_requires_token() -> None:
+    """The fault API listens on 127.0.0.1 and requires the token."""
     with cluster(nodes=1, keys=1, fault_port=0) as control:
         url = json.loads((control.folder / "run.json").read_text(encoding="utf-8"))["faults"]
         token = (control.folder / "fault.token").read_text(encoding="utf-8").strip()
@@ -285,22 +304,23 @@ def test_faults_are_set_over_a_port_on_loopback_by_who_has_the_token() -> None:
         assert (status, made["name"], made["params"]) == (201, "alarm", {"reason": "lid"})
         assert control.node("node1")["state"] == "alarm"
         status, listed = over_http(url, "GET", token)
-        assert (status, set(listed["kinds"]), listed["set"]) == (200, set(KINDS), [made])
+        assert (status, set(listed["kinds"]), listed["active"]) == (200, set(KINDS), [made])
         for wrong in ({"name": "nonsense"}, {"name": ["alarm"]}, {}, {"name": "alarm", "where": "node1"}):
-            status, refused = over_http(url, "POST", token, wrong)
-            assert (status, bool(refused["refused"])) == (400, True)
+            status, rejected = over_http(url, "POST", token, wrong)
+            assert (status, bool(rejected["error"])) == (400, True)
         assert over_http(f"{url}/{made['id']}", "DELETE", token) == (200, {"cleared": 1})
         assert over_http(url, "DELETE", token) == (200, {"cleared": 0})
         assert control.node("node1")["state"] == "operational"
 
 
-def test_there_is_no_port_for_faults_unless_it_is_asked_for(control: Control) -> None:
+def test_fault_api_disabled_by_default(control: Control) -> None:
+    """The fault API is disabled by default."""
     assert "faults" not in json.loads((control.folder / "run.json").read_text(encoding="utf-8"))
     assert not (control.folder / "fault.token").exists()
 
 
-def set_in(source: str) -> set[str]:
-    """Texts that a test file gives to `fault(…)`, or that begin a row of a table of cases."""
+def names_in(source: str) -> set[str]:
+    """Names of faults in a test file: arguments of `fault(…)` and first items of test cases."""
     found = set()
     for node in ast.walk(ast.parse(source)):
         first: ast.expr | None = None
@@ -313,10 +333,11 @@ def set_in(source: str) -> set[str]:
     return found
 
 
-def test_every_kind_is_described_and_used_by_a_test_of_the_collection() -> None:
+def test_every_fault_described_and_used_by_tests() -> None:
+    """Every kind of fault has a description and is used by a test of the collection."""
     tests = Path(__file__).parents[2]
     patterns = ("modules/test_*.py", "playbooks/test_*.py", "conformance/test_rest_*.py")
     files = [path for pattern in patterns for path in tests.glob(pattern)]
-    used = set().union(*(set_in(path.read_text(encoding="utf-8")) for path in files))
+    used = set().union(*(names_in(path.read_text(encoding="utf-8")) for path in files))
     assert set(KINDS) - used == set()
     assert all(kind.description for kind in KINDS.values())

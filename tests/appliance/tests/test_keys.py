@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a node says of its keys: digest, fingerprints, pages; and that they lie encrypted on disk."""
+"""Keys of a node: digest, key fingerprints, pages, and encryption on disk."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ def control(hsm: str) -> Iterator[Control]:
         yield running
 
 
-def test_keys_digest_is_the_one_computed_by_hand() -> None:
+def test_keys_digest_matches_manual_value() -> None:
+    """The keys digest matches a manually computed value."""
     first = KeyIdentity(0, "signKey-2026", "01", "rsa", 3072, None, f"sha256:{'a1' * 32}")
     second = KeyIdentity(1, "Schlüssel", "02", "ec", 256, "P-256", f"sha256:{'b2' * 32}")
     lines = (
@@ -44,15 +45,17 @@ def test_keys_digest_is_the_one_computed_by_hand() -> None:
     assert keys_digest([]) == "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 
-def test_check_values_are_those_of_pkcs11() -> None:
-    # FIPS 197 C.3 has this key; its encryption of the zero block starts with f29000 (computed with OpenSSL's command line).
+def test_check_values_match_pkcs11() -> None:
+    """Key check values match PKCS #11."""
+    # Key of FIPS 197 C.3. The encrypted zero block starts with f29000 (computed with openssl).
     aes = key_material.facts_of("aes", bytes(range(32)))
     assert aes.fingerprint == "kcv:f29000"
     generic = key_material.facts_of("generic", b"abc")
     assert generic.fingerprint == "kcv:a9993e"  # SHA-1("abc"), FIPS 180-4
 
 
-def test_pages_are_the_inventory_in_order_and_an_etag_saves_them(control: Control) -> None:
+def test_key_pages_in_order_with_etag(control: Control) -> None:
+    """Pages have all keys in order, and an ETag avoids a transfer."""
     api = Api(control, "node1")
     keys: list[dict[str, t.Any]] = []
     cursor: str | None = ""
@@ -72,12 +75,14 @@ def test_pages_are_the_inventory_in_order_and_an_etag_saves_them(control: Contro
 
 
 @pytest.mark.parametrize("cursor", ["x", "YWZ0ZXI6LTE=", "%00", "a" * 201])
-def test_cursor_that_was_never_given_out_is_refused(control: Control, cursor: str) -> None:
+def test_key_pages_unknown_cursor_rejected(control: Control, cursor: str) -> None:
+    """An unknown cursor is rejected."""
     assert Api(control, "node1")("GET", f"/hsm/keys?cursor={cursor}").code == "invalid_request"
 
 
 @pytest.mark.parametrize("kind", ["rsa-3072", "ec-p256", "ec-p384", "ec-p521"])
-def test_a_key_of_any_kind_signs_and_its_fingerprint_is_of_its_public_key(control: Control, kind: str) -> None:
+def test_key_signs_and_matches_fingerprint(control: Control, kind: str) -> None:
+    """Keys of every kind sign, and the key fingerprint matches the public key."""
     (made,) = control.generate_key("node1", f"sign-{kind}", kind)
     public = serialization.load_pem_public_key(control.public_key("node1", f"sign-{kind}").encode())
     der = public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
@@ -91,7 +96,8 @@ def test_a_key_of_any_kind_signs_and_its_fingerprint_is_of_its_public_key(contro
         public.verify(signature, b"message", ec.ECDSA(digest))
 
 
-def test_a_damaged_key_and_a_key_of_a_slot_that_is_not_activated_are_unusable(control: Control) -> None:
+def test_key_damaged_or_in_inactive_slot_unusable(control: Control) -> None:
+    """A damaged key and a key in an inactive slot are unusable."""
     control.generate_key("node2", "damaged")
     control.damage_key("node2", "damaged")
     control.set_slot("node2", 1, activation="manual", activated=False)
@@ -102,14 +108,16 @@ def test_a_damaged_key_and_a_key_of_a_slot_that_is_not_activated_are_unusable(co
     control.set_slot("node2", 1, activation="auto", activated=True)
 
 
-def test_shares_of_two_cards_are_the_mbk_and_one_is_not() -> None:
+def test_mbk_requires_two_shares() -> None:
+    """Two shares give the MBK, and one share does not."""
     mbk = Mbk.generate("TEST", 2, 3)
     shares = mbk.split()
     assert {combine([shares[a], shares[b]]) for a, b in ((0, 1), (0, 2), (1, 2))} == {mbk.key}
     assert combine(shares[:1]) != mbk.key
 
 
-def test_no_private_key_and_no_mbk_is_in_clear_in_any_file(tmp_path: Path, hsm: str) -> None:
+def test_files_contain_no_plaintext_keys(tmp_path: Path, hsm: str) -> None:
+    """No file contains a plaintext key or MBK."""
     mbk, place = Mbk.generate("TEST", 2, 3), KeyRef(0, "known", "01")
     device = HsmBackend.of(hsm, None).open(tmp_path / "hsm", lambda dummy: None, "test")
     device.initialize(mbk, [SlotSettings(0, "signing")])
@@ -122,16 +130,19 @@ def test_no_private_key_and_no_mbk_is_in_clear_in_any_file(tmp_path: Path, hsm: 
         .private_numbers()
         .private_value.to_bytes(32, "big")
     )
-    content = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())  # the write-ahead log, too
+    content = b"".join(
+        path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()
+    )  # includes the write-ahead log
     device.close()
     content += b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     assert hashlib.sha256(material).digest() != hashlib.sha256(b"").digest()
-    assert identity.label.encode() in content  # we are looking at the right files
+    assert identity.label.encode() in content  # the files are the correct files
     assert private not in content
     assert mbk.key not in content
 
 
-def test_what_a_cluster_keeps_is_private_to_its_owner(control: Control) -> None:
+def test_files_private_to_owner(control: Control) -> None:
+    """All files of a cluster are private to their owner."""
     assert control.folder.stat().st_mode & 0o777 == 0o700
     readable = [path for path in control.folder.rglob("*") if path.is_file() and path.stat().st_mode & 0o077]
     assert readable == []

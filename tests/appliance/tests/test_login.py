@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Who may use a node's API, and what everybody else gets; what the request log knows of them."""
+"""Authentication of the API, and its entries in the request log."""
 
 from __future__ import annotations
 
@@ -28,28 +28,31 @@ def control() -> Iterator[Control]:
         yield running
 
 
-def test_operator_is_let_in_by_certificate_or_token(control: Control) -> None:
+def test_login_by_certificate_or_token(control: Control) -> None:
+    """The operator can log in by certificate or token."""
     assert Api(control, "node1")("GET", "/node").status == 200
     assert Api(control, "node2", client=None)("GET", "/node", authorization=f"Bearer {control.token}").status == 200
 
 
-def test_nobody_and_a_wrong_token_are_unauthenticated_and_a_guest_is_forbidden(control: Control) -> None:
-    nobody = Api(control, "node1", client=None)
-    for answer in (
-        nobody("GET", "/node"),
-        nobody("GET", "/nowhere"),
-        nobody("GET", "/node", authorization="Bearer wrong"),
+def test_login_missing_wrong_or_guest_rejected(control: Control) -> None:
+    """A missing or wrong login is unauthenticated, and a guest is forbidden."""
+    anonymous = Api(control, "node1", client=None)
+    for response in (
+        anonymous("GET", "/node"),
+        anonymous("GET", "/nowhere"),
+        anonymous("GET", "/node", authorization="Bearer wrong"),
     ):
-        assert (answer.status, answer.code) == (401, "unauthenticated")
-        assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+        assert (response.status, response.code) == (401, "unauthenticated")
+        assert response.headers["WWW-Authenticate"].startswith("Bearer")
     guest = Api(control, "node1", client="guest")("GET", "/node")
     assert (guest.status, guest.code) == (403, "forbidden")
     assert "CN=guest" in guest.data["detail"]
-    # A token that is sent decides, even beside a good certificate.
+    # A token takes precedence over a valid certificate.
     assert Api(control, "node1")("GET", "/node", authorization="Bearer wrong").status == 401
 
 
-def test_certificate_of_another_ca_gets_no_answer_at_all(control: Control, tmp_path: Path) -> None:
+def test_login_foreign_certificate_gets_no_response(control: Control, tmp_path: Path) -> None:
+    """A certificate of another CA gets no response."""
     stranger = pki.make_client(pki.make_ca("another"), "operator")
     stranger.write(tmp_path / "c.pem", tmp_path / "c.key")
     api = Api(control, "node1", client=None)
@@ -58,7 +61,8 @@ def test_certificate_of_another_ca_gets_no_answer_at_all(control: Control, tmp_p
         api("GET", "/node")
 
 
-def test_node_has_the_certificate_whose_fingerprint_is_published(control: Control) -> None:
+def test_tls_certificate_matches_published_fingerprint(control: Control) -> None:
+    """The TLS certificate of a node matches its published fingerprint."""
     for node in control.status()["nodes"]:
         context = ssl.create_default_context(cafile=str(control.ca_file))
         with (
@@ -70,7 +74,8 @@ def test_node_has_the_certificate_whose_fingerprint_is_published(control: Contro
         assert node["tls_fingerprint"] == "sha256:" + hashlib.sha256(der).hexdigest()
 
 
-def test_log_has_who_asked_what_but_no_body_and_no_secret(control: Control) -> None:
+def test_log_has_client_and_request_without_secrets(control: Control) -> None:
+    """The log has client and request, but no body and no secret."""
     control.clear_log("node1")
     secret = "a-secret-that-does-not-belong-here"
     Api(control, "node1")("POST", "/hsm/packages", {"expect_keys_digest": secret}, idempotency_key="of-this-test-0001")
@@ -87,7 +92,8 @@ def test_log_has_who_asked_what_but_no_body_and_no_secret(control: Control) -> N
     assert secret not in (control.folder / "nodes/node1/requests.jsonl").read_text(encoding="utf-8")
 
 
-def test_node_that_has_not_joined_counts_even_a_bare_connection(control: Control) -> None:
+def test_log_has_bare_connection_of_unjoined_node(control: Control) -> None:
+    """The log of a node that has not joined has connections without a request."""
     node = control.node("node3")
     control.clear_log("node3")
     assert control.connections("node3") == 0
@@ -104,23 +110,25 @@ def test_node_that_has_not_joined_counts_even_a_bare_connection(control: Control
     ]
 
 
-def test_it_says_that_it_is_a_stand_in(control: Control) -> None:
-    answer = Api(control, "node1")("GET", "/node")
-    assert answer.headers["Server"] == "utrust-reference-appliance"
-    assert answer.data["appliance"]["product"].endswith("(reference)")
-    assert answer.data["hsm"]["model"].endswith("(reference)")
+def test_responses_identify_simulator(control: Control) -> None:
+    """Responses identify the simulator."""
+    response = Api(control, "node1")("GET", "/node")
+    assert response.headers["Server"] == "utrust-appliance-simulator"
+    assert response.data["appliance"]["product"].endswith("(simulator)")
+    assert response.data["hsm"]["model"].endswith("(simulator)")
     assert __version__
 
 
 @pytest.mark.parametrize(
     ("sent", "status"),
     [
-        (b"\x16 this is no HTTP\r\n\r\n", 400),
+        (b"\x16 this is not HTTP\r\n\r\n", 400),
         (b"GET /api/v1/node HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 20000 + b"\r\n\r\n", 400),
         (b"GET /api/%zz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 401),
     ],
 )
-def test_what_is_no_http_request_gets_a_problem_document(control: Control, sent: bytes, status: int) -> None:
+def test_invalid_http_gets_problem_document(control: Control, sent: bytes, status: int) -> None:
+    """An invalid HTTP request gets a problem document."""
     node = control.node("node1")
     context = ssl.create_default_context(cafile=str(control.ca_file))
     with (
@@ -128,8 +136,8 @@ def test_what_is_no_http_request_gets_a_problem_document(control: Control, sent:
         context.wrap_socket(raw, server_hostname=node["address"]) as tls,
     ):
         tls.sendall(sent)
-        with tls.makefile("rb") as answer:
-            content = answer.read()
+        with tls.makefile("rb") as response:
+            content = response.read()
     assert content.startswith((f"HTTP/1.1 {status}".encode(), f"HTTP/1.0 {status}".encode()))
     assert b"application/problem+json" in content
-    assert b"utrust-reference-appliance" in content
+    assert b"utrust-appliance-simulator" in content

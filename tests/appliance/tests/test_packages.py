@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Packages from one node to another: whole or refused, staged or applied, once."""
+"""Packages and imports."""
 
 from __future__ import annotations
 
@@ -44,33 +44,29 @@ def target(control: Control) -> Api:
 
 
 def stage(target: Api, content: bytes) -> dict[str, t.Any]:
-    answer = target("POST", "/hsm/imports", content)
-    assert answer.status == 201, answer.data
-    return t.cast("dict[str, t.Any]", answer.data)
+    response = target("POST", "/hsm/imports", content)
+    assert response.status == 201, response.data
+    return t.cast("dict[str, t.Any]", response.data)
 
 
-def test_new_key_comes_to_the_other_node_and_both_digests_are_the_same(
-    control: Control, source: Api, target: Api
-) -> None:
+def test_import_new_key_gives_same_digest(control: Control, source: Api, target: Api) -> None:
+    """After the import of a new key, both nodes have the same keys digest."""
     control.generate_key("node1", "new-1", "rsa-2048")
     before = target("GET", "/node").data["keys_digest"]
     staged = stage(target, source.package())
-    assert target("GET", "/node").data["keys_digest"] == before  # staging changes no key
+    assert target("GET", "/node").data["keys_digest"] == before  # staging does not change keys
     assert {row["label"]: row["action"] for row in staged["rows"]}["new-1"] == "add"
     assert {row["outcome"] for row in staged["rows"]} == {"pending"}
     applied = target.apply(staged)
     assert (applied.status, applied.data["state"]) == (200, "applied")
     assert {row["outcome"] for row in applied.data["rows"]} == {"done"}
     assert control.node("node2")["keys_digest"] == control.node("node1")["keys_digest"] == applied.data["keys_digest"]
-    assert control.sign("node2", "new-1", b"m") == control.sign(
-        "node1", "new-1", b"m"
-    )  # PKCS #1 v1.5 has no random part
-    assert target.apply(staged).data == applied.data  # repeating it changes nothing
+    assert control.sign("node2", "new-1", b"m") == control.sign("node1", "new-1", b"m")  # PKCS #1 v1.5 is deterministic
+    assert target.apply(staged).data == applied.data  # a repeated request changes nothing
 
 
-def test_other_key_under_the_same_place_is_replaced_and_an_extra_one_stays(
-    control: Control, source: Api, target: Api
-) -> None:
+def test_import_replaces_key_and_keeps_extra_key(control: Control, source: Api, target: Api) -> None:
+    """An import replaces a different key in the same place and keeps an extra key."""
     (made,) = control.generate_key("node1", "same-place")
     first = stage(target, source.package())
     assert target.apply(first).status == 200
@@ -85,7 +81,8 @@ def test_other_key_under_the_same_place_is_replaced_and_an_extra_one_stays(
     control.delete_key("node2", "extra")
 
 
-def test_package_has_its_digest_is_not_cached_and_is_gone_when_deleted(control: Control, source: Api) -> None:
+def test_package_digest_no_store_and_delete(control: Control, source: Api) -> None:
+    """A package has its digest, is not cached, and can be deleted."""
     made = source("POST", "/hsm/packages", {}).data
     got = source("GET", f"/hsm/packages/{made['id']}/content")
     assert made["sha256"] == f"sha256:{hashlib.sha256(got.data).hexdigest()}"
@@ -98,7 +95,8 @@ def test_package_has_its_digest_is_not_cached_and_is_gone_when_deleted(control: 
     assert source("GET", f"/hsm/packages/{made['id']}/content").code == "not_found"
 
 
-def test_package_of_another_inventory_than_expected_is_not_made(source: Api) -> None:
+def test_package_unexpected_keys_not_created(source: Api) -> None:
+    """A package is not created if the keys are not as expected."""
     now = source("GET", "/node").data["keys_digest"]
     other = source("POST", "/hsm/packages", {"expect_keys_digest": f"sha256:{'0' * 64}"})
     assert (other.status, other.code, other.data["keys_digest"]) == (412, "keys_changed", now)
@@ -122,17 +120,19 @@ def altered(content: bytes, position: int) -> bytes:
         (lambda dummy: b"some other file", "package_corrupt"),
     ],
 )
-def test_package_that_is_not_whole_is_refused_and_leaves_nothing(
+def test_import_incomplete_package_rejected(
     control: Control, source: Api, target: Api, change: t.Callable[[bytes], bytes], code: str
 ) -> None:
+    """An incomplete package is rejected and leaves nothing."""
     before = target("GET", "/hsm/imports").data
-    answer = target("POST", "/hsm/imports", change(source.package()))
-    assert (answer.status, answer.code) == (422, code)
+    response = target("POST", "/hsm/imports", change(source.package()))
+    assert (response.status, response.code) == (422, code)
     assert target("GET", "/hsm/imports").data == before
     assert not list((control.folder / "nodes/node2/imports").glob("*.part"))
 
 
-def test_every_single_altered_byte_is_noticed(source: Api, target: Api) -> None:
+def test_import_any_changed_byte_rejected(source: Api, target: Api) -> None:
+    """A package with any changed byte is rejected."""
     content = source.package()
     step = max(1, len(content) // 40)
     codes = {
@@ -141,18 +141,18 @@ def test_every_single_altered_byte_is_noticed(source: Api, target: Api) -> None:
     assert codes <= {"package_corrupt", "package_truncated", "mbk_mismatch"}
 
 
-def test_package_under_another_mbk_is_refused(control: Control, source: Api) -> None:
+def test_import_other_mbk_rejected(control: Control, source: Api) -> None:
+    """A package with another MBK is rejected."""
     control.create_mbk("OTHER")
     control.load_mbk("node3", "OTHER")
-    answer = Api(control, "node3")("POST", "/hsm/imports", source.package())
-    assert (answer.status, answer.code) == (422, "mbk_mismatch")
+    response = Api(control, "node3")("POST", "/hsm/imports", source.package())
+    assert (response.status, response.code) == (422, "mbk_mismatch")
     control.factory_reset("node3")
     assert Api(control, "node3")("POST", "/hsm/imports", source.package()).code == "hsm_not_operational"
 
 
-def test_authentic_package_of_another_cluster_or_with_an_unknown_key_type_is_refused(
-    control: Control, source: Api, target: Api
-) -> None:
+def test_import_other_cluster_or_unknown_type_rejected(control: Control, source: Api, target: Api) -> None:
+    """An authentic package of another cluster or with an unknown key type is rejected."""
     control.fault("package_cluster")
     assert target("POST", "/hsm/imports", source.package()).code == "cluster_mismatch"
     control.clear_faults()
@@ -160,7 +160,8 @@ def test_authentic_package_of_another_cluster_or_with_an_unknown_key_type_is_ref
     assert target("POST", "/hsm/imports", source.package()).code == "unknown_key_type"
 
 
-def test_upload_with_another_digest_type_or_size_is_refused(source: Api, target: Api) -> None:
+def test_upload_wrong_digest_type_or_size_rejected(source: Api, target: Api) -> None:
+    """An upload with a wrong digest, media type or size is rejected."""
     content = source.package()
     other = "sha-256=:" + "A" * 43 + "=:"
     assert target("POST", "/hsm/imports", content, content_digest=other).code == "content_digest_mismatch"
@@ -172,12 +173,11 @@ def test_upload_with_another_digest_type_or_size_is_refused(source: Api, target:
     try:
         assert target("POST", "/hsm/imports", bytes(200_001)).code == "payload_too_large"
     except ConnectionError:
-        pytest.fail("the refusal did not reach the client")
+        pytest.fail("the client did not receive the error")
 
 
-def test_apply_needs_the_inventory_that_was_seen_and_was_there_when_staged(
-    control: Control, source: Api, target: Api
-) -> None:
+def test_apply_requires_current_keys_digest(control: Control, source: Api, target: Api) -> None:
+    """Apply requires the current keys digest, unchanged since staging."""
     control.generate_key("node1", "new-2")
     staged = stage(target, source.package())
     assert target.apply(staged, if_match=None).code == "precondition_required"
@@ -187,13 +187,14 @@ def test_apply_needs_the_inventory_that_was_seen_and_was_there_when_staged(
     control.generate_key("node2", "meanwhile")
     now = control.node("node2")["keys_digest"]
     for tag in (staged["keys_digest"], now):
-        answer = target.apply(staged, if_match=f'"{tag}"')
-        assert (answer.status, answer.code, answer.data["keys_digest"]) == (412, "keys_changed", now)
+        response = target.apply(staged, if_match=f'"{tag}"')
+        assert (response.status, response.code, response.data["keys_digest"]) == (412, "keys_changed", now)
     control.delete_key("node2", "meanwhile")
     assert target.apply(staged).status == 200
 
 
-def test_discarded_import_is_remembered_but_its_package_is_gone(control: Control, source: Api, target: Api) -> None:
+def test_discard_keeps_import_without_package(control: Control, source: Api, target: Api) -> None:
+    """A discarded import is kept without its package."""
     staged = stage(target, source.package())
     for dummy in range(2):
         assert target("DELETE", f"/hsm/imports/{staged['id']}").status == 204
@@ -202,7 +203,8 @@ def test_discarded_import_is_remembered_but_its_package_is_gone(control: Control
     assert not (control.folder / "nodes/node2/imports" / f"{staged['id']}.ksp").exists()
 
 
-def test_slot_without_room_takes_nothing(control: Control, source: Api, target: Api) -> None:
+def test_import_slot_full_changes_nothing(control: Control, source: Api, target: Api) -> None:
+    """An import into a full slot does not change anything."""
     staged = stage(target, source.package())
     held = sum(1 for key in control.keys("node2") if key["slot"] == 0)
     control.generate_key("node1", "one-too-many")
@@ -211,17 +213,16 @@ def test_slot_without_room_takes_nothing(control: Control, source: Api, target: 
     control.set_slot("node2", 0, capacity=1000)
     full = stage(target, source.package())
     control.set_slot("node2", 0, capacity=held)
-    answer = target.apply(full)
-    assert (answer.status, answer.code) == (409, "slot_full")
+    response = target.apply(full)
+    assert (response.status, response.code) == (409, "slot_full")
     assert target("GET", f"/hsm/imports/{full['id']}").data["state"] == "staged"
     control.set_slot("node2", 0, capacity=1000)
     assert target.apply(full).status == 200
     assert target.apply(staged).code == "keys_changed"
 
 
-def test_same_request_again_is_the_same_object_and_another_request_is_refused(
-    control: Control, source: Api, target: Api
-) -> None:
+def test_idempotency_key_returns_same_object(control: Control, source: Api, target: Api) -> None:
+    """The same request returns the same object, and another request with this key is rejected."""
     key = secrets.token_hex(16)
     first = source("POST", "/hsm/packages", {}, idempotency_key=key).data
     assert source("POST", "/hsm/packages", {}, idempotency_key=key).data == first
@@ -234,14 +235,15 @@ def test_same_request_again_is_the_same_object_and_another_request_is_refused(
         return target("POST", "/hsm/imports", content, idempotency_key=key)
 
     with ThreadPoolExecutor(4) as pool:
-        answers = list(pool.map(upload, range(4)))
-    assert {answer.status for answer in answers} == {201}
-    assert len({answer.data["id"] for answer in answers}) == 1
-    assert target.apply(answers[0].data, idempotency_key=key).code == "idempotency_key_reused"
+        responses = list(pool.map(upload, range(4)))
+    assert {response.status for response in responses} == {201}
+    assert len({response.data["id"] for response in responses}) == 1
+    assert target.apply(responses[0].data, idempotency_key=key).code == "idempotency_key_reused"
     source("DELETE", f"/hsm/packages/{first['id']}")
 
 
-def test_one_import_at_a_time_and_the_node_says_which(control: Control, source: Api, target: Api) -> None:
+def test_apply_only_one_import_at_a_time(control: Control, source: Api, target: Api) -> None:
+    """Only one import runs at a time, and the node reports its id."""
     control.generate_key("node1", "new-3")
     content = source.package()
     staged, other = stage(target, content), stage(target, content)
@@ -251,8 +253,8 @@ def test_one_import_at_a_time_and_the_node_says_which(control: Control, source: 
         while target("GET", "/node").data["running"] is None:
             assert not waiting.done()
         assert target("GET", "/node").data["running"] == {"kind": "import", "id": staged["id"]}
-        refused = target.apply(other)
-        assert (refused.code, refused.data["running_id"]) == ("import_in_progress", staged["id"])
+        rejected = target.apply(other)
+        assert (rejected.code, rejected.data["running_id"]) == ("import_in_progress", staged["id"])
         assert target("DELETE", f"/hsm/imports/{staged['id']}").code == "import_in_progress"
         control.clear_faults("hold_apply")
         assert waiting.result(timeout=30).data["state"] == "applied"
@@ -260,6 +262,7 @@ def test_one_import_at_a_time_and_the_node_says_which(control: Control, source: 
 
 
 def test_packages_and_staged_imports_expire(hsm: str) -> None:
+    """Packages and staged imports expire."""
     with cluster(nodes=2, restored=2, keys=1, object_ttl=3, hsm=hsm) as short:
         source, target = Api(short, "node1"), Api(short, "node2")
         made = source("POST", "/hsm/packages", {}).data

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The HSM backend pkcs11: what a third party's client sees in the tokens, and that a token survives whatever happens to its process.
+"""The HSM backend pkcs11: tokens as other programs use them, and kills of token processes.
 
-That it behaves as the backend software is tested where that is tested: every test that asks for the fixture `hsm` runs with both.
+Tests with the fixture `hsm` run with all backends.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ SECRETS = ("aes-128", "aes-256", "generic")
 DEAD = (OSError, http.client.HTTPException)
 
 
-# What a third party sees
+# Access by other programs
 
 
 @pytest.fixture(scope="module")
 def control() -> Iterator[Control]:
-    """Two nodes; a key of each kind was generated on node1 and has come to node2 in a package."""
+    """Two nodes. node2 has imported a key of each kind from node1."""
     with cluster(nodes=2, restored=2, keys=1, faults=True, hsm="pkcs11") as running:
         for kind in (*PAIRS, *SECRETS):
             running.generate_key("node1", f"travels-{kind}", kind)
@@ -53,9 +53,8 @@ def place_of(control: Control, node: str) -> Path:
 
 
 @pytest.mark.parametrize("kind", PAIRS)
-def test_pkcs11_tool_signs_on_node2_and_openssl_verifies_under_the_public_key_of_node1(
-    control: Control, tmp_path: Path, kind: str
-) -> None:
+def test_pkcs11_tool_signature_verifies_on_other_node(control: Control, tmp_path: Path, kind: str) -> None:
+    """OpenSSL verifies a signature of node2 with the public key of node1."""
     place, (key_id,) = (
         place_of(control, "node2"),
         {key["id"] for node in ("node1", "node2") for key in control.keys(node) if key["label"] == f"travels-{kind}"},
@@ -80,23 +79,26 @@ def test_pkcs11_tool_signs_on_node2_and_openssl_verifies_under_the_public_key_of
     assert subprocess.run(["openssl", *verify], capture_output=True, check=False).returncode != 0
 
 
-def test_secret_keys_come_with_label_and_id_and_the_same_value(control: Control) -> None:
+def test_secret_keys_keep_label_id_and_value(control: Control) -> None:
+    """Imported secret keys keep label, id and value."""
     seen = {(one.kind, one.label, one.id) for one in token_objects(place_of(control, "node2"))}
     for kind in SECRETS:
         one, two = (
             next(key for key in control.keys(node) if key["label"] == f"travels-{kind}") for node in ("node1", "node2")
         )
-        assert one == two  # with its check value
+        assert one == two  # with the check value
         assert ("Secret Key", one["label"], one["id"]) in seen
 
 
-def test_the_mbk_is_in_the_token_and_does_not_come_out_and_no_key_does_in_clear(
-    control: Control, tmp_path: Path
-) -> None:
+def test_token_does_not_export_plaintext(control: Control, tmp_path: Path) -> None:
+    """The token never exports the MBK or plaintext keys."""
     for node in ("node1", "node2"):
         place = place_of(control, node)
         access = [one.access for one in token_objects(place) if one.label == "KEYOPS"]
-        assert access == ["sensitive", "sensitive"]  # the MBK and the key that authenticates packages; not: extractable
+        assert access == [
+            "sensitive",
+            "sensitive",
+        ]  # the MBK and the key that authenticates packages are not extractable
         secret = [one for one in token_objects(place) if one.kind != "Public Key" and one.label.startswith("travels-")]
         assert len(secret) == len(PAIRS) + len(SECRETS)
         assert all("sensitive" in one.access for one in secret)
@@ -107,13 +109,14 @@ def test_the_mbk_is_in_the_token_and_does_not_come_out_and_no_key_does_in_clear(
         assert not file.exists()
 
 
-def test_what_a_third_party_changes_in_a_token_shows_after_a_restart(control: Control) -> None:
+def test_external_token_changes_visible_after_restart(control: Control) -> None:
+    """Changes of other programs in a token are visible after a restart."""
     place = place_of(control, "node1")
     control.generate_key("node1", "loses-its-public-key")
     control.generate_key("node1", "is-destroyed")
     pkcs11_tool(place, "--delete-object", "--type", "pubkey", "--label", "loses-its-public-key")
     pkcs11_tool(place, "--delete-object", "--type", "privkey", "--label", "is-destroyed")
-    pkcs11_tool(place, "--keypairgen", "--key-type", "EC:prime256v1", "--label", "of-somebody-else", "--id", "77")
+    pkcs11_tool(place, "--keypairgen", "--key-type", "EC:prime256v1", "--label", "foreign", "--id", "77")
     control.down()
     Control.up(control.folder, faults=True)
     usable = {key["label"]: key["usable"] for key in control.keys("node1")}
@@ -121,11 +124,11 @@ def test_what_a_third_party_changes_in_a_token_shows_after_a_restart(control: Co
     assert "is-destroyed" not in usable
     labels = [one.label for one in token_objects(place)]
     assert "is-destroyed" not in labels
-    assert labels.count("of-somebody-else") == 2
+    assert labels.count("foreign") == 2
     control.delete_key("node1", "loses-its-public-key")
 
 
-# The tokens' processes
+# Token processes
 
 
 def token_processes(label: str) -> list[str]:
@@ -134,7 +137,8 @@ def token_processes(label: str) -> list[str]:
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-def test_no_process_of_a_token_outlives_the_appliance(control: Control, how: signal.Signals) -> None:
+def test_token_processes_end_with_simulator(control: Control, how: signal.Signals) -> None:
+    """Token processes end with the simulator."""
     label, before = control.status()["id"][:8], control.keys("node2")
     assert len(token_processes(label)) == 2
     os.kill(control.pid, how)
@@ -145,9 +149,8 @@ def test_no_process_of_a_token_outlives_the_appliance(control: Control, how: sig
 
 
 @pytest.mark.parametrize("change", ["import", "guided restore"])
-def test_kill_while_a_token_is_written_leaves_the_old_keys_and_no_remains_in_the_token(
-    control: Control, change: str
-) -> None:
+def test_kill_during_token_write_keeps_old_keys(control: Control, change: str) -> None:
+    """A kill during a write to the token keeps the old keys and leaves no objects."""
     target, place = Api(control, "node2"), place_of(control, "node2")
     for number in range(2):
         control.generate_key("node1", f"{change.replace(' ', '-')}-{number}")
@@ -163,7 +166,7 @@ def test_kill_while_a_token_is_written_leaves_the_old_keys_and_no_remains_in_the
     else:
         with pytest.raises(OperationError):
             control.restore("node2")
-    assert len(token_objects(place)) > len(seen)  # it was in the middle of writing
+    assert len(token_objects(place)) > len(seen)  # the write was interrupted
     wait_for(lambda: not control.down())
     Control.up(control.folder, faults=True)
     assert control.keys("node2") == before

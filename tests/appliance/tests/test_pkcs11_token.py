@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One HSM of the backend pkcs11, without an appliance around it: its token's process is killed at every step, keys are not what they seem."""
+"""The HSM backend pkcs11 without a node: kills of the token process, and wrong keys."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ KINDS = ["rsa-2048", "ec-p256", "aes-256", "generic"]
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """In memory where there is some: SoftHSM2 waits for the disk often."""
+    """A folder in memory if available, because SoftHSM2 syncs to disk often."""
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(
         prefix="utrust-test-", dir=memory if os.access(memory, os.W_OK) else None
@@ -58,7 +58,7 @@ def opened(folder: Path) -> Pkcs11Hsm:
 
 
 def wrapped(label: str, kind: str, *, slot: int = 0, key_id: str = "01") -> WrappedKey:
-    """A new key, wrapped under the MBK by somebody else."""
+    """A new key, wrapped under the MBK outside of the HSM."""
     facts, material = key_material.generate(kind)
     return WrappedKey(facts.identity(KeyRef(slot, label, key_id)), facts.public, MBK.wrap(material))
 
@@ -68,9 +68,9 @@ def identities(hsm: Pkcs11Hsm) -> set[KeyIdentity]:
 
 
 def require_nothing_else(hsm: Pkcs11Hsm, folder: Path) -> None:
-    """The token holds the objects of these keys and no other, and every key can be used.
+    """Check that the token holds exactly the objects of these keys, and that every key is usable.
 
-    An object that SoftHSM had only begun has no class yet, and nothing of a key; no client can reach it, and it does not count.
+    Unfinished objects of SoftHSM do not have a class and do not count, because clients cannot use them.
     """
     keys = identities(hsm)
     pairs = [key for key in keys if key.type in ("rsa", "ec")]
@@ -81,38 +81,38 @@ def require_nothing_else(hsm: Pkcs11Hsm, folder: Path) -> None:
         assert len(hsm.export().keys) == len(keys)
 
 
-# Killed
+# Killed token process
 
 
 class Killer:
-    """Kills a token's process with its answer to the question with that number, or while it works on it: after so many new files."""
+    """Kill the token process with the response to a call, or during the call after some new files."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
         self.at = 0
         self._new_files: int | None = None
-        self._asked = 0
+        self._calls = 0
         self._folder = folder
-        self._ask = TokenProcess.ask
+        self._call = TokenProcess.call
         killer = self
 
-        def ask(process: TokenProcess, question: str, **details: t.Any) -> t.Any:
-            killer._asked += 1
-            if killer._asked != killer.at:
-                return killer._ask(process, question, **details)
+        def call(process: TokenProcess, method: str, **details: t.Any) -> t.Any:
+            killer._calls += 1
+            if killer._calls != killer.at:
+                return killer._call(process, method, **details)
             answered = threading.Event()
             thread = threading.Thread(target=killer._kill, args=(process, answered, killer._files()))
             thread.start()
             try:
-                return killer._ask(process, question, **details)
+                return killer._call(process, method, **details)
             finally:
                 answered.set()
                 thread.join()
                 wait_for(lambda: not process.alive, 20)
 
-        monkeypatch.setattr(TokenProcess, "ask", ask)
+        monkeypatch.setattr(TokenProcess, "call", call)
 
     def kills(self, number: int, new_files: int | None = None) -> None:
-        self.at, self._new_files, self._asked = number, new_files, 0
+        self.at, self._new_files, self._calls = number, new_files, 0
 
     def _files(self) -> int:
         return len(list(self._folder.glob("tokens/*/*.object")))
@@ -126,9 +126,10 @@ class Killer:
 
 
 @pytest.mark.parametrize("what", ["import", "restore", "generate", "factory reset"])
-def test_kill_of_the_tokens_process_after_any_answer_leaves_all_or_nothing(
+def test_token_process_killed_after_response_is_atomic(
     folder: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
+    """A kill of the token process after any response leaves all or nothing."""
     old = [wrapped("stays", "ec-p256"), wrapped("replaced", "ec-p256"), wrapped("removed", "aes-256")]
     new = [wrapped("replaced", "ec-p256"), *(wrapped(f"new-{kind}", kind) for kind in KINDS)]
     monkeypatch.setattr(pkcs11, "BATCH", 1)
@@ -153,7 +154,7 @@ def test_kill_of_the_tokens_process_after_any_answer_leaves_all_or_nothing(
             with contextlib.suppress(ApiError):
                 change(hsm)
             killer.kills(0)
-            hsm.set_slot(SLOTS[0])  # like any use of the HSM, it brings the process back
+            hsm.set_slot(SLOTS[0])  # starts the process again
             require_nothing_else(hsm, folder)
             if (identities(hsm), hsm.mbk()) != (before, mbk):
                 break
@@ -168,9 +169,8 @@ def test_kill_of_the_tokens_process_after_any_answer_leaves_all_or_nothing(
         assert number >= {"factory reset": 1, "generate": 2}.get(what, len(new))
 
 
-def test_kill_of_the_tokens_process_in_the_middle_of_a_question_leaves_the_old_keys(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_token_process_killed_during_call_keeps_old_keys(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kill of the token process during a call keeps the old keys."""
     killer = Killer(monkeypatch, folder)
     many = [wrapped(f"many-{kind}-{number}", kind) for number in range(12) for kind in ("ec-p256", "generic")]
     with contextlib.closing(opened(folder)) as hsm:
@@ -183,18 +183,19 @@ def test_kill_of_the_tokens_process_in_the_middle_of_a_question_leaves_the_old_k
             killer.kills(0)
             assert identities(hsm) == before
             assert not hsm.committed("job")
-            # Where SoftHSM was killed a moment earlier: its number is all that is written of an object.
+            # An earlier kill of SoftHSM leaves an object with its number only.
             some = next(folder.glob("tokens/*/*.object"))
             begun = some.with_name(f"{uuid.uuid4()}.object")
             begun.write_bytes(some.read_bytes()[:8])
             begun.with_suffix(".lock").touch()
-            hsm.set_slot(SLOTS[0])  # brings the process back
+            hsm.set_slot(SLOTS[0])  # starts the process again
             require_nothing_else(hsm, folder)
         hsm.apply(KeySetChange("job", many[2:], [], SLOTS))
         require_nothing_else(hsm, folder)
 
 
-def test_keys_are_those_of_the_token_again_after_it_was_closed_also_under_one_label_and_id(folder: Path) -> None:
+def test_reopened_token_assigns_objects_to_keys(folder: Path) -> None:
+    """A reopened token assigns its objects to keys, also with the same label and id."""
     twins = [wrapped("twin", kind, slot=slot) for kind in ("ec-p384", "rsa-2048", "generic") for slot in (0, 1)]
     other = [replace(key, identity=replace(key.identity, id=f"0{n}")) for n, key in enumerate(twins[2:], start=2)]
     keys = [*twins[:2], *other]
@@ -217,19 +218,21 @@ def verify(public: bytes, signature: bytes) -> None:
     key.verify(signature, b"message", ec.ECDSA(hashes.SHA384()))
 
 
-def test_inventory_is_read_without_asking_the_token(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_list_keys_does_not_call_token(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Listing keys does not call the token."""
     with contextlib.closing(opened(folder)) as hsm:
         hsm.apply(KeySetChange("first", [wrapped("one", "ec-p256")], [], SLOTS, mbk=MBK))
-        monkeypatch.setattr(TokenProcess, "ask", None)
+        monkeypatch.setattr(TokenProcess, "call", None)
         assert [key.identity.label for key in hsm.list_keys()] == ["one"]
         assert hsm.digest().startswith("sha256:")
 
 
-# Not what it seems
+# Wrong keys
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_wrapped_key_that_is_not_the_one_of_its_identity_is_refused(folder: Path, kind: str) -> None:
+def test_wrapped_key_identity_mismatch_rejected(folder: Path, kind: str) -> None:
+    """A wrapped key that does not match its identity is rejected."""
     right, other = wrapped("right", kind), wrapped("other", kind)
     broken = right.blob[:-1] + bytes([right.blob[-1] ^ 1])
     wrong = [
@@ -256,43 +259,48 @@ def test_a_wrapped_key_that_is_not_the_one_of_its_identity_is_refused(folder: Pa
         assert identities(hsm) == {right.identity}
 
 
-def test_token_of_another_hsm_is_not_taken_for_this_one(folder: Path) -> None:
+def test_token_of_other_hsm_rejected(folder: Path) -> None:
+    """The token of another HSM is rejected."""
     with contextlib.closing(opened(folder)) as hsm:
         hsm.initialize(MBK, SLOTS)
     shutil.rmtree(folder / "tokens")
-    with pytest.raises(OperationError, match="holds no such MBK"):
+    with pytest.raises(OperationError, match="does not hold the MBK"):
         opened(folder)
 
 
-# Missing
+# Missing requirements
 
 
-def test_what_is_missing_for_pkcs11_is_said_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(OperationError, match="there is no PKCS #11 module /nowhere"):
+def test_pkcs11_missing_requirement_has_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message for a missing requirement has a remedy."""
+    with pytest.raises(OperationError, match="The PKCS #11 module /nowhere does not exist"):
         HsmBackend.of("pkcs11", "/nowhere")
-    with pytest.raises(OperationError, match="--module is for --hsm pkcs11"):
+    with pytest.raises(OperationError, match="--module requires --hsm pkcs11"):
         HsmBackend.of("software", softhsm())
     monkeypatch.setattr(backends, "SOFTHSM_MODULES", ())
     with pytest.raises(OperationError, match=r"apt-get install softhsm2.*--module PATH"):
         HsmBackend.of("pkcs11", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda dummy: None)
-    with pytest.raises(OperationError, match=r"pip install 'utrust-appliance\[pkcs11\]'"):
+    with pytest.raises(OperationError, match=r"pip install '\./tests/appliance\[pkcs11\]'"):
         HsmBackend.of("pkcs11", None)
 
 
-def test_up_with_a_module_that_cannot_be_used_fails_and_says_why(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_up_unusable_module_fails_with_reason(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A start with an unusable module fails with the reason."""
     no_module = tmp_path / "module.so"
     no_module.write_bytes(b"no module")
-    for module, words in (("/nowhere", "there is no PKCS #11 module /nowhere"), (str(no_module), str(no_module))):
+    for module, words in (
+        ("/nowhere", "The PKCS #11 module /nowhere does not exist"),
+        (str(no_module), str(no_module)),
+    ):
         status = main(["up", "--nodes", "1", "--hsm", "pkcs11", "--module", module, "--dir", str(tmp_path / "d")])
         assert status == 1
         assert words in capfd.readouterr().err
     assert main(["status", "--dir", str(tmp_path / "d")]) == 3
 
 
-def test_cluster_keeps_its_backend(tmp_path: Path) -> None:
+def test_cluster_keeps_backend(tmp_path: Path) -> None:
+    """A cluster keeps its HSM backend."""
     control = Control.up(tmp_path / "d", nodes=1, keys=1)
     control.down()
     with pytest.raises(OperationError, match="backend software"):

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""`utrust-appliance` as a user meets it: up, down, status, cards, keys; its own process and no other."""
+"""The command `utrust-appliance`: up, down, status, cards and keys."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def control() -> Iterator[Control]:
 
 
 class Result(t.NamedTuple):
-    """Exit status and what was printed."""
+    """Exit status and output."""
 
     status: int
     out: str
@@ -53,9 +53,8 @@ def run(control: Control, capsys: pytest.CaptureFixture[str]) -> t.Callable[...,
     return call
 
 
-def test_up_shows_every_node_and_makes_an_inventory_for_ansible(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_up_shows_nodes_and_writes_inventory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`up` shows every node and writes an Ansible inventory."""
     folder = tmp_path / "d"
     command = [sys.executable, "-m", "utrust_appliance"]
     done = subprocess.run(
@@ -69,7 +68,7 @@ def test_up_shows_every_node_and_makes_an_inventory_for_ansible(
         control = Control(folder)
         for node in control.status()["nodes"]:
             assert {node["url"], node["state"], node["tls_fingerprint"]} <= set(done.stdout.split())
-        assert "stand-in" in done.stdout
+        assert "simulated appliances" in done.stdout
         hosts = yaml.safe_load((folder / "inventory.yml").read_text(encoding="utf-8"))["utrust"]["hosts"]
         assert list(hosts) == ["node1", "node2"]
         facts, node = hosts["node2"], control.node("node2")
@@ -87,11 +86,12 @@ def test_up_shows_every_node_and_makes_an_inventory_for_ansible(
     assert "has ended" in capsys.readouterr().out
 
 
-def test_state_ports_and_identities_survive_down_and_up(control: Control) -> None:
+def test_restart_keeps_state_ports_and_identities(control: Control) -> None:
+    """State, ports and identities are kept after `down` and `up`."""
     before = control.status()
     assert control.down()
     assert not control.down()
-    with pytest.raises(OperationError, match="no cluster runs"):
+    with pytest.raises(OperationError, match="No cluster runs"):
         control.status()
     Control.up(control.folder, faults=True)
     assert control.status()["nodes"] == before["nodes"]
@@ -101,27 +101,30 @@ def test_state_ports_and_identities_survive_down_and_up(control: Control) -> Non
     Control.up(control.folder, faults=True)
 
 
-def test_down_touches_no_process_but_its_own(control: Control) -> None:
+def test_down_stops_only_its_process(control: Control) -> None:
+    """`down` stops only the process of its cluster."""
     run = json.loads((control.folder / "run.json").read_text(encoding="utf-8"))
     (control.folder / "run.json").write_text(json.dumps({**run, "pid": os.getpid()}), encoding="utf-8")
     try:
-        with pytest.raises(OperationError, match="not touched"):
+        with pytest.raises(OperationError, match="was not stopped"):
             control.down()
     finally:
         (control.folder / "run.json").write_text(json.dumps(run), encoding="utf-8")
     assert control.status()
 
 
-def test_up_and_purge_refuse_a_folder_with_other_files(tmp_path: Path) -> None:
+def test_folder_with_other_files_rejected(tmp_path: Path) -> None:
+    """`up` and `purge` reject a folder with other files."""
     (tmp_path / "thesis.txt").write_text("years of work", encoding="utf-8")
-    with pytest.raises(OperationError, match="holds other files"):
+    with pytest.raises(OperationError, match="contains other files"):
         Control.up(tmp_path)
-    with pytest.raises(OperationError, match="not touched"):
+    with pytest.raises(OperationError, match="was not removed"):
         Control(tmp_path).down(purge=True)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-def test_first_start_that_was_interrupted_is_made_anew(tmp_path: Path) -> None:
+def test_interrupted_first_start_is_repeated(tmp_path: Path) -> None:
+    """An interrupted first start is repeated."""
     process.claim(tmp_path)
     (tmp_path / "nodes").mkdir()
     (tmp_path / "ca.pem").write_text("half", encoding="utf-8")
@@ -132,7 +135,8 @@ def test_first_start_that_was_interrupted_is_made_anew(tmp_path: Path) -> None:
         control.down(purge=True)
 
 
-def test_foreground_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
+def test_foreground_serves_until_signal(tmp_path: Path) -> None:
+    """`up --foreground` serves until a signal."""
     command = [
         sys.executable,
         "-m",
@@ -156,7 +160,8 @@ def test_foreground_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
         assert foreground.wait(timeout=20) == 0
 
 
-def test_port_per_node_where_addresses_cannot_be_had() -> None:
+def test_address_mode_ports_uses_port_per_node() -> None:
+    """Without addresses, every node has its own port."""
     with cluster(nodes=2, keys=1, address_mode="ports") as control:
         nodes = control.status()["nodes"]
         assert {node["address"] for node in nodes} == {"127.0.0.1"}
@@ -164,21 +169,22 @@ def test_port_per_node_where_addresses_cannot_be_had() -> None:
         assert Api(control, "node2")("GET", "/node").data["name"] == "node2"
 
 
-def test_key_list_takes_a_mix() -> None:
+def test_key_mix_defines_first_keys() -> None:
+    """--key-mix defines the types of the first keys."""
     assert [kind for dummy, dummy2, kind in key_list(4, {"ec-p256": 1, "aes-256": 1})] == ["ec-p256", "aes-256"] * 2
     assert len({label for dummy, label, dummy2 in key_list(200, None)}) == 200
     assert {kind for dummy, dummy2, kind in key_list(10, None)} == {"rsa-3072", "ec-p256", "ec-p384", "aes-256"}
 
 
-def test_status_says_whether_it_runs(run: t.Callable[..., Result], control: Control) -> None:
+def test_status_reports_running_cluster(run: t.Callable[..., Result], control: Control) -> None:
+    """`status` reports whether the cluster runs."""
     assert run("status").status == 0
     assert json.loads(run("status", "--json").out)["running"] is True
     assert main(["status", "--dir", str(control.folder.parent / "nothing")]) == 3
 
 
-def test_sign_and_public_go_together_and_a_missing_key_is_a_clear_failure(
-    run: t.Callable[..., Result], tmp_path: Path
-) -> None:
+def test_sign_verifies_and_missing_key_fails(run: t.Callable[..., Result], tmp_path: Path) -> None:
+    """A signature verifies with the public key, and a missing key fails with a clear message."""
     assert run("key", "generate", "--node", "node1", "--label", "cli", "--type", "ec-p384").status == 0
     assert run("key", "public", "--node", "node1", "--label", "cli", "--out", str(tmp_path / "pem")).status == 0
     (tmp_path / "in").write_bytes(b"message")
@@ -194,13 +200,15 @@ def test_sign_and_public_go_together_and_a_missing_key_is_a_clear_failure(
     printed = run("sign", "--node", "node1", "--label", "cli", "--message", "message", "--out", "-")
     public.verify(base64.b64decode(printed.out), b"message", ec.ECDSA(hashes.SHA384()))
     missing = run("sign", "--node", "node2", "--label", "cli", "--message", "m", "--out", "-")
-    assert (missing.status, missing.err) == (1, "utrust-appliance: there is no key cli in the HSM of node2\n")
+    assert (missing.status, missing.err) == (1, "utrust-appliance: The HSM of node2 does not have a key cli.\n")
     run("key", "damage", "--node", "node1", "--label", "cli")
     assert "unusable" in run("sign", "--node", "node1", "--label", "cli", "--message", "m", "--out", "-").err
     assert run("key", "delete", "--node", "node1", "--label", "cli").status == 0
 
 
-def test_ceremony_by_commands(run: t.Callable[..., Result], control: Control, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cli_guided_restore(run: t.Callable[..., Result], control: Control, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A guided restore works with commands only."""
+
     def pin(value: str) -> Result:
         reader, writer = os.pipe()
         os.write(writer, value.encode() + b"\n")
@@ -226,15 +234,16 @@ def test_ceremony_by_commands(run: t.Callable[..., Result], control: Control, mo
     assert run("mbk", "list").out.split()[-2:] == ["node1,", "node2"]
 
 
-def test_faults_and_log_by_commands(run: t.Callable[..., Result], control: Control) -> None:
+def test_cli_faults_and_log(run: t.Callable[..., Result], control: Control) -> None:
+    """Faults and log work with commands."""
     assert run("fault", "set", "latency", "seconds=0", "--node", "node1", "--path", "/node$").status == 0
-    kinds, active = run("fault", "list").out.split("set now")
-    assert "lost_answer_after" in kinds
+    kinds, active = run("fault", "list").out.split("active faults")
+    assert "lost_response_after" in kinds
     assert "latency" in active
-    assert json.loads(run("fault", "list", "--json").out)["set"][0]["node"] == "node1"
-    assert run("fault", "clear", "latency").out == "1 cleared\n"
-    assert "set now: none" in run("fault", "list").out
-    assert "no parameter" in run("fault", "set", "latency", "hours=1").err
+    assert json.loads(run("fault", "list", "--json").out)["active"][0]["node"] == "node1"
+    assert run("fault", "clear", "latency").out == "Cleared faults: 1.\n"
+    assert "active faults: none" in run("fault", "list").out
+    assert "does not have the parameter" in run("fault", "set", "latency", "hours=1").err
     assert run("fault", "set", "nonsense").status == 1
     run("log", "--clear")
     Api(control, "node1")("GET", "/node")
@@ -245,11 +254,13 @@ def test_faults_and_log_by_commands(run: t.Callable[..., Result], control: Contr
     assert "GET /api/v1/node  200  operator" in run("log", "--node", "node1").out
 
 
-def test_faults_are_listed_without_a_cluster(capsys: pytest.CaptureFixture[str]) -> None:
+def test_cli_fault_list_without_cluster(capsys: pytest.CaptureFixture[str]) -> None:
+    """`fault list` works without a cluster."""
     assert main(["fault", "list"]) == 0
-    assert "restart_applying" in capsys.readouterr().out
+    assert "restart_during_import" in capsys.readouterr().out
 
 
-def test_faults_need_to_be_allowed() -> None:
-    with cluster(nodes=1, keys=1) as control, pytest.raises(OperationError, match="without --faults"):
+def test_cli_faults_require_option() -> None:
+    """Faults require the option --faults."""
+    with cluster(nodes=1, keys=1) as control, pytest.raises(OperationError, match="Start the cluster with --faults"):
         control.fault("alarm")

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Behavior profiles of the reference appliance: how they are chosen and kept, and that what a client sees of them is the contract's."""
+"""Behavior profiles: selection, storage, and conformance with the contract."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ def fits(schema: str, document: t.Any) -> None:
     jsonschema.Draft202012Validator(whole, format_checker=checker).validate(document)
 
 
-def test_every_profile_and_every_aspect_is_listed_with_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+def test_profile_list_has_every_profile_and_aspect(capsys: pytest.CaptureFixture[str]) -> None:
+    """`profile list` describes every profile and aspect."""
     assert cli.main(["profile", "list"]) == 0
     listed = capsys.readouterr().out
     for name, (meaning, dummy) in PROFILES.items():
@@ -59,7 +60,8 @@ def test_every_profile_and_every_aspect_is_listed_with_a_sentence(capsys: pytest
             assert meaning in listed
 
 
-def test_every_profile_is_documented() -> None:
+def test_profile_documented() -> None:
+    """Every profile is documented."""
     text = (Path(__file__).resolve().parents[3] / "docs/import-behavior.md").read_text(encoding="utf-8")
     assert [name for name in PROFILES if f"`{name}`" not in text] == []
     assert [
@@ -67,7 +69,8 @@ def test_every_profile_is_documented() -> None:
     ] == []
 
 
-def test_several_profiles_are_put_together_and_the_last_one_counts() -> None:
+def test_profile_combination_last_value_wins() -> None:
+    """Profiles can be combined, and the last value wins."""
     behavior = Behavior.of(["worst-case", "vendor-page", "restart=nothing"])
     assert (behavior.effect, behavior.atomic, behavior.restart) == ("additive", "key_by_key", "nothing")
 
@@ -76,12 +79,14 @@ def test_several_profiles_are_put_together_and_the_last_one_counts() -> None:
     ("name", "words"),
     [("vendor", "vendor-page"), ("effect=merging", "additive"), ("color=red", "profile list"), ("", "contract")],
 )
-def test_what_is_no_profile_is_refused_and_what_is_one_is_named(name: str, words: str) -> None:
+def test_profile_unknown_rejected_with_valid_names(name: str, words: str) -> None:
+    """An unknown profile is rejected with a list of valid names."""
     with pytest.raises(OperationError, match=words):
         Behavior.of([name])
 
 
-def test_a_profile_stays_with_the_cluster_until_another_one_is_named() -> None:
+def test_profile_kept_until_changed() -> None:
+    """A cluster keeps its profile until another profile is set."""
     with cluster(nodes=1, keys=1, profile=["vendor-page", "restart=node"]) as control:
         node = Api(control, "node1")
         assert node("GET", "/node").data["capabilities"] == ["inventory", "restore_job"]
@@ -94,12 +99,13 @@ def test_a_profile_stays_with_the_cluster_until_another_one_is_named() -> None:
             Control.up(control.folder, **options)
             assert control.status()["profile"] == profile
         control.down()
-        with pytest.raises(OperationError, match="there is no profile"):
+        with pytest.raises(OperationError, match="does not exist"):
             Control.up(control.folder, profile=["unheard-of"])
 
 
 @pytest.mark.parametrize("profile", [*PROFILES, "announces=no"])
-def test_a_node_says_how_it_behaves_in_the_words_of_the_contract(control: Control, profile: str) -> None:
+def test_node_reports_behavior_of_contract(control: Control, profile: str) -> None:
+    """A node reports its behavior with the values of the contract."""
     control.set_profile(profile)
     node = Api(control, "node1")("GET", "/node").data
     fits("Node", node)
@@ -108,17 +114,16 @@ def test_a_node_says_how_it_behaves_in_the_words_of_the_contract(control: Contro
 
 
 @pytest.mark.parametrize(("profile", "written"), [(["commit=apply"], 0), (["commit=upload"], 0), (["key-by-key"], 2)])
-def test_an_import_that_fails_says_in_its_rows_what_was_written(
-    control: Control, profile: list[str], written: int
-) -> None:
+def test_failed_import_rows_show_written_keys(control: Control, profile: list[str], written: int) -> None:
+    """The rows of a failed import show the written keys."""
     control.set_profile(*profile)
     control.generate_key("node1", f"{profile[0]}-key", count=3)
-    control.fault("import_fails", node="node2", after=2)
+    control.fault("import_failure", node="node2", after=2)
     target, content = Api(control, "node2"), Api(control, "node1").package()
-    answer = target("POST", "/hsm/imports", content)
+    response = target("POST", "/hsm/imports", content)
     if profile == ["commit=apply"]:
-        answer = target.apply(answer.data)
-    assert (answer.status, answer.code) == (500, "import_failed")
+        response = target.apply(response.data)
+    assert (response.status, response.code) == (500, "import_failed")
     failed = target("GET", "/hsm/imports").data["imports"][0]
     fits("Import", failed)
     assert failed["state"] == "failed"
@@ -132,7 +137,8 @@ def test_an_import_that_fails_says_in_its_rows_what_was_written(
 
 
 @pytest.mark.parametrize("commit", ["apply", "upload"])
-def test_an_import_that_asks_for_cards_is_the_contracts_at_every_step(control: Control, commit: str) -> None:
+def test_import_with_cards_matches_contract(control: Control, commit: str) -> None:
+    """An import with cards matches the contract at every step."""
     control.set_profile("cards=asked", f"commit={commit}")
     control.generate_key("node1", f"card-{commit}")
     target, content = Api(control, "node2"), Api(control, "node1").package()
@@ -164,7 +170,8 @@ def test_an_import_that_asks_for_cards_is_the_contracts_at_every_step(control: C
     assert control.node("node2")["keys_digest"] == control.node("node1")["keys_digest"]
 
 
-def test_a_package_of_another_cluster_is_taken_where_only_the_mbk_counts(control: Control) -> None:
+def test_binding_mbk_accepts_other_cluster(control: Control) -> None:
+    """With binding=mbk, a node accepts a package of another cluster."""
     control.fault("package_cluster")
     content = Api(control, "node1").package()
     target = Api(control, "node2")
@@ -173,7 +180,8 @@ def test_a_package_of_another_cluster_is_taken_where_only_the_mbk_counts(control
     assert target("POST", "/hsm/imports", content).status == 201
 
 
-def test_pins_that_travel_unlock_a_slot_and_those_that_stay_do_not(control: Control) -> None:
+def test_pins_travel_activates_slot(control: Control) -> None:
+    """With pins=travel, an import activates a slot, and with pins=stay it does not."""
     control.set_slot("node1", 1, activation="manual", activated=True)
     for pins, usable in (("travel", True), ("stay", False)):
         control.set_profile("users=travel", f"pins={pins}")

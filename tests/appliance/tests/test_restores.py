@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The guided restore: cards, PINs, time limits, refusals; and that it ends with the source's keys, which sign."""
+"""The guided restore: cards, PINs, timeouts, rejections and results."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def running(hsm: str) -> Iterator[Control]:
 
 @pytest.fixture
 def control(running: Control) -> Iterator[Control]:
-    """node2 in Factory Reset Mode, nothing running, fresh cards of MBK KEYOPS."""
+    """node2 is in Factory Reset Mode without jobs, with unlocked cards of MBK KEYOPS."""
     yield running
     running.clear_faults()
     api = Api(running, "node2")
@@ -58,7 +58,8 @@ def notice(restore: dict[str, t.Any]) -> str | None:
     return restore["notice"] and restore["notice"]["code"]
 
 
-def test_two_cards_bring_the_keys_and_they_sign(control: Control, joining: Api) -> None:
+def test_restore_with_two_cards_provides_keys(control: Control, joining: Api) -> None:
+    """A restore with two cards provides keys that sign."""
     preview = joining("GET", "/hsm/restore-preview?pin_pad=front-usb&source=node1").data
     assert (preview["cards_required"], preview["cards_total"]) == (2, 3)
     assert preview["tls_fingerprint"] == control.node("node2")["tls_fingerprint"]
@@ -81,7 +82,8 @@ def test_two_cards_bring_the_keys_and_they_sign(control: Control, joining: Api) 
     assert joining("DELETE", f"/hsm/restores/{restore['id']}").code == "restore_finished"
 
 
-def test_notices_tell_why_a_step_was_not_accepted(control: Control, joining: Api) -> None:
+def test_restore_notices_explain_rejected_steps(control: Control, joining: Api) -> None:
+    """Notices explain rejected steps."""
     if not any(mbk["name"] == "FOREIGN" for mbk in control.mbks()):
         control.create_mbk("FOREIGN")
     joining("POST", "/hsm/restores", START)
@@ -98,7 +100,8 @@ def test_notices_tell_why_a_step_was_not_accepted(control: Control, joining: Api
         control.enter_pin("node2", "000000")
 
 
-def test_right_pin_sets_the_counter_of_wrong_ones_back(control: Control, joining: Api) -> None:
+def test_restore_correct_pin_resets_counter(control: Control, joining: Api) -> None:
+    """A correct PIN resets the counter of wrong PINs."""
     joining("POST", "/hsm/restores", START)
     control.insert_card("node2", "KEYOPS-2")
     for dummy in range(2):
@@ -107,7 +110,8 @@ def test_right_pin_sets_the_counter_of_wrong_ones_back(control: Control, joining
     assert {card["card"]: card["wrong_pins"] for card in control.cards("KEYOPS")}["KEYOPS-2"] == 0
 
 
-def test_locked_card_is_refused_even_with_its_right_pin_and_after_a_restart(hsm: str) -> None:
+def test_restore_locked_card_rejected_after_restart(hsm: str) -> None:
+    """A locked card is rejected with its correct PIN, also after a restart."""
     with cluster(nodes=2, keys=1, hsm=hsm) as control:
         api = Api(control, "node2")
         api("POST", "/hsm/restores", START)
@@ -126,7 +130,8 @@ def test_locked_card_is_refused_even_with_its_right_pin_and_after_a_restart(hsm:
         assert finish(api, restore["id"])["state"] == "succeeded"
 
 
-def test_pin_pad_gives_up_when_nobody_comes(hsm: str) -> None:
+def test_restore_times_out_without_input(hsm: str) -> None:
+    """A restore times out without input."""
     with cluster(nodes=2, keys=1, card_timeout=0.3, hsm=hsm) as control:
         api = Api(control, "node2")
         done = finish(api, api("POST", "/hsm/restores", START).data["id"])
@@ -135,7 +140,8 @@ def test_pin_pad_gives_up_when_nobody_comes(hsm: str) -> None:
         assert api("GET", "/node").data["running"] is None
 
 
-def test_it_is_canceled_at_the_pin_pad_or_by_request(control: Control, joining: Api) -> None:
+def test_restore_canceled_at_pin_pad_or_by_request(control: Control, joining: Api) -> None:
+    """A restore can be canceled at the PIN pad or by request."""
     at_pad = joining("POST", "/hsm/restores", START).data["id"]
     control.cancel_at_pin_pad("node2")
     assert finish(joining, at_pad)["problem"]["code"] == "canceled_at_pin_pad"
@@ -147,7 +153,8 @@ def test_it_is_canceled_at_the_pin_pad_or_by_request(control: Control, joining: 
         control.insert_card("node2", "KEYOPS-1")
 
 
-def test_one_at_a_time_and_the_same_request_is_the_same_restore(joining: Api) -> None:
+def test_restore_only_one_and_idempotent(joining: Api) -> None:
+    """Only one restore runs, and the same request returns the same restore."""
     first = joining("POST", "/hsm/restores", START, idempotency_key="restore-node2-0001").data
     again = joining("POST", "/hsm/restores", START, idempotency_key="restore-node2-0001")
     assert (again.status, again.data["id"]) == (201, first["id"])
@@ -159,7 +166,8 @@ def test_one_at_a_time_and_the_same_request_is_the_same_restore(joining: Api) ->
     assert [restore["id"] for restore in found] == [first["id"]]
 
 
-def test_long_poll_answers_when_something_changes(control: Control, joining: Api) -> None:
+def test_restore_long_poll_returns_on_change(control: Control, joining: Api) -> None:
+    """A long poll returns after a change."""
     restore = joining("POST", "/hsm/restores", START).data
     path = f"/hsm/restores/{restore['id']}?wait=30&sequence={restore['sequence']}"
     with ThreadPoolExecutor(1) as pool:
@@ -183,18 +191,19 @@ def test_long_poll_answers_when_something_changes(control: Control, joining: Api
         ({"pin_pad": 1, "source": "node1"}, 400, "invalid_request"),
     ],
 )
-def test_restore_and_its_preview_refuse_for_the_same_reasons(
-    joining: Api, request_: dict[str, str], status: int, code: str
-) -> None:
-    answer = joining("POST", "/hsm/restores", request_)
-    assert (answer.status, answer.code) == (status, code)
+def test_restore_and_preview_same_rejections(joining: Api, request_: dict[str, str], status: int, code: str) -> None:
+    """Restore and preview are rejected for the same reasons."""
+    response = joining("POST", "/hsm/restores", request_)
+    assert (response.status, response.code) == (status, code)
     if status != 400:
         preview = joining("GET", f"/hsm/restore-preview?pin_pad={request_['pin_pad']}&source={request_['source']}")
         assert (preview.status, preview.code) == (status, code)
     assert joining("GET", "/node").data["running"] is None
 
 
-def test_source_that_changed_or_went_away_during_the_ceremony_fails_it(control: Control, joining: Api) -> None:
+def test_restore_fails_if_source_changed_or_lost(control: Control, joining: Api) -> None:
+    """A restore fails if the source changes or is unreachable."""
+
     def ceremony() -> str:
         restore = joining("POST", "/hsm/restores", START).data
         for card in ("KEYOPS-1", "KEYOPS-3"):

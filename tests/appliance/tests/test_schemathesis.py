@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Schemathesis reads the contract and looks for requests to which the reference appliance answers otherwise."""
+"""Schemathesis searches for responses that violate the contract."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ def control() -> Iterator[Control]:
     with cluster(nodes=2, keys=3) as running:
         held = running.keys("node1")
         yield running
-        # Whatever was asked for, node1 holds what it held, knows every error by name, and has kept nothing of any upload.
+        # After all requests, node1 has the same keys, no internal error and no file of an upload.
         assert running.keys("node1") == held
         assert "Traceback" not in (running.folder / "log").read_text(encoding="utf-8")
         assert not list(running.folder.glob("nodes/*/imports/*.part"))
 
 
 def with_fitting_digest(case: t.Any) -> None:
-    """A digest that is valid but of other content would end every upload at its first check."""
+    """Set the correct digest, because a wrong digest would stop every upload at the first check."""
     if case.operation.label != "POST /api/v1/hsm/imports" or not DIGEST.fullmatch(
         str(case.headers.get("Content-Digest", ""))
     ):
@@ -85,7 +85,8 @@ def with_fitting_digest(case: t.Any) -> None:
     phases=(Phase.explicit, Phase.generate),
     suppress_health_check=list(HealthCheck),
 )
-def test_every_answer_is_the_contracts(case: t.Any, control: Control, name: str) -> None:
+def test_every_response_matches_contract(case: t.Any, control: Control, name: str) -> None:
+    """Every response matches the contract."""
     with_fitting_digest(case)
     case.call_and_validate(
         base_url=control.node(name)["url"],
@@ -96,8 +97,10 @@ def test_every_answer_is_the_contracts(case: t.Any, control: Control, name: str)
 
 
 class Walk:
-    """Calls operations of the contract with real objects, and checks each answer as above. Schemathesis' own walk along the links
-    depends on what the appliance answered before, which Hypothesis reports as flaky."""
+    """Calls operations of the contract with existing objects, and checks each response as above.
+
+    The link feature of Schemathesis depends on earlier responses, which Hypothesis reports as flaky.
+    """
 
     def __init__(self, control: Control, name: str) -> None:
         self._url = control.node(name)["url"]
@@ -115,7 +118,8 @@ class Walk:
         return response
 
 
-def test_answers_about_real_packages_and_imports_are_the_contracts(control: Control) -> None:
+def test_package_responses_match_contract(control: Control) -> None:
+    """Responses about existing packages and imports match the contract."""
     walk = Walk(control, "node1")
     kind = {"media_type": "application/json", "body": {}}
     package = {"package_id": walk("POST /packages", 201, **kind).json()["id"]}
@@ -141,10 +145,11 @@ def test_answers_about_real_packages_and_imports_are_the_contracts(control: Cont
     walk("GET /keys", 304, headers={"If-None-Match": f'"{staged["keys_digest"]}"'})
 
 
-def test_answers_about_a_real_restore_are_the_contracts(control: Control) -> None:
+def test_restore_responses_match_contract(control: Control) -> None:
+    """Responses about an existing restore match the contract."""
     walk = Walk(control, "node2")
     if control.node("node2")["running"]:
-        control.cancel_at_pin_pad("node2")  # what was found above may have left one
+        control.cancel_at_pin_pad("node2")  # earlier tests can leave a restore
     walk("GET /restore-preview", 200, query={"pin_pad": "front-usb", "source": "node1"})
     start = {"media_type": "application/json", "body": {"pin_pad": "front-usb", "source": "node1"}}
     first = {"path_parameters": {"restore_id": walk("POST /restores", 201, **start).json()["id"]}}

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What people and tests do at an appliance that is not in its API: cards, PIN pad, keys, signing, faults, logs.
+"""Operations that the API does not offer: cards, PIN pads, keys, signatures, faults and logs.
 
-Each function is one operation of the control channel; its keyword arguments are the operation's arguments.
+Each `do_*` method is one operation of the control channel. Its keyword arguments are the arguments of the operation.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class AdminOperations:
     def do_shutdown(self) -> None:
         self._stop.set()
 
-    # Cards and PIN pad
+    # Cards and PIN pads
 
     def do_card_list(self) -> list[dict[str, t.Any]]:
         where = {node.restores.card_in_reader(): node.name for node in self._cluster.nodes.values()}
@@ -92,7 +92,7 @@ class AdminOperations:
             (other.name for other in self._cluster.nodes.values() if other.restores.card_in_reader() == card), None
         )
         if holder:
-            raise OperationError(f"card {card} is in the reader of {holder}")
+            raise OperationError(f"The card {card} is in the reader of {holder}.")
         return self._at_pin_pad(node, pin_pad).restores.insert_card(card)
 
     def do_card_remove(self, *, node: str, pin_pad: str | None = None) -> dict[str, t.Any]:
@@ -105,23 +105,23 @@ class AdminOperations:
         return self._at_pin_pad(node, pin_pad).restores.cancel_at_pin_pad()
 
     def do_pinpad_status(self, *, node: str) -> dict[str, t.Any]:
-        place = self._cluster.node(node)
-        running = place.restores.running
+        target = self._cluster.node(node)
+        running = target.restores.running
         return {
-            "pin_pads": place.pin_pads(),
-            "restore": place.restores.view(running) if running else None,
-            "last": next(iter(place.restores.list()), None),
-            "card": place.restores.card_in_reader(),
+            "pin_pads": target.pin_pads(),
+            "restore": target.restores.view(running) if running else None,
+            "last": next(iter(target.restores.list()), None),
+            "card": target.restores.card_in_reader(),
         }
 
     def _at_pin_pad(self, node: str, pin_pad: str | None) -> Node:
-        place = self._cluster.node(node)
+        target = self._cluster.node(node)
         if pin_pad is not None and pin_pad not in {pad.name for pad in PIN_PADS}:
-            raise OperationError(f"{node} has no PIN pad {pin_pad}")
-        running = place.restores.running
+            raise OperationError(f"{node} does not have the PIN pad {pin_pad}.")
+        running = target.restores.running
         if running and pin_pad not in (None, running["pin_pad"]):
-            raise OperationError(f"the guided restore of {node} is at {running['pin_pad']}, not at {pin_pad}")
-        return place
+            raise OperationError(f"The guided restore of {node} uses {running['pin_pad']}, not {pin_pad}.")
+        return target
 
     # MBKs
 
@@ -137,24 +137,24 @@ class AdminOperations:
         return [card.as_dict() for card in self._cluster.cards.create_set(Mbk.generate(name, m, n))]
 
     def do_mbk_load(self, *, node: str, name: str) -> dict[str, t.Any]:
-        place = self._cluster.node(node)
-        if place.hsm.mbk() is not None or place.restores.running:
-            raise OperationError(f"{node} must be in Factory Reset Mode, without a guided restore")
-        place.hsm.initialize(mbk_of_cards(self._cluster.cards, self._cluster.folder / "cards", name), SLOTS)
-        return place.describe()["mbk"]
+        target = self._cluster.node(node)
+        if target.hsm.mbk() is not None or target.restores.running:
+            raise OperationError(f"{node} must be in Factory Reset Mode, and no guided restore may run.")
+        target.hsm.initialize(mbk_of_cards(self._cluster.cards, self._cluster.folder / "cards", name), SLOTS)
+        return target.describe()["mbk"]
 
     async def do_restore(self, *, node: str, source: str = "node1") -> dict[str, t.Any]:
-        place = self._cluster.node(node)
-        if place.restores.running:
-            raise OperationError(f"a guided restore is running on {node}")
-        await asyncio.to_thread(restore_now, place, self._cluster.node(source))
-        return {"key_count": len(place.hsm.list_keys()), "keys_digest": place.hsm.digest()}
+        target = self._cluster.node(node)
+        if target.restores.running:
+            raise OperationError(f"A guided restore is running on {node}.")
+        await asyncio.to_thread(restore_now, target, self._cluster.node(source))
+        return {"key_count": len(target.hsm.list_keys()), "keys_digest": target.hsm.digest()}
 
     def do_factory_reset(self, *, node: str) -> None:
-        place = self._cluster.node(node)
-        if place.running():
-            raise OperationError(f"{node} is busy: {place.running()}")
-        place.hsm.factory_reset()
+        target = self._cluster.node(node)
+        if target.running():
+            raise OperationError(f"{node} is busy: {target.running()}.")
+        target.hsm.factory_reset()
 
     # Keys
 
@@ -172,21 +172,21 @@ class AdminOperations:
         key_id: str | None = None,
     ) -> list[dict[str, t.Any]]:
         if key_id is not None and (count != 1 or not re.fullmatch(r"([0-9a-f]{2}){1,64}", key_id)):
-            raise OperationError("an id is 1 to 64 bytes in lower case hexadecimal, and belongs to one key")
+            raise OperationError("An id must be 1 to 64 bytes in lowercase hexadecimal, and count must be 1.")
         if not 1 <= len(label) <= 100 or not is_unicode(label) or not 1 <= count <= 100_000:
-            raise OperationError("a label has 1 to 100 characters of Unicode, and the count is at least 1")
+            raise OperationError("A label must have 1 to 100 Unicode characters, and count must be at least 1.")
         labels = [label] if count == 1 else [f"{label}-{number:04d}" for number in range(1, count + 1)]
         hsm = self._cluster.node(node).hsm
         if key_id is not None and KeyRef(slot, label, key_id) in [key.identity.ref for key in hsm.list_keys()]:
-            raise OperationError(f"{node} holds a key under slot {slot}, label {label}, id {key_id} already")
+            raise OperationError(f"{node} already has a key with slot {slot}, label {label}, id {key_id}.")
         made = await asyncio.to_thread(hsm.generate, slot, label, [(name, kind) for name in labels], key_id)
         return [key.as_dict() for key in made]
 
     def do_key_delete(self, *, node: str, label: str, slot: int | None = None) -> None:
-        place, ref = self._cluster.node(node), self._find(node, label, slot)
-        identity = next(key.identity for key in place.hsm.list_keys() if key.identity.ref == ref)
-        place.hsm.delete(ref)
-        place.note_destroyed([identity])
+        target, ref = self._cluster.node(node), self._find(node, label, slot)
+        identity = next(key.identity for key in target.hsm.list_keys() if key.identity.ref == ref)
+        target.hsm.delete(ref)
+        target.note_destroyed([identity])
 
     def do_key_damage(self, *, node: str, label: str, slot: int | None = None) -> None:
         self._cluster.node(node).hsm.damage(self._find(node, label, slot))
@@ -197,7 +197,7 @@ class AdminOperations:
         return public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo).decode()
 
     def do_sign(self, *, node: str, label: str, message: str, slot: int | None = None) -> str:
-        """`message` and the signature are Base64."""
+        """Sign a message. `message` and the signature are Base64."""
         signature = self._cluster.node(node).hsm.sign(self._find(node, label, slot), base64.b64decode(message))
         return base64.b64encode(signature).decode()
 
@@ -207,11 +207,11 @@ class AdminOperations:
             for key in self._cluster.node(node).hsm.list_keys()
             if key.identity.label == label and slot in (None, key.identity.slot)
         ]
-        where = f"slot {slot} of {node}" if slot is not None else node
+        where = node if slot is None else f"{node}, slot {slot},"
         if not refs:
-            raise OperationError(f"there is no key {label} in the HSM of {where}")
+            raise OperationError(f"The HSM of {where} does not have a key {label}.")
         if len(refs) > 1:
-            raise OperationError(f"there are {len(refs)} keys {label} in the HSM of {where}; name the slot")
+            raise OperationError(f"The HSM of {where} has {len(refs)} keys {label}. Specify the slot.")
         return refs[0]
 
     def do_slot_list(self, *, node: str) -> list[dict[str, t.Any]]:
@@ -224,7 +224,7 @@ class AdminOperations:
         hsm = self._cluster.node(node).hsm
         known = next((settings for settings in hsm.slots() if settings.slot == slot), None)
         if known is None:
-            raise OperationError(f"{node} has no slot {slot}")
+            raise OperationError(f"{node} does not have the slot {slot}.")
         changed = replace(known, **{name: value for name, value in settings.items() if value is not None})
         if (
             changed.activation not in ("auto", "manual", "smart_card")
@@ -232,15 +232,15 @@ class AdminOperations:
             or len(changed.label) > 32
         ):
             raise OperationError(
-                "activation is auto, manual or smart_card; capacity is at least 0; a label has up to 32 characters"
+                "Activation must be auto, manual or smart_card, capacity at least 0, and a label has at most 32 characters."
             )
         hsm.set_slot(changed)
         return changed.as_dict()
 
-    # The application beside a node
+    # EJBCA of a node
 
     async def do_ejbca(self, *, node: str, operation: str, args: dict[str, t.Any]) -> t.Any:
-        from utrust_appliance.ejbca.service import operate  # its database layer takes long to import
+        from utrust_appliance.ejbca.service import operate  # its database layer is slow to import
 
         return await asyncio.to_thread(operate, self._cluster, node, operation, args)
 
@@ -264,5 +264,5 @@ class AdminOperations:
         return self._cluster.node(node).log.entries()
 
     def do_log_clear(self, *, node: str | None = None) -> None:
-        for place in [self._cluster.node(node)] if node else self._cluster.nodes.values():
-            place.log.clear()
+        for target in [self._cluster.node(node)] if node else self._cluster.nodes.values():
+            target.log.clear()

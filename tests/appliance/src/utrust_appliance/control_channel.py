@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The control channel: a Unix socket in a private temporary folder, a line of JSON for each question and each answer."""
+"""The control channel: a Unix socket in a private temporary folder. Each request and each response is one line of JSON."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if t.TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 PREFIX = "utrust-appliance-"
 MAX_LINE = 256 * 1024 * 1024
-MAX_PATH = 100  # the kernel takes 104 (macOS) or 108 (Linux) bytes
+MAX_PATH = 100  # the kernel accepts 104 (macOS) or 108 (Linux) bytes
 
 
 class ControlChannel:
-    """Listens while the appliance runs."""
+    """Server of the control channel."""
 
     def __init__(self, operations: AdminOperations) -> None:
         self._operations = operations
@@ -40,34 +40,34 @@ class ControlChannel:
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
-        self._server = await asyncio.start_unix_server(self._converse, self.path, limit=MAX_LINE)
+        self._server = await asyncio.start_unix_server(self._handle_client, self.path, limit=MAX_LINE)
         self.path.chmod(0o600)
 
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _handle_client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while line := await reader.readline():
-                answer = await self._answer(line)
-                writer.write(json.dumps(answer).encode() + b"\n")
+                response = await self._respond(line)
+                writer.write(json.dumps(response).encode() + b"\n")
                 await writer.drain()
         except ConnectionError:
-            LOG.debug("the other end of the control channel went away")
+            LOG.debug("the client closed the control channel")
         finally:
             writer.close()
 
-    async def _answer(self, line: bytes) -> dict[str, t.Any]:
+    async def _respond(self, line: bytes) -> dict[str, t.Any]:
         try:
-            question = json.loads(line)
-            operation = self._operations.operations.get(question["op"])
+            request = json.loads(line)
+            operation = self._operations.operations.get(request["op"])
             if operation is None:
-                raise OperationError(f"this appliance knows no operation {question['op']}")
-            result = operation(**question.get("args", {}))
+                raise OperationError(f"The operation {request['op']} does not exist.")
+            result = operation(**request.get("args", {}))
             if inspect.isawaitable(result):
                 result = await result
         except (OperationError, ApiError) as exc:
-            return {"refused": exc.detail if isinstance(exc, ApiError) else str(exc)}
+            return {"error": exc.detail if isinstance(exc, ApiError) else str(exc)}
         except Exception as exc:
             LOG.exception("control channel: the operation failed")
-            return {"refused": f"{type(exc).__name__}: {exc}"}
+            return {"error": f"{type(exc).__name__}: {exc}"}
         return {"result": result}
 
     def stop(self) -> None:
@@ -77,6 +77,6 @@ class ControlChannel:
 
 
 def remove_stale(path: Path) -> None:
-    """The folder of a process that was killed."""
+    """Remove the folder of a killed process."""
     if path.parent.name.startswith(PREFIX):
         shutil.rmtree(path.parent, ignore_errors=True)

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Keys in clear, as they exist inside an HSM only: making them, naming them, signing with them.
+"""Plaintext keys, which exist inside an HSM only: generation, key fingerprints, signatures.
 
-The fingerprint is that of the contract. Key check values: PKCS #11 v3.1, 6.3 (first three bytes; AES: of an encrypted zero
-block, 6.13; generic secrets: of the SHA-1 of the value, 6.8).
+Key fingerprints follow the contract. Key check values follow PKCS #11 v3.1, 6.3: the first three bytes of an encrypted zero block (AES, 6.13) or
+of the SHA-1 of the value (generic secrets, 6.8).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
 
 
 class Facts(t.NamedTuple):
-    """What of a key is public."""
+    """The public facts of a key."""
 
     type: str
     size: int
@@ -46,11 +46,11 @@ class Facts(t.NamedTuple):
 
 def require_kind(kind: str) -> None:
     if kind not in KINDS:
-        raise OperationError(f"unknown key type {kind}; known are {', '.join(KINDS)}")
+        raise OperationError(f"The key type {kind} is unknown. Key types: {', '.join(KINDS)}.")
 
 
 def generate(kind: str) -> tuple[Facts, bytes]:
-    """A new key of this kind: what of it is public, and its material (PKCS #8 for key pairs, the value for secrets)."""
+    """Generate a key. Returns its public facts and its material (PKCS #8 for key pairs, the value for secret keys)."""
     require_kind(kind)
     family, dummy, variant = kind.partition("-")
     if family in ("aes", "generic"):
@@ -65,7 +65,7 @@ def generate(kind: str) -> tuple[Facts, bytes]:
 
 
 def facts_of(key_type: str, material: bytes) -> Facts:
-    """Raises ValueError when the material is no key of that type."""
+    """The public facts of a key. Raises ValueError if the material is not a key of this type."""
     if key_type == "aes":
         encryptor = Cipher(algorithms.AES(material), modes.ECB()).encryptor()  # by definition
         return Facts("aes", len(material) * 8, None, f"kcv:{encryptor.update(bytes(16))[:3].hex()}", None)
@@ -91,7 +91,7 @@ def curve_name(curve: ec.EllipticCurve) -> str:
 
 
 def load_private(material: bytes) -> PrivateKey:
-    # The checks of RSA parameters that are skipped take 50 ms a key; the material comes out of authenticated encryption.
+    # The skipped checks of RSA parameters take 50 ms a key. The material comes from authenticated encryption.
     key = serialization.load_der_private_key(material, password=None, unsafe_skip_rsa_key_validation=True)
     if not isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
         raise ValueError(f"{type(key).__name__} is not supported")
@@ -99,7 +99,7 @@ def load_private(material: bytes) -> PrivateKey:
 
 
 def sign(material: bytes, data: bytes) -> bytes:
-    """RSA: PKCS #1 v1.5 with SHA-256. EC: ECDSA with the hash that goes with the curve (FIPS 186-5)."""
+    """Sign data. RSA: PKCS #1 v1.5 with SHA-256. EC: ECDSA with the hash of the curve (FIPS 186-5)."""
     key = load_private(material)
     if isinstance(key, rsa.RSAPrivateKey):
         return key.sign(data, padding.PKCS1v15(), hashes.SHA256())

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What an HSM holds, without its secrets, and the inventory digest (docs/api/appliance-v1.yaml, *Inventory digest*)."""
+"""Public data of the keys and slots of an HSM, and the keys digest (docs/api/appliance-v1.yaml, *Keys digest*)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KNOWN_TYPES = frozenset({"rsa", "ec", "aes", "generic"})
 
 
 class KeyRef(t.NamedTuple):
-    """Where a key is in an HSM; says nothing about which key it is."""
+    """The place of a key in an HSM. Two nodes can have different keys in the same place."""
 
     slot: int
     label: str
@@ -30,7 +30,7 @@ class KeyRef(t.NamedTuple):
 
 @dataclass(frozen=True)
 class KeyIdentity:
-    """The seven facts of the contract's KeyIdentity."""
+    """KeyIdentity of the contract."""
 
     slot: int
     label: str
@@ -62,7 +62,7 @@ class KeyIdentity:
 
 @dataclass(frozen=True)
 class KeyEntry:
-    """A key in an HSM, and whether applications can use it there just now."""
+    """A key in an HSM, and whether applications can use it."""
 
     identity: KeyIdentity
     usable: bool
@@ -73,7 +73,7 @@ class KeyEntry:
 
 @dataclass(frozen=True)
 class SlotSettings:
-    """A PKCS#11 slot; `capacity` is how many keys it takes."""
+    """A PKCS #11 slot. `capacity` is the maximum number of keys."""
 
     slot: int
     label: str
@@ -97,5 +97,5 @@ def keys_digest(keys: Iterable[KeyIdentity]) -> str:
 
 
 def is_unicode(text: str) -> bool:
-    """Whether it can be kept: half of a surrogate pair, or a byte of a command line that is no UTF-8, cannot."""
+    """Whether the text is valid Unicode. Lone surrogates, for example from a command line that is not UTF-8, are not."""
     return text.isascii() or text.encode("utf-8", "ignore").decode() == text

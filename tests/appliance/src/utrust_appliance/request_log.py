@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What reached a node: every TCP connection and every request, one JSON object a line. Never a body, never a header but the ones named here."""
+"""Log of a node: every TCP connection and every request, one JSON object a line, without bodies and other headers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class RequestLog:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.recording = False  # until the appliance has looked at itself
+        self.recording = False  # set after the self-test of the start
 
     def connection(self, peer: str) -> None:
         self._write({"event": "connection", "peer": peer})
@@ -35,7 +35,7 @@ class RequestLog:
         if not self._path.exists():
             return []
         lines = self._path.read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines if line.endswith("}")]  # the last one may be cut by a crash
+        return [json.loads(line) for line in lines if line.endswith("}")]  # a crash can truncate the last line
 
     def clear(self) -> None:
         self._path.unlink(missing_ok=True)

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""From a folder and the options of `up` to clusters with their sockets: made at the first start, continued afterwards.
+"""Create or continue the clusters of a folder, with their sockets.
 
-Usually a folder is a cluster. With `up --clusters N` it holds N of them, D/cluster01 and so on, each a folder like any other; D itself has
-clusters.json and an inventory of all. The first start of many is made by worker processes, one a core.
+A folder is usually one cluster. With `up --clusters N`, it contains N cluster folders D/cluster01 and so on, clusters.json and a common inventory.
+Worker processes, one for each core, create these clusters.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ if t.TYPE_CHECKING:
     from pathlib import Path
 
 DEFAULT_NODES, DEFAULT_KEYS = 3, 10
-MOST = 250  # nodes of a cluster, and clusters: both are a number of an IPv4 address
+MOST = 250  # nodes of a cluster, and clusters; each number is a part of an IPv4 address
 MANY = "clusters.json"
-# Each of these wants a port or a database that only one cluster can have.
+# Each of these needs a port or a database for a single cluster.
 NOT_FOR_MANY = ("ejbca", "database", "fault_port")
 
 
 class OpenCluster(t.NamedTuple):
-    """A cluster, and a listening socket for each of its nodes."""
+    """A cluster, and one listening socket for each node."""
 
     cluster: Cluster
     sockets: list[socket.socket]
 
 
-def open_folder(folder: Path, options: dict[str, t.Any], take: t.Callable[[Path], None]) -> list[OpenCluster]:
-    """All clusters of the folder. `take` is called with the folder of each of many before anything is done there."""
+def open_folder(folder: Path, options: dict[str, t.Any], acquire: t.Callable[[Path], None]) -> list[OpenCluster]:
+    """All clusters of the folder. `acquire` locks a cluster folder before it is used."""
     if (folder / MANY).exists() or (options.get("clusters") and not (folder / "cluster.json").exists()):
-        return _open_many(folder, options, take)
+        return _open_many(folder, options, acquire)
     if options.get("clusters"):
-        raise OperationError(f"{folder} holds a single cluster; leave --clusters out or name another folder")
+        raise OperationError(f"{folder} contains a single cluster. Omit --clusters or use another folder.")
     if not is_first_start(folder):
         config = _config(folder, options)
         sockets = addresses.listen_all([(node.address, node.port) for node in config.nodes])
@@ -59,29 +59,29 @@ def open_folder(folder: Path, options: dict[str, t.Any], take: t.Callable[[Path]
     return [OpenCluster(provision(folder, plan, Options.of(options)), sockets)]
 
 
-def _open_many(folder: Path, options: dict[str, t.Any], take: t.Callable[[Path], None]) -> list[OpenCluster]:
+def _open_many(folder: Path, options: dict[str, t.Any], acquire: t.Callable[[Path], None]) -> list[OpenCluster]:
     for name in NOT_FOR_MANY:
         if options.get(name) is not None and options[name] is not False:
-            raise OperationError(f"--{name.replace('_', '-')} is for a single cluster, not for --clusters")
+            raise OperationError(f"--{name.replace('_', '-')} cannot be used with --clusters.")
     if not is_first_start(folder, MANY):
         folders = [folder / name for name in json.loads((folder / MANY).read_text(encoding="utf-8"))]
         if options.get("clusters") not in (None, len(folders)):
-            raise OperationError(f"{folder} holds {len(folders)} clusters; leave --clusters out or name another folder")
+            raise OperationError(f"{folder} contains {len(folders)} clusters. Omit --clusters or use another folder.")
         for place in folders:
-            take(place)
+            acquire(place)
         configs = [_config(place, options) for place in folders]
         listening = addresses.listen_all([(node.address, node.port) for config in configs for node in config.nodes])
     else:
         count, nodes = options["clusters"], _node_count(options)
         if not 1 <= count <= MOST:
-            raise OperationError(f"--clusters is 1 to {MOST}")
+            raise OperationError(f"--clusters must be 1 to {MOST}.")
         folders = [folder / f"cluster{number:02d}" for number in range(1, count + 1)]
         listening = addresses.choose(
             nodes, options.get("address_mode") or "auto", options.get("port") or 0, clusters=count
         )
         plans = []
         for index, place in enumerate(folders):
-            take(place)
+            acquire(place)
             plan = _plan(options, listening[index * nodes : (index + 1) * nodes])
             plans.append(plan._replace(name=f"{plan.name}-{index + 1:02d}", first_serial=index * nodes + 1))
         _make_all(folders, plans, Options.of(options))
@@ -94,18 +94,18 @@ def _open_many(folder: Path, options: dict[str, t.Any], take: t.Callable[[Path],
 
 
 def _make_all(folders: list[Path], plans: list[Plan], options: Options) -> None:
-    """A third of the work is generating RSA keys, and all of it is a core's."""
+    """Create clusters in parallel, because the generation of RSA keys is slow."""
     workers = min(
         len(folders), len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
-    context = multiprocessing.get_context("spawn")  # inherits no socket and no lock
+    context = multiprocessing.get_context("spawn")  # does not inherit sockets and locks
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) as pool:
         for done in [pool.submit(_make, *job, options) for job in zip(folders, plans, strict=True)]:
             done.result()
 
 
 def _end_with_parent() -> None:
-    """A worker whose parent was killed would wait for work forever."""
+    """End a worker whose parent process was killed."""
 
     def wait() -> None:
         if parent := multiprocessing.parent_process():
@@ -121,15 +121,15 @@ def _make(folder: Path, plan: Plan, options: Options) -> None:
 
 
 def _config(folder: Path, options: dict[str, t.Any]) -> ClusterConfig:
-    """What cluster.json says; what may be changed later is changed there."""
+    """The content of cluster.json, updated with the options that may change later."""
     config = known = ClusterConfig.load(folder / "cluster.json")
     if options.get("nodes") not in (None, len(config.nodes)):
         raise OperationError(
-            f"{folder} holds a cluster of {len(config.nodes)} nodes; leave --nodes out or name another folder"
+            f"{folder} contains a cluster of {len(config.nodes)} nodes. Omit --nodes or use another folder."
         )
     hsm = HsmBackend.of(config.hsm.backend, options.get("module") or config.hsm.module)
     if options.get("hsm") not in (None, hsm.backend):
-        raise OperationError(f"{folder} holds a cluster with HSMs of the backend {hsm.backend}; leave --hsm out")
+        raise OperationError(f"{folder} contains a cluster with the HSM backend {hsm.backend}. Omit --hsm.")
     config = replace(config, hsm=hsm)
     if options.get("profile") is not None:
         config = replace(config, profile=Behavior.check(options["profile"]))
@@ -141,7 +141,7 @@ def _config(folder: Path, options: dict[str, t.Any]) -> ClusterConfig:
 def _node_count(options: dict[str, t.Any]) -> int:
     nodes = options.get("nodes") or DEFAULT_NODES
     if not 1 <= nodes <= MOST:
-        raise OperationError(f"a cluster has 1 to {MOST} nodes")
+        raise OperationError(f"A cluster must have 1 to {MOST} nodes.")
     return int(nodes)
 
 
@@ -151,7 +151,9 @@ def _plan(options: dict[str, t.Any], sockets: list[socket.socket]) -> Plan:
     if not 1 <= (nodes if joined is None else joined) <= nodes or not 1 <= (restored or 1) <= (
         nodes if joined is None else joined
     ):
-        raise OperationError("1 <= restored <= joined <= nodes must hold: node1 always has the keys")
+        raise OperationError(
+            "The options must satisfy 1 <= restored <= joined <= nodes, because node1 always has the keys."
+        )
     return Plan(
         addresses=[server.getsockname() for server in sockets],
         joined=nodes if joined is None else joined,
@@ -165,8 +167,8 @@ def _plan(options: dict[str, t.Any], sockets: list[socket.socket]) -> Plan:
 
 
 def inventory_of_all(clusters: list[Cluster]) -> str:
-    """Every cluster is a group, its hosts are called cluster01-node1 and so on. A run is for one of them: `-e utrust_hosts=cluster01`."""
-    lines = ["---", "# Reference appliances (a stand-in). Written by `utrust-appliance up`.", "utrust:", "  children:"]
+    """Ansible inventory with one group for each cluster and the hosts cluster01-node1 and so on."""
+    lines = ["---", "# Simulated appliances. Written by `utrust-appliance up`.", "utrust:", "  children:"]
     for cluster in clusters:
         name = cluster.folder.name
         lines += [f"    {name}:", f"      vars: {{utrust_source: {name}-{next(iter(cluster.nodes))}}}", "      hosts:"]

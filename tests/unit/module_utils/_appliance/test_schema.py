@@ -139,7 +139,7 @@ def test_the_table_of_an_import_is_read_with_what_it_would_do() -> None:
 def test_a_restore_that_waits_is_read_with_prompt_notice_and_time() -> None:
     restore = schema.restore(example("RestoreWaiting"))
     assert restore.prompt == "Insert MBK card 2 of 2"
-    assert restore.notice == ("card_already_used", "This card has been used already")
+    assert restore.notice == ("card_already_used", "Card KEYOPS-1 was already used")
     assert (restore.cards_accepted, restore.cards_required, restore.seconds_left) == (1, 2, 118.0)
     assert not restore.finished
 

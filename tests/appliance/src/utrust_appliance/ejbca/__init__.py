@@ -2,4 +2,4 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The application beside the appliance: per node a small CA that offers the parts of EJBCA that matter here, and a database that all nodes share."""
+"""Simulated EJBCA: the relevant parts of EJBCA on each node, with a database that all nodes share."""

@@ -25,7 +25,7 @@ LIFETIME = timedelta(days=365)
 
 
 def ca_certificate(subject: x509.Name, key: RsaKey | EcKey) -> x509.Certificate:
-    """Self-signed: every CA here is a root."""
+    """A self-signed CA certificate. Every CA is a root CA."""
     builder = _builder(subject, subject, key.public_key(), key.public_key(), CA_LIFETIME)
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
     builder = builder.add_extension(key_usage("key_cert_sign", "crl_sign"), critical=True)
@@ -35,7 +35,7 @@ def ca_certificate(subject: x509.Name, key: RsaKey | EcKey) -> x509.Certificate:
 def certificate(
     request: x509.CertificateSigningRequest, issuer: x509.Certificate, key: RsaKey | EcKey
 ) -> x509.Certificate:
-    """As EJBCA does, a new certificate is verified under the CA's certificate before anybody gets it."""
+    """Sign a certificate, and verify it with the CA certificate as EJBCA does."""
     builder = _builder(request.subject, issuer.subject, request.public_key(), issuer.public_key(), LIFETIME)
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
     builder = builder.add_extension(key_usage("digital_signature"), critical=True)
@@ -44,7 +44,7 @@ def certificate(
         made.verify_directly_issued_by(issuer)
     except (InvalidSignature, ValueError, TypeError) as exc:
         raise EjbcaError(
-            500, "The new certificate does not verify under the CA's certificate: another key signed it"
+            500, "The CA certificate does not verify the new certificate, because another key signed it"
         ) from exc
     return made
 
@@ -53,7 +53,7 @@ def read_request(pem: str) -> x509.CertificateSigningRequest:
     try:
         request = x509.load_pem_x509_csr(pem.encode())
     except ValueError as exc:
-        raise EjbcaError(400, "certificate_request is no PKCS#10 request in PEM") from exc
+        raise EjbcaError(400, "certificate_request is not a PKCS#10 request in PEM") from exc
     if not request.is_signature_valid:
         raise EjbcaError(400, "The signature of certificate_request is not valid")
     return request
@@ -63,7 +63,7 @@ def read_name(dn: str) -> x509.Name:
     try:
         return x509.Name.from_rfc4514_string(dn)
     except ValueError as exc:
-        raise EjbcaError(400, f"{dn[:100]} is no distinguished name") from exc
+        raise EjbcaError(400, f"{dn[:100]} is not a distinguished name") from exc
 
 
 def as_pem(made: x509.Certificate) -> str:

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A crypto token as one node's application sees it.
+"""A crypto token of the EJBCA of one node.
 
-As EJBCA's Java PKCS#11 token does, it reads the aliases once, when it is activated, and remembers them: a key that arrives later does not
-exist for it until the token is deactivated and activated again. With auto-activation the second half of that happens by itself.
+Like the Java PKCS #11 token of EJBCA, it reads and caches the aliases when it is activated. It does not find new keys until it is deactivated and
+activated again. Auto-activation activates the token again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _CURVES |= {"SECP256R1": "p256", "PRIME256V1": "p256", "SECP384R1": "p384", "SEC
 
 
 def kind_of(key_alg: str, key_spec: str) -> str:
-    """EJBCA's key_alg and key_spec (RSA 3072, EC P-256 or secp256r1) as a kind of key of the HSM."""
+    """Convert key_alg and key_spec of EJBCA (RSA 3072, EC P-256 or secp256r1) to a key kind of the HSM."""
     if key_alg.upper() == "RSA" and key_spec in ("2048", "3072", "4096"):
         return f"rsa-{key_spec}"
     if key_alg.upper() in ("EC", "ECDSA") and key_spec.upper() in _CURVES:
@@ -36,7 +36,7 @@ def kind_of(key_alg: str, key_spec: str) -> str:
 
 
 class CryptoToken:
-    """The state of one crypto token on one node. It lives in memory: a restart of the application activates anew, or not."""
+    """The in-memory state of a crypto token on one node. After a restart, the token must be activated again."""
 
     def __init__(self, node: Node, database: SharedDatabase, name: str) -> None:
         self._node, self._database, self._name = node, database, name
@@ -44,9 +44,9 @@ class CryptoToken:
 
     @property
     def active(self) -> bool:
-        """Whether it is active, after an attempt of auto-activation."""
+        """Whether the token is active, after an attempt of auto-activation."""
         try:
-            self._seen()
+            self._cached_keys()
         except TokenOfflineError:
             return False
         return True
@@ -59,7 +59,7 @@ class CryptoToken:
             self._read(settings)
 
     def deactivate(self) -> None:
-        """With auto-activation, the next use activates it again; it is used at once, as EJBCA's button Reactivate does."""
+        """Deactivate the token. Auto-activation activates it again immediately, like the button Reactivate of EJBCA."""
         settings = self._settings()
         self._keys = None
         if settings.auto_activation:
@@ -67,38 +67,38 @@ class CryptoToken:
                 self._read(settings)
 
     def aliases(self) -> list[str]:
-        return sorted(self._seen())
+        return sorted(self._cached_keys())
 
     def fingerprint(self, alias: str) -> str | None:
-        """Of the key that this node uses under that alias; None where it sees none."""
-        key = self._seen().get(alias)
+        """The key fingerprint of the cached key with this alias, or None."""
+        key = self._cached_keys().get(alias)
         return key.identity.fingerprint if key else None
 
     def generate(self, alias: str, kind: str) -> None:
-        """A key that this token does not see does not stop it: it makes a second one under the same alias."""
-        if alias in self._seen():
+        """Generate a key. A key that is not in the cache does not prevent a second key under the same alias."""
+        if alias in self._cached_keys():
             raise EjbcaError(409, f"Alias {alias} is already in use in crypto token {self._name}")
         self._make(alias, kind)
 
     def replace(self, alias: str, like: str) -> None:
-        """What EJBCA does when the test of a next key fails for whatever reason: a new one, like another key, under the same alias."""
-        model = self._seen()[like].identity
+        """Generate another key under this alias, with the parameters of the key `like`. EJBCA does this if the test of the next key fails."""
+        model = self._cached_keys()[like].identity
         kind = f"rsa-{model.size}" if model.type == "rsa" else f"ec-{_CURVES[model.curve or '']}"
         self._make(alias, kind)
 
     def remove(self, alias: str) -> None:
-        key = self._seen().get(alias)
+        key = self._cached_keys().get(alias)
         if key is None:
-            raise EjbcaError(404, f"There is no alias {alias} in crypto token {self._name}")
+            raise EjbcaError(404, f"The alias {alias} does not exist in crypto token {self._name}")
         self._node.hsm.delete(key.identity.ref)
-        del self._seen()[alias]
+        del self._cached_keys()[alias]
 
     def key(self, alias: str) -> signer.RsaKey | signer.EcKey:
-        """The key for signing, proven to be in the HSM by a test signature."""
-        held = self._seen().get(alias)
+        """The key for signatures, verified by a test signature in the HSM."""
+        held = self._cached_keys().get(alias)
         if held is None:
             raise TokenOfflineError(
-                f"Crypto token {self._name} of {self._node.name} is active, but there is no key with alias {alias} in it"
+                f"Crypto token {self._name} of {self._node.name} is active, but does not contain a key with alias {alias}"
             )
         try:
             key = signer.private_key(self._node.hsm, held.identity.ref)
@@ -114,7 +114,7 @@ class CryptoToken:
     def _settings(self) -> TokenSettings:
         return self._database.token(self._name)
 
-    def _seen(self) -> dict[str, KeyEntry]:
+    def _cached_keys(self) -> dict[str, KeyEntry]:
         try:
             self._node.require_operational()
         except ApiError as exc:
@@ -145,6 +145,6 @@ class CryptoToken:
             raise EjbcaError(400, str(exc)) from exc
         except ApiError as exc:
             raise TokenOfflineError(
-                f"Crypto token {self._name} of {self._node.name} cannot make a key: {exc.detail}"
+                f"Crypto token {self._name} of {self._node.name} cannot generate a key: {exc.detail}"
             ) from exc
-        self._seen()[alias] = made[0]
+        self._cached_keys()[alias] = made[0]

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What all nodes of a cluster share: crypto tokens, CAs with their key mappings, issued certificates. Never a key.
+"""The database that all nodes of a cluster share: crypto tokens, CAs with their key mappings, and certificates. It does not contain keys.
 
-SQLite in the cluster's folder, or PostgreSQL. Every question is asked anew, so that what one node writes, the others use at once.
+The database is SQLite in the folder of the cluster, or PostgreSQL. Nothing is cached, so that all nodes use changes immediately.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _TOKENS = sa.Table(
     sa.Column("slot", sa.Integer, nullable=False),
     sa.Column("code_sha256", sa.Text, nullable=False),
     sa.Column("auto_activation", sa.Boolean, nullable=False),
-    sa.Column("second_key", sa.Boolean, nullable=False),
+    sa.Column("regenerate_next_key", sa.Boolean, nullable=False),
 )
 _AUTHORITIES = sa.Table(
     "authorities",
@@ -59,16 +59,16 @@ _CERTIFICATES = sa.Table(
 
 @dataclass(frozen=True)
 class TokenSettings:
-    """A crypto token: a slot of the node's HSM, whichever node it is.
+    """A crypto token, which is a slot of the HSM of each node.
 
-    `second_key`: when the test of a CA's next key fails for any reason, make another key under the same alias, on this node alone.
+    `regenerate_next_key`: if the test of the next key of a CA fails, generate another key under the same alias on this node.
     """
 
     name: str
     slot: int
     code_sha256: str
     auto_activation: bool = True
-    second_key: bool = False
+    regenerate_next_key: bool = False
 
     def accepts(self, code: str) -> bool:
         return hashlib.sha256(code.encode()).hexdigest() == self.code_sha256
@@ -76,7 +76,7 @@ class TokenSettings:
 
 @dataclass(frozen=True)
 class CertificateAuthority:
-    """A CA: which aliases it maps, and its certificate (PEM)."""
+    """A CA with its key aliases and its certificate (PEM)."""
 
     name: str
     subject_dn: str
@@ -101,7 +101,7 @@ class SharedDatabase:
         try:
             _TABLES.create_all(self._engine)
         except SQLAlchemyError as exc:
-            raise OperationError(f"the application's database cannot be used: {_reason(exc)}") from exc
+            raise OperationError(f"The database of EJBCA is not available: {_reason(exc)}.") from exc
 
     def token(self, name: str) -> TokenSettings:
         return self._one(_TOKENS, TokenSettings, name, "crypto token")
@@ -127,7 +127,7 @@ class SharedDatabase:
             connection.execute(_CERTIFICATES.insert().values(**row, certificate=certificate))
 
     def problem(self) -> str | None:
-        """Why the database does not answer; None when it does."""
+        """The reason if the database is not available, else None."""
         try:
             with self._engine.connect() as connection:
                 connection.execute(sa.text("SELECT 1"))
@@ -141,15 +141,15 @@ class SharedDatabase:
     def _one(self, table: sa.Table, kind: type[Row], name: str, what: str) -> Row:
         found = self._all(table, kind, name)
         if not found:
-            raise EjbcaError(404, f"There is no {what} {name}")
+            raise EjbcaError(404, f"The {what} {name} does not exist")
         return found[0]
 
     def _all(self, table: sa.Table, kind: type[Row], name: str | None = None) -> list[Row]:
-        question = sa.select(table).order_by(table.c.name)
+        query = sa.select(table).order_by(table.c.name)
         if name is not None:
-            question = question.where(table.c.name == name)
+            query = query.where(table.c.name == name)
         with self._transaction() as connection:
-            return [kind(**row) for row in connection.execute(question).mappings()]
+            return [kind(**row) for row in connection.execute(query).mappings()]
 
     def _put(self, table: sa.Table, row: TokenSettings | CertificateAuthority) -> None:
         values = asdict(row)
@@ -164,25 +164,25 @@ class SharedDatabase:
             with self._engine.begin() as connection:
                 yield connection
         except SQLAlchemyError as exc:
-            raise EjbcaError(500, f"The database refused: {_reason(exc)}") from exc
+            raise EjbcaError(500, f"The database request failed: {_reason(exc)}") from exc
 
 
 def _checked(text: str) -> sa.URL:
     try:
         url = sa.make_url(text)
     except ArgumentError as exc:
-        raise OperationError("--database takes a URL, for example postgresql://user@host/name") from exc
+        raise OperationError("--database must be a URL, for example postgresql://user@host/name.") from exc
     if url.drivername not in DRIVERS:
-        raise OperationError(f"--database takes a URL of {' or '.join(DRIVERS)}, not of {url.drivername}")
+        raise OperationError(f"The scheme of --database must be {' or '.join(DRIVERS)}, not {url.drivername}.")
     if url.password:
-        raise OperationError(
-            "--database takes no password, which everybody would see in the list of processes; use PGPASSFILE"
-        )
+        raise OperationError("--database must not contain a password, because process lists show it. Use PGPASSFILE.")
     if url.drivername == "postgresql":
         try:
-            import psycopg  # noqa: F401 - only whether it is there
+            import psycopg  # noqa: F401 - availability check
         except ImportError as exc:
-            raise OperationError("PostgreSQL needs a driver: pip install 'utrust-appliance[postgresql]'") from exc
+            raise OperationError(
+                "PostgreSQL requires a driver. Run pip install './tests/appliance[postgresql]'."
+            ) from exc
     return url.set(drivername=DRIVERS[url.drivername])
 
 
@@ -192,5 +192,5 @@ def _durable(connection: t.Any, dummy_record: t.Any) -> None:
 
 
 def _reason(exc: SQLAlchemyError) -> str:
-    """The database's own words, without SQL and values."""
+    """The message of the database, without SQL and values."""
     return str(getattr(exc, "orig", None) or exc).strip().splitlines()[0]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The application of one node: its CAs sign with the node's own HSM, and their key mappings come from the database of all nodes."""
+"""The EJBCA of one node. Its CAs sign with the HSM of the node, and the shared database has their key mappings."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ if t.TYPE_CHECKING:
     from utrust_appliance.node import Node
 
 TOKEN, SLOT = "SigningToken", 0
-CA, SUBJECT, FIRST_ALIAS = "IssuingCA", "CN=Issuing CA,O=utrust-appliance (reference)", "signKey-2025"
+CA, SUBJECT, FIRST_ALIAS = "IssuingCA", "CN=Issuing CA,O=utrust-appliance (simulator)", "signKey-2025"
 HEALTHY = "ALLOK"
 
 
 def open_database(folder: Path, url: str | None) -> SharedDatabase:
-    """The database of a cluster, with its crypto token; the token's activation code is in a file of its own, as a PIN letter is."""
+    """Open the database of a cluster and create its crypto token. The activation code of the token is in a separate file."""
     folder.mkdir(mode=0o700, exist_ok=True)
     database = SharedDatabase(url or f"sqlite:///{folder}/database.sqlite3")
     code = folder / "activation-code"
@@ -44,7 +44,7 @@ def open_database(folder: Path, url: str | None) -> SharedDatabase:
 
 
 class EjbcaNode:
-    """What the REST interface, the Admin Web's stand-in and the console work with. One request at a time, as a lock sees to."""
+    """The EJBCA of one node, used by REST API and admin operations. A lock serializes all requests."""
 
     def __init__(self, node: Node, database: SharedDatabase) -> None:
         self.node = node
@@ -53,7 +53,7 @@ class EjbcaNode:
         self._tokens = {settings.name: CryptoToken(node, database, settings.name) for settings in database.tokens()}
 
     def start(self) -> None:
-        """Auto-activation at start, and the first CA where the database has none."""
+        """Activate tokens automatically, and create the first CA in an empty database."""
         with self._lock:
             active = [token.active for token in self._tokens.values()]
             if any(active) and not self._database.authorities():
@@ -64,10 +64,10 @@ class EjbcaNode:
 
     def token(self, name: str) -> CryptoToken:
         if name not in self._tokens:
-            raise EjbcaError(404, f"There is no crypto token {name}")
+            raise EjbcaError(404, f"The crypto token {name} does not exist")
         return self._tokens[name]
 
-    # What EJBCA's REST interface offers
+    # REST API of EJBCA
 
     def authorities(self) -> list[CertificateAuthority]:
         return self._database.authorities()
@@ -89,13 +89,13 @@ class EjbcaNode:
             self.token(token).remove(alias)
 
     def issue(self, ca: str, request: str) -> tuple[x509.Certificate, x509.Certificate]:
-        """A certificate, and the CA's, signed with the CA's current key by this node's HSM."""
-        wanted = certificates.read_request(request)
+        """Issue a certificate with the current key of the CA in the HSM of this node. Returns the certificate and the CA certificate."""
+        csr = certificates.read_request(request)
         with self._lock:
             authority = self._database.authority(ca)
             key = self.token(authority.token).key(authority.current_alias)
             issuer = x509.load_pem_x509_certificate(authority.certificate.encode())
-            made = certificates.certificate(wanted, issuer, key)
+            made = certificates.certificate(csr, issuer, key)
             self._database.record(
                 serial_number=f"{made.serial_number:X}",
                 authority=ca,
@@ -106,18 +106,18 @@ class EjbcaNode:
             return made, issuer
 
     def health(self) -> tuple[int, str]:
-        """EJBCA's health check. It looks at each CA's current key only: one that is mapped as next or previous may be missing."""
+        """The health check of EJBCA. It tests only the current key of each CA, not the next and previous keys."""
         with self._lock:
             if problem := self._database.problem():
                 return 500, f"DB: Error creating connection to database: {problem}"
             offline = [
                 f"CA: Error CA Token is disconnected, CA Name : {authority.name}"
                 for authority in self._database.authorities()
-                if authority.in_health_check and not self._sees(authority.token, authority.current_alias)
+                if authority.in_health_check and not self._is_available(authority.token, authority.current_alias)
             ]
             return (500, "\n".join(offline)) if offline else (200, HEALTHY)
 
-    # What EJBCA offers in its Admin Web only
+    # Admin Web of EJBCA
 
     def describe(self) -> dict[str, t.Any]:
         with self._lock:
@@ -129,7 +129,7 @@ class EjbcaNode:
                         "name": authority.name,
                         "crypto_token": authority.token,
                         **{
-                            place: alias and {"alias": alias, "seen": self._sees(authority.token, alias)}
+                            place: alias and {"alias": alias, "available": self._is_available(authority.token, alias)}
                             for place, alias in (
                                 ("current", authority.current_alias),
                                 ("next", authority.next_alias),
@@ -144,11 +144,11 @@ class EjbcaNode:
     def create(
         self, name: str, subject_dn: str, token: str, alias: str, *, in_health_check: bool = True
     ) -> CertificateAuthority:
-        """A new CA whose current key is the one under that alias; it signs its own certificate, on this node."""
+        """Create a self-signed CA with the key of this alias, on this node."""
         subject = certificates.read_name(subject_dn)
         with self._lock:
             if any(name == known.name or subject_dn == known.subject_dn for known in self._database.authorities()):
-                raise EjbcaError(409, f"There is a CA {name}, or one with the subject {subject_dn}, already")
+                raise EjbcaError(409, f"A CA with the name {name} or the subject {subject_dn} already exists")
             made = certificates.ca_certificate(subject, self.token(token).key(alias))
             authority = CertificateAuthority(
                 name, subject_dn, token, alias, certificates.as_pem(made), in_health_check=in_health_check
@@ -157,35 +157,35 @@ class EjbcaNode:
             return authority
 
     def set_next_key(self, ca: str, alias: str | None) -> CertificateAuthority:
-        """Map a key as the CA's next. Nothing is tested: any node may map what only another one holds."""
+        """Set the next key of a CA. The key is not tested, so it can be missing on this node."""
         with self._lock:
             authority = replace(self._database.authority(ca), next_alias=alias)
             self._database.put_authority(authority)
             return authority
 
     def renew(self, ca: str, alias: str | None = None) -> CertificateAuthority:
-        """Renew a CA with the given key, else with the one that is mapped as next, else with a new one. All nodes use it at once.
+        """Renew a CA with the given key, else with its next key, else with a new key. All nodes use the new key immediately.
 
-        The key is tested on this node first. When that fails, the renewal is refused, or a second key is made under the same alias.
+        The key is tested on this node first. If the test fails, the renewal is rejected or another key is generated under the same alias.
         """
         with self._lock:
             authority = self._database.authority(ca)
             token, settings = self.token(authority.token), self._database.token(authority.token)
-            wanted = alias or authority.next_alias
-            if wanted is None:
-                wanted = _following(authority.current_alias, token.aliases())
-                token.replace(wanted, authority.current_alias)
+            new_alias = alias or authority.next_alias
+            if new_alias is None:
+                new_alias = _following(authority.current_alias, token.aliases())
+                token.replace(new_alias, authority.current_alias)
             try:
-                key = token.key(wanted)
+                key = token.key(new_alias)
             except TokenOfflineError:
-                if not settings.second_key:
+                if not settings.regenerate_next_key:
                     raise
-                token.replace(wanted, authority.current_alias)
-                key = token.key(wanted)
+                token.replace(new_alias, authority.current_alias)
+                key = token.key(new_alias)
             made = certificates.ca_certificate(certificates.read_name(authority.subject_dn), key)
             renewed = replace(
                 authority,
-                current_alias=wanted,
+                current_alias=new_alias,
                 previous_alias=authority.current_alias,
                 next_alias=None,
                 certificate=certificates.as_pem(made),
@@ -194,15 +194,15 @@ class EjbcaNode:
             return renewed
 
     def settings(
-        self, token: str, *, auto_activation: bool | None = None, second_key: bool | None = None
+        self, token: str, *, auto_activation: bool | None = None, regenerate_next_key: bool | None = None
     ) -> dict[str, t.Any]:
-        """Settings of a crypto token; like all of them, they are the same on every node."""
+        """Change settings of a crypto token on all nodes."""
         with self._lock:
             known = self._database.token(token)
             changed = replace(
                 known,
                 auto_activation=known.auto_activation if auto_activation is None else auto_activation,
-                second_key=known.second_key if second_key is None else second_key,
+                regenerate_next_key=known.regenerate_next_key if regenerate_next_key is None else regenerate_next_key,
             )
             self._database.put_token(changed)
             return self._describe_token(changed)
@@ -217,11 +217,11 @@ class EjbcaNode:
             "slot": settings.slot,
             "active": active,
             "auto_activation": settings.auto_activation,
-            "second_key": settings.second_key,
+            "regenerate_next_key": settings.regenerate_next_key,
             "keys": {alias: token.fingerprint(alias) for alias in token.aliases()} if active else {},
         }
 
-    def _sees(self, token: str, alias: str) -> bool:
+    def _is_available(self, token: str, alias: str) -> bool:
         try:
             return self.token(token).fingerprint(alias) is not None
         except TokenOfflineError:
@@ -229,7 +229,7 @@ class EjbcaNode:
 
 
 def _following(alias: str, known: list[str]) -> str:
-    """signKey-2025 -> signKey-202500001 -> signKey-202500002: EJBCA appends or raises a number of five digits."""
+    """signKey-2025 -> signKey-202500001 -> signKey-202500002: EJBCA appends or increments a number with five digits."""
     stem, number = (alias[:-5], int(alias[-5:])) if alias[-5:].isdecimal() else (alias, 0)
     while True:
         number += 1

@@ -2,15 +2,15 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The refusals of the ejbca."""
+"""Errors of the simulated EJBCA."""
 
 from __future__ import annotations
 
 
 class EjbcaError(Exception):
-    """A refusal, with the HTTP status that its REST interface answers it with.
+    """A rejected request with its HTTP status.
 
-    EJBCA's documentation names the shape of an error, but not which status goes with which: those are this stand-in's choice.
+    EJBCA documents the format of errors, but not the HTTP status of each error. The simulator defines these statuses.
     """
 
     def __init__(self, status: int, message: str) -> None:
@@ -19,7 +19,7 @@ class EjbcaError(Exception):
 
 
 class TokenOfflineError(EjbcaError):
-    """The crypto token, or a key in it, is not there for the application of this node."""
+    """The crypto token or a key is not available to the EJBCA of this node."""
 
     def __init__(self, message: str) -> None:
         super().__init__(503, message)

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The application's HTTPS interface on one node.
+"""The HTTPS API of the simulated EJBCA of one node.
 
-Under `/ejbca/` stands what EJBCA offers there, with its paths, members and error objects. Under `/simulator/` stands what EJBCA offers in its
-Admin Web only: those paths are this stand-in's own, no EJBCA has them.
+Paths under `/ejbca/` have the paths, members and errors of EJBCA. Paths under `/simulator/` do not exist in EJBCA and replace functions of its
+Admin Web.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from utrust_appliance.ejbca.ejbca_node import HEALTHY, EjbcaNode
 from utrust_appliance.ejbca.errors import EjbcaError
 from utrust_appliance.errors import ApiError
 from utrust_appliance.keys import is_unicode
-from utrust_appliance.web.middleware import NODE, authenticated, faulty, logged, mark
+from utrust_appliance.web.middleware import NODE, authenticated, faulty, logged, set_server_header
 
 LOG = logging.getLogger(__name__)
 EJBCA: web.AppKey[EjbcaNode] = web.AppKey("ejbca")
@@ -40,9 +40,9 @@ Handler = t.Callable[[web.Request], t.Awaitable[web.StreamResponse]]
 
 
 def make_app(ejbca: EjbcaNode) -> web.Application:
-    app = web.Application(middlewares=[logged, faulty, refusing, let_in], client_max_size=MAX_BODY)
+    app = web.Application(middlewares=[logged, faulty, handle_errors, check_client], client_max_size=MAX_BODY)
     app[NODE], app[EJBCA] = ejbca.node, ejbca
-    app.on_response_prepare.append(mark)
+    app.on_response_prepare.append(set_server_header)
     for method, path, handler in ROUTES:
         app.router.add_route(method, path, handler)
     return app
@@ -53,8 +53,8 @@ def _error(status: int, message: str) -> web.Response:
 
 
 @web.middleware
-async def refusing(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Every refusal is EJBCA's error object."""
+async def handle_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Convert all errors to the error format of EJBCA."""
     try:
         return await handler(request)
     except EjbcaError as exc:
@@ -62,11 +62,11 @@ async def refusing(request: web.Request, handler: Handler) -> web.StreamResponse
     except ApiError as problem:
         return _error(problem.status, problem.detail)
     except web.HTTPRequestEntityTooLarge:
-        return _error(413, f"the body is larger than {MAX_BODY} bytes")
+        return _error(413, f"the body has more than {MAX_BODY} bytes")
     except web.HTTPMethodNotAllowed:
-        return _error(405, f"{request.path} has no {request.method}")
+        return _error(405, f"{request.path} does not support {request.method}")
     except web.HTTPNotFound:
-        return _error(404, f"there is no {request.path}")
+        return _error(404, f"{request.path} does not exist")
     except (web.HTTPException, ConnectionError):
         raise
     except Exception:
@@ -75,8 +75,8 @@ async def refusing(request: web.Request, handler: Handler) -> web.StreamResponse
 
 
 @web.middleware
-async def let_in(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """The health check is for load balancers, which have no login; EJBCA limits it by address."""
+async def check_client(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Require a registered client, except for the health check, which load balancers use without a login."""
     return await handler(request) if request.path == HEALTH else await authenticated(request, handler)
 
 
@@ -84,7 +84,7 @@ async def _body(request: web.Request) -> dict[str, t.Any]:
     try:
         data = json.loads(await request.text() or "{}")
     except (ValueError, RecursionError) as exc:
-        raise EjbcaError(400, "the body is no JSON") from exc
+        raise EjbcaError(400, "the body is not JSON") from exc
     if not isinstance(data, dict):
         raise EjbcaError(400, "the body must be a JSON object")
     return data
@@ -93,7 +93,7 @@ async def _body(request: web.Request) -> dict[str, t.Any]:
 def _text(data: dict[str, t.Any], name: str, limit: int = MAX_NAME) -> str:
     value = data.get(name)
     if not isinstance(value, str) or not 1 <= len(value) <= limit or not is_unicode(value):
-        raise EjbcaError(400, f"{name} must be a text of 1 to {limit} characters of Unicode")
+        raise EjbcaError(400, f"{name} must be a text with 1 to {limit} Unicode characters")
     return value
 
 
@@ -101,12 +101,12 @@ def _maybe(data: dict[str, t.Any], name: str) -> str | None:
     return None if data.get(name) is None else _text(data, name)
 
 
-# EJBCA's
+# API of EJBCA
 
 
 async def status(dummy_request: web.Request) -> web.Response:
     return web.json_response(
-        {"status": "OK", "version": "1.0", "revision": f"utrust-appliance {__version__} (reference)"}
+        {"status": "OK", "version": "1.0", "revision": f"utrust-appliance {__version__} (simulator)"}
     )
 
 
@@ -134,8 +134,8 @@ async def generate_keys(request: web.Request) -> web.Response:
 
 
 async def remove_keys(request: web.Request) -> web.Response:
-    place = request.match_info
-    await asyncio.to_thread(request.app[EJBCA].remove, place["token"], place["alias"])
+    match = request.match_info
+    await asyncio.to_thread(request.app[EJBCA].remove, match["token"], match["alias"])
     return web.Response()
 
 
@@ -160,12 +160,12 @@ async def list_cas(request: web.Request) -> web.Response:
 
 
 async def download_certificate(request: web.Request) -> web.Response:
-    """The CA's chain, which here is one certificate: every CA is a root."""
-    wanted = request.match_info["subject_dn"]
+    """Return the certificate chain of a CA, which is one certificate."""
+    subject_dn = request.match_info["subject_dn"]
     for authority in await asyncio.to_thread(request.app[EJBCA].authorities):
-        if authority.subject_dn == wanted:
+        if authority.subject_dn == subject_dn:
             return web.Response(text=authority.certificate, content_type="application/octet-stream")
-    raise EjbcaError(404, f"There is no CA with the subject {wanted[:MAX_NAME]}")
+    raise EjbcaError(404, f"A CA with the subject {subject_dn[:MAX_NAME]} does not exist")
 
 
 async def pkcs10_enroll(request: web.Request) -> web.Response:
@@ -175,26 +175,26 @@ async def pkcs10_enroll(request: web.Request) -> web.Response:
         ("end_entity_profile_name", END_ENTITY_PROFILE),
     ):
         if _text(data, name) != profile:
-            raise EjbcaError(404, f"There is no {name} {data[name]}; this stand-in has {profile}")
+            raise EjbcaError(404, f"The {name} {data[name]} does not exist. The simulator supports {profile}")
     for name in ("username", "password"):
         _text(data, name)
     ca, csr = _text(data, "certificate_authority_name"), _text(data, "certificate_request", MAX_BODY)
     made, issuer = await asyncio.to_thread(request.app[EJBCA].issue, ca, csr)
-    answer: dict[str, t.Any] = {
+    response: dict[str, t.Any] = {
         "certificate": _der(made),
         "serial_number": f"{made.serial_number:X}",
         "response_format": "DER",
     }
     if data.get("include_chain") is True:
-        answer["certificate_chain"] = [_der(issuer)]
-    return web.json_response(answer, status=201)
+        response["certificate_chain"] = [_der(issuer)]
+    return web.json_response(response, status=201)
 
 
 def _der(certificate: x509.Certificate) -> str:
     return base64.b64encode(certificate.public_bytes(Encoding.DER)).decode()
 
 
-# Not EJBCA's
+# Functions of the Admin Web
 
 
 async def describe(request: web.Request) -> web.Response:

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The applications of a running cluster: where they listen, and what the control channel may ask of them.
+"""Start of the simulated EJBCA of a cluster, and its operations of the control channel.
 
-D/application/settings.json says that a cluster has an ejbca, on which ports and with which database. It stays for the next run.
+D/ejbca/settings.json has the ports and the database URL. It is kept for the next run.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if t.TYPE_CHECKING:
 
 
 def open_ejbca_sites(cluster: Cluster, options: dict[str, t.Any]) -> list[Site]:
-    """The sites of the nodes' applications; none where the cluster has no ejbca."""
+    """The EJBCA sites of the nodes. Empty if the cluster does not have EJBCA."""
     folder = cluster.folder / "ejbca"
     path = folder / "settings.json"
     url, known = options.get("database"), path.exists()
@@ -42,7 +42,7 @@ def open_ejbca_sites(cluster: Cluster, options: dict[str, t.Any]) -> list[Site]:
     settings = json.loads(path.read_text(encoding="utf-8")) if known else {"database": url, "ports": {}}
     if url not in (None, settings["database"]):
         raise OperationError(
-            f"the application of {cluster.folder} uses the database {settings['database'] or 'SQLite'}; leave --database out"
+            f"The EJBCA of {cluster.folder} uses the database {settings['database'] or 'SQLite'}. Omit --database."
         )
     nodes = [node for node in cluster.nodes.values() if node.config.joined]
     database = open_database(folder, settings["database"])
@@ -69,19 +69,19 @@ def ports(cluster: Cluster) -> dict[str, int]:
 
 
 def operate(cluster: Cluster, node: str, operation: str, args: dict[str, t.Any]) -> t.Any:
-    """An operation of the control channel on the application of one node."""
-    cluster.node(node)  # refuses a name that it does not know
+    """Run an operation of the control channel on the EJBCA of a node."""
+    cluster.node(node)  # rejects unknown names
     ejbca = cluster.ejbca_nodes.get(node)
     if ejbca is None:
         raise OperationError(
-            f"{node} has no application; the cluster was started without --ejbca, or {node} has not joined"
+            f"{node} does not have EJBCA. The cluster was started without --ejbca, or {node} has not joined."
         )
     if operation not in _OPERATIONS:
-        raise OperationError(f"the application knows no operation {operation}")
+        raise OperationError(f"The EJBCA operation {operation} does not exist.")
     try:
         return _OPERATIONS[operation](ejbca, **args)
     except EjbcaError as exc:
-        raise OperationError(str(exc)) from exc
+        raise OperationError(f"{exc}.") from exc
 
 
 def _status(ejbca: EjbcaNode) -> dict[str, t.Any]:
@@ -91,8 +91,8 @@ def _status(ejbca: EjbcaNode) -> dict[str, t.Any]:
     return {**ejbca.describe(), "url": url, "health": {"status": code, "text": text}}
 
 
-def _issue(ejbca: EjbcaNode, *, ca: str = CA, common_name: str = "throw-away") -> dict[str, str]:
-    """A certificate for a key that nobody keeps."""
+def _issue(ejbca: EjbcaNode, *, ca: str = CA, common_name: str = "test") -> dict[str, str]:
+    """Issue a test certificate for a temporary key."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
@@ -104,18 +104,18 @@ def _renew(ejbca: EjbcaNode, *, ca: str = CA, alias: str | None = None) -> dict[
     return {"alias": ejbca.renew(ca, alias).current_alias}
 
 
-def _next(ejbca: EjbcaNode, *, alias: str | None, ca: str = CA) -> None:
+def _next_key(ejbca: EjbcaNode, *, alias: str | None, ca: str = CA) -> None:
     ejbca.set_next_key(ca, alias)
 
 
-def _create(ejbca: EjbcaNode, *, name: str, alias: str, in_health_check: bool = True) -> dict[str, str]:
+def _create_ca(ejbca: EjbcaNode, *, name: str, alias: str, in_health_check: bool = True) -> dict[str, str]:
     return {
         "ca_certificate": ejbca.create(name, f"CN={name}", TOKEN, alias, in_health_check=in_health_check).certificate
     }
 
 
 def _activate(ejbca: EjbcaNode) -> None:
-    """With the code that lies beside the database, for rehearsals only."""
+    """Activate the crypto token with the stored activation code, for rehearsals only."""
     code = ejbca.node.cluster.folder / "ejbca" / "activation-code"
     ejbca.activate(TOKEN, code.read_text(encoding="ascii").strip())
 
@@ -132,8 +132,8 @@ _OPERATIONS: dict[str, t.Callable[..., t.Any]] = {
     "status": _status,
     "issue": _issue,
     "renew": _renew,
-    "next": _next,
-    "create": _create,
+    "next_key": _next_key,
+    "create_ca": _create_ca,
     "activate": _activate,
     "deactivate": _deactivate,
     "set": _set,

@@ -4,7 +4,7 @@
 
 """Keys in an HSM as private keys of `cryptography`, whose X.509 builders accept every implementation of its abstract classes.
 
-Only signing and the public key exist: everything else would need the key in clear.
+Only signatures and public keys are supported, because all other operations need the plaintext key.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _EC_HASHES: dict[int, SignatureHash] = {256: hashes.SHA256(), 384: hashes.SHA384
 
 
 class _InHsm:
-    """What both kinds of keys have in common. The HSM hashes: RSA with SHA-256, EC with the hash that goes with the curve."""
+    """Base of both key classes. The HSM hashes with SHA-256 (RSA) or with the hash of the curve (EC)."""
 
     def __init__(self, hsm: Hsm, ref: KeyRef, public: rsa.RSAPublicKey | ec.EllipticCurvePublicKey) -> None:
         self._hsm, self._ref, self._public = hsm, ref, public
@@ -38,10 +38,10 @@ class _InHsm:
     def sign(self, data: t.Any, *dummy_algorithm: t.Any) -> bytes:
         return self._hsm.sign(self._ref, bytes(data))
 
-    def _refuse(self, *dummy_args: t.Any, **dummy_kwargs: t.Any) -> t.NoReturn:
-        raise TypeError("a key in an HSM only signs")
+    def _reject(self, *dummy_args: t.Any, **dummy_kwargs: t.Any) -> t.NoReturn:
+        raise TypeError("a key in an HSM supports signatures only")
 
-    private_bytes = private_numbers = _refuse
+    private_bytes = private_numbers = _reject
 
     def __copy__(self) -> t.Any:
         return self
@@ -53,13 +53,13 @@ class _InHsm:
 class RsaKey(_InHsm, rsa.RSAPrivateKey):
     """An RSA key in an HSM."""
 
-    decrypt = _InHsm._refuse
+    decrypt = _InHsm._reject
 
 
 class EcKey(_InHsm, ec.EllipticCurvePrivateKey):
     """An EC key in an HSM."""
 
-    exchange = _InHsm._refuse
+    exchange = _InHsm._reject
 
     @property
     def curve(self) -> ec.EllipticCurve:
@@ -72,7 +72,7 @@ def private_key(hsm: Hsm, ref: KeyRef) -> RsaKey | EcKey:
         return RsaKey(hsm, ref, public)
     if isinstance(public, ec.EllipticCurvePublicKey):
         return EcKey(hsm, ref, public)
-    raise TypeError(f"{ref}: a key of this type does not sign certificates")
+    raise TypeError(f"{ref}: a key of this type cannot sign certificates")
 
 
 def hash_of(key: RsaKey | EcKey) -> SignatureHash:

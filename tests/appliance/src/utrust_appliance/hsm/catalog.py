@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What every backend knows of its HSM, durable in SQLite: slots, the identities of keys, which changes are done.
+"""The catalog of an HSM in SQLite: slots, key identities and committed changes. All backends share it.
 
-A change is one transaction; what is committed here is what the HSM holds. Secrets are the backend's: for each key it keeps one value
-(`held`), with which it finds the secret part. A backend puts new secrets where they belong before the transaction that names them.
+A change is one transaction, and the committed catalog defines the content of the HSM. Backends store the secrets. The catalog has one value for
+each key (`held`) that identifies its secret part. A backend stores new secrets before the transaction that refers to them.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Held = t.TypeVar("Held", bytes, int)
 
 
 class StoredKey(t.NamedTuple, t.Generic[Held]):
-    """A key that the backend holds: its identity, its public key (DER) if it has one, and where its secret part is."""
+    """A stored key: its identity, its public key (DER) if it is a key pair, and the backend's reference to its secret part."""
 
     identity: KeyIdentity
     public: bytes | None
@@ -49,25 +49,25 @@ class StoredKey(t.NamedTuple, t.Generic[Held]):
 
 
 class CatalogHsm(abc.ABC, t.Generic[Held]):
-    """Implements `utrust_appliance.hsm.base.Hsm`, but for the secrets."""
+    """Implements `utrust_appliance.hsm.base.Hsm` except for the secrets."""
 
     def __init__(self, folder: Path, checkpoint: Checkpoint, schema: str = "") -> None:
         self._db = Database(folder / "keys.sqlite3", SCHEMA + schema)
         self._checkpoint = checkpoint
-        self._read_again()
+        self._reload()
 
     # The secrets
 
     @abc.abstractmethod
-    def _make(self, wanted: list[tuple[KeyRef, str]]) -> list[StoredKey[Held]]:
-        """New keys of these kinds."""
+    def _make(self, specs: list[tuple[KeyRef, str]]) -> list[StoredKey[Held]]:
+        """Generate keys of these kinds."""
 
     @abc.abstractmethod
     def _take_mbk(self, mbk: Mbk) -> Held: ...
 
     @abc.abstractmethod
     def _take_keys(self, keys: list[WrappedKey], mbk: Mbk | None, mbk_held: Held) -> list[StoredKey[Held]]:
-        """Keys wrapped under the MBK (which is in clear in a restore only). Raises UnwrapError."""
+        """Unwrap keys. `mbk` is the plaintext MBK in a restore, else None. Raises UnwrapError."""
 
     @abc.abstractmethod
     def _wrap(self, mbk_held: Held, keys: list[StoredKey[Held]]) -> list[bytes]: ...
@@ -85,10 +85,10 @@ class CatalogHsm(abc.ABC, t.Generic[Held]):
     def _drop_public(self, key: StoredKey[Held]) -> None: ...
 
     @abc.abstractmethod
-    def _tidy(self) -> None:
-        """Destroy secrets that no key has any more; called after every change, however it ended. Does not raise."""
+    def _clean_up(self) -> None:
+        """Destroy unused secrets. Called after every change, successful or not. Does not raise."""
 
-    # What it holds
+    # Content
 
     def mbk(self) -> MbkFacts | None:
         return self._mbk
@@ -108,7 +108,7 @@ class CatalogHsm(abc.ABC, t.Generic[Held]):
     def close(self) -> None:
         self._db.close()
 
-    # Changes by people
+    # Changes by admin operations
 
     def initialize(self, mbk: Mbk, slots: list[SlotSettings]) -> None:
         self.apply(KeySetChange(job=secrets.token_hex(16), put=[], remove=[], slots=slots, mbk=mbk))
@@ -120,10 +120,10 @@ class CatalogHsm(abc.ABC, t.Generic[Held]):
             key_material.require_kind(kind)
         with self._changing():
             if self._mbk is None:
-                raise OperationError(f"the HSM is in Factory Reset Mode: no key {label} can be generated")
+                raise OperationError(f"The HSM is in Factory Reset Mode. The key {label} was not generated.")
             if not any(settings.slot == slot for settings in self._slots):
                 known = ", ".join(str(settings.slot) for settings in self._slots)
-                raise OperationError(f"there is no slot {slot}; this HSM has {known}")
+                raise OperationError(f"The slot {slot} does not exist. Slots: {known}.")
             made = self._make([(KeyRef(slot, name, key_id or secrets.token_hex(8)), kind) for name, kind in kinds])
             with self._db.transaction() as db:
                 for key in made:
@@ -159,24 +159,24 @@ class CatalogHsm(abc.ABC, t.Generic[Held]):
             "SELECT public FROM hsm_keys WHERE (slot, label, id) = (?, ?, ?) AND complete AND public IS NOT NULL", *ref
         )
         if not rows:
-            raise OperationError(f"{ref}: there is no public key object")
+            raise OperationError(f"The key with {ref} does not have a public key object.")
         return bytes(rows[0]["public"])
 
     def sign(self, ref: KeyRef, data: bytes) -> bytes:
         held = next((key for key in self._keys if key.identity.ref == ref), None)
         if held is None:
-            raise OperationError(f"{ref}: this HSM holds no such key")
+            raise OperationError(f"The HSM does not have a key with {ref}.")
         if held.identity.type not in ("rsa", "ec"):
-            raise OperationError(f"{ref}: a key of type {held.identity.type} does not sign")
+            raise OperationError(f"The key with {ref} cannot sign, because its type is {held.identity.type}.")
         if not held.usable:
             raise OperationError(
-                f"{ref}: the key is unusable (its object set is incomplete or its slot is not activated)"
+                f"The key with {ref} is unusable. Its object set is incomplete or its slot is not activated."
             )
         with self._db.lock:
             (key,) = self._stored(ref)
             return self._sign(key, data)
 
-    # Keys on their way
+    # Export and import
 
     def export(self) -> Image:
         with self._db.lock:
@@ -202,7 +202,7 @@ class CatalogHsm(abc.ABC, t.Generic[Held]):
             if change.expect_digest not in (None, self._digest):
                 raise ApiError(
                     "keys_changed",
-                    f"the HSM holds the inventory {self._digest}, not {change.expect_digest}",
+                    f"the keys digest of the HSM is {self._digest}, not {change.expect_digest}",
                     keys_digest=self._digest,
                 )
             self._checkpoint("hsm.before_transaction")
@@ -233,12 +233,12 @@ class CatalogHsm(abc.ABC, t.Generic[Held]):
         return self._mbk, rows[0]["held"]
 
     def _stored(self, ref: KeyRef | None = None) -> list[StoredKey[Held]]:
-        """The key of that place, or all."""
+        """The key with this reference, or all keys."""
         sql = f"SELECT {_IDENTITY}, public, held FROM hsm_keys"
         rows = self._db.query(f"{sql} WHERE (slot, label, id) = (?, ?, ?)", *ref) if ref else self._db.query(sql)
         return [StoredKey(KeyIdentity.from_dict(dict(row)), row["public"], row["held"]) for row in rows]
 
-    # A row is always removed before another takes its place: backends may have a trigger on DELETE.
+    # A row is always deleted before it is replaced, because backends can have a trigger on DELETE.
 
     @staticmethod
     def _remove(db: sqlite3.Connection, ref: KeyRef) -> None:
@@ -271,20 +271,21 @@ class CatalogHsm(abc.ABC, t.Generic[Held]):
         sql = "SELECT slot, capacity, COUNT(*) AS keys FROM hsm_keys JOIN slots USING (slot) GROUP BY slot HAVING keys > capacity"
         for row in db.execute(sql):
             raise ApiError(
-                "slot_full", f"slot {row['slot']} takes {row['capacity']} keys, this would make {row['keys']}"
+                "slot_full",
+                f"slot {row['slot']} can hold {row['capacity']} keys, the change would result in {row['keys']} keys",
             )
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
-        """One change at a time; however it ended, what is cached is read again, and the backend tidies up."""
+        """Serialize changes. Afterwards, reload the cache and let the backend clean up."""
         with self._db.lock:
             try:
                 yield
             finally:
-                self._read_again()
-                self._tidy()
+                self._reload()
+                self._clean_up()
 
-    def _read_again(self) -> None:
+    def _reload(self) -> None:
         with self._db.lock:
             rows = self._db.query("SELECT name, check_value, m, n FROM mbk")
             self._mbk = MbkFacts(*rows[0]) if rows else None
@@ -303,8 +304,8 @@ class CatalogHsm(abc.ABC, t.Generic[Held]):
 
 
 def require_identity(key: WrappedKey, facts: key_material.Facts) -> None:
-    """Raises UnwrapError unless these are the facts of the key that the identity names."""
+    """Raises UnwrapError if the facts do not match the identity of the key."""
     if facts.identity(key.identity.ref) != key.identity or facts.public != key.public:
         raise UnwrapError(
-            f"{key.identity.ref} is another key inside ({facts.fingerprint}) than its identity says ({key.identity.fingerprint})"
+            f"{key.identity.ref} contains the key {facts.fingerprint}, but its identity names {key.identity.fingerprint}"
         )

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The HSM in software: keys by `cryptography`, durable in SQLite, private parts encrypted at rest.
+"""HSM backend in software: keys of `cryptography`, stored in SQLite with encrypted secrets.
 
-At rest: AES-256-GCM (NIST SP 800-38D) under a storage key in a file of its own beside the database, the key's place in the HSM
-as additional data, so that rows cannot be swapped. It protects a copied database, not this machine: it is a stand-in.
+Encryption at rest is AES-256-GCM (NIST SP 800-38D) under a storage key in a separate file. The reference of a key is additional data, so that rows
+cannot be swapped. This protects a copied database only.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if t.TYPE_CHECKING:
 
 
 class SoftwareHsm(CatalogHsm[bytes]):
-    """`held` is the key, or the MBK, sealed under the storage key."""
+    """`held` is the key or the MBK, encrypted under the storage key."""
 
     def __init__(self, folder: Path, checkpoint: Checkpoint) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -41,8 +41,8 @@ class SoftwareHsm(CatalogHsm[bytes]):
         self._aead = AESGCM(storage_key.read_bytes())
         super().__init__(folder, checkpoint)
 
-    def _make(self, wanted: list[tuple[KeyRef, str]]) -> list[StoredKey[bytes]]:
-        made = [(ref, *key_material.generate(kind)) for ref, kind in wanted]
+    def _make(self, specs: list[tuple[KeyRef, str]]) -> list[StoredKey[bytes]]:
+        made = [(ref, *key_material.generate(kind)) for ref, kind in specs]
         return [self._store(facts.identity(ref), facts.public, material) for ref, facts, material in made]
 
     def _take_mbk(self, mbk: Mbk) -> bytes:
@@ -66,10 +66,10 @@ class SoftwareHsm(CatalogHsm[bytes]):
         return key_material.sign(self._material(key), data)
 
     def _drop_public(self, key: StoredKey[bytes]) -> None:
-        """Nothing to do: there are no objects beside the row."""
+        """Nothing to do, because this backend does not have objects."""
 
-    def _tidy(self) -> None:
-        """Nothing to do: a sealed key is in its row and nowhere else."""
+    def _clean_up(self) -> None:
+        """Nothing to do, because encrypted keys exist only in their rows."""
 
     # Inside
 
@@ -102,4 +102,4 @@ class SoftwareHsm(CatalogHsm[bytes]):
         try:
             return self._aead.decrypt(sealed[:12], sealed[12:], place)
         except InvalidTag as exc:
-            raise ApiError("hsm_unavailable", f"the HSM's storage is damaged at {place.decode()}") from exc
+            raise ApiError("hsm_unavailable", f"the storage of the HSM is corrupt at {place.decode()}") from exc

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Whether a guided restore can start, and its summary. Changes nothing."""
+"""Checks and summary of a guided restore, without changes."""
 
 from __future__ import annotations
 
@@ -17,32 +17,30 @@ if t.TYPE_CHECKING:
 
 
 def require_restorable(node: Node, pin_pad: str, source: str) -> Node:
-    """Whether a guided restore can start now; returns the source. Names first, then states."""
+    """Check that a guided restore can start. Returns the source. Names are checked before states."""
     pad = _configured(node, pin_pad)
     other = node.cluster.nodes.get(source)
     if other is None or not other.config.joined:
         raise ApiError("source_not_a_member", f"{source} has not joined the cluster {node.cluster.name}")
     _require_state(node)
     if node.behavior.restore_from == "package":
-        raise ApiError(
-            "package_required", f"{node.name} restores from a package of a file, not from a member of the cluster"
-        )
+        raise ApiError("package_required", f"{node.name} restores from a package file, not from a cluster member")
     _require_ready(pad)
     if other is node:
         raise ApiError("source_not_ready", f"{source} is this node itself")
     if not other.reachable():
-        raise ApiError("source_not_ready", f"{source} does not answer")
+        raise ApiError("source_not_ready", f"{source} does not respond")
     if other.state()[0] != "operational":
         raise ApiError("source_not_ready", f"the HSM of {source} is {other.state()[0]}, not operational")
     return other
 
 
 def require_restorable_from_package(node: Node, pin_pad: str) -> None:
-    """The same, where the keys come from a package of a file."""
+    """Check that a guided restore from a package file can start."""
     pad = _configured(node, pin_pad)
     _require_state(node)
     if node.behavior.restore_from != "package":
-        raise ApiError("invalid_request", f"{node.name} restores from a member of the cluster, not from a package")
+        raise ApiError("invalid_request", f"{node.name} restores from a cluster member, not from a package")
     _require_ready(pad)
 
 
@@ -60,7 +58,7 @@ def _require_state(node: Node) -> None:
     if not node.behavior.restore_allowed(state, alarm):
         mbk = node.hsm.mbk()
         detail = f"the HSM of {node.name} is {state}" + (
-            f" under MBK {mbk.name}; a guided restore would overwrite it" if mbk else ""
+            f" with MBK {mbk.name}, and a guided restore would overwrite it" if mbk else ""
         )
         raise ApiError("not_factory_reset", detail)
 
@@ -68,21 +66,21 @@ def _require_state(node: Node) -> None:
 def _require_ready(pad: dict[str, t.Any]) -> None:
     if pad["status"] != "ready":
         where = f" at {pad['address']}" if pad["address"] else ""
-        raise ApiError("pin_pad_unavailable", f"{pad['name']} is configured{where} but does not answer")
+        raise ApiError("pin_pad_unavailable", f"{pad['name']} is configured{where} but does not respond")
 
 
 def preview(node: Node, pin_pad: str, source: str) -> dict[str, t.Any]:
-    """The contract's RestorePreview."""
+    """RestorePreview of the contract."""
     other = require_restorable(node, pin_pad, source)
     mbk = other.mbk()
     if mbk is None:
-        raise ApiError("source_not_ready", f"the HSM of {source} holds no MBK")
+        raise ApiError("source_not_ready", f"the HSM of {source} does not hold an MBK")
     keys, digest = other.list_keys()
     return _summary(node, pin_pad, mbk, {"node": source, "key_count": len(keys), "keys_digest": digest})
 
 
 def preview_from_package(node: Node, pin_pad: str, brought: RestorePackage) -> dict[str, t.Any]:
-    """The same, as the package says in clear; whether that is true shows when the MBK is there."""
+    """Summary from the plaintext header of a package, which cannot be authenticated without the MBK."""
     require_restorable_from_package(node, pin_pad)
     header = brought.header
     source = {"node": header.node, "key_count": len(header.keys), "keys_digest": header.keys_digest}

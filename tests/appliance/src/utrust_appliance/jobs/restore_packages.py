@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The package of a file from which the next guided restore of a node takes its keys, where the profile wants one.
+"""The uploaded package for the next guided restore of a node, if the profile requires a package.
 
-At most one at a time, for a while. Whether it is authentic shows only when the cards have brought the MBK.
+A node keeps at most one package for a limited time. The package can be authenticated only when the cards have provided the MBK.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if t.TYPE_CHECKING:
 
 
 class RestorePackage(t.NamedTuple):
-    """A package that waits for its restore; `mbk` is that of the cards which open it."""
+    """A package for a restore. `mbk` is the MBK of the required cards."""
 
     id: str
     path: Path
@@ -35,7 +35,7 @@ class RestorePackage(t.NamedTuple):
 
 
 class RestorePackages:
-    """What is in the folder `incoming` of one node. Nothing there outlives the process."""
+    """The package in the folder `restore` of a node. A start of the process deletes all packages."""
 
     def __init__(self, node: Node, folder: Path, ttl: float) -> None:
         self._node = node
@@ -44,24 +44,24 @@ class RestorePackages:
         self._brought: RestorePackage | None = None
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for file in folder.iterdir():
-            destroy(file)  # of a restore or an upload during which the process was killed
+            destroy(file)  # of an interrupted restore or upload
 
     def path(self, name: str) -> Path:
         return self._folder / f"{name}.ksp"
 
-    def bring(self, upload: Path) -> str:
-        """Keep this file for the next restore, in the place of any other."""
+    def add(self, upload: Path) -> str:
+        """Keep this file for the next restore. It replaces an earlier package. Returns the package id."""
         node = self._node
         package = PackageFile(upload)
         header = package.header
         package.verify_header(node.cluster.id if node.behavior.binding == "cluster" else None)
         if not NAME.fullmatch(header.node):
-            raise ApiError("package_corrupt", "its source is no node")
+            raise ApiError("package_corrupt", "the name of its source node is invalid")
         sets = {card.mbk.check_value: card.mbk for card in node.cluster.cards.cards()}
         if header.mbk_check_value not in sets:
             raise ApiError(
                 "mbk_mismatch",
-                f"the package is under MBK {header.mbk_name} ({header.mbk_check_value}), of which there are no cards",
+                f"the package uses MBK {header.mbk_name} ({header.mbk_check_value}), which does not have cards",
             )
         self.forget()
         package_id = secrets.token_hex(16)
@@ -73,11 +73,11 @@ class RestorePackages:
     def get(self, package_id: str) -> RestorePackage:
         self.sweep()
         if self._brought is None or self._brought.id != package_id:
-            raise ApiError("not_found", "the package that was chosen is no longer here: choose it again")
+            raise ApiError("not_found", "the selected package has expired: select the package again")
         return self._brought
 
     def take(self, package_id: str) -> RestorePackage:
-        """For the restore that begins now, which destroys the file when it has ended."""
+        """Pass the package to a restore. The restore deletes the file at its end."""
         brought = self.get(package_id)
         self._brought = None
         self._deadlines.forget(package_id)

@@ -2,12 +2,12 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The guided restore of a node: people put cards into a PIN pad and type PINs, then MBK and keys come from the source.
+"""The guided restore of a node: people insert cards and enter PINs, then the node gets MBK and keys from the source.
 
-Where the profile wants it, the keys come from a package of a file (incoming.py).
+If the profile requires a package, the keys come from a package file (restore_packages.py).
 
-waiting_for_card -> waiting_for_pin -> … until m cards are accepted -> restoring -> succeeded; else failed or canceled. The reader gives a
-card back as soon as it is done with it. A restore that a crash has interrupted is failed, unless its commit is in the HSM.
+waiting_for_card -> waiting_for_pin -> … until m cards are accepted -> restoring -> succeeded, else failed or canceled. The reader returns a card after
+use. After a crash, a restore has succeeded if its change was committed, else it has failed.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ LOG = logging.getLogger(__name__)
 RUNNING = ("waiting_for_card", "waiting_for_pin", "restoring")
 
 
-class Work(t.NamedTuple):
-    """What an import does when the cards have been accepted, and when it has ended without them."""
+class CardCallbacks(t.NamedTuple):
+    """Callbacks of an import: after the cards were accepted, and after an end without cards."""
 
     accepted: t.Callable[[], t.Awaitable[None]]
     ended: t.Callable[[], None]
 
 
 class CardSession:
-    """What is only in memory while people are at the PIN pad, for a guided restore or for an import that asks for cards."""
+    """In-memory state at the PIN pad, for a guided restore or an import that requires cards."""
 
     def __init__(
-        self, mbk: MbkFacts, source_digest: str = "", work: Work | None = None, package: Path | None = None
+        self, mbk: MbkFacts, source_digest: str = "", work: CardCallbacks | None = None, package: Path | None = None
     ) -> None:
         self.mbk = mbk
         self.source_digest = source_digest
@@ -80,7 +80,7 @@ class Restores:
         else:
             data.update(
                 state="failed",
-                problem=RestoreError("interrupted", "The node was restarted while the restore was running").problem,
+                problem=RestoreError("interrupted", "The node was restarted during the restore").problem,
             )
         data.update(prompt=None, notice=None, finished_at=utc_now(), sequence=data["sequence"] + 1)
         self._node.store.save(data)
@@ -93,8 +93,8 @@ class Restores:
     def kind(self) -> str:
         return "import" if self._session and self._session.work else "restore"
 
-    def ask_for_cards(self, data: Data, pin_pad: str, mbk: MbkFacts, work: Work) -> Data:
-        """Let people present m cards for an import, then do its work."""
+    def ask_for_cards(self, data: Data, pin_pad: str, mbk: MbkFacts, work: CardCallbacks) -> Data:
+        """Request m cards for an import, then call `work`."""
         data.update(
             state="waiting_for_card",
             pin_pad=pin_pad,
@@ -113,11 +113,11 @@ class Restores:
     def start(self, request: Request, pin_pad: str, source: Node) -> Data:
         mbk = source.mbk()
         if mbk is None:
-            raise ApiError("source_not_ready", f"the HSM of {source.name} holds no MBK")
+            raise ApiError("source_not_ready", f"the HSM of {source.name} does not hold an MBK")
         return self._start(request, pin_pad, source.name, CardSession(mbk, source.hsm.digest()))
 
     def start_from_package(self, request: Request, pin_pad: str, brought: RestorePackage) -> Data:
-        """The keys come from a package that is here already; it is destroyed when the restore has ended."""
+        """Start a restore from an uploaded package. The package is deleted at the end of the restore."""
         return self._start(request, pin_pad, brought.header.node, CardSession(brought.mbk, package=brought.path))
 
     def _start(self, request: Request, pin_pad: str, source: str, session: CardSession) -> Data:
@@ -156,7 +156,7 @@ class Restores:
         return [self.view(data) for data in self._node.store.list("restore")]
 
     async def wait(self, restore_id: str, sequence: int, seconds: float) -> Data:
-        """The restore, as soon as its sequence is greater than that, or it has ended, or the time is over."""
+        """Wait at most `seconds` until the restore has a higher sequence or has ended. Returns the restore."""
         end = time.monotonic() + seconds
         while True:
             data, changed = self.get(restore_id), self._changed
@@ -186,7 +186,7 @@ class Restores:
                 f"restore {restore_id} is writing keys and can no longer be canceled",
                 running_id=restore_id,
             )
-        self._end("canceled", RestoreError("canceled_by_request", "A client canceled it").problem)
+        self._end("canceled", RestoreError("canceled_by_request", "A client canceled the restore").problem)
         return self.get(restore_id)
 
     # For people at the PIN pad
@@ -195,11 +195,11 @@ class Restores:
         data, session = self._waiting("waiting_for_card")
         card = self._node.cluster.cards.card(name)
         if card.mbk.check_value != session.mbk.check_value:
-            self._ask_for_card("wrong_card", f"Card {name} is of MBK {card.mbk.name}, not of {session.mbk.name}")
+            self._ask_for_card("wrong_card", f"Card {name} belongs to MBK {card.mbk.name}, not to {session.mbk.name}")
         elif name in session.shares:
-            self._ask_for_card("card_already_used", f"Card {name} has been used already")
+            self._ask_for_card("card_already_used", f"Card {name} was already used")
         elif card.locked:
-            self._ask_for_card("card_locked", f"Card {name} is locked for good")
+            self._ask_for_card("card_locked", f"Card {name} is permanently locked")
         else:
             session.card = name
             self._ask_for_pin()
@@ -217,11 +217,9 @@ class Restores:
             session.shares[card] = self._node.cluster.cards.read_share(card, pin)
         except WrongPinError as exc:
             if exc.tries_left:
-                self._ask_for_pin(
-                    "wrong_pin", f"Wrong PIN for card {card}; it locks for good after {exc.tries_left} more"
-                )
+                self._ask_for_pin("wrong_pin", f"Wrong PIN for card {card}. Attempts left: {exc.tries_left}")
             else:
-                self._ask_for_card("card_locked", f"Wrong PIN: card {card} is locked for good now")
+                self._ask_for_card("card_locked", f"Wrong PIN. Card {card} is now permanently locked")
             return self.view(data)
         session.card = None
         data["cards_accepted"] = len(session.shares)
@@ -244,13 +242,13 @@ class Restores:
         )
         return self.view(data)
 
-    def _accepted(self, work: Work) -> None:
+    def _accepted(self, work: CardCallbacks) -> None:
         self._update(state="applying", prompt=None, notice=None)
         self.running = self._session = None
-        self._task = asyncio.ensure_future(work.accepted())  # which says at once that the import is being applied
+        self._task = asyncio.ensure_future(work.accepted())  # the callback sets the state applying immediately
 
     def cancel_import(self) -> None:
-        """A client discards the import that waits at the PIN pad."""
+        """Discard the import that waits at the PIN pad."""
         self._end("discarded")
 
     def card_in_reader(self) -> str | None:
@@ -260,9 +258,11 @@ class Restores:
 
     def _waiting(self, *states: str) -> tuple[Data, CardSession]:
         if self.running is None or self._session is None:
-            raise OperationError(f"the PIN pad of {self._node.name} asks for nothing: no guided restore is running")
+            raise OperationError(
+                f"The PIN pad of {self._node.name} does not show a prompt, because no guided restore is running."
+            )
         if self.running["state"] not in states:
-            raise OperationError(f"the PIN pad of {self._node.name} is {self.running['state'].replace('_', ' ')}")
+            raise OperationError(f"The PIN pad of {self._node.name} is {self.running['state'].replace('_', ' ')}.")
         return self.running, self._session
 
     def _ask_for_card(self, notice: str | None = None, text: str = "") -> None:
@@ -339,7 +339,7 @@ class Restores:
         except Exception as exc:
             LOG.exception("%s: the guided restore failed", node.name)
             self._end(
-                "failed", RestoreError("restore_failed", f"{type(exc).__name__}; see the log of the appliance").problem
+                "failed", RestoreError("restore_failed", f"{type(exc).__name__}, see the log of the simulator").problem
             )
             raise
         else:
@@ -347,5 +347,5 @@ class Restores:
             node.checkpoint("restore.done")
 
     def wake(self) -> None:
-        """Let everybody who waits look again (the process is about to end)."""
+        """Wake all waiting requests before the process ends."""
         self._changed.set()

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Login, the pages that only show something, and the way to another node."""
+"""Login, read-only pages, and the switch to another node."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import urllib.parse
 from utrust_appliance.errors import ApiError
 from utrust_appliance.webconf import forms
 from utrust_appliance.webconf.render import see_other, static
-from utrust_appliance.webconf.request_context import HOME, THROTTLE, field, local_path, page, public, refusal
+from utrust_appliance.webconf.request_context import HOME, THROTTLE, error_page, field, local_path, page, public
 
 if t.TYPE_CHECKING:
     from aiohttp import web
@@ -48,12 +48,12 @@ async def cluster(context: RequestContext) -> web.StreamResponse:
     return context.page("cluster.html")
 
 
-async def absent(context: RequestContext) -> web.StreamResponse:
+async def not_available(context: RequestContext) -> web.StreamResponse:
     return context.page("not_available.html", name={"/backup": "backup", "/services": "services"}[context.path])
 
 
-async def nowhere(context: RequestContext) -> web.StreamResponse:
-    raise ApiError("not_found", "this Webconf has no such page")
+async def unknown_page(context: RequestContext) -> web.StreamResponse:
+    raise ApiError("not_found", "the page does not exist")
 
 
 # Login
@@ -70,7 +70,7 @@ async def login_page(context: RequestContext) -> web.StreamResponse:
 def _login(
     context: RequestContext, *, ended: bool = False, next_page: str = HOME, problem: ApiError | None = None
 ) -> web.Response:
-    """The form's token is made of a cookie that no other site can set: there is no session yet that could hold one."""
+    """The login page. Its CSRF token derives from a cookie that other sites cannot set, because a session does not exist yet."""
     name, registered = context.certificate()
     seed = context.request.cookies.get(_login_cookie(context)) or secrets.token_urlsafe(32)
     response = context.page(
@@ -109,11 +109,11 @@ async def log_in(context: RequestContext) -> web.StreamResponse:
     throttle = context.request.app[THROTTLE]
     if left := throttle.seconds_left(user):
         seconds = str(math.ceil(left))
-        detail = f"too many wrong logins; try again in {seconds} s"
+        detail = f"too many failed logins, try again in {seconds} s"
         problem = ApiError("too_many_requests", detail, headers={"Retry-After": seconds})
         return _login(context, next_page=next_page, problem=problem)
     throttle.begin(user)
-    if not await asyncio.to_thread(context.node.cluster.logins.users.right, user, field(fields, "password")):
+    if not await asyncio.to_thread(context.node.cluster.logins.users.verify, user, field(fields, "password")):
         return _login(context, next_page=next_page, problem=ApiError("unauthenticated", "user or password is wrong"))
     throttle.succeeded(user)
     context.log_in(user, "password")
@@ -124,7 +124,9 @@ async def log_in_by_certificate(context: RequestContext) -> web.StreamResponse:
     fields = await _login_form(context)
     name, registered = context.certificate()
     if not name or not registered:
-        return _login(context, problem=ApiError("unauthenticated", "your browser has sent no registered certificate"))
+        return _login(
+            context, problem=ApiError("unauthenticated", "your browser did not send a registered certificate")
+        )
     context.log_in(name, "certificate")
     return see_other(local_path(fields.get("next", HOME)))
 
@@ -140,20 +142,20 @@ async def log_out(context: RequestContext) -> web.StreamResponse:
 
 
 async def switch(context: RequestContext) -> web.StreamResponse:
-    """To another node, where a ticket takes the place of a login. A cookie cannot: that node is another site."""
+    """Redirect to another node with a ticket for the login there. Cookies are not shared, because every node is a separate site."""
     target = context.node.cluster.nodes.get(context.request.match_info["node"])
     if target is None or not target.config.joined:
-        raise ApiError("not_found", "the cluster has no such member that has joined")
+        raise ApiError("not_found", "the node is not a joined member of the cluster")
     ticket = context.node.cluster.logins.tickets.issue(target.name, context.user())
-    place = f"https://{target.config.address}:{target.config.port}/arrive"
-    return see_other(f"{place}?{urllib.parse.urlencode({'ticket': ticket})}")
+    target_url = f"https://{target.config.address}:{target.config.port}/first-visit"
+    return see_other(f"{target_url}?{urllib.parse.urlencode({'ticket': ticket})}")
 
 
-async def arrive(context: RequestContext) -> web.StreamResponse:
-    """This answer is a page and no redirect: a strict cookie is not sent on a way that began on another site."""
+async def first_visit(context: RequestContext) -> web.StreamResponse:
+    """Log in with a ticket. Returns a page instead of a redirect, because browsers do not send strict cookies after a cross-site redirect."""
     found = context.node.cluster.logins.tickets.redeem(context.node.name, context.request.query.get("ticket", ""))
     if found is None:
-        return refusal(context, ApiError("unauthenticated", "this way to the node was used already or is too old"))
+        return error_page(context, ApiError("unauthenticated", "the link was already used or has expired"))
     context.log_in(*found)
     return context.page("first_visit.html")
 
@@ -162,14 +164,14 @@ ROUTES = [
     ("GET", "/", page(overview)),
     ("GET", "/access", page(access)),
     ("GET", "/cluster", page(cluster)),
-    ("GET", "/backup", page(absent)),
-    ("GET", "/services", page(absent)),
+    ("GET", "/backup", page(not_available)),
+    ("GET", "/services", page(not_available)),
     ("GET", "/login", public(login_page)),
     ("POST", "/login", public(log_in)),
     ("POST", "/login/certificate", public(log_in_by_certificate)),
     ("POST", "/logout", page(log_out)),
     ("GET", "/switch/{node}", page(switch)),
-    ("GET", "/arrive", public(arrive)),
+    ("GET", "/first-visit", public(first_visit)),
     ("GET", "/static/{name}", static),
-    ("GET", "/{path:(?!api/|api$).*}", public(nowhere)),
+    ("GET", "/{path:(?!api/|api$).*}", public(unknown_page)),
 ]

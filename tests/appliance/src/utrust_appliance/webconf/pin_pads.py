@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The PIN pads, as pages. They stand for hardware in the room, so they are no part of a node's site and know no login.
+"""Pages of the simulated PIN pads. They represent hardware, so they are a separate site without a login.
 
-They are on 127.0.0.1 only, under an address that nobody can guess; `utrust-appliance status` tells it. What is done here is done by the same
-operations as by the commands. A PIN is in the body of one request, and nowhere else.
+The site listens on 127.0.0.1 only, at a secret URL that `utrust-appliance status` shows. It uses the same operations as the commands. A PIN occurs
+only in the body of one request.
 """
 
 from __future__ import annotations
@@ -62,14 +62,14 @@ class PinPadSite:
                 if not hmac.compare_digest(
                     request.match_info["token"].encode("utf-8", "surrogatepass"), self._token.encode()
                 ):
-                    raise ApiError("not_found", "there is nothing here")
+                    raise ApiError("not_found", "the page does not exist")
                 if request.method == "POST":
                     forms.require_same_origin(request)
                 response = await handler(request)
             except ApiError as problem:
                 response = web.Response(status=problem.status, text=f"{problem.title}: {problem.detail}\n")
-            except OperationError as refused:
-                response = web.Response(status=404, text=f"{refused}\n")
+            except OperationError as exc:
+                response = web.Response(status=404, text=f"{exc}\n")
             response.headers["Server"] = SERVER
             return harden(response)
 
@@ -96,8 +96,8 @@ class PinPadSite:
                 self._do["pin"](node=node, pin=field(fields, "pin"), pin_pad=pin_pad)
             else:
                 self._do[{"remove": "card_remove", "cancel": "pinpad_cancel"}[action]](node=node, pin_pad=pin_pad)
-        except OperationError as refused:
-            return self._page(node, status=409, message=str(refused))
+        except OperationError as exc:
+            return self._page(node, status=409, message=str(exc))
         return see_other("./")
 
     def _page(self, node: str, *, status: int = 200, message: str | None = None) -> web.Response:
@@ -105,7 +105,7 @@ class PinPadSite:
         return render("pin_pad.html", status, message=message, **facts)
 
     def _facts(self, node: str) -> dict[str, t.Any]:
-        """What the pad shows. `state` is what makes it show something else; the time that is left does not."""
+        """The data of a PIN pad page. A change of `state` updates the page. The remaining time is not part of `state`."""
         status, cards = self._do["pinpad_status"](node=node), self._do["card_list"]()
         restore = status["restore"]
         pads = {pad["name"]: pad for pad in status["pin_pads"]}

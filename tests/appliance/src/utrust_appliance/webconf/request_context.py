@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A request to a page: whose it is, that it may be made, and what every page shows around its content."""
+"""The context of a page request: session, permission and common values of all pages."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ Handler = t.Callable[["RequestContext"], t.Awaitable[web.StreamResponse]]
 
 
 class RequestContext:
-    """One request of somebody, and who that is."""
+    """A page request with its node and session."""
 
     def __init__(self, request: web.Request) -> None:
         self.request = request
         self.node: Node = request.app[NODE]
         self.sessions = request.app[SESSIONS]
-        # In the mode of one address with a port each, browsers send a cookie to all nodes.
+        # If nodes share one address, browsers send a cookie to all nodes.
         self.cookie = f"__Host-webconf-{self.node.name}"
         self.session: Session | None = None
         self._set: str | None = None
@@ -57,15 +57,15 @@ class RequestContext:
 
     @property
     def ended(self) -> bool:
-        """There was a session, and it is over."""
+        """Whether the session of this request has ended."""
         return self._forget
 
     def certificate(self) -> tuple[str | None, bool]:
-        """The name in the client certificate, and whether this node has registered it."""
+        """The common name of the client certificate, and whether it is registered on this node."""
         return registered_client(self.request)
 
-    def log_in(self, user: str, how: str) -> None:
-        token, self.session = self.sessions.begin(user, how)
+    def log_in(self, user: str, method: str) -> None:
+        token, self.session = self.sessions.begin(user, method)
         self._set, self._forget = token, False
 
     def log_out(self) -> None:
@@ -104,17 +104,17 @@ class RequestContext:
 
 
 def public(handler: Handler) -> t.Callable[[web.Request], t.Awaitable[web.StreamResponse]]:
-    """A page that needs no login."""
+    """Wrap a page that does not require a login."""
 
     async def wrapped(request: web.Request) -> web.StreamResponse:
         context = RequestContext(request)
-        return context.finish(await _answer(context, handler))
+        return context.finish(await _respond(context, handler))
 
     return wrapped
 
 
 def page(handler: Handler) -> t.Callable[[web.Request], t.Awaitable[web.StreamResponse]]:
-    """A page for people who are logged in. A registered certificate is a login, but never one that revives a session that has ended."""
+    """Wrap a page that requires a login. A registered certificate starts a session, but does not renew an ended session."""
 
     async def logged_in(context: RequestContext) -> web.StreamResponse:
         context.find_session()
@@ -134,13 +134,13 @@ def page(handler: Handler) -> t.Callable[[web.Request], t.Awaitable[web.StreamRe
                     "/login?" + urllib.parse.urlencode({"next": context.path, "ended": int(context.ended)})
                 )
             else:
-                raise ApiError("unauthenticated", "your session has ended; nothing was done")
+                raise ApiError("unauthenticated", "your session has ended, and nothing was changed")
         return await handler(context)
 
     return public(logged_in)
 
 
-async def _answer(context: RequestContext, handler: Handler) -> web.StreamResponse:
+async def _respond(context: RequestContext, handler: Handler) -> web.StreamResponse:
     try:
         if not context.node.config.joined:
             return context.page("not_joined.html", 403)
@@ -148,27 +148,29 @@ async def _answer(context: RequestContext, handler: Handler) -> web.StreamRespon
             forms.require_same_origin(context.request)
         return await handler(context)
     except ApiError as problem:
-        return refusal(context, problem)
+        return error_page(context, problem)
     except (web.HTTPException, ConnectionError):
         raise
     except Exception:
         LOG.exception("%s: %s %s failed", context.node.name, context.request.method, context.path)
-        return refusal(context, ApiError("internal_error", "an unexpected error was logged on the node"))
+        return error_page(context, ApiError("internal_error", "an unexpected error was logged on the node"))
 
 
-def refusal(context: RequestContext, problem: ApiError, template: str = "error.html", **values: t.Any) -> web.Response:
+def error_page(
+    context: RequestContext, problem: ApiError, template: str = "error.html", **values: t.Any
+) -> web.Response:
     response = context.page(template, problem.status, problem=problem, **values)
     response.headers.update(problem.headers)
     return response
 
 
 def local_path(value: str) -> str:
-    """Where to go after a login: a path of this site, nothing else."""
+    """The target after a login, limited to paths of this site."""
     known = value.startswith("/") and not value.startswith(("//", "/\\")) and value.isprintable() and "\\" not in value
     return value if known and len(value) <= 200 and not value.startswith("/login") else HOME
 
 
 def field(fields: t.Mapping[str, str], name: str) -> str:
     if name not in fields:
-        raise bad(f"the form has no {name}")
+        raise bad(f"the field {name} is missing in the form")
     return fields[name]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The page *Security*: the guided restore and the Key Synchronization Packages, by the same jobs as the API's."""
+"""The page *Security*: guided restore and Key Synchronization Packages. It uses the same jobs as the API."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from utrust_appliance.web.checks import IDEMPOTENCY_KEY, OBJECT_ID, bad
 from utrust_appliance.web.package_api import receive, send_package
 from utrust_appliance.webconf import forms
 from utrust_appliance.webconf.render import live, see_other, version
-from utrust_appliance.webconf.request_context import field, page, refusal
+from utrust_appliance.webconf.request_context import error_page, field, page
 
 if t.TYPE_CHECKING:
     from aiohttp import web
@@ -38,8 +38,8 @@ if t.TYPE_CHECKING:
 SECURITY = "security.html"
 
 
-def _around(context: RequestContext) -> dict[str, t.Any]:
-    """What the page shows whatever lies over it. `once`: a form that is sent twice makes one thing."""
+def _page_values(context: RequestContext) -> dict[str, t.Any]:
+    """Values of the page below any dialog. `once` is the idempotency key of a form."""
     node = context.node
     return {
         "may_restore": node.behavior.restore_allowed(*node.state()) and node.running() is None,
@@ -51,11 +51,11 @@ def _around(context: RequestContext) -> dict[str, t.Any]:
 
 
 def _show(context: RequestContext, modal: str | None = None, **values: t.Any) -> web.Response:
-    return context.page(SECURITY, modal=modal, problem=None, **_around(context), **values)
+    return context.page(SECURITY, modal=modal, problem=None, **_page_values(context), **values)
 
 
-def _refuse(context: RequestContext, problem: ApiError, modal: str | None = None, **values: t.Any) -> web.Response:
-    return refusal(context, problem, SECURITY, modal=modal, **_around(context), **values)
+def _reject(context: RequestContext, problem: ApiError, modal: str | None = None, **values: t.Any) -> web.Response:
+    return error_page(context, problem, SECURITY, modal=modal, **_page_values(context), **values)
 
 
 async def security(context: RequestContext) -> web.StreamResponse:
@@ -63,7 +63,7 @@ async def security(context: RequestContext) -> web.StreamResponse:
 
 
 async def back(dummy_context: RequestContext) -> web.StreamResponse:
-    """Where a form was refused, the address is the form's; a reload there leads back to the page."""
+    """Redirect a reload of a rejected form to the page."""
     return see_other("/security")
 
 
@@ -71,7 +71,7 @@ async def back(dummy_context: RequestContext) -> web.StreamResponse:
 
 
 def _source(node: Node) -> str:
-    """Whose keys come along. The vendor's page offers no choice; here it is the first member that can give them."""
+    """The source of the keys: the first available member. The vendor's page does not offer a choice."""
     for other in node.cluster.nodes.values():
         if other is not node and other.config.joined and other.reachable() and other.state()[0] == "operational":
             return other.name
@@ -79,7 +79,7 @@ def _source(node: Node) -> str:
 
 
 async def guide_setup(context: RequestContext) -> web.StreamResponse:
-    if not _around(context)["may_restore"]:
+    if not _page_values(context)["may_restore"]:
         return see_other("/security")
     return _show(context, "setup", pads=context.node.pin_pads())
 
@@ -93,12 +93,12 @@ async def summary(context: RequestContext) -> web.StreamResponse:
         else:
             facts = preview(node, pin_pad, _source(node))
     except ApiError as problem:
-        return _refuse(context, problem, "setup", pads=node.pin_pads())
+        return _reject(context, problem, "setup", pads=node.pin_pads())
     return _show(context, "summary", preview=facts, package=package)
 
 
-async def bring_package(context: RequestContext) -> web.StreamResponse:
-    """Where the profile wants it, a restore takes the keys from a package, which is kept here for that restore only."""
+async def upload_restore_package(context: RequestContext) -> web.StreamResponse:
+    """Upload a package for the next restore, if the profile requires a package."""
     node = context.node
     try:
         sent = await forms.Upload.of(context.request, node.cluster.options.max_upload)
@@ -109,12 +109,12 @@ async def bring_package(context: RequestContext) -> web.StreamResponse:
         try:
             size, dummy = await receive(context.request, path, sent.chunks())
             if size == 0:
-                raise bad("no file was selected, or it is empty")
-            package = await asyncio.to_thread(node.restore_packages.bring, path)
+                raise bad("the file is missing or empty")
+            package = await asyncio.to_thread(node.restore_packages.add, path)
         finally:
             destroy(path)
     except ApiError as problem:
-        return _refuse(context, problem, "setup", pads=node.pin_pads())
+        return _reject(context, problem, "setup", pads=node.pin_pads())
     return see_other("/security/restore?" + urllib.parse.urlencode({"pin_pad": pin_pad, "package": package}))
 
 
@@ -132,13 +132,13 @@ async def start(context: RequestContext) -> web.StreamResponse:
             other = require_restorable(node, pin_pad, source)
             made = node.restores.start(request, pin_pad, other)["id"]
     except ApiError as problem:
-        return _refuse(context, problem)
+        return _reject(context, problem)
     return see_other(f"/security/restore/{made}")
 
 
 async def guide(context: RequestContext) -> web.StreamResponse:
     job = _job(context)
-    if job["kind"] == "import" and not _asks_for_cards(job["data"]):
+    if job["kind"] == "import" and not _requires_cards(job["data"]):
         return _show(context, "result", done=job["data"])
     return _show(context, "guide", version=version(job["state"]), **job)
 
@@ -146,16 +146,16 @@ async def guide(context: RequestContext) -> web.StreamResponse:
 async def guide_live(context: RequestContext) -> web.StreamResponse:
     job = _job(context)
     if "cards_required" not in job["data"]:
-        raise ApiError("not_found", "this import asks for no cards")
+        raise ApiError("not_found", "the import does not require cards")
     return live(context.request, "guide_live.html", node=context.node.name, csrf=context.user().csrf, **job)
 
 
-def _asks_for_cards(data: dict[str, t.Any]) -> bool:
+def _requires_cards(data: dict[str, t.Any]) -> bool:
     return "cards_required" in data and data["state"] in (*RUNNING, "applying")
 
 
 def _job(context: RequestContext) -> dict[str, t.Any]:
-    """A guided restore, or an import that asks for cards. `state` is what makes the guide show something else."""
+    """A guided restore or an import that requires cards. A change of `state` updates the guide."""
     kind, node = context.request.match_info["kind"], context.node
     data = (node.restores if kind == "restore" else node.imports).get(_id(context))
     state = [data["id"], data["sequence"], data["state"]]
@@ -172,7 +172,7 @@ async def cancel(context: RequestContext) -> web.StreamResponse:
             context.node.imports.discard(job["data"]["id"])
     except ApiError as problem:
         if _job(context)["data"]["state"] in RUNNING:
-            return _refuse(context, problem)
+            return _reject(context, problem)
     return see_other(job["place"])
 
 
@@ -180,13 +180,13 @@ async def cancel(context: RequestContext) -> web.StreamResponse:
 
 
 async def download(context: RequestContext) -> web.StreamResponse:
-    """Made, sent and destroyed: Webconf keeps no package."""
+    """Create, send and delete a package. Webconf does not keep packages."""
     await _form(context)
     node = context.node
     try:
         made = await node.packages.create(Request(secrets.token_hex(16), "webconf"), None)
     except ApiError as problem:
-        return _refuse(context, problem)
+        return _reject(context, problem)
     stamp = utc_now().replace(":", "").replace("-", "")
     name = urllib.parse.quote(f"{node.cluster.name}-{node.name}-{stamp}.ksp", safe="")
     more = {"Content-Disposition": f"attachment; filename=\"{name}\"; filename*=UTF-8''{name}", **_plain_headers()}
@@ -201,7 +201,7 @@ def _plain_headers() -> dict[str, str]:
 
 
 async def upload(context: RequestContext) -> web.StreamResponse:
-    """The point of no return: what is uploaded is imported at once, and the table says what was done."""
+    """Import an uploaded package immediately, and show the results. This cannot be undone."""
     node = context.node
     try:
         sent = await forms.Upload.of(context.request, node.cluster.options.max_upload)
@@ -211,12 +211,12 @@ async def upload(context: RequestContext) -> web.StreamResponse:
         try:
             size, sha256 = await receive(context.request, path, sent.chunks())
             if size == 0:
-                raise bad("no file was selected, or it is empty")
+                raise bad("the file is missing or empty")
             import_id = await _import(node, Request(once, version(["upload", sha256])), path, sha256, size)
         finally:
             destroy(path)
     except ApiError as problem:
-        return _refuse(context, problem)
+        return _reject(context, problem)
     return see_other(f"/security/import/{import_id}")
 
 
@@ -224,11 +224,11 @@ async def _import(node: Node, request: Request, path: t.Any, sha256: str, size: 
     staged = await node.imports.stage(request, path, f"sha256:{sha256}", size)
     import_id = str(staged["id"])
     if staged["state"] != "staged":
-        return import_id  # the profile says that the upload is the commit for programs, too
+        return import_id  # the upload is also the commit of the API
     try:
         await node.imports.apply(import_id, Request(f"{request.key}-apply", request.digest), {staged["keys_digest"]})
     except ApiError:
-        with contextlib.suppress(ApiError):  # the first refusal is the one that counts
+        with contextlib.suppress(ApiError):  # report the first error
             node.imports.discard(import_id)
         raise
     return import_id
@@ -237,14 +237,14 @@ async def _import(node: Node, request: Request, path: t.Any, sha256: str, size: 
 def _id(context: RequestContext) -> str:
     value = context.request.match_info["id"]
     if not OBJECT_ID.fullmatch(value):
-        raise ApiError("not_found", "there is no such object")
+        raise ApiError("not_found", "the object does not exist")
     return value
 
 
 def _once(fields: t.Mapping[str, str]) -> str:
     once = field(fields, "once")
     if not IDEMPOTENCY_KEY.fullmatch(once):
-        raise bad("the form is not complete: load the page again")
+        raise bad("the form is incomplete: reload the page")
     return once
 
 
@@ -258,7 +258,7 @@ ROUTES = [
     ("GET", "/security", page(security)),
     ("GET", "/security/synchronize", page(guide_setup)),
     ("GET", "/security/restore", page(summary)),
-    ("POST", "/security/restore-package", page(bring_package)),
+    ("POST", "/security/restore-package", page(upload_restore_package)),
     ("POST", "/security/restore", page(start)),
     ("POST", "/security/package", page(download)),
     ("POST", "/security/import", page(upload)),

@@ -2,10 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Every word of the vendor's pages, in their order: the menu as its documentation names it, the rest as on the page about key
-synchronization. Whoever looks for a word in Webconf finds it here and nowhere else.
+"""The strings of the vendor's pages in their order: the menu of the documentation, and the page about key synchronization.
 
-The pages use `v.<name>`; what is not on the vendor's page is in the templates, in this project's own words.
+Templates use `v.<name>`. Strings that are not on the vendor's page are in the templates.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ STRINGS: dict[str, str] = {
     "interactions": "Be aware that PIN Pad interactions are required!",
     "cards_in_reach": "Make sure to have the MBK Cards in reach.",
     "start_restore": "Start Restore",
-    # Every later change of key material
+    # Later changes of keys
     "key_synchronization": "Key Synchronization",
     "download_package": "Download Cluster Key Synchronization Package",
     "package": "Cluster Key Synchronization Package",
