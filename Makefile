@@ -44,7 +44,7 @@ demo-down: setup-demo ## stop the demo
 ##@ Test
 
 GATES := format lint types yamllint ansible-lint docs-lint language changelog-lint licenses package galaxy-importer sanity sanity-floor
-SUITES := unit conformance playbooks browser demo-test
+SUITES := unit simulator conformance playbooks browser demo-test
 
 .PHONY: test
 test: ## all gates and tests; the first failure ends the run
@@ -58,6 +58,10 @@ check: ## all gates
 .PHONY: unit
 unit: setup ## tests/unit: pure functions, modules, guards
 	@$(IN_VENV) $(BIN)/python -m pytest tests/unit $(ARGS)
+
+.PHONY: simulator
+simulator: system setup ## tests/appliance/tests: the appliance simulator
+	@$(IN_VENV) $(BIN)/python -m pytest -n 2 --dist loadfile tests/appliance/tests $(ARGS)
 
 .PHONY: conformance
 conformance: system setup ## tests/conformance: transports against the appliance simulator

@@ -32,7 +32,7 @@ from ansible_collections.keyops.utrust.plugins.module_utils._appliance.rest impo
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import ApiError  # noqa: E402
 from ansible_collections.keyops.utrust.plugins.module_utils._http import Endpoint  # noqa: E402
 from ansible_collections.keyops.utrust.plugins.module_utils._json_client import JsonClient  # noqa: E402
-from utrust_appliance.testing import cluster, used_by  # noqa: E402
+from utrust_appliance.testing import cluster, resource_usage  # noqa: E402
 
 if t.TYPE_CHECKING:
     from utrust_appliance.control import Control
@@ -185,16 +185,16 @@ def fleet() -> Fleet:
     began = time.monotonic()
     with cluster(clusters=CLUSTERS, nodes=NODES, keys=MANY) as control:
         first = time.monotonic() - began
-        processors, memory = used_by(control)
+        processors, memory = resource_usage(control)
         keys = [key for one in control.clusters() for key in one.keys(SOURCE)]
         strong = {key["fingerprint"] for key in keys if key["fingerprint"].startswith("sha256:")}
         if len(keys) != CLUSTERS * MANY or len(strong) != sum(key["type"] in ("rsa", "ec") for key in keys):
             raise BenchFailed(f"there are {len(keys)} keys, and {len(strong)} distinct key pairs")
-        memory = max(memory, used_by(control)[1])
+        memory = max(memory, resource_usage(control)[1])
         control.down()
         began = time.monotonic()
         control.up(control.folder)
-        return Fleet(first, processors, time.monotonic() - began, max(memory, used_by(control)[1]))
+        return Fleet(first, processors, time.monotonic() - began, max(memory, resource_usage(control)[1]))
 
 
 def connect(control: Control, name: str) -> RestAppliance:

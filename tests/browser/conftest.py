@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A headless Chromium, and people who use it. Screenshots are kept in tests/output/browser."""
+"""Fixtures with a headless Chromium. Screenshots are in tests/output/browser."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import typing as t
 import pytest
 from playwright.sync_api import Browser, Error, expect, sync_playwright
 
-from tests.support.person import DESKTOP, OUTPUT, Person
+from tests.support.browser_user import DESKTOP, OUTPUT, BrowserUser
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,11 +43,11 @@ def chromium() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def person(chromium: Browser) -> Iterator[t.Callable[..., Person]]:
-    """`person(control)` knows the password, `person(control, certificate="operator")` has a client certificate in the browser."""
+def browser_user(chromium: Browser) -> Iterator[t.Callable[..., BrowserUser]]:
+    """`browser_user(control)` has the password, `browser_user(control, certificate="operator")` has a client certificate."""
     contexts = []
 
-    def make(control: Control, *, certificate: str | None = None, script: bool = True) -> Person:
+    def make(control: Control, *, certificate: str | None = None, script: bool = True) -> BrowserUser:
         certificates = []
         if certificate:
             cert, key = control.client(certificate)
@@ -62,7 +62,7 @@ def person(chromium: Browser) -> Iterator[t.Callable[..., Person]]:
         )
         context.set_default_timeout(LIMIT)
         contexts.append(context)
-        return Person(control, context.new_page())
+        return BrowserUser(control, context.new_page())
 
     yield make
     for context in contexts:
@@ -71,7 +71,7 @@ def person(chromium: Browser) -> Iterator[t.Callable[..., Person]]:
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    """A picture of every open page of a test that failed."""
+    """Take a screenshot of every open page of a failed test."""
     outcome = yield
     report = t.cast("t.Any", outcome).get_result()
     browser = getattr(item, "funcargs", {}).get("chromium")

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Both flows of the vendor's page, clicked through on three nodes in its order and with its words, PIN pads included."""
+"""Both flows of the vendor's page on three nodes, with its steps and strings, including PIN pads."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ if t.TYPE_CHECKING:
 
     from utrust_appliance.control import Control
 
-    from tests.support.person import Person
+    from tests.support.browser_user import BrowserUser
 
 
 @pytest.fixture
 def control() -> Iterator[Control]:
-    """node1 has the keys, node2 and node3 have joined and are in Factory Reset Mode."""
+    """node1 has the keys, and node2 and node3 are joined and in Factory Reset Mode."""
     with cluster(nodes=3, keys=6) as running:
         yield running
 
 
-def initial_synchronization(operator: Person, holder: Person, node: str, pictures: bool) -> None:
-    def picture(person: Person, name: str) -> None:
-        person.check()
+def initial_synchronization(operator: BrowserUser, holder: BrowserUser, node: str, pictures: bool) -> None:
+    def picture(browser_user: BrowserUser, name: str) -> None:
+        browser_user.check()
         if pictures:
-            person.picture(name)
+            browser_user.picture(name)
 
     page = operator.page
     page.get_by_role("link", name="Security").click()
@@ -53,7 +53,7 @@ def initial_synchronization(operator: Person, holder: Person, node: str, picture
     summary = page.get_by_role("dialog", name="HSM Guided Restore Summary")
     expect(summary).to_contain_text("Be aware that PIN Pad interactions are required!")
     expect(summary).to_contain_text("Make sure to have the MBK Cards in reach")
-    expect(summary).to_contain_text("2 out of 3")
+    expect(summary).to_contain_text("Required cards: 2 of 3")
     expect(summary).to_contain_text(operator.control.node(node)["serial"])
     picture(operator, "3-summary")
     summary.get_by_role("button", name="Start Restore").click()
@@ -73,7 +73,7 @@ def initial_synchronization(operator: Person, holder: Person, node: str, picture
     pad.get_by_role("button", name="OK").click()
     expect(guide).to_contain_text("MBK card 1 of 2: accepted")
     picture(operator, "6-guide")
-    holder.present("KEYOPS-3")
+    holder.present_card("KEYOPS-3")
     expect(guide).to_contain_text(f"{node} holds the MBK and 6 keys")
     expect(pad.get_by_role("status")).to_contain_text("Done")
     picture(operator, "7-restored")
@@ -82,13 +82,13 @@ def initial_synchronization(operator: Person, holder: Person, node: str, picture
     picture(operator, "8-operational")
 
 
-def synchronize_key_material(operator: Person, node: str, package: Path, new_key: str, *, drop: bool) -> None:
+def synchronize_key_material(operator: BrowserUser, node: str, package: Path, new_key: str, *, drop: bool) -> None:
     page = operator.page
     page.get_by_role("navigation", name="Cluster menu bar").get_by_role("link", name=node).click()
     expect(page.get_by_role("heading", name="Overview")).to_be_visible()
     page.get_by_role("link", name="Security").click()
     section = page.get_by_role("region", name="Key Synchronization")
-    expect(section).to_contain_text("Select a File or Drag and Drop it here")
+    expect(section).to_contain_text("Select a File or Drag and Drop")
     expect(section.locator("button")).to_have_text(["Download Cluster Key Synchronization Package", "Upload"])
     if drop:
         dropped = page.evaluate_handle(
@@ -111,8 +111,8 @@ def synchronize_key_material(operator: Person, node: str, package: Path, new_key
     section.get_by_role("button", name="Upload").click()
     result = page.get_by_role("dialog", name="Restore Keys from Key Synchronization Package")
     expect(result.get_by_role("row", name=new_key)).to_contain_text("restored")
-    expect(result.get_by_role("row", name="signKey-2025")).to_contain_text("was there already")
-    assert result.get_by_role("row").count() == 8  # the head and seven keys
+    expect(result.get_by_role("row", name="signKey-2025")).to_contain_text("unchanged")
+    assert result.get_by_role("row").count() == 8  # the header and seven keys
     operator.check()
     operator.picture("10-restored-keys")
     result.get_by_role("button", name="Finish").click()
@@ -121,16 +121,16 @@ def synchronize_key_material(operator: Person, node: str, package: Path, new_key
     expect(page.get_by_role("row", name=new_key)).to_be_visible()
 
 
-def test_a_restore_from_a_package_asks_for_the_file_beside_the_pin_pad(person: Callable[..., Person]) -> None:
-    """No step of the vendor's page: it is there only where the profile says that keys come from a file."""
+def test_restore_from_package_requires_file(browser_user: Callable[..., BrowserUser]) -> None:
+    """If the profile requires a package, HSM Guide Setup has a file field that is not on the vendor's page."""
     with cluster(nodes=2, keys=6, profile=["restore_from=package"]) as control:
         package = Api(control, "node1").package()
-        operator, holder = person(control, certificate="operator"), person(control)
+        operator, holder = browser_user(control, certificate="operator"), browser_user(control)
         page = operator.visit("node2", "/security")
         page.get_by_role("button", name="Synchronize HSM").click()
         setup = page.get_by_role("dialog", name="HSM Guide Setup")
         setup.get_by_label("Choose PIN pad").select_option("front-usb")
-        file = setup.get_by_label("Cluster Key Synchronization Package to take the keys from")
+        file = setup.get_by_label("Cluster Key Synchronization Package of the restore")
         file.set_input_files({"name": "a.ksp", "mimeType": "", "buffer": package})
         operator.check()
         setup.get_by_role("button", name="Preview Restore").click()
@@ -141,16 +141,17 @@ def test_a_restore_from_a_package_asks_for_the_file_beside_the_pin_pad(person: C
         expect(page.get_by_role("dialog")).to_contain_text("Insert MBK card 1 of 2")
         holder.go_to_pin_pad("node2")
         for card in ("KEYOPS-1", "KEYOPS-2"):
-            holder.present(card)
+            holder.present_card(card)
         expect(page.get_by_role("dialog")).to_contain_text("node2 holds the MBK and 6 keys")
         page.get_by_role("button", name="Finish").click()
         expect(page.get_by_role("region", name="HSM Configuration").get_by_text("Operational")).to_be_visible()
 
 
-def test_both_flows_of_the_vendors_page_bring_all_nodes_to_the_same_keys(
-    control: Control, person: Callable[..., Person], tmp_path: Path
+def test_vendor_flows_give_same_keys(
+    control: Control, browser_user: Callable[..., BrowserUser], tmp_path: Path
 ) -> None:
-    operator, holder = person(control), person(control)
+    """Both flows of the vendor's page give all nodes the same keys."""
+    operator, holder = browser_user(control), browser_user(control)
     for node in ("node2", "node3"):
         operator.log_in(node)
         initial_synchronization(operator, holder, node, pictures=node == "node2")

@@ -11,7 +11,7 @@ import typing as t
 import pytest
 from playwright.sync_api import expect
 
-from tests.support.person import AXE, DESKTOP, OUTPUT, PHONE
+from tests.support.browser_user import AXE, DESKTOP, OUTPUT, PHONE
 from tests.support.report import HOSTILE, data, write_page
 
 if t.TYPE_CHECKING:
@@ -22,15 +22,15 @@ if t.TYPE_CHECKING:
 
 
 class Reader:
-    """Somebody who has opened a report; what the page asked for and complained of."""
+    """A report in a browser, with the requests and messages of the page."""
 
     def __init__(self, page: Page, address: str) -> None:
         self.page = page
         self.requests: list[str] = []
-        self.complaints: list[str] = []
+        self.messages: list[str] = []
         page.on("request", lambda request: self.requests.append(request.url))
-        page.on("console", lambda message: self.complaints.append(message.text))
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("console", lambda message: self.messages.append(message.text))
+        page.on("pageerror", lambda error: self.messages.append(str(error)))
         page.goto(address)
 
     def labels(self) -> list[str]:
@@ -51,18 +51,20 @@ def read(chromium: Browser, tmp_path: Path) -> Iterator[Callable[..., Reader]]:
         context.close()
 
 
-def test_the_page_asks_for_nothing_and_runs_nothing_that_a_label_says(read: Callable[..., Reader]) -> None:
+def test_report_loads_nothing_and_runs_no_label(read: Callable[..., Reader]) -> None:
+    """The page loads nothing and does not run content of labels."""
     reader = read(data(HOSTILE))
     reader.page.wait_for_load_state("networkidle")
     assert [url for url in reader.requests if not url.startswith("data:")] == [reader.page.url]
-    assert reader.complaints == []
+    assert reader.messages == []
     picture = "const one = new Image(); one.onload = () => done(false); one.onerror = () => done(true)"
     blocked = f"() => new Promise(done => {{ {picture}; one.src = 'https://127.0.0.1:9/x' }})"
     assert reader.page.evaluate(blocked), "the page's policy lets pictures in from elsewhere"
-    assert any("Content Security Policy" in text for text in reader.complaints)
+    assert any("Content Security Policy" in text for text in reader.messages)
 
 
-def test_keys_are_found_by_words_and_by_what_is_wrong_with_them(read: Callable[..., Reader]) -> None:
+def test_report_filters_by_text_and_problem(read: Callable[..., Reader]) -> None:
+    """Keys can be filtered by text and by problem."""
     reader = read(data(HOSTILE))
     everything = reader.labels()
     count = reader.page.get_by_role("status")
@@ -83,7 +85,8 @@ def test_keys_are_found_by_words_and_by_what_is_wrong_with_them(read: Callable[.
     assert reader.labels() == everything
 
 
-def test_without_script_every_key_is_shown_and_there_is_nothing_to_filter_with(read: Callable[..., Reader]) -> None:
+def test_report_without_scripts_shows_all_keys(read: Callable[..., Reader]) -> None:
+    """Without scripts, the page shows all keys and no filter."""
     with_script = read(data()).labels()
     reader = read(data(), script=False)
     assert reader.labels() == with_script
@@ -91,9 +94,8 @@ def test_without_script_every_key_is_shown_and_there_is_nothing_to_filter_with(r
 
 
 @pytest.mark.parametrize("labels", [(), HOSTILE], ids=["usual", "hostile"])
-def test_nobody_is_shut_out_and_a_phone_does_not_scroll_sideways(
-    read: Callable[..., Reader], labels: tuple[str, ...]
-) -> None:
+def test_report_accessible_and_fits_phone(read: Callable[..., Reader], labels: tuple[str, ...]) -> None:
+    """The page is accessible and fits a phone."""
     reader = read(data(labels))
     for name, viewport in (("desktop", DESKTOP), ("phone", PHONE)):
         reader.page.set_viewport_size(t.cast("t.Any", viewport))
@@ -105,10 +107,11 @@ def test_nobody_is_shut_out_and_a_phone_does_not_scroll_sideways(
         reader.page.screenshot(path=OUTPUT / f"key_report-{name}.png", full_page=True)
 
 
-def test_on_paper_no_table_is_cut_off_and_the_controls_are_ignored_members(read: Callable[..., Reader]) -> None:
+def test_report_print_shows_full_tables(read: Callable[..., Reader]) -> None:
+    """In print, tables are complete and controls are hidden."""
     reader = read(data())
     reader.page.emulate_media(media="print")
-    # A4 across, without its margins, at 96 dots an inch.
+    # A4 landscape without margins at 96 dpi.
     reader.page.set_viewport_size({"width": 1032, "height": 703})
     too_wide = "[...document.querySelectorAll('table')].filter(one => one.getBoundingClientRect().right > innerWidth + 1).length"
     assert reader.page.evaluate(too_wide) == 0

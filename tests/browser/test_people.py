@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""People at Webconf: how they come in and go, with a keyboard only, without scripts, on a phone, and what a session does that nobody uses."""
+"""Use of Webconf: logins, keyboard only, without scripts, on a phone, and session timeouts."""
 
 from __future__ import annotations
 
@@ -17,22 +17,21 @@ if t.TYPE_CHECKING:
 
     from utrust_appliance.control import Control
 
-    from tests.support.person import Person
+    from tests.support.browser_user import BrowserUser
 
 MENU = ("Overview", "Access", "Security", "Cluster", "Backup/Restore", "Services")
 
 
 @pytest.fixture(scope="module")
 def control() -> Iterator[Control]:
-    """node1 has the keys, node2 and node3 are in Factory Reset Mode, node4 has not joined."""
+    """node1 has the keys, node2 and node3 are in Factory Reset Mode, and node4 has not joined."""
     with cluster(nodes=4, joined=3, keys=2) as running:
         yield running
 
 
-def test_registered_certificate_is_logged_in_at_once_and_everywhere(
-    control: Control, person: Callable[..., Person]
-) -> None:
-    page = person(control, certificate="operator").visit("node1")
+def test_login_certificate_on_every_node(control: Control, browser_user: Callable[..., BrowserUser]) -> None:
+    """A registered certificate is logged in immediately on every node."""
+    page = browser_user(control, certificate="operator").visit("node1")
     expect(page.get_by_role("heading", name="Overview")).to_be_visible()
     bar = page.get_by_role("navigation", name="Cluster menu bar")
     expect(bar).to_contain_text("node4 (not joined)")
@@ -44,10 +43,9 @@ def test_registered_certificate_is_logged_in_at_once_and_everywhere(
     expect(page.get_by_role("heading", name="Overview")).to_be_visible()
 
 
-def test_password_logs_in_and_the_menu_bar_carries_the_login_to_other_nodes(
-    control: Control, person: Callable[..., Person]
-) -> None:
-    operator = person(control)
+def test_login_password_valid_on_other_nodes(control: Control, browser_user: Callable[..., BrowserUser]) -> None:
+    """After a login by password, the menu bar logs in to other nodes."""
+    operator = browser_user(control)
     page = operator.log_in("node1", password="wrong")
     expect(page.get_by_role("alert")).to_contain_text("user or password is wrong")
     operator.log_in("node1")
@@ -57,31 +55,31 @@ def test_password_logs_in_and_the_menu_bar_carries_the_login_to_other_nodes(
     expect(page.get_by_text("Factory Reset Mode")).to_be_visible()
 
 
-def test_every_page_is_fit_for_everybody_and_for_a_phone_and_says_what_it_is(
-    control: Control, person: Callable[..., Person]
-) -> None:
-    operator = person(control)
+def test_pages_accessible_and_identify_simulator(control: Control, browser_user: Callable[..., BrowserUser]) -> None:
+    """Every page is accessible, fits a phone and identifies the simulator."""
+    operator = browser_user(control)
     operator.visit("node1", "/login")
-    expect(operator.page.get_by_role("complementary", name="Reference appliance")).to_be_visible()
+    expect(operator.page.get_by_role("complementary", name="Appliance simulator")).to_be_visible()
     operator.check()
     page = operator.log_in("node1")
     for name in MENU:
         page.get_by_role("link", name=name, exact=True).first.click()
         expect(page.get_by_role("heading", level=1, name=name)).to_be_visible()
-        expect(page.get_by_role("complementary", name="Reference appliance")).to_be_visible()
+        expect(page.get_by_role("complementary", name="Appliance simulator")).to_be_visible()
         operator.check()
     operator.visit("node1", "/cluster")
     expect(page.get_by_role("row", name="node3")).to_contain_text("Connected")
     expect(page.get_by_role("row", name="node4")).to_contain_text("Disconnected")
     for place in ("/", "/node2/"):
         page.goto(control.status()["pin_pads_url"] + place)
-        expect(page.get_by_role("complementary", name="Reference appliance")).to_be_visible()
+        expect(page.get_by_role("complementary", name="Appliance simulator")).to_be_visible()
         operator.check()
 
 
-def test_session_that_nobody_uses_says_so_and_then_ends_in_front_of_them(person: Callable[..., Person]) -> None:
+def test_session_timeout_shows_warning(browser_user: Callable[..., BrowserUser]) -> None:
+    """An idle session shows a warning before it ends."""
     with cluster(nodes=1, keys=1, session_timeout=12) as control:
-        operator = person(control)
+        operator = browser_user(control)
         page = operator.log_in("node1")
         warning = page.get_by_role("alert").filter(has_text="You will be logged out")
         expect(warning).to_be_visible()
@@ -92,9 +90,11 @@ def test_session_that_nobody_uses_says_so_and_then_ends_in_front_of_them(person:
         expect(page.get_by_role("heading", name="Log in to node1")).to_be_visible()
 
 
-def test_restore_needs_a_keyboard_only(control: Control, person: Callable[..., Person]) -> None:
+def test_restore_with_keyboard_only(control: Control, browser_user: Callable[..., BrowserUser]) -> None:
+    """A restore works with the keyboard only."""
+
     def reach(page: t.Any, name: str) -> None:
-        """Press Tab until that is in focus."""
+        """Press Tab until the element has the focus."""
         for dummy in range(40):
             focused = page.evaluate("(document.activeElement.textContent || document.activeElement.id).trim()")
             if focused == name:
@@ -102,7 +102,7 @@ def test_restore_needs_a_keyboard_only(control: Control, person: Callable[..., P
             page.keyboard.press("Tab")
         pytest.fail(f"{name} cannot be reached with the Tab key; the focus is on {focused}")
 
-    operator, holder = person(control, certificate="operator"), person(control)
+    operator, holder = browser_user(control, certificate="operator"), browser_user(control)
     page = operator.visit("node2")
     reach(page, "Security")
     page.keyboard.press("Enter")
@@ -110,7 +110,7 @@ def test_restore_needs_a_keyboard_only(control: Control, person: Callable[..., P
     reach(page, "Synchronize HSM")
     page.keyboard.press("Enter")
     expect(page.get_by_label("Choose PIN pad")).to_be_focused()
-    page.wait_for_load_state()  # the page's script is there
+    page.wait_for_load_state()  # the script of the page is loaded
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_have_count(0)
     reach(page, "Synchronize HSM")
@@ -141,8 +141,9 @@ def test_restore_needs_a_keyboard_only(control: Control, person: Callable[..., P
     control.factory_reset("node2")
 
 
-def test_everything_works_without_scripts(control: Control, person: Callable[..., Person]) -> None:
-    operator, holder = person(control, script=False), person(control, script=False)
+def test_restore_without_scripts(control: Control, browser_user: Callable[..., BrowserUser]) -> None:
+    """Everything works without scripts."""
+    operator, holder = browser_user(control, script=False), browser_user(control, script=False)
     page = operator.log_in("node2")
     page.get_by_role("link", name="Security").click()
     for button in ("Synchronize HSM", "Preview Restore", "Start Restore"):
@@ -153,7 +154,9 @@ def test_everything_works_without_scripts(control: Control, person: Callable[...
         pad.get_by_role("button", name=f"{card} Insert").click()
         pad.get_by_label("PIN", exact=True).fill(control.pin_of(card))
         pad.get_by_role("button", name="OK").click()
-    expect(page.get_by_role("dialog")).to_contain_text("node2 holds the MBK and 2 keys")  # it reloads by itself
+    expect(page.get_by_role("dialog")).to_contain_text(
+        "node2 holds the MBK and 2 keys"
+    )  # the page reloads automatically
     page.get_by_role("button", name="Finish").click()
     package = Api(control, "node1").package()
     page.locator("#package").set_input_files({"name": "a.ksp", "mimeType": "", "buffer": package})

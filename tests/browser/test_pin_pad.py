@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The PIN pad page: what goes wrong at a ceremony goes wrong here in the same way, and no PIN leaves the pad."""
+"""The PIN pad page: errors during a ceremony, and confidentiality of PINs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if t.TYPE_CHECKING:
 
     from utrust_appliance.control import Control
 
-    from tests.support.person import Person
+    from tests.support.browser_user import BrowserUser
 
 START = {"pin_pad": "front-usb", "source": "node1"}
 
@@ -41,10 +41,10 @@ def control(running: Control) -> Iterator[Control]:
 
 
 @pytest.fixture
-def holder(control: Control, person: Callable[..., Person]) -> Person:
-    """A card holder at the PIN pad of node2, where a guided restore waits for the first card."""
+def holder(control: Control, browser_user: Callable[..., BrowserUser]) -> BrowserUser:
+    """A user at the PIN pad of node2, where a guided restore waits for the first card."""
     Api(control, "node2")("POST", "/hsm/restores", START)
-    made = person(control)
+    made = browser_user(control)
     made.go_to_pin_pad("node2")
     return made
 
@@ -53,52 +53,54 @@ def problem(control: Control) -> str:
     return str(Api(control, "node2")("GET", "/hsm/restores").data["restores"][0]["problem"]["code"])
 
 
-def test_wrong_pin_foreign_card_and_the_same_card_twice_are_told_and_asked_for_again(
-    control: Control, holder: Person
-) -> None:
+def test_pin_pad_rejected_input_shows_notice(control: Control, holder: BrowserUser) -> None:
+    """A wrong PIN, a foreign card and a used card show a notice and the prompt again."""
     display = holder.page.get_by_role("status")
     holder.page.get_by_role("button", name="OTHER-1 Insert").click()
-    expect(display).to_contain_text("Card OTHER-1 is of MBK OTHER, not of KEYOPS")
-    holder.present("KEYOPS-1", pin="0")
-    expect(display).to_contain_text("Wrong PIN for card KEYOPS-1; it locks for good after 2 more")
+    expect(display).to_contain_text("Card OTHER-1 belongs to MBK OTHER, not to KEYOPS")
+    holder.present_card("KEYOPS-1", pin="0")
+    expect(display).to_contain_text("Wrong PIN for card KEYOPS-1. Attempts left: 2")
     holder.check()
     for digit in control.pin_of("KEYOPS-1"):
         holder.page.get_by_role("button", name=digit, exact=True).click()
     holder.page.get_by_role("button", name="OK").click()
     expect(display).to_contain_text("Insert MBK card 2 of 2")
     holder.page.get_by_role("button", name="KEYOPS-1 Insert").click()
-    expect(display).to_contain_text("Card KEYOPS-1 has been used already")
+    expect(display).to_contain_text("Card KEYOPS-1 was already used")
     holder.page.get_by_role("button", name="KEYOPS-2 Insert").click()
     holder.page.get_by_role("button", name="KEYOPS-2 Remove").click()
     expect(display).to_contain_text("Card KEYOPS-2 was removed before its PIN was entered")
 
 
-def test_three_wrong_pins_lock_a_card_for_good(control: Control, holder: Person) -> None:
+def test_pin_pad_three_wrong_pins_lock_card(control: Control, holder: BrowserUser) -> None:
+    """Three wrong PINs lock a card permanently."""
     page, display = holder.page, holder.page.get_by_role("status")
     page.get_by_role("button", name="KEYOPS-3 Insert").click()
-    for text in ("after 2 more", "after 1 more", "card KEYOPS-3 is locked for good now"):
+    for text in ("Attempts left: 2", "Attempts left: 1", "Card KEYOPS-3 is now permanently locked"):
         page.get_by_role("button", name="0", exact=True).click()
         page.get_by_role("button", name="OK").click()
         expect(display).to_contain_text(text)
     page.get_by_role("button", name="KEYOPS-3 Locked").click()
-    expect(display).to_contain_text("Card KEYOPS-3 is locked for good")
+    expect(display).to_contain_text("Card KEYOPS-3 is permanently locked")
 
 
-def test_card_that_is_in_one_reader_is_not_on_the_table_of_another(
-    control: Control, holder: Person, person: Callable[..., Person]
+def test_pin_pad_card_in_other_reader_unavailable(
+    control: Control, holder: BrowserUser, browser_user: Callable[..., BrowserUser]
 ) -> None:
+    """A card in one reader is not available at another PIN pad."""
     Api(control, "node3")("POST", "/hsm/restores", START)
     holder.page.get_by_role("button", name="KEYOPS-1 Insert").click()
-    other = person(control).go_to_pin_pad("node3")
+    other = browser_user(control).go_to_pin_pad("node3")
     expect(other.get_by_role("button", name="KEYOPS-2 Insert")).to_be_visible()
     expect(other.get_by_role("button", name="KEYOPS-1")).to_have_count(0)
     expect(other.get_by_text("KEYOPS-1 is in the reader of node2")).to_be_visible()
 
 
-def test_cancel_at_the_pin_pad_ends_the_restore_and_webconf_shows_it(
-    control: Control, holder: Person, person: Callable[..., Person]
+def test_pin_pad_cancel_ends_restore(
+    control: Control, holder: BrowserUser, browser_user: Callable[..., BrowserUser]
 ) -> None:
-    page = person(control, certificate="operator").visit("node2", "/security")
+    """Cancel ends the restore, and Webconf shows it."""
+    page = browser_user(control, certificate="operator").visit("node2", "/security")
     page.get_by_role("button", name="Open the guide").click()
     expect(page.get_by_role("dialog")).to_contain_text("Insert MBK card 1 of 2")
     holder.page.get_by_role("button", name="Cancel").click()
@@ -109,18 +111,20 @@ def test_cancel_at_the_pin_pad_ends_the_restore_and_webconf_shows_it(
     expect(page.get_by_role("button", name="Synchronize HSM")).to_be_visible()
 
 
-def test_pin_pad_that_waits_too_long_gives_up(person: Callable[..., Person]) -> None:
+def test_pin_pad_times_out(browser_user: Callable[..., BrowserUser]) -> None:
+    """A PIN pad times out without input."""
     with cluster(nodes=2, keys=1, card_timeout=2) as control:
         Api(control, "node2")("POST", "/hsm/restores", START)
-        pad = person(control).go_to_pin_pad("node2")
-        expect(pad.get_by_role("status")).to_contain_text("No card within the time limit")
+        pad = browser_user(control).go_to_pin_pad("node2")
+        expect(pad.get_by_role("status")).to_contain_text("A card or PIN was not entered in time")
         assert problem(control) == "card_timeout"
 
 
-def test_pin_is_shown_as_dots_and_is_in_no_log_and_no_address(control: Control, holder: Person) -> None:
+def test_pin_pad_pin_hidden_and_not_logged(control: Control, holder: BrowserUser) -> None:
+    """A PIN is hidden and is not in any log or URL."""
     pin, seen = control.pin_of("KEYOPS-2"), []
     holder.page.on("request", lambda request: seen.append(request.url))
-    holder.present("KEYOPS-2")
+    holder.present_card("KEYOPS-2")
     expect(holder.page.get_by_role("status")).to_contain_text("Insert MBK card 2 of 2")
     assert seen
     assert not [url for url in seen if pin in url.rpartition(":")[2].partition("/")[2].partition("/")[2]]
@@ -129,7 +133,8 @@ def test_pin_is_shown_as_dots_and_is_in_no_log_and_no_address(control: Control, 
     assert not [path for path in kept if pin in path.read_text(encoding="utf-8")]
 
 
-def test_pin_pads_are_on_loopback_only_and_answer_nobody_who_does_not_know_their_address(control: Control) -> None:
+def test_pin_pads_on_loopback_with_secret_url(control: Control) -> None:
+    """PIN pads listen on 127.0.0.1 only and require the secret URL."""
     place = urllib.parse.urlsplit(control.status()["pin_pads_url"])
     assert place.hostname == "127.0.0.1"
 
@@ -142,7 +147,14 @@ def test_pin_pads_are_on_loopback_only_and_answer_nobody_who_does_not_know_their
             connection.close()
 
     assert ask("GET", f"{place.path}/node2/") == 200
-    for path in ("/", "/node2/", "/x/node2/", f"{place.path}x/node2/", f"{place.path}/node9/", "/static/..%2froom.py"):
+    for path in (
+        "/",
+        "/node2/",
+        "/x/node2/",
+        f"{place.path}x/node2/",
+        f"{place.path}/node9/",
+        "/static/..%2fpin_pads.py",
+    ):
         assert ask("GET", path) == 404, path
     assert ask("POST", "/x/node2/pin") == 404
     assert ask("POST", f"{place.path}/node2/cancel", origin="https://evil.example") == 403

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Webconf against those who should not be there, and against what should not be sent to it. No browser is needed to see that."""
+"""Security of Webconf against unauthorized users and invalid requests, tested without a browser."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import pytest
 from utrust_appliance.testing import Api, cluster
 from utrust_appliance.webconf.logins import FREE_TRIES, Sessions, Throttle, Tickets
 
-from tests.support.pages import Pages
-from tests.support.waiting import wait_for
+from tests.support.wait import wait_for
+from tests.support.webconf_client import WebconfClient
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,73 +29,80 @@ EVIL = "<script>alert('1')</script>\"&"
 
 @pytest.fixture(scope="module")
 def control() -> Iterator[Control]:
-    """node1 and node2 hold keys, node3 is in Factory Reset Mode, node4 has not joined."""
+    """node1 and node2 hold keys, node3 is in Factory Reset Mode, and node4 has not joined."""
     with cluster(nodes=4, joined=3, restored=2, keys=3, max_upload=LIMIT) as running:
         yield running
 
 
 @pytest.fixture
-def visitor(control: Control) -> Pages:
-    """Somebody who is logged in to node2."""
-    pages = Pages(control, "node2")
+def visitor(control: Control) -> WebconfClient:
+    """A client with a session on node2."""
+    pages = WebconfClient(control, "node2")
     assert pages.log_in().status == 303
     return pages
 
 
 def unharmed(control: Control) -> tuple[t.Any, ...]:
-    """What a refused request must leave as it was."""
+    """State that a rejected request must not change."""
     api = Api(control, "node2")
     left = [path.name for path in (control.folder / "nodes" / "node2" / "imports").iterdir()]
     running = control.node("node3")["running"]
     return control.node("node2")["keys_digest"], len(api("GET", "/hsm/imports").data["imports"]), left, running
 
 
-def test_every_page_forbids_foreign_content_frames_and_caches_and_runs_nothing_of_its_own(visitor: Pages) -> None:
+def test_pages_have_security_headers(
+    visitor: WebconfClient,
+) -> None:
+    """Every page forbids foreign content, frames, caches and inline scripts."""
     for path in PAGES:
-        answer = visitor.get(path)
-        policy = answer.headers["Content-Security-Policy"]
+        response = visitor.get(path)
+        policy = response.headers["Content-Security-Policy"]
         assert policy.startswith("default-src 'none'"), path
         assert "frame-ancestors 'none'" in policy, path
         assert "form-action 'self'" in policy, path
         assert "unsafe" not in policy, path
-        assert answer.headers["Cache-Control"] == "no-store", path
-        assert answer.headers["X-Frame-Options"] == "DENY", path
-        assert answer.headers["X-Content-Type-Options"] == "nosniff", path
-        assert not re.search(r"<style|\sstyle=|\son\w+=|<script(?! src=\"/static/)", answer.text), path
-        assert "Reference appliance." in answer.text or answer.status == 303, path
+        assert response.headers["Cache-Control"] == "no-store", path
+        assert response.headers["X-Frame-Options"] == "DENY", path
+        assert response.headers["X-Content-Type-Options"] == "nosniff", path
+        assert not re.search(r"<style|\sstyle=|\son\w+=|<script(?! src=\"/static/)", response.text), path
+        assert "Appliance simulator." in response.text or response.status == 303, path
 
 
-def test_cookies_are_out_of_reach_of_scripts_other_sites_and_plain_http(control: Control) -> None:
-    pages = Pages(control, "node1")
-    answer = pages.log_in()
-    (cookie,) = answer.headers.get_all("Set-Cookie") or []
+def test_cookies_have_security_attributes(control: Control) -> None:
+    """Cookies are not available to scripts, other sites and plain HTTP."""
+    pages = WebconfClient(control, "node1")
+    response = pages.log_in()
+    (cookie,) = response.headers.get_all("Set-Cookie") or []
     for flag in ("HttpOnly", "Secure", "SameSite=Strict", "Path=/"):
         assert flag in cookie
     assert cookie.startswith("__Host-webconf-node1=")
     assert "Domain" not in cookie
 
 
-def test_pages_want_a_login_and_a_login_to_them_is_none_to_the_api(control: Control, visitor: Pages) -> None:
-    stranger = Pages(control, "node2")
+def test_pages_require_login_separate_from_api(control: Control, visitor: WebconfClient) -> None:
+    """Pages require a login, and the API does not accept this login."""
+    stranger = WebconfClient(control, "node2")
     for path in ("/", "/security", "/security/import", f"/security/import/{'0' * 32}"):
-        answer = stranger.get(path)
-        assert (answer.status, answer.headers["Location"].split("?")[0]) == (303, "/login"), path
+        response = stranger.get(path)
+        assert (response.status, response.headers["Location"].split("?")[0]) == (303, "/login"), path
     assert stranger.get("/", authorization=f"Bearer {control.token}").status == 303
     assert stranger.post("/security/package", {"csrf": "x"}).status == 401
     assert visitor.get("/api/v1/node").status == 401
 
 
-def test_registered_certificate_is_a_login_and_a_guests_is_not(control: Control) -> None:
-    assert Pages(control, "node1", client="operator").get("/").status == 200
-    guest = Pages(control, "node1", client="guest")
+def test_login_guest_certificate_rejected(control: Control) -> None:
+    """A registered certificate is accepted, and the certificate of a guest is rejected."""
+    assert WebconfClient(control, "node1", client="operator").get("/").status == 200
+    guest = WebconfClient(control, "node1", client="guest")
     assert guest.get("/").status == 303
     page = guest.get("/login")
     assert "not registered on this node" in page.text
     assert guest.post("/login/certificate", {"csrf": page.field("csrf")}).status == 401
 
 
-def test_wrong_passwords_lock_a_user_out_and_tell_nothing_about_who_exists(control: Control) -> None:
-    pages = Pages(control, "node3")
+def test_lockout_does_not_reveal_users(control: Control) -> None:
+    """Wrong passwords cause a lockout that does not reveal existing users."""
+    pages = WebconfClient(control, "node3")
     known, unknown = pages.log_in(password="wrong"), pages.log_in(user="nobody", password="wrong")
     assert (known.status, known.code) == (unknown.status, unknown.code) == (401, "unauthenticated")
     assert re.findall(r"<strong>.*", known.text) == re.findall(r"<strong>.*", unknown.text)
@@ -104,10 +111,11 @@ def test_wrong_passwords_lock_a_user_out_and_tell_nothing_about_who_exists(contr
     locked = pages.log_in()
     assert (locked.status, locked.code) == (429, "too_many_requests")
     assert 0 < int(locked.headers["Retry-After"]) <= 30
-    assert Pages(control, "node2").log_in().status == 303  # other nodes let the owner of the password in
+    assert WebconfClient(control, "node2").log_in().status == 303  # other nodes accept the correct password
 
 
-def test_password_is_kept_as_a_hash_only(control: Control) -> None:
+def test_password_stored_as_hash(control: Control) -> None:
+    """The nodes store only the hash of a password."""
     login = json.loads((control.folder / "clients" / "webconf-login.json").read_text(encoding="utf-8"))
     kept = (control.folder / "private" / "webconf-users.json").read_text(encoding="utf-8")
     assert login["password"] not in kept
@@ -115,34 +123,37 @@ def test_password_is_kept_as_a_hash_only(control: Control) -> None:
 
 
 @pytest.mark.parametrize("next_page", ["//evil.example/", "https://evil.example/", "/\\evil.example", "/login?next=/x"])
-def test_login_leads_to_no_other_site(control: Control, next_page: str) -> None:
-    assert Pages(control, "node1").log_in(next=next_page).headers["Location"] == "/"
+def test_login_redirects_to_own_site_only(control: Control, next_page: str) -> None:
+    """The login redirects to its own site only."""
+    assert WebconfClient(control, "node1").log_in(next=next_page).headers["Location"] == "/"
 
 
-def test_form_without_the_sessions_own_token_or_from_another_site_changes_nothing(
-    control: Control, visitor: Pages
-) -> None:
-    other = Pages(control, "node2")
+def test_form_without_token_or_from_other_site_rejected(control: Control, visitor: WebconfClient) -> None:
+    """Forms without the token of the session or from another site are rejected."""
+    other = WebconfClient(control, "node2")
     other.log_in()
     foreign, own = other.csrf(), visitor.csrf()
     package = Api(control, "node1").package()
     before = unharmed(control)
     for token in ("", "x", foreign):
         for path in ("/security/package", "/security/restore", f"/security/restore/{'0' * 32}/cancel", "/logout"):
-            answer = visitor.post(path, {"csrf": token, "once": "0" * 32, "pin_pad": "front-usb", "source": "node1"})
-            assert (answer.status, answer.code) == (403, "forbidden"), path
+            response = visitor.post(path, {"csrf": token, "once": "0" * 32, "pin_pad": "front-usb", "source": "node1"})
+            assert (response.status, response.code) == (403, "forbidden"), path
         assert visitor.upload(package, csrf=token).code == "forbidden"
     for origin in ("https://evil.example", "null", control.node("node1")["url"]):
         assert visitor.post("/security/package", {"csrf": own}, origin=origin).code == "forbidden"
-    assert Pages(control, "node2").post("/login", {"csrf": "x", "user": "a", "password": "b"}).code == "forbidden"
+    assert (
+        WebconfClient(control, "node2").post("/login", {"csrf": "x", "user": "a", "password": "b"}).code == "forbidden"
+    )
     assert unharmed(control) == before
     assert visitor.post("/security/package", {"csrf": own}, origin=visitor.url).status == 200
 
 
-def test_labels_are_shown_and_never_run(control: Control, visitor: Pages) -> None:
+def test_labels_shown_as_text(control: Control, visitor: WebconfClient) -> None:
+    """Labels are shown as text."""
     control.generate_key("node1", EVIL)
     control.generate_key("node1", "../../etc/passwd")
-    source = Pages(control, "node1")
+    source = WebconfClient(control, "node1")
     source.log_in()
     package = source.post("/security/package", {"csrf": source.csrf()})
     assert package.headers["Content-Disposition"].startswith("attachment;")
@@ -170,11 +181,13 @@ def test_labels_are_shown_and_never_run(control: Control, visitor: Pages) -> Non
         "/switch/..%2fnode1",
     ],
 )
-def test_path_tricks_find_nothing(visitor: Pages, path: str) -> None:
+def test_path_traversal_not_found(visitor: WebconfClient, path: str) -> None:
+    """Path traversal does not find files."""
     assert visitor.get(path).status == 404
 
 
-def test_uploads_that_are_no_package_are_refused_and_leave_nothing(control: Control, visitor: Pages) -> None:
+def test_webconf_invalid_uploads_leave_nothing(control: Control, visitor: WebconfClient) -> None:
+    """Invalid uploads are rejected and leave nothing."""
     package, before = Api(control, "node1").package(), unharmed(control)
     for content, status, code in (
         (b"", 400, "invalid_request"),
@@ -184,8 +197,8 @@ def test_uploads_that_are_no_package_are_refused_and_leave_nothing(control: Cont
         (b"\0" * (LIMIT + 1), 413, "payload_too_large"),
         (b"\0" * (LIMIT * 3), 413, "payload_too_large"),
     ):
-        answer = visitor.upload(content)
-        assert (answer.status, answer.code) == (status, code)
+        response = visitor.upload(content)
+        assert (response.status, response.code) == (status, code)
     assert visitor.upload(package, content_type="application/octet-stream").status == 415
     assert visitor.upload(package, content_type="multipart/form-data").status == 400
     assert visitor.upload(package, content_type="multipart/form-data; boundary=x").status == 400
@@ -193,11 +206,12 @@ def test_uploads_that_are_no_package_are_refused_and_leave_nothing(control: Cont
     assert unharmed(control) == before
 
 
-def test_form_that_is_sent_twice_makes_one_thing(control: Control, visitor: Pages) -> None:
+def test_form_sent_twice_creates_one_object(control: Control, visitor: WebconfClient) -> None:
+    """A form that is sent twice creates one object."""
     package = Api(control, "node1").package()
     first, second = (visitor.upload(package, once="a" * 32) for dummy in range(2))
     assert (first.status, first.headers["Location"]) == (second.status, second.headers["Location"])
-    joining = Pages(control, "node3", client="operator")
+    joining = WebconfClient(control, "node3", client="operator")
     fields = {"csrf": joining.csrf(), "once": "b" * 32, "pin_pad": "front-usb", "source": "node1"}
     first, second = (joining.post("/security/restore", fields) for dummy in range(2))
     assert first.status == second.status == 303
@@ -207,31 +221,34 @@ def test_form_that_is_sent_twice_makes_one_thing(control: Control, visitor: Page
     assert "Canceled by a request" in joining.get(place).text
 
 
-def test_node_that_has_not_joined_lets_nobody_in(control: Control) -> None:
+def test_unjoined_node_rejects_login(control: Control) -> None:
+    """A node that has not joined rejects logins."""
     for client in (None, "operator"):
-        pages = Pages(control, "node4", client=client)
+        pages = WebconfClient(control, "node4", client=client)
         for path in ("/", "/login", "/security"):
-            answer = pages.get(path)
-            assert answer.status == 403, path
-            assert "has not joined" in answer.text
+            response = pages.get(path)
+            assert response.status == 403, path
+            assert "has not joined" in response.text
         assert pages.post("/login", {}).status == 403
-    assert "/switch/node4" not in Pages(control, "node1", client="operator").get("/").text
+    assert "/switch/node4" not in WebconfClient(control, "node1", client="operator").get("/").text
 
 
-def test_cluster_menu_bar_carries_the_login_to_one_node_once(control: Control, visitor: Pages) -> None:
+def test_ticket_valid_once_for_one_node(control: Control, visitor: WebconfClient) -> None:
+    """A ticket of the menu bar is valid once for one node."""
     place = visitor.get("/switch/node1").headers["Location"]
     path = place.removeprefix(control.node("node1")["url"])
-    assert path.startswith("/arrive?ticket=")
-    there = Pages(control, "node1")
+    assert path.startswith("/first-visit?ticket=")
+    there = WebconfClient(control, "node1")
     assert there.get(path).status == 200
     assert there.get("/").status == 200
-    assert Pages(control, "node1").get(path).status == 401
+    assert WebconfClient(control, "node1").get(path).status == 401
     other = visitor.get("/switch/node1").headers["Location"].removeprefix(control.node("node1")["url"])
-    assert Pages(control, "node2").get(other).status == 401
+    assert WebconfClient(control, "node2").get(other).status == 401
     assert "ticket" not in (control.folder / "nodes" / "node1" / "requests.jsonl").read_text(encoding="utf-8")
 
 
-def test_log_out_ends_the_session_for_good(visitor: Pages) -> None:
+def test_logout_ends_session(visitor: WebconfClient) -> None:
+    """A logout ends the session."""
     stolen = dict(visitor.cookies)
     assert visitor.post("/logout", {"csrf": visitor.csrf()}).status == 303
     visitor.cookies = stolen
@@ -239,23 +256,25 @@ def test_log_out_ends_the_session_for_good(visitor: Pages) -> None:
 
 
 @pytest.mark.parametrize("profile", ["commit=upload", "cards=asked", "effect=additive"])
-def test_upload_restores_at_once_however_the_appliance_behaves_towards_programs(profile: str) -> None:
+def test_upload_imports_immediately_under_every_profile(profile: str) -> None:
+    """An upload in Webconf imports immediately under every profile."""
     with cluster(nodes=2, restored=2, keys=2, profile=[profile]) as control:
         control.generate_key("node1", "signKey-2026")
-        pages = Pages(control, "node2", client="operator")
+        pages = WebconfClient(control, "node2", client="operator")
         place = pages.upload(Api(control, "node1").package()).headers["Location"]
         if profile == "cards=asked":
             assert "Insert MBK card 1 of 2" in pages.get(place).text
             assert "Insert MBK card 1 of 2" in pages.get(f"{place}/live").text
             for card in ("KEYOPS-1", "KEYOPS-2"):
-                control.present("node2", card)
+                control.present_card("node2", card)
             wait_for(lambda: control.node("node2")["key_count"] == 3 and control.node("node2")["running"] is None)
         page = pages.get(place).text
         assert re.search(r"signKey-2026</th>.*?<td class=\"add\">restored</td>", page, re.DOTALL)
         assert control.node("node2")["keys_digest"] == control.node("node1")["keys_digest"]
 
 
-def test_session_ends_without_activity_and_a_script_that_asks_is_no_activity() -> None:
+def test_session_timeout_ignores_polling() -> None:
+    """Polling scripts do not extend a session."""
     now = [0.0]
     sessions = Sessions(100.0, lambda: now[0])
     token, dummy = sessions.begin("operator", "password")
@@ -267,7 +286,8 @@ def test_session_ends_without_activity_and_a_script_that_asks_is_no_activity() -
     assert sessions.get(token, touch=True) is None
 
 
-def test_lock_out_grows_and_ends_and_a_right_password_forgets_it() -> None:
+def test_lockout_grows_ends_and_is_reset() -> None:
+    """The lockout grows, ends, and is reset by a correct password."""
     now = [0.0]
     throttle = Throttle(["operator"], lambda: now[0])
     for dummy in range(FREE_TRIES):
@@ -283,7 +303,8 @@ def test_lock_out_grows_and_ends_and_a_right_password_forgets_it() -> None:
     assert throttle.seconds_left("operator") == 0
 
 
-def test_ticket_of_the_menu_bar_is_void_after_half_a_minute() -> None:
+def test_ticket_expires() -> None:
+    """A ticket expires."""
     now = [0.0]
     tickets = Tickets(lambda: now[0])
     dummy, session = Sessions(100.0).begin("operator", "password")

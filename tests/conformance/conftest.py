@@ -2,17 +2,17 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Fixtures of the tests against the reference appliance."""
+"""Fixtures of the tests against the appliance simulator."""
 
 from __future__ import annotations
 
 import typing as t
 
 import pytest
-from utrust_appliance.hsm.choice import BACKENDS
+from utrust_appliance.hsm.backends import BACKENDS
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
 def hsm(request: pytest.FixtureRequest) -> str:
-    """The HSM backend. What asks for it is about keys, and is tested with each of them: `cluster(hsm=hsm)`."""
+    """Each HSM backend, for tests of keys: `cluster(hsm=hsm)`."""
     return t.cast("str", request.param)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The promises of an import under every behavior profile: nothing is lost, overwritten or brought back that the operator has not named."""
+"""Imports under every behavior profile: no key is lost, overwritten or restored without permission of the operator."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from utrust_appliance.testing import Api, cluster
 
 from tests.support.playbook import card_holders
 from tests.support.sync import Sync, fingerprints, posts
-from tests.support.waiting import wait_for
+from tests.support.wait import wait_for
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-#: Every named profile, and what none of them combines.
+#: All named profiles, and other combinations.
 EVERY = [*PROFILES, "effect=additive", "effect=replacing announces=no"]
 RESTART = 2.0
 
@@ -44,7 +44,7 @@ def running(hsm: str) -> Iterator[Control]:
 
 @pytest.fixture
 def control(running: Control) -> Iterator[Control]:
-    """node1 and node2 hold the same two keys. Nothing is broken yet, and everything is as in the contract."""
+    """node1 and node2 hold the same two keys, without faults and with the profile of the contract."""
     running.set_profile()
     yield running
     running.clear_faults()
@@ -64,7 +64,7 @@ def sync(control: Control, tmp_path: Path) -> Sync:
 
 @pytest.fixture(params=EVERY)
 def profile(request: pytest.FixtureRequest, control: Control) -> Iterator[Behavior]:
-    """Each profile in turn; where imports ask for cards, people present them."""
+    """Each profile. If imports require cards, people present the cards."""
     names = request.param.split()
     control.set_profile(*names)
     control.clear_log()
@@ -78,8 +78,8 @@ def profile(request: pytest.FixtureRequest, control: Control) -> Iterator[Behavi
         yield behavior
 
 
-def refused(sync: Sync, *codes: str, **policy: t.Any) -> None:
-    """The import is refused with one of these codes; nothing is sent to the target, and it holds what it held."""
+def rejected(sync: Sync, *codes: str, **policy: t.Any) -> None:
+    """Check that the import is rejected with one of these codes, without requests to the target and without changes."""
     before = sync.control.keys("node2")
     for dry_run in (True, False):
         with pytest.raises(PreflightError, match="nothing was changed") as caught:
@@ -89,11 +89,12 @@ def refused(sync: Sync, *codes: str, **policy: t.Any) -> None:
     assert sync.control.keys("node2") == before
 
 
-# Under every profile
+# All profiles
 
 
 @pytest.mark.usefixtures("profile")
-def test_a_new_key_arrives_as_predicted_signs_and_the_second_run_changes_nothing(sync: Sync) -> None:
+def test_import_new_key_as_predicted_and_idempotent(sync: Sync) -> None:
+    """A new key is imported as predicted and signs, and the second run changes nothing."""
     sync.control.generate_key("node1", "newKey")
     predicted = sync.run(dry_run=True)
     assert posts(sync.control, "node2") == []
@@ -106,52 +107,55 @@ def test_a_new_key_arrives_as_predicted_signs_and_the_second_run_changes_nothing
 
 
 @pytest.mark.usefixtures("profile")
-def test_a_key_that_only_the_target_has_stops_the_import(sync: Sync) -> None:
+def test_import_extra_target_key_stops_import(sync: Sync) -> None:
+    """A key that only the target has stops the import."""
     sync.control.generate_key("node1", "newKey")
     sync.control.generate_key("node2", "extraKey")
-    refused(sync, "extra_keys")
+    rejected(sync, "extra_keys")
 
 
 @pytest.mark.parametrize("how", ["keep", "known"])
-def test_a_key_that_is_to_stay_stays_or_the_import_is_refused(sync: Sync, profile: Behavior, how: str) -> None:
+def test_import_allowed_extra_key_kept_or_rejected(sync: Sync, profile: Behavior, how: str) -> None:
+    """An allowed extra key stays, or the import is rejected."""
     sync.control.generate_key("node1", "newKey")
     [extra] = sync.control.generate_key("node2", "extraKey")
     policy: dict[str, t.Any] = (
         {"keep_extra": True} if how == "keep" else {"allowed_extra_keys": frozenset([extra["fingerprint"]])}
     )
     if profile.announces == "no":
-        refused(sync, "import_effect_unknown", **policy)
+        rejected(sync, "import_effect_unknown", **policy)
     elif profile.effect == "replacing" or profile.deletions == "travel":
-        refused(sync, "extra_keys_would_be_lost", **policy)
+        rejected(sync, "extra_keys_would_be_lost", **policy)
     else:
         assert sync.run(**policy)["in_sync"] is False
         assert fingerprints(sync.control, "node2") == fingerprints(sync.control, "node1") | {extra["fingerprint"]}
 
 
-def test_another_key_under_the_same_label_is_replaced_only_if_it_is_named_and_can_be(
-    sync: Sync, profile: Behavior
-) -> None:
+def test_import_replaces_only_named_key(sync: Sync, profile: Behavior) -> None:
+    """A mismatched key is replaced only if it is named and can be replaced."""
     [wanted] = sync.control.generate_key("node1", "sameKey", key_id="0a")
     [held] = sync.control.generate_key("node2", "sameKey", key_id="0a")
-    refused(sync, "key_mismatch")
+    rejected(sync, "key_mismatch")
     named: dict[str, t.Any] = {"allow_replace": frozenset([wanted["fingerprint"]])}
     if profile.announces == "no":
-        refused(sync, "import_effect_unknown", **named)
+        rejected(sync, "import_effect_unknown", **named)
     elif profile.effect == "additive":
-        refused(sync, "key_not_replaceable", **named)
+        rejected(sync, "key_not_replaceable", **named)
     else:
         assert [pair["target_key"]["fingerprint"] for pair in sync.run(**named)["replaced"]] == [held["fingerprint"]]
         assert fingerprints(sync.control, "node2") == fingerprints(sync.control, "node1")
 
 
 @pytest.mark.usefixtures("profile")
-def test_a_retired_key_does_not_come_back(sync: Sync) -> None:
+def test_import_destroyed_key_not_restored(sync: Sync) -> None:
+    """A destroyed key is not imported again."""
     [retired] = sync.control.generate_key("node1", "retiredKey")
-    refused(sync, "destroyed_key_would_return", destroyed_keys=frozenset([retired["fingerprint"]]))
+    rejected(sync, "destroyed_key_would_return", destroyed_keys=frozenset([retired["fingerprint"]]))
 
 
 @pytest.mark.usefixtures("profile")
-def test_a_package_of_another_cluster_or_mbk_is_refused_whatever_the_node_would_take(sync: Sync) -> None:
+def test_import_other_cluster_or_mbk_rejected(sync: Sync) -> None:
+    """A package of another cluster or MBK is rejected, even if the node would accept it."""
     sync.control.generate_key("node1", "newKey")
     sync.export()
     manifest = sync.manifest()
@@ -168,32 +172,33 @@ def test_a_package_of_another_cluster_or_mbk_is_refused_whatever_the_node_would_
     assert posts(sync.control, "node2") == []
 
 
-def test_a_lost_answer_after_the_commit_is_settled_by_reading(sync: Sync, profile: Behavior) -> None:
+def test_import_lost_response_after_commit_verified(sync: Sync, profile: Behavior) -> None:
+    """After a lost response, the state of the node shows the commit."""
     sync.control.generate_key("node1", "newKey")
     commit = "/imports$" if profile.commit == "upload" else "/apply$"
-    sync.control.fault("lost_answer_after", node="node2", method="POST", path=commit)
+    sync.control.fault("lost_response_after", node="node2", method="POST", path=commit)
     assert sync.run()["verified"] is True
     assert len([path for path in posts(sync.control, "node2") if path.endswith(commit[:-1])]) == 1
     assert fingerprints(sync.control, "node2") == fingerprints(sync.control, "node1")
 
 
 @pytest.mark.usefixtures("profile")
-def test_a_commit_that_never_reached_the_node_is_told_as_no_change(sync: Sync) -> None:
+def test_import_lost_request_reports_no_change(sync: Sync) -> None:
+    """A commit that did not reach the node is reported as no change."""
     sync.control.generate_key("node1", "newKey")
     before = sync.control.keys("node2")
-    sync.control.fault("lost_answer_before", node="node2", method="POST")
+    sync.control.fault("lost_response_before", node="node2", method="POST")
     with pytest.raises(ResponseLostError, match="nothing was changed"):
         sync.run()
     assert sync.control.keys("node2") == before
     assert sync.run()["verified"] is True
 
 
-def test_an_import_that_fails_in_the_middle_says_what_is_there_and_the_next_one_continues(
-    sync: Sync, profile: Behavior
-) -> None:
+def test_import_failure_lists_keys_and_next_continues(sync: Sync, profile: Behavior) -> None:
+    """A failed import lists the imported keys, and the next run continues."""
     sync.control.generate_key("node1", "newKey", count=3)
     before = fingerprints(sync.control, "node2")
-    sync.control.fault("import_fails", node="node2", after=2)
+    sync.control.fault("import_failure", node="node2", after=2)
     with pytest.raises(UtrustError) as caught:
         sync.run()
     arrived = fingerprints(sync.control, "node2") - before
@@ -209,15 +214,14 @@ def test_an_import_that_fails_in_the_middle_says_what_is_there_and_the_next_one_
     assert fingerprints(sync.control, "node2") == fingerprints(sync.control, "node1")
 
 
-# The others: what only some profiles do
+# Some profiles only
 
 
 @pytest.mark.parametrize(
     "names", [["key-by-key"], ["worst-case"], ["vendor-page"], ["backup", "cards=never"]], ids=" ".join
 )
-def test_a_node_that_is_killed_in_the_middle_loses_nothing_and_the_next_run_continues(
-    control: Control, sync: Sync, names: list[str]
-) -> None:
+def test_import_killed_node_loses_nothing(control: Control, sync: Sync, names: list[str]) -> None:
+    """A killed node does not lose keys, and the next run continues."""
     control.set_profile(*names)
     control.generate_key("node1", "newKey", count=3)
     before = fingerprints(control, "node2")
@@ -236,14 +240,16 @@ def test_a_node_that_is_killed_in_the_middle_loses_nothing_and_the_next_run_cont
     assert fingerprints(control, "node2") == fingerprints(control, "node1")
 
 
-def test_a_failure_after_the_last_key_is_a_success_because_reading_says_so(control: Control, sync: Sync) -> None:
+def test_import_failure_after_last_key_is_success(control: Control, sync: Sync) -> None:
+    """A failure after the last key is a success, because the node has all keys."""
     control.set_profile("key-by-key")
     control.generate_key("node1", "newKey", count=2)
-    control.fault("import_fails", node="node2", after=2)
+    control.fault("import_failure", node="node2", after=2)
     assert sync.run()["verified"] is True
 
 
-def test_a_wrong_declaration_is_caught_by_the_nodes_table_before_anything_changes(control: Control, sync: Sync) -> None:
+def test_import_wrong_effect_detected_by_preview(control: Control, sync: Sync) -> None:
+    """The import preview detects a wrong import_effect before any change."""
     control.set_profile("effect=replacing", "announces=no")
     control.generate_key("node1", "newKey")
     control.generate_key("node2", "extraKey")
@@ -254,9 +260,8 @@ def test_a_wrong_declaration_is_caught_by_the_nodes_table_before_anything_change
     assert control.keys("node2") == before
 
 
-def test_a_wrong_declaration_where_the_upload_is_the_commit_names_the_key_that_was_lost(
-    control: Control, sync: Sync
-) -> None:
+def test_import_wrong_effect_names_lost_key(control: Control, sync: Sync) -> None:
+    """If the upload is the commit, the error for a wrong import_effect names the lost key."""
     control.set_profile("worst-case")
     control.generate_key("node1", "newKey")
     [extra] = control.generate_key("node2", "extraKey")
@@ -266,7 +271,8 @@ def test_a_wrong_declaration_where_the_upload_is_the_commit_names_the_key_that_w
     assert [key["fingerprint"] for key in caught.value.details["lost"]] == [extra["fingerprint"]]
 
 
-def test_a_true_declaration_lets_a_key_stay_where_the_node_does_not_know(control: Control, sync: Sync) -> None:
+def test_import_correct_effect_keeps_key(control: Control, sync: Sync) -> None:
+    """A correct import_effect keeps a key if the node reports unknown."""
     control.set_profile("vendor-page")
     control.generate_key("node1", "newKey")
     [extra] = control.generate_key("node2", "extraKey")
@@ -274,22 +280,23 @@ def test_a_true_declaration_lets_a_key_stay_where_the_node_does_not_know(control
     assert extra["fingerprint"] in fingerprints(control, "node2")
 
 
-def test_a_declaration_against_the_nodes_own_word_is_refused(control: Control, sync: Sync) -> None:
+def test_import_effect_against_node_rejected(control: Control, sync: Sync) -> None:
+    """An import_effect that contradicts the node is rejected."""
     control.generate_key("node1", "newKey")
     control.clear_log()
-    refused(sync, "import_effect_mismatch", import_effect="replacing")
+    rejected(sync, "import_effect_mismatch", import_effect="replacing")
 
 
-def test_deletions_travel_only_to_keys_that_nobody_wants_to_keep(control: Control, sync: Sync) -> None:
-    """The appliance does destroy what was destroyed on the source; the collection never lets it come to that."""
+def test_import_deletions_never_hit_allowed_keys(control: Control, sync: Sync) -> None:
+    """The simulator would also destroy the allowed keys, but the collection rejects the import first."""
     control.generate_key("node1", "oldKey")
     sync.run()
     control.set_profile("mirror")
     control.delete_key("node1", "oldKey")
     control.generate_key("node1", "newKey")
     control.clear_log()
-    refused(sync, "extra_keys")
-    refused(sync, "extra_keys_would_be_lost", keep_extra=True)
+    rejected(sync, "extra_keys")
+    rejected(sync, "extra_keys_would_be_lost", keep_extra=True)
     target = Api(control, "node2")
     staged = target("POST", "/hsm/imports", Api(control, "node1").package()).data
     assert [row["label"] for row in staged["rows"] if row["action"] == "remove"] == ["oldKey"]
@@ -297,7 +304,8 @@ def test_deletions_travel_only_to_keys_that_nobody_wants_to_keep(control: Contro
     assert fingerprints(control, "node2") == fingerprints(control, "node1")
 
 
-def test_a_node_that_restarts_is_disconnected_meanwhile_and_waited_for(control: Control, sync: Sync) -> None:
+def test_import_waits_for_node_restart(control: Control, sync: Sync) -> None:
+    """The import waits for a restart of the node, which is disconnected until then."""
     control.set_profile("legacy-reboot")
     control.generate_key("node1", "newKey")
     source = Api(control, "node1")
@@ -315,7 +323,8 @@ def test_a_node_that_restarts_is_disconnected_meanwhile_and_waited_for(control: 
     assert seen() == "connected"
 
 
-def test_a_driver_that_restarts_is_waited_for(control: Control, sync: Sync) -> None:
+def test_import_waits_for_driver_restart(control: Control, sync: Sync) -> None:
+    """The import waits for a restart of the driver."""
     control.set_profile("restart=driver")
     control.generate_key("node1", "newKey")
     assert sync.run()["verified"] is True
@@ -325,7 +334,8 @@ def test_a_driver_that_restarts_is_waited_for(control: Control, sync: Sync) -> N
 # Cards
 
 
-def test_an_import_that_asks_for_cards_shows_it_and_goes_on_when_they_are_there(control: Control, sync: Sync) -> None:
+def test_import_with_cards_shows_prompt_and_continues(control: Control, sync: Sync) -> None:
+    """An import that requires cards shows the prompt and continues with the cards."""
     control.set_profile("cards=asked")
     control.generate_key("node1", "newKey")
     with card_holders(control, "node2"):
@@ -334,7 +344,8 @@ def test_an_import_that_asks_for_cards_shows_it_and_goes_on_when_they_are_there(
 
 
 @pytest.mark.parametrize("commit", ["apply", "upload"])
-def test_an_import_whose_cards_are_refused_by_people_changes_nothing(control: Control, sync: Sync, commit: str) -> None:
+def test_import_canceled_at_pin_pad_changes_nothing(control: Control, sync: Sync, commit: str) -> None:
+    """An import that people cancel at the PIN pad changes nothing."""
     control.set_profile("cards=asked", f"commit={commit}")
     control.generate_key("node1", "newKey")
     before = control.keys("node2")
@@ -353,7 +364,8 @@ def test_an_import_whose_cards_are_refused_by_people_changes_nothing(control: Co
     assert control.node("node2")["running"] is None
 
 
-def test_an_import_that_waits_for_nobody_is_discarded_when_the_time_is_over(control: Control, sync: Sync) -> None:
+def test_import_without_cards_discarded_at_timeout(control: Control, sync: Sync) -> None:
+    """An import without cards is discarded at the timeout."""
     control.set_profile("cards=asked")
     control.generate_key("node1", "newKey")
     before = control.keys("node2")
@@ -363,10 +375,11 @@ def test_an_import_that_waits_for_nobody_is_discarded_when_the_time_is_over(cont
     assert (control.node("node2")["running"], control.keys("node2")) == (None, before)
 
 
-# Slots, and the profiles themselves
+# Slots and profiles
 
 
-def test_keys_that_an_import_locks_are_named(control: Control, sync: Sync) -> None:
+def test_import_names_locked_keys(control: Control, sync: Sync) -> None:
+    """The import names keys that it makes unusable."""
     control.set_slot("node1", 0, activation="manual", activated=True)
     control.set_profile("mirror")
     control.generate_key("node1", "newKey")
@@ -378,7 +391,8 @@ def test_keys_that_an_import_locks_are_named(control: Control, sync: Sync) -> No
     control.set_slot("node1", 0, activation="auto", activated=True)
 
 
-def test_every_aspect_has_a_value_in_some_profile_that_the_matrix_runs() -> None:
+def test_matrix_covers_every_aspect() -> None:
+    """The test matrix covers every value of every aspect."""
     run = [Behavior.of(names.split()) for names in EVERY]
     for aspect, values in ASPECTS.items():
         assert {getattr(behavior, aspect) for behavior in run} == set(values), aspect

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A guided restore where the keys come from a package of a file: refused through the contract, done in Webconf, verified afterwards."""
+"""Guided restore from a package file: rejected by the API, done in Webconf, verified afterwards."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from ansible_collections.keyops.utrust.plugins.module_utils._operations.hsm_rest
 from ansible_collections.keyops.utrust.plugins.module_utils._wait import WaitOptions
 from utrust_appliance.testing import Api, cluster
 
-from tests.support.pages import Answer, Pages
 from tests.support.rest import connected
 from tests.support.sync import Sync, fingerprints, posts
-from tests.support.waiting import wait_for
+from tests.support.wait import wait_for
+from tests.support.webconf_client import Response, WebconfClient
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +43,7 @@ def running(hsm: str) -> Iterator[Control]:
 
 @pytest.fixture
 def control(running: Control) -> Iterator[Control]:
-    """node1 has two keys, node2 is in Factory Reset Mode, and a guided restore wants a package."""
+    """node1 has two keys, node2 is in Factory Reset Mode, and guided restores require a package."""
     running.set_profile("restore_from=package")
     running.clear_log()
     yield running
@@ -56,22 +56,22 @@ def control(running: Control) -> Iterator[Control]:
 
 
 @pytest.fixture
-def pages(control: Control) -> Pages:
-    return Pages(control, "node2", client="operator")
+def pages(control: Control) -> WebconfClient:
+    return WebconfClient(control, "node2", client="operator")
 
 
 def left(control: Control) -> list[Path]:
-    return list((control.folder / "nodes" / "node2" / "incoming").iterdir())
+    return list((control.folder / "nodes" / "node2" / "restore").iterdir())
 
 
-def choose(pages: Pages, package: bytes, **fields: str) -> Answer:
-    """*HSM Guide Setup* with this file."""
+def choose(pages: WebconfClient, package: bytes, **fields: str) -> Response:
+    """Submit *HSM Guide Setup* with this file."""
     sent = {"csrf": pages.csrf(), "pin_pad": "front-usb", **fields}
     return pages.send("/security/restore-package", sent, package)
 
 
-def started(pages: Pages, package: bytes) -> str:
-    """*Preview Restore*, *Start Restore*; the address of the guide."""
+def started(pages: WebconfClient, package: bytes) -> str:
+    """Submit *Preview Restore* and *Start Restore*. Returns the URL of the guide."""
     place = choose(pages, package).headers["Location"]
     summary = pages.get(place)
     assert "from a package of node1" in summary.text
@@ -82,16 +82,16 @@ def started(pages: Pages, package: bytes) -> str:
     return first.headers["Location"]
 
 
-def restored(control: Control, pages: Pages, package: bytes) -> Answer:
+def restored(control: Control, pages: WebconfClient, package: bytes) -> Response:
     place = started(pages, package)
     for card in CARDS:
-        control.present("node2", card)
+        control.present_card("node2", card)
     wait_for(lambda: control.node("node2")["running"] is None)
     return pages.get(place)
 
 
 def run(control: Control) -> dict[str, t.Any]:
-    """What a run of initial_sync does with node2."""
+    """Run the operation of initial_sync for node2."""
     with connected(control, "node1") as first:
         source = Source.from_dict(first.node().to_dict())
     options = RestoreOptions("node2", source, "front-usb", None, 1.0, WaitOptions(5.0))
@@ -99,19 +99,19 @@ def run(control: Control) -> dict[str, t.Any]:
         return restore_hsm(joining, options, dry_run=False, progress=lambda dummy: None)
 
 
-def test_a_restore_that_cannot_take_keys_from_a_member_is_refused_with_the_way_to_do_it(control: Control) -> None:
+def test_restore_from_member_rejected_with_remedy(control: Control) -> None:
+    """If the node restores from a package only, the error explains the alternative."""
     with pytest.raises(UtrustError, match=r"nothing was changed\. Restore it in Webconf from a package") as caught:
         run(control)
     assert caught.value.code == "capability_missing"
     assert posts(control, "node2") == []
-    answer = Api(control, "node2")("GET", "/hsm/restore-preview?pin_pad=front-usb&source=node1")
-    assert answer.code == "package_required"
+    response = Api(control, "node2")("GET", "/hsm/restore-preview?pin_pad=front-usb&source=node1")
+    assert response.code == "package_required"
 
 
 @pytest.mark.parametrize("profile", ["restore_from=package", "backup"])
-def test_webconf_restores_from_the_package_and_the_next_run_verifies_it(
-    control: Control, pages: Pages, profile: str
-) -> None:
+def test_webconf_restore_from_package_verified_by_run(control: Control, pages: WebconfClient, profile: str) -> None:
+    """Webconf restores from a package, and the next run verifies the keys."""
     control.set_profile(profile)
     page = restored(control, pages, Api(control, "node1").package())
     assert "node2 holds the MBK and 2 keys" in page.text
@@ -121,9 +121,8 @@ def test_webconf_restores_from_the_package_and_the_next_run_verifies_it(
     assert left(control) == []
 
 
-def test_the_keys_are_those_of_the_package_and_a_run_says_what_is_missing_until_it_is_synchronized(
-    control: Control, pages: Pages, tmp_path: Path
-) -> None:
+def test_restore_old_package_missing_keys_reported(control: Control, pages: WebconfClient, tmp_path: Path) -> None:
+    """After a restore from an old package, a run reports the missing keys until they are synchronized."""
     package, before = Api(control, "node1").package(), fingerprints(control, "node1")
     control.generate_key("node1", "laterKey")
     restored(control, pages, package)
@@ -135,7 +134,8 @@ def test_the_keys_are_those_of_the_package_and_a_run_says_what_is_missing_until_
     assert Sync(control, tmp_path).run()["in_sync"] is True
 
 
-def test_packages_that_cannot_be_restored_from_are_refused_and_not_kept(control: Control, pages: Pages) -> None:
+def test_restore_invalid_package_rejected_and_deleted(control: Control, pages: WebconfClient) -> None:
+    """Invalid packages are rejected and deleted."""
     package = Api(control, "node1").package()
     control.fault("package_cluster")
     foreign = Api(control, "node1").package()
@@ -158,17 +158,17 @@ def test_packages_that_cannot_be_restored_from_are_refused_and_not_kept(control:
     assert (control.node("node2")["mbk"], left(control)) == (None, [])
 
 
-def test_an_altered_package_shows_when_the_cards_are_there_and_changes_nothing(control: Control, pages: Pages) -> None:
+def test_restore_corrupt_package_fails_after_cards(control: Control, pages: WebconfClient) -> None:
+    """A corrupt package fails after the cards were accepted, without changes."""
     package = bytearray(Api(control, "node1").package())
-    package[-100] ^= 1  # in the last wrapped key: its header is as it was
+    package[-100] ^= 1  # in the last wrapped key, so the header is valid
     page = restored(control, pages, bytes(package))
     assert (page.code, "The HSM is as it was before" in page.text) == ("restore_failed", True)
     assert (control.node("node2")["mbk"], control.keys("node2"), left(control)) == (None, [], [])
 
 
-def test_a_package_without_its_restore_is_kept_alone_and_goes_with_a_canceled_one(
-    control: Control, pages: Pages
-) -> None:
+def test_restore_keeps_one_package_until_end(control: Control, pages: WebconfClient) -> None:
+    """The node keeps one package until its restore ends."""
     package = Api(control, "node1").package()
     for dummy in range(2):
         choose(pages, package)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The transport `rest` against the reference appliance: who is who."""
+"""The transport `rest` against the appliance simulator: authentication."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def control(running: Control) -> Iterator[Control]:
 
 @pytest.fixture(scope="module")
 def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A CA that has nothing to do with the cluster, and a client certificate of its own making."""
+    """A foreign CA and a client certificate of this CA."""
     folder = tmp_path_factory.mktemp("foreign")
     for name in ("ca", "client"):
         command = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
@@ -65,7 +65,7 @@ def own_pin(foreign: Path) -> str:
 
 
 def other_name(control: Control) -> str:
-    """Another way to write the node's address, which is not in its certificate."""
+    """Another form of the node address that is not in its certificate."""
     return hex(int(ipaddress.ip_address(control.node("node1")["address"])))
 
 
@@ -73,7 +73,7 @@ def nothing_was_sent(control: Control) -> bool:
     return all(control.requests(node["node"]) == [] for node in control.status()["nodes"])
 
 
-# The node
+# Node
 
 
 @pytest.mark.parametrize(
@@ -88,15 +88,15 @@ def nothing_was_sent(control: Control) -> bool:
         pytest.param(lambda control: {"host": other_name(control)}, id="CA and pin under another name"),
     ],
 )
-def test_a_node_that_is_what_it_should_be_is_asked(
-    control: Control, changes: t.Callable[[Control], dict[str, t.Any]]
-) -> None:
+def test_node_with_valid_identity_accepted(control: Control, changes: t.Callable[[Control], dict[str, t.Any]]) -> None:
+    """A node with a valid identity is accepted."""
     with connected(control, **changes(control)) as node:
         assert node.node().name == "node1"
     assert [request["client"] for request in control.requests("node1")] == ["operator"]
 
 
-def test_a_certificate_of_an_unknown_ca_is_refused_before_anything_is_sent(control: Control, foreign: Path) -> None:
+def test_node_unknown_ca_rejected_without_request(control: Control, foreign: Path) -> None:
+    """A certificate of an unknown CA is rejected before any request."""
     with (
         connected(control, ca_file=str(foreign / "ca.pem"), tls_fingerprint=()) as node,
         pytest.raises(UtrustError, match="Nothing was sent") as caught,
@@ -108,7 +108,8 @@ def test_a_certificate_of_an_unknown_ca_is_refused_before_anything_is_sent(contr
     assert nothing_was_sent(control)
 
 
-def test_a_certificate_for_another_name_is_refused_if_no_pin_says_which_it_is(control: Control) -> None:
+def test_node_other_name_rejected_without_pin(control: Control) -> None:
+    """Without a pin, a certificate for another name is rejected."""
     with (
         connected(control, host=other_name(control), tls_fingerprint=()) as node,
         pytest.raises(UtrustError, match="Nothing was sent") as caught,
@@ -119,7 +120,8 @@ def test_a_certificate_for_another_name_is_refused_if_no_pin_says_which_it_is(co
     assert nothing_was_sent(control)
 
 
-def test_another_certificate_than_the_pinned_one_gets_no_request_not_even_with_the_right_ca(control: Control) -> None:
+def test_node_unpinned_certificate_gets_no_request(control: Control) -> None:
+    """A certificate that is not pinned gets no request, also with the correct CA."""
     with (
         connected(control, tls_fingerprint=(WRONG, pin(control, "node2"))) as node,
         pytest.raises(UtrustError, match="Nothing was sent") as caught,
@@ -133,30 +135,34 @@ def test_another_certificate_than_the_pinned_one_gets_no_request_not_even_with_t
     assert nothing_was_sent(control)
 
 
-def test_the_pin_does_not_stand_in_for_the_ca_where_both_are_given(control: Control, foreign: Path) -> None:
+def test_node_pin_does_not_replace_ca(control: Control, foreign: Path) -> None:
+    """If both are set, the pin does not replace the CA."""
     with connected(control, ca_file=str(foreign / "ca.pem")) as node, pytest.raises(UtrustError) as caught:
         node.node()
     assert caught.value.code == "certificate_not_trusted"
     assert nothing_was_sent(control)
 
 
-def test_a_post_is_held_against_the_pin_as_well(control: Control) -> None:
+def test_node_pin_checked_for_post(control: Control) -> None:
+    """The pin is also checked for POST."""
     with connected(control, tls_fingerprint=(WRONG,)) as node, pytest.raises(UtrustError) as caught:
         node.start_restore("front-usb", "node1")
     assert caught.value.code == "tls_fingerprint_mismatch"
     assert nothing_was_sent(control)
 
 
-# The client
+# Client
 
 
-def test_a_bearer_token_is_a_login_without_a_certificate(control: Control) -> None:
+def test_client_token_without_certificate_accepted(control: Control) -> None:
+    """A bearer token is accepted without a certificate."""
     with connected(control, client_cert=None, client_key=None, bearer_token=control.token) as node:
         assert node.node().name == "node1"
     assert [request["client"] for request in control.requests("node1")] == ["token"]
 
 
-def test_a_wrong_token_is_refused_and_not_repeated_in_the_message(control: Control) -> None:
+def test_client_wrong_token_rejected_not_quoted(control: Control) -> None:
+    """A wrong token is rejected, and the message does not contain it."""
     with (
         connected(control, client_cert=None, client_key=None, bearer_token="wrong-token") as node,
         pytest.raises(ApiError) as caught,
@@ -166,14 +172,16 @@ def test_a_wrong_token_is_refused_and_not_repeated_in_the_message(control: Contr
     assert "wrong-token" not in str(caught.value)
 
 
-def test_no_login_at_all_is_refused(control: Control) -> None:
+def test_client_without_login_rejected(control: Control) -> None:
+    """A client without a login is rejected."""
     with connected(control, client_cert=None, client_key=None) as node, pytest.raises(ApiError) as caught:
         node.node()
     assert (caught.value.code, caught.value.details["http_status"]) == ("unauthenticated", 401)
     assert "Webconf, page Access" in str(caught.value)
 
 
-def test_a_client_that_is_not_registered_is_refused(control: Control) -> None:
+def test_client_unregistered_rejected(control: Control) -> None:
+    """A client that is not registered is rejected."""
     certificate, key = control.client("guest")
     with (
         connected(control, client_cert=str(certificate), client_key=str(key)) as node,
@@ -185,9 +193,8 @@ def test_a_client_that_is_not_registered_is_refused(control: Control) -> None:
         assert words in str(caught.value)
 
 
-def test_a_client_certificate_of_a_foreign_ca_is_cut_off_and_the_message_names_it(
-    control: Control, foreign: Path
-) -> None:
+def test_client_foreign_ca_rejected_and_named(control: Control, foreign: Path) -> None:
+    """The message names a rejected client certificate of a foreign CA."""
     certificate, key = str(foreign / "client.pem"), str(foreign / "client.key")
     with (
         connected(control, client_cert=certificate, client_key=key) as node,
@@ -200,10 +207,10 @@ def test_a_client_certificate_of_a_foreign_ca_is_cut_off_and_the_message_names_i
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=str)
 @pytest.mark.parametrize("certificate", ["client.pem", None])
-def test_a_client_certificate_that_is_refused_in_the_handshake_is_named(
+def test_client_rejected_in_handshake_named(
     control: Control, foreign: Path, version: ssl.TLSVersion, certificate: str | None
 ) -> None:
-    """The reference appliance cuts the connection without a TLS alert; another server says what it minds."""
+    """The message names the client certificate that a server rejects with a TLS alert."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = context.maximum_version = version
     context.load_cert_chain(foreign / "ca.pem", foreign / "ca.key")
@@ -215,7 +222,7 @@ def test_a_client_certificate_that_is_refused_in_the_handshake_is_named(
         secured = context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
         with contextlib.suppress(ssl.SSLError):
             secured.do_handshake()
-        # What the client has sent meanwhile is read, or closing would take the alert back.
+        # Read the data of the client, because close() would discard the alert otherwise.
         with socket.socket(fileno=secured.detach()) as rest:
             rest.shutdown(socket.SHUT_WR)
             while rest.recv(1 << 16):
@@ -240,10 +247,11 @@ def test_a_client_certificate_that_is_refused_in_the_handshake_is_named(
         assert words in str(caught.value)
 
 
-# The network
+# Network
 
 
-def test_a_port_where_nobody_listens_is_unreachable(control: Control) -> None:
+def test_network_closed_port_unreachable(control: Control) -> None:
+    """A closed port is unreachable."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         free = server.getsockname()[1]
     with connected(control, host="127.0.0.1", port=free, retries=2) as node, pytest.raises(UnreachableError) as caught:
@@ -253,7 +261,8 @@ def test_a_port_where_nobody_listens_is_unreachable(control: Control) -> None:
         assert words in str(caught.value)
 
 
-def test_a_node_that_cuts_every_connection_is_unreachable(control: Control) -> None:
+def test_network_reset_connection_unreachable(control: Control) -> None:
+    """A node that resets connections is unreachable."""
     control.fault("node_down", node="node1")
     with connected(control, retries=2) as node, pytest.raises(UnreachableError) as caught:
         node.node()
@@ -261,7 +270,8 @@ def test_a_node_that_cuts_every_connection_is_unreachable(control: Control) -> N
     assert control.connections("node1") == 3
 
 
-def test_a_machine_that_takes_the_connection_and_says_nothing_is_unreachable(control: Control) -> None:
+def test_network_silent_server_unreachable(control: Control) -> None:
+    """A server that never responds is unreachable."""
     with (
         socket.create_server(("127.0.0.1", 0)) as server,
         connected(control, host="127.0.0.1", port=server.getsockname()[1], connect_timeout=0.2) as node,
@@ -272,7 +282,8 @@ def test_a_machine_that_takes_the_connection_and_says_nothing_is_unreachable(con
     assert "timed out" in str(caught.value)
 
 
-def test_a_node_that_takes_too_long_to_answer_is_unreachable(control: Control) -> None:
+def test_network_slow_node_unreachable(control: Control) -> None:
+    """A node that responds too late is unreachable."""
     control.fault("latency", node="node1", seconds=30)
     with connected(control, timeout=0.3) as node, pytest.raises(UnreachableError) as caught:
         node.node()
@@ -280,15 +291,17 @@ def test_a_node_that_takes_too_long_to_answer_is_unreachable(control: Control) -
     assert "timed out" in str(caught.value)
 
 
-def test_a_service_that_does_not_speak_tls_is_unreachable(control: Control) -> None:
-    def speak() -> None:
+def test_network_without_tls_unreachable(control: Control) -> None:
+    """A service without TLS is unreachable."""
+
+    def respond_without_tls() -> None:
         connection, dummy = server.accept()
         with connection, contextlib.suppress(OSError):
             connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
             connection.recv(1 << 16)
 
     with socket.create_server(("127.0.0.1", 0)) as server:
-        thread = threading.Thread(target=speak)
+        thread = threading.Thread(target=respond_without_tls)
         thread.start()
         with (
             connected(control, host="127.0.0.1", port=server.getsockname()[1]) as node,

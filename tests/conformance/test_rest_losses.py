@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The transport `rest` against the reference appliance when things go wrong on the way: nothing twice, nothing half, nothing guessed."""
+"""The transport `rest` against the appliance simulator with faults: no duplicate, partial or guessed result."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ansible_collections.keyops.utrust.plugins.module_utils._errors import ApiEr
 from utrust_appliance.testing import cluster
 
 from tests.support.rest import connected, downloaded, staged
-from tests.support.waiting import wait_for
+from tests.support.wait import wait_for
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +32,7 @@ def running() -> Iterator[Control]:
 
 @pytest.fixture
 def control(running: Control) -> Iterator[Control]:
-    """node1 has a key that node2 has not; node3 has joined. Nothing is broken yet."""
+    """node1 has a key that node2 does not have, node3 has joined, and no fault is active."""
     running.generate_key("node1", "newKey")
     running.clear_log()
     yield running
@@ -70,49 +70,55 @@ def posts(control: Control, node: str) -> list[str]:
     return [request["path"] for request in control.requests(node) if request["method"] == "POST"]
 
 
-# Answers that are none
+# Invalid responses
 
 
-def test_a_page_for_people_is_no_answer(control: Control, source: RestAppliance) -> None:
+def test_html_response_rejected(control: Control, source: RestAppliance) -> None:
+    """An HTML page is not a valid response."""
     control.fault("not_json", node="node1")
     with pytest.raises(ApiError, match="text/html") as caught:
         source.node()
     assert caught.value.code == "response_not_json"
 
 
-def test_a_page_for_people_after_a_post_is_settled_by_reading(control: Control, source: RestAppliance) -> None:
+def test_html_response_after_post_verified(control: Control, source: RestAppliance) -> None:
+    """After an HTML response to a POST, the state of the node shows the result."""
     control.fault("not_json", node="node1", method="POST")
     with pytest.raises(ResponseLostError, match="created no object for this request"):
         source.create_package(source.node().keys_digest)
     assert posts(control, "node1") == ["/api/v1/hsm/packages"]
 
 
-def test_another_version_of_the_contract_is_refused(control: Control, source: RestAppliance) -> None:
+def test_other_contract_version_rejected(control: Control, source: RestAppliance) -> None:
+    """Another major version of the contract is rejected."""
     control.fault("api_version", node="node1", version="9.0")
     with pytest.raises(ApiError, match="Update the collection") as caught:
         source.node()
     assert caught.value.code == "api_version_unknown"
 
 
-def test_a_key_of_an_unknown_type_stops_the_reading(control: Control, source: RestAppliance) -> None:
+def test_unknown_key_type_rejected(control: Control, source: RestAppliance) -> None:
+    """A key of an unknown type stops the reading."""
     control.fault("unknown_key_type", node="node1", type="ml_dsa")
     with pytest.raises(ApiError, match="exotic") as caught:
         source.list_keys()
     assert caught.value.details == {"code": "unknown_key_type", "key_type": "ml_dsa"}
 
 
-def test_an_hsm_whose_driver_is_stopped_says_so(control: Control, source: RestAppliance) -> None:
+def test_stopped_driver_reported(control: Control, source: RestAppliance) -> None:
+    """A stopped HSM driver is reported."""
     control.fault("driver_stopped", node="node1")
     with pytest.raises(ApiError, match="driver") as caught:
         source.list_keys()
     assert (caught.value.code, caught.value.details["http_status"]) == ("hsm_unavailable", 503)
 
 
-# Nothing is done twice
+# Lost responses
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_a_busy_node_is_asked_again_with_the_same_idempotency_key(control: Control, status: int) -> None:
+def test_busy_node_retried_with_same_idempotency_key(control: Control, status: int) -> None:
+    """A busy node gets the request again with the same Idempotency-Key."""
     control.fault("status", node="node1", method="POST", status=status, retry_after=1, count=2)
     with connected(control, "node1", retries=3) as source:
         source.delete_package(source.create_package(source.node().keys_digest))
@@ -121,15 +127,17 @@ def test_a_busy_node_is_asked_again_with_the_same_idempotency_key(control: Contr
     assert len({request["idempotency_key"] for request in asked}) == 1
 
 
-def test_a_reading_whose_answer_is_lost_is_repeated(control: Control) -> None:
-    control.fault("lost_answer_after", node="node1", method="GET", count=2)
+def test_lost_response_read_repeated(control: Control) -> None:
+    """A read with a lost response is repeated."""
+    control.fault("lost_response_after", node="node1", method="GET", count=2)
     with connected(control, "node1", retries=3) as source:
         assert source.node().name == "node1"
     assert len(control.requests("node1")) == 3
 
 
-def test_a_package_whose_answer_is_lost_is_made_once(control: Control, source: RestAppliance) -> None:
-    control.fault("lost_answer_after", node="node1", method="POST")
+def test_lost_response_package_created_once(control: Control, source: RestAppliance) -> None:
+    """A package with a lost response is created once."""
+    control.fault("lost_response_after", node="node1", method="POST")
     package = source.create_package(source.node().keys_digest)
     content = io.BytesIO()
     source.download_package(package, content)
@@ -137,51 +145,50 @@ def test_a_package_whose_answer_is_lost_is_made_once(control: Control, source: R
     assert posts(control, "node1") == ["/api/v1/hsm/packages"]
 
 
-def test_an_upload_whose_answer_is_lost_is_staged_once(
-    control: Control, source: RestAppliance, target: RestAppliance
-) -> None:
-    control.fault("lost_answer_after", node="node2", method="POST")
+def test_lost_response_upload_staged_once(control: Control, source: RestAppliance, target: RestAppliance) -> None:
+    """An upload with a lost response is staged once."""
+    control.fault("lost_response_after", node="node2", method="POST")
     made = staged(target, *downloaded(source))
     assert made.state == "staged"
     assert posts(control, "node2") == ["/api/v1/hsm/imports"]
     target.discard_import(made)
 
 
-def test_an_import_whose_answer_is_lost_after_the_commit_is_applied_once(
-    control: Control, source: RestAppliance, target: RestAppliance
-) -> None:
+def test_lost_response_import_applied_once(control: Control, source: RestAppliance, target: RestAppliance) -> None:
+    """An import with a lost response is applied once."""
     made = staged(target, *downloaded(source))
     control.clear_log()
-    control.fault("lost_answer_after", node="node2", method="POST", path="/apply$")
+    control.fault("lost_response_after", node="node2", method="POST", path="/apply$")
     assert target.apply_import(made, target.node().keys_digest).state == "applied"
     assert posts(control, "node2") == [f"/api/v1/hsm/imports/{made.id}/apply"]
     assert control.node("node2")["keys_digest"] == control.node("node1")["keys_digest"]
 
 
-def test_a_restore_whose_answer_is_lost_is_started_once(control: Control, joining: RestAppliance) -> None:
-    control.fault("lost_answer_after", node="node3", method="POST")
+def test_lost_response_restore_started_once(control: Control, joining: RestAppliance) -> None:
+    """A restore with a lost response is started once."""
+    control.fault("lost_response_after", node="node3", method="POST")
     started = joining.start_restore("front-usb", "node1")
     assert control.node("node3")["running"] == {"kind": "restore", "id": started.id}
     assert posts(control, "node3") == ["/api/v1/hsm/restores"]
 
 
-# What was lost before it did anything did nothing
+# Lost requests
 
 
-def test_a_package_that_was_never_made_is_not_made_later(control: Control, source: RestAppliance) -> None:
-    control.fault("lost_answer_before", node="node1", method="POST")
+def test_lost_request_package_not_created(control: Control, source: RestAppliance) -> None:
+    """A package is not created after a lost request."""
+    control.fault("lost_response_before", node="node1", method="POST")
     with pytest.raises(ResponseLostError, match="nothing was changed") as caught:
         source.create_package(source.node().keys_digest)
     assert caught.value.code == "response_lost"
     assert posts(control, "node1") == ["/api/v1/hsm/packages"]
 
 
-def test_an_import_that_was_not_applied_is_told_so(
-    control: Control, source: RestAppliance, target: RestAppliance
-) -> None:
+def test_lost_request_import_reported(control: Control, source: RestAppliance, target: RestAppliance) -> None:
+    """An import that was not applied is reported."""
     before = control.keys("node2")
     made = staged(target, *downloaded(source))
-    control.fault("lost_answer_before", node="node2", method="POST", path="/apply$")
+    control.fault("lost_response_before", node="node2", method="POST", path="/apply$")
     with pytest.raises(ResponseLostError, match="reports the import as staged") as caught:
         target.apply_import(made, target.node().keys_digest)
     assert caught.value.code == "response_lost"
@@ -189,44 +196,47 @@ def test_an_import_that_was_not_applied_is_told_so(
     target.discard_import(made)
 
 
-def test_a_restore_that_was_never_started_does_not_run(control: Control, joining: RestAppliance) -> None:
-    control.fault("lost_answer_before", node="node3", method="POST")
+def test_lost_request_restore_not_started(control: Control, joining: RestAppliance) -> None:
+    """A restore is not started after a lost request."""
+    control.fault("lost_response_before", node="node3", method="POST")
     with pytest.raises(ResponseLostError, match="nothing was changed"):
         joining.start_restore("front-usb", "node1")
     assert control.node("node3")["running"] is None
 
 
-def test_a_node_that_dies_while_it_applies_leaves_the_outcome_open(
+def test_node_down_during_import_outcome_unknown(
     control: Control, source: RestAppliance, target: RestAppliance
 ) -> None:
+    """If a node fails during an import, the outcome is unknown."""
     made = staged(target, *downloaded(source))
     seen = target.node().keys_digest
-    control.fault("lost_answer_after", node="node2", method="POST", path="/apply$")
-    control.fault("lost_answer_before", node="node2", method="GET", count=1)
+    control.fault("lost_response_after", node="node2", method="POST", path="/apply$")
+    control.fault("lost_response_before", node="node2", method="GET", count=1)
     with pytest.raises(ResponseLostError) as caught:
         target.apply_import(made, seen)
     assert caught.value.code == "outcome_unknown"
     assert "so its result is unknown" in str(caught.value)
-    # And the node knows, as soon as it answers.
+    # The node reports the result when it responds again.
     assert target.node().keys_digest == control.node("node1")["keys_digest"]
 
 
-# Packages on their way
+# Transfer of packages
 
 
 @pytest.mark.parametrize(
     ("fault", "params"),
     [
         ("truncate_download", {"bytes": 1}),
-        ("alter_download", {}),
-        ("alter_download", {"consistent": True}),
+        ("corrupt_download", {}),
+        ("corrupt_download", {"consistent": True}),
         ("wrong_digest", {}),
     ],
     ids=["truncated", "altered", "altered with its digest", "announced as another one"],
 )
-def test_a_package_that_changed_on_its_way_is_not_taken(
+def test_download_corrupt_rejected(
     control: Control, source: RestAppliance, fault: str, params: dict[str, t.Any]
 ) -> None:
+    """A package that was corrupted during the transfer is rejected."""
     package = source.create_package(source.node().keys_digest)
     control.fault(fault, node="node1", **params)
     with pytest.raises(ApiError, match="The file was deleted") as caught:
@@ -235,7 +245,8 @@ def test_a_package_that_changed_on_its_way_is_not_taken(
     assert f"of {package.size} bytes" in str(caught.value)
 
 
-def test_a_download_that_breaks_off_is_not_complete(control: Control, source: RestAppliance) -> None:
+def test_download_interrupted_rejected(control: Control, source: RestAppliance) -> None:
+    """An interrupted download is rejected."""
     package = source.create_package(source.node().keys_digest)
     control.clear_log()
     control.fault("reset_mid_transfer", node="node1")
@@ -245,9 +256,8 @@ def test_a_download_that_breaks_off_is_not_complete(control: Control, source: Re
     assert len(control.requests("node1")) == 1
 
 
-def test_an_upload_that_breaks_off_stages_nothing(
-    control: Control, source: RestAppliance, target: RestAppliance
-) -> None:
+def test_upload_interrupted_not_staged(control: Control, source: RestAppliance, target: RestAppliance) -> None:
+    """An interrupted upload is not staged."""
     before = control.keys("node2")
     package, content = downloaded(source)
     control.fault("reset_mid_transfer", node="node2")
@@ -258,9 +268,8 @@ def test_an_upload_that_breaks_off_stages_nothing(
     assert control.keys("node2") == before
 
 
-def test_a_package_of_another_cluster_is_refused_by_the_node(
-    control: Control, source: RestAppliance, target: RestAppliance
-) -> None:
+def test_upload_other_cluster_rejected(control: Control, source: RestAppliance, target: RestAppliance) -> None:
+    """The node rejects a package of another cluster."""
     control.fault("package_cluster", node="node1")
     package, content = downloaded(source)
     assert package.cluster_id == "another-cluster"
@@ -269,16 +278,16 @@ def test_a_package_of_another_cluster_is_refused_by_the_node(
     assert caught.value.code == "cluster_mismatch"
 
 
-def test_a_package_with_other_keys_than_the_inventory_shows_is_not_made(
-    control: Control, source: RestAppliance
-) -> None:
+def test_package_with_unexpected_keys_not_created(control: Control, source: RestAppliance) -> None:
+    """A package is not created if the keys are not as expected."""
     control.fault("package_key_type", node="node1")
     with pytest.raises(ApiError) as caught:
         source.create_package(source.node().keys_digest)
     assert caught.value.code == "keys_changed"
 
 
-def test_a_package_that_is_larger_than_the_node_takes_is_refused_and_not_called_lost() -> None:
+def test_upload_too_large_rejected_not_lost() -> None:
+    """A too large package is reported as rejected, not as lost."""
     with (
         cluster(nodes=2, restored=2, keys=40, key_mix={"aes-256": 1}, max_upload=5000) as small,
         connected(small, "node1") as source,
@@ -291,7 +300,8 @@ def test_a_package_that_is_larger_than_the_node_takes_is_refused_and_not_called_
     assert caught.value.code == "payload_too_large"
 
 
-def test_a_slot_that_is_full_takes_no_import(control: Control, source: RestAppliance, target: RestAppliance) -> None:
+def test_import_into_full_slot_rejected(control: Control, source: RestAppliance, target: RestAppliance) -> None:
+    """An import into a full slot is rejected."""
     held = sum(key["slot"] == 0 for key in control.keys("node2"))
     control.set_slot("node2", 0, capacity=held)
     with pytest.raises(ApiError, match="slot 0") as caught:
@@ -300,12 +310,13 @@ def test_a_slot_that_is_full_takes_no_import(control: Control, source: RestAppli
     control.set_slot("node2", 0, capacity=1000)
 
 
-# Two at the same time
+# Parallel imports
 
 
-def test_a_second_import_at_the_same_time_is_refused_and_the_first_goes_on(
+def test_parallel_import_rejected_first_continues(
     control: Control, source: RestAppliance, target: RestAppliance
 ) -> None:
+    """A parallel import is rejected, and the first import continues."""
     package, content = downloaded(source)
     first, second = staged(target, package, content), staged(target, package, content)
     seen = target.node().keys_digest

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the collection predicts of an import is what the reference appliance does, whatever keys the two hold."""
+"""Predictions of imports match the appliance simulator for all combinations of keys."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ansible_collections.keyops.utrust.plugins.module_utils._keys import compare
 from hypothesis import given
 from hypothesis import strategies as st
 from utrust_appliance.behavior import Behavior
-from utrust_appliance.inventory import HeldKey, KeyIdentity
+from utrust_appliance.keys import KeyEntry, KeyIdentity
 
 from tests.support.factories import fingerprint
 
-# An HSM holds at most one key under a slot, label and id.
+# An HSM holds at most one key with the same slot, label and id.
 PLACES = st.tuples(st.integers(0, 1), st.sampled_from(["a", "b"]), st.sampled_from(["01", "02", "03"]))
 FINGERPRINTS = st.sampled_from([fingerprint(name) for name in "12345"])
 INVENTORIES = st.dictionaries(PLACES, FINGERPRINTS, max_size=7).map(
@@ -30,9 +30,10 @@ def identity(key: HsmKey) -> KeyIdentity:
 
 
 @given(INVENTORIES, INVENTORIES)
-def test_the_node_adds_and_replaces_exactly_what_was_predicted(held: list[HsmKey], package: list[HsmKey]) -> None:
+def test_node_changes_match_prediction(held: list[HsmKey], package: list[HsmKey]) -> None:
+    """The changes of the node match the prediction."""
     plan = Behavior().plan_import(
-        [HeldKey(identity(key), usable=True) for key in held], [identity(key) for key in package]
+        [KeyEntry(identity(key), usable=True) for key in held], [identity(key) for key in package]
     )
     table: set[tuple[t.Any, ...]] = {
         (row["action"], row["slot"], row["label"], row["id"], row["fingerprint"], row["current_fingerprint"])

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The transport `rest` against the reference appliance: every method of the protocol `Appliance`, as it should be and refused."""
+"""The transport `rest` against the appliance simulator: successful and rejected calls of all methods."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if t.TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def control(hsm: str) -> Iterator[Control]:
-    """Two nodes with the same keys and a third that has joined."""
+    """Two nodes with the same keys, and a third joined node."""
     with cluster(nodes=3, restored=2, keys=4, faults=True, card_timeout=30, hsm=hsm) as running:
         yield running
 
@@ -47,7 +47,7 @@ def target(control: Control) -> Iterator[RestAppliance]:
 
 @pytest.fixture
 def joining(control: Control) -> Iterator[RestAppliance]:
-    """node3, in Factory Reset Mode again afterwards."""
+    """node3, which is reset to Factory Reset Mode afterwards."""
     with connected(control, "node3") as appliance:
         yield appliance
         running = appliance.running_restore()
@@ -58,20 +58,22 @@ def joining(control: Control) -> Iterator[RestAppliance]:
 
 
 def held(control: Control, node: str) -> tuple[HsmKey, ...]:
-    """What the node itself says that its HSM holds."""
+    """The keys of the HSM as the simulator reports them."""
     return tuple(HsmKey(**key) for key in control.keys(node))
 
 
 # Reading
 
 
-def test_the_transport_has_every_method_of_the_protocol(source: RestAppliance) -> None:
+def test_transport_implements_protocol(source: RestAppliance) -> None:
+    """The transport has every method of the protocol."""
     methods = [name for name in vars(Appliance) if not name.startswith("_") and callable(getattr(Appliance, name))]
     assert len(methods) > 10
     assert [name for name in methods if not callable(getattr(source, name, None))] == []
 
 
-def test_a_node_is_what_it_says_at_its_console(control: Control, source: RestAppliance) -> None:
+def test_node_facts_match_simulator(control: Control, source: RestAppliance) -> None:
+    """The facts of a node match the simulator."""
     node, facts = source.node(), control.node("node1")
     assert (node.name, node.hsm_serial, node.hsm_state) == ("node1", facts["serial"], "operational")
     assert (node.key_count, node.keys_digest) == (facts["key_count"], facts["keys_digest"])
@@ -85,15 +87,15 @@ def test_a_node_is_what_it_says_at_its_console(control: Control, source: RestApp
     assert node.running is None
 
 
-def test_the_inventory_is_that_of_the_hsm_and_has_its_digest(control: Control, source: RestAppliance) -> None:
+def test_keys_match_hsm_and_digest(control: Control, source: RestAppliance) -> None:
+    """The key list matches the HSM and its digest."""
     inventory = source.list_keys()
     assert inventory == held(control, "node1")
     assert keys_digest(inventory) == control.node("node1")["keys_digest"]
 
 
-def test_an_inventory_of_many_pages_is_read_whole(
-    control: Control, source: RestAppliance, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_keys_read_from_many_pages(control: Control, source: RestAppliance, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All pages of a long key list are read."""
     control.generate_key("node1", "page", kind="aes-256", count=25)
     control.clear_log("node1")
     monkeypatch.setattr(_rest, "PAGE_SIZE", 3)
@@ -103,7 +105,8 @@ def test_an_inventory_of_many_pages_is_read_whole(
         control.delete_key("node1", f"page-{number:04d}")
 
 
-def test_a_key_that_cannot_be_used_is_listed_as_such(control: Control, target: RestAppliance) -> None:
+def test_keys_unusable_listed(control: Control, target: RestAppliance) -> None:
+    """An unusable key is listed as unusable."""
     control.generate_key("node2", "damaged")
     control.damage_key("node2", "damaged")
     assert [key.label for key in target.list_keys() if not key.usable] == ["damaged"]
@@ -111,7 +114,8 @@ def test_a_key_that_cannot_be_used_is_listed_as_such(control: Control, target: R
     control.delete_key("node2", "damaged")
 
 
-def test_pin_pads_are_listed_with_their_state(source: RestAppliance) -> None:
+def test_pin_pads_listed_with_state(source: RestAppliance) -> None:
+    """PIN pads are listed with their state."""
     assert {pin_pad.name: pin_pad.status for pin_pad in source.pin_pads()} == {
         "front-usb": "ready",
         "rack-2": "unavailable",
@@ -121,7 +125,8 @@ def test_pin_pads_are_listed_with_their_state(source: RestAppliance) -> None:
 # Guided restore
 
 
-def test_the_summary_tells_what_card_holders_must_know(control: Control, joining: RestAppliance) -> None:
+def test_restore_preview_has_facts_for_card_holders(control: Control, joining: RestAppliance) -> None:
+    """The preview has all facts for card holders."""
     preview = joining.preview_restore("front-usb", "node1")
     facts = control.node("node3")
     assert (preview.node, preview.hsm_serial) == ("node3", facts["serial"])
@@ -140,9 +145,8 @@ def test_the_summary_tells_what_card_holders_must_know(control: Control, joining
         ("front-usb", "node3", "source_not_ready"),
     ],
 )
-def test_a_restore_that_cannot_be_is_refused_with_a_code(
-    joining: RestAppliance, pin_pad: str, source: str, code: str
-) -> None:
+def test_restore_impossible_rejected_with_code(joining: RestAppliance, pin_pad: str, source: str, code: str) -> None:
+    """An impossible restore is rejected with a code."""
     for attempt in (joining.preview_restore, joining.start_restore):
         with pytest.raises(ApiError) as caught:
             attempt(pin_pad, source)
@@ -152,18 +156,20 @@ def test_a_restore_that_cannot_be_is_refused_with_a_code(
     assert joining.running_restore() is None
 
 
-def test_an_operational_hsm_is_not_restored(target: RestAppliance) -> None:
+def test_restore_operational_hsm_rejected(target: RestAppliance) -> None:
+    """A restore of an operational HSM is rejected."""
     with pytest.raises(ApiError) as caught:
         target.start_restore("front-usb", "node1")
     assert caught.value.code == "not_factory_reset"
 
 
-def test_a_restore_is_watched_from_card_to_card_to_its_end(control: Control, joining: RestAppliance) -> None:
+def test_restore_progress_until_end(control: Control, joining: RestAppliance) -> None:
+    """The progress of a restore is visible until its end."""
     restore = joining.start_restore("front-usb", "node1")
     assert (restore.state, restore.finished) == ("waiting_for_card", False)
     seen = [restore]
     for card in ("KEYOPS-1", "KEYOPS-2"):
-        control.present("node3", card)
+        control.present_card("node3", card)
         seen.append(joining.watch_restore(seen[-1], 20))
     while not seen[-1].finished:
         seen.append(joining.watch_restore(seen[-1], 20))
@@ -175,9 +181,10 @@ def test_a_restore_is_watched_from_card_to_card_to_its_end(control: Control, joi
     assert joining.running_restore() is None
 
 
-def test_what_the_pin_pad_minds_is_told(control: Control, joining: RestAppliance) -> None:
+def test_restore_notice_reported(control: Control, joining: RestAppliance) -> None:
+    """A notice of the PIN pad is reported."""
     restore = joining.start_restore("front-usb", "node1")
-    control.present("node3", "KEYOPS-3")
+    control.present_card("node3", "KEYOPS-3")
     control.insert_card("node3", "KEYOPS-3")
     watched = joining.watch_restore(restore, 20)
     assert watched.notice is not None
@@ -185,7 +192,8 @@ def test_what_the_pin_pad_minds_is_told(control: Control, joining: RestAppliance
     assert watched.cards_accepted == 1
 
 
-def test_only_one_restore_runs_at_a_time(joining: RestAppliance) -> None:
+def test_restore_only_one_at_a_time(joining: RestAppliance) -> None:
+    """Only one restore runs at a time."""
     running = joining.start_restore("front-usb", "node1")
     with pytest.raises(ApiError) as caught:
         joining.start_restore("front-usb", "node1")
@@ -196,7 +204,8 @@ def test_only_one_restore_runs_at_a_time(joining: RestAppliance) -> None:
     assert found.id == running.id
 
 
-def test_a_restore_is_canceled_once_and_stays_so(control: Control, joining: RestAppliance) -> None:
+def test_restore_canceled_stays_canceled(control: Control, joining: RestAppliance) -> None:
+    """A canceled restore stays canceled."""
     running = joining.start_restore("front-usb", "node1")
     for dummy in range(2):
         canceled = joining.cancel_restore(running.id)
@@ -208,7 +217,8 @@ def test_a_restore_is_canceled_once_and_stays_so(control: Control, joining: Rest
 # Packages
 
 
-def test_a_package_is_of_the_inventory_that_was_asked_for_and_whole(control: Control, source: RestAppliance) -> None:
+def test_package_has_expected_keys(control: Control, source: RestAppliance) -> None:
+    """A package is complete and has the expected keys."""
     package, content = downloaded(source)
     assert package.keys_digest == control.node("node1")["keys_digest"]
     assert (package.source, package.key_count) == ("node1", len(control.keys("node1")))
@@ -216,7 +226,8 @@ def test_a_package_is_of_the_inventory_that_was_asked_for_and_whole(control: Con
     assert "sha256:" + hashlib.sha256(content.getvalue()).hexdigest() == package.sha256
 
 
-def test_a_package_of_an_inventory_that_is_gone_is_refused(control: Control, source: RestAppliance) -> None:
+def test_package_of_old_digest_rejected(control: Control, source: RestAppliance) -> None:
+    """A package with an old keys digest is rejected."""
     before = source.node().keys_digest
     control.generate_key("node1", "meanwhile")
     with pytest.raises(ApiError) as caught:
@@ -226,7 +237,8 @@ def test_a_package_of_an_inventory_that_is_gone_is_refused(control: Control, sou
     control.delete_key("node1", "meanwhile")
 
 
-def test_a_package_is_destroyed_and_destroying_it_again_is_no_error(source: RestAppliance) -> None:
+def test_package_deleted_twice_succeeds(source: RestAppliance) -> None:
+    """A package can be deleted twice without an error."""
     package, content = downloaded(source)
     source.delete_package(package)
     source.delete_package(package)
@@ -235,7 +247,8 @@ def test_a_package_is_destroyed_and_destroying_it_again_is_no_error(source: Rest
     assert caught.value.code == "not_found"
 
 
-def test_an_hsm_in_factory_reset_mode_gives_no_package(joining: RestAppliance) -> None:
+def test_package_factory_reset_rejected(joining: RestAppliance) -> None:
+    """An HSM in Factory Reset Mode does not create a package."""
     with pytest.raises(ApiError) as caught:
         joining.create_package(joining.node().keys_digest)
     assert caught.value.code == "hsm_not_operational"
@@ -246,7 +259,7 @@ def test_an_hsm_in_factory_reset_mode_gives_no_package(joining: RestAppliance) -
 
 @pytest.fixture
 def new_key(control: Control) -> Iterator[str]:
-    """A key that node1 has and node2 has not; afterwards neither has it."""
+    """A key that node1 has and node2 does not have. Both keys are deleted afterwards."""
     control.generate_key("node1", "newKey")
     yield "newKey"
     for node in ("node1", "node2"):
@@ -254,9 +267,10 @@ def new_key(control: Control) -> Iterator[str]:
             control.delete_key(node, "newKey")
 
 
-def test_staging_tells_what_would_happen_and_changes_nothing(
+def test_import_staging_shows_preview(
     control: Control, source: RestAppliance, target: RestAppliance, new_key: str
 ) -> None:
+    """Staging shows a preview and does not change keys."""
     before = control.keys("node2")
     made = staged(target, *downloaded(source))
     assert made.state == "staged"
@@ -267,9 +281,8 @@ def test_staging_tells_what_would_happen_and_changes_nothing(
     target.discard_import(made)
 
 
-def test_applying_brings_the_keys_and_they_sign(
-    control: Control, source: RestAppliance, target: RestAppliance, new_key: str
-) -> None:
+def test_import_applied_keys_sign(control: Control, source: RestAppliance, target: RestAppliance, new_key: str) -> None:
+    """Applied keys sign."""
     made = staged(target, *downloaded(source))
     applied = target.apply_import(made, target.node().keys_digest)
     assert applied.state == "applied"
@@ -278,9 +291,10 @@ def test_applying_brings_the_keys_and_they_sign(
     assert control.sign("node2", new_key, b"message")
 
 
-def test_a_key_that_would_be_replaced_is_shown_with_the_one_that_gives_way(
+def test_import_preview_shows_replaced_key(
     control: Control, source: RestAppliance, target: RestAppliance, new_key: str
 ) -> None:
+    """The preview shows the replaced key."""
     [ours] = [key for key in control.keys("node1") if key["label"] == new_key]
     [theirs] = control.generate_key("node2", new_key, key_id=ours["id"])
     made = staged(target, *downloaded(source))
@@ -293,9 +307,10 @@ def test_a_key_that_would_be_replaced_is_shown_with_the_one_that_gives_way(
     target.discard_import(made)
 
 
-def test_an_import_into_an_hsm_that_has_changed_is_refused(
+def test_import_changed_hsm_rejected(
     control: Control, source: RestAppliance, target: RestAppliance, new_key: str
 ) -> None:
+    """An import is rejected if the keys of the HSM have changed."""
     made = staged(target, *downloaded(source))
     seen = target.node().keys_digest
     control.generate_key("node2", "meanwhile")
@@ -309,9 +324,10 @@ def test_an_import_into_an_hsm_that_has_changed_is_refused(
     control.delete_key("node2", "meanwhile")
 
 
-def test_a_discarded_import_cannot_be_applied_and_an_applied_one_not_discarded(
+def test_import_ended_cannot_be_applied_or_discarded(
     control: Control, source: RestAppliance, target: RestAppliance, new_key: str
 ) -> None:
+    """A discarded import cannot be applied, and an applied import cannot be discarded."""
     package, content = downloaded(source)
     discarded = staged(target, package, content)
     target.discard_import(discarded)
@@ -336,13 +352,14 @@ def test_a_discarded_import_cannot_be_applied_and_an_applied_one_not_discarded(
     ],
     ids=["last byte", "half", "header", "keys", "something else"],
 )
-def test_a_damaged_package_is_refused_when_it_is_staged(
+def test_import_corrupt_package_rejected(
     control: Control,
     source: RestAppliance,
     target: RestAppliance,
     damage: t.Callable[[bytes], bytes],
     code: str,
 ) -> None:
+    """A corrupt package is rejected at staging."""
     before = control.keys("node2")
     package, content = downloaded(source)
     damaged = damage(content.getvalue())

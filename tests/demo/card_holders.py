@@ -3,10 +3,10 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Plays the people of a key ceremony: they watch the PIN pads, insert their MBK cards and type their PINs.
+"""Simulates the card holders of a key ceremony, who watch the PIN pads, insert their MBK cards and enter their PINs.
 
-It knows nothing of Ansible, and Ansible nothing of it: they meet at the PIN pad only. The PINs come from the PIN letters
-that exist for rehearsals, go to the PIN pad, and are never printed. A card step is never tried twice.
+The program is independent of Ansible and uses the PIN pads only. It reads the PINs from the PIN letters of the rehearsal and never prints them. It
+does not repeat a card step.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ import time
 import typing as t
 
 from utrust_appliance.control import Control
-from utrust_appliance.errors import Refused
+from utrust_appliance.errors import OperationError
 
 PEOPLE = ("Ada", "Ben", "Cleo")
-GLANCE = 0.1  # seconds between two looks at a PIN pad
+POLL_INTERVAL = 0.1  # seconds between polls of a PIN pad
 
 
 class CeremonyFailed(Exception):
-    """Something that a person at the PIN pad would call out."""
+    """A problem that stops the ceremony."""
 
 
 def say(text: str) -> None:
@@ -32,82 +32,82 @@ def say(text: str) -> None:
 
 
 class CardHolders:
-    """Each holds one card of the set."""
+    """Card holders, each with one card of the set. `timeout` is in seconds."""
 
-    def __init__(self, control: Control, cards: list[str], patience: float) -> None:
+    def __init__(self, control: Control, cards: list[str], timeout: float) -> None:
         self._control = control
         self._holders = [(PEOPLE[number % len(PEOPLE)], card) for number, card in enumerate(cards)]
-        self._patience = patience
+        self._timeout = timeout
 
     def introduce(self) -> None:
-        say(", ".join(f"{person} holds card {card}" for person, card in self._holders) + "; each knows one PIN")
+        say(", ".join(f"{person} holds card {card}" for person, card in self._holders) + ". Each person has one PIN.")
 
     def attend(self, node: str, first: int) -> None:
-        """Serve the PIN pad of a node until its HSM is restored. `first` tells who begins, because any m of n cards do."""
+        """Use the PIN pad of a node until its HSM is restored. `first` selects the first card holder."""
         queue = self._holders[first:] + self._holders[:first]
         seen: int | None = None
-        end = time.monotonic() + self._patience
+        end = time.monotonic() + self._timeout
         while True:
             restore = self._control.pin_pad(node)["restore"]
-            facts = self._control.node(node)  # after the PIN pad, so that no restore means that this is how it ended
+            facts = self._control.node(
+                node
+            )  # read after the PIN pad, so that the state is final if the restore has ended
             if facts["state"] == "operational":
-                say(f"{node}: its HSM is operational; everybody takes their card back")
+                say(f"{node}: the HSM is operational. All card holders remove their cards.")
                 return
             if restore is None and seen is not None:
-                raise CeremonyFailed(f"the ceremony at {node} ended, and its HSM is {facts['state']}")
+                raise CeremonyFailed(f"The ceremony at {node} ended, but its HSM is {facts['state']}.")
             if restore is not None and restore["sequence"] != seen:
                 if seen is None:
                     say(
-                        f"{node}: its front display reads HSM {facts['serial']}, TLS fingerprint {facts['tls_fingerprint']}"
+                        f"{node}: the front display shows HSM {facts['serial']}, TLS fingerprint {facts['tls_fingerprint']}"
                     )
                 seen = restore["sequence"]
-                self._answer(node, restore, queue)
-                end = time.monotonic() + self._patience
+                self._respond(node, restore, queue)
+                end = time.monotonic() + self._timeout
             elif time.monotonic() > end:
-                raise CeremonyFailed(
-                    f"nothing happened at the PIN pads of {node} for {self._patience:g} s; everybody goes home"
-                )
+                raise CeremonyFailed(f"The PIN pads of {node} did not change for {self._timeout:g} s.")
             else:
-                time.sleep(GLANCE)
+                time.sleep(POLL_INTERVAL)
 
-    def _answer(self, node: str, restore: dict[str, t.Any], queue: list[tuple[str, str]]) -> None:
-        """Do what the PIN pad asks for now."""
+    def _respond(self, node: str, restore: dict[str, t.Any], queue: list[tuple[str, str]]) -> None:
+        """Respond to the prompt of the PIN pad."""
         pad, prompt, notice = restore["pin_pad"], restore["prompt"], restore["notice"]
         if notice:
-            raise CeremonyFailed(f"{node}: {pad} complains: {notice['text']}; nobody tries again without thinking")
+            raise CeremonyFailed(f"{node}: {pad} shows: {notice['text']}. The card step is not repeated.")
         if prompt is None:
             return
         if prompt["kind"] == "insert_card":
             if not queue:
-                raise CeremonyFailed(f"{node}: {pad} asks for more cards than there are")
+                raise CeremonyFailed(f"{node}: {pad} requests more cards than available.")
             person, card = queue[0]
-            say(f"{node}: {pad} reads `{prompt['text']}`: {person} inserts {card}")
+            say(f"{node}: {pad} shows `{prompt['text']}`: {person} inserts {card}")
             self._control.insert_card(node, card, pad)
         else:
             person, card = queue.pop(0)
-            say(f"{node}: {pad} reads `{prompt['text']}`: {person} types the PIN, and nobody looks")
+            say(f"{node}: {pad} shows `{prompt['text']}`: {person} enters the PIN")
             self._control.enter_pin(node, self._control.pin_of(card))
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
-    parser.add_argument("--dir", required=True, metavar="D", help="the cluster's folder")
+    parser.add_argument("--dir", required=True, metavar="D", help="folder of the cluster")
     parser.add_argument(
-        "--patience",
+        "--timeout",
         type=float,
         default=300.0,
         metavar="SECONDS",
-        help="go home when nothing happens for so long (300)",
+        help="end if the PIN pads do not change for this time (300)",
     )
-    parser.add_argument("nodes", nargs="+", metavar="NODE", help="the nodes in the order in which they are restored")
+    parser.add_argument("nodes", nargs="+", metavar="NODE", help="nodes in the order of their restores")
     options = parser.parse_args()
     control = Control(options.dir)
     try:
-        people = CardHolders(control, [card["card"] for card in control.cards()], options.patience)
+        people = CardHolders(control, [card["card"] for card in control.cards()], options.timeout)
         people.introduce()
         for number, node in enumerate(options.nodes):
             people.attend(node, number % len(PEOPLE))
-    except (CeremonyFailed, Refused) as exc:
+    except (CeremonyFailed, OperationError) as exc:
         say(str(exc))
         return 1
     except KeyboardInterrupt:

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The programs that the demo starts: their output appears live, and none of them is left behind.
+"""The programs of the demo, with live output.
 
-A signal is only noted when it comes, and obeyed where the demo waits; so there is no moment at which a program has been
-started and nobody knows it. Each program is written down with its start time, for `--down` after the demo was killed.
+Signals are stored and handled while the demo waits, so that every started program is recorded. The record has the start time of each program, for
+`--down` after a kill of the demo.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ from utrust_appliance import process
 if t.TYPE_CHECKING:
     from pathlib import Path
 
-GLANCE = 0.1  # seconds between two looks at whether a signal came
-PATIENCE = 15.0  # seconds that a program has to end after SIGTERM
+POLL_INTERVAL = 0.1  # seconds between checks for signals
+STOP_TIMEOUT = 15.0  # seconds until a program must end after SIGTERM
 
 
 class Interrupted(Exception):
-    """Somebody wants the demo to end."""
+    """A signal ends the demo."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(signal.strsignal(signum) or f"signal {signum}")
         self.signum = signum
 
 
-class Overdue(Exception):
-    """A program did not end within its time limit."""
+class ProgramTimeout(Exception):
+    """A program did not end within its timeout."""
 
 
 class Ended(t.NamedTuple):
-    """What a program left: its exit status and the lines that it printed."""
+    """The exit status and the output lines of a program."""
 
     status: int
     lines: list[str]
 
 
 class Program:
-    """One program, in a process group of its own, so that Ctrl-C reaches the demo alone, which then ends the others."""
+    """A program in its own process group, so that Ctrl-C reaches only the demo, which then stops the program."""
 
     def __init__(self, command: list[str], *, cwd: Path, env: dict[str, str], show: t.Callable[[str], None]) -> None:
         self.command = command
@@ -77,12 +77,12 @@ class Program:
             self._show(line.rstrip())
 
     def ended(self, within: float) -> bool:
-        """Whether it has printed its last line within so many seconds."""
+        """Whether the output ends within some seconds."""
         self._reader.join(within)
         return not self._reader.is_alive()
 
     def result(self) -> Ended:
-        status = self.child.wait(PATIENCE)
+        status = self.child.wait(STOP_TIMEOUT)
         t.cast("t.IO[str]", self.child.stdout).close()
         return Ended(status, self.lines)
 
@@ -90,16 +90,16 @@ class Program:
         if self.child.poll() is None:
             self.child.terminate()
             try:
-                self.child.wait(PATIENCE)
+                self.child.wait(STOP_TIMEOUT)
             except subprocess.TimeoutExpired:
                 os.killpg(self.child.pid, signal.SIGKILL)
-                self.child.wait(PATIENCE)
-        self._reader.join(PATIENCE)
+                self.child.wait(STOP_TIMEOUT)
+        self._reader.join(STOP_TIMEOUT)
         t.cast("t.IO[str]", self.child.stdout).close()
 
 
 class Programs:
-    """All of them. `record` is the file in which they are written down."""
+    """All programs of the demo. `record` is the file with the running programs."""
 
     def __init__(self, record: Path, *, cwd: Path, env: dict[str, str]) -> None:
         self._record = record
@@ -109,10 +109,10 @@ class Programs:
         self._signal: int | None = None
         self._write()
 
-    def obey_signals(self) -> None:
+    def handle_signals(self) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
-        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # else it runs under nohup
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # not set under nohup
             signal.signal(signal.SIGHUP, self._on_signal)
 
     def _on_signal(self, signum: int, dummy_frame: t.Any) -> None:
@@ -125,13 +125,13 @@ class Programs:
         return program
 
     def wait(self, program: Program, limit: float, *, interruptible: bool = True) -> Ended:
-        """Its result. Raises Interrupted or Overdue; the program is stopped by `stop`."""
+        """Wait for a program. `limit` is in seconds. Raises Interrupted or ProgramTimeout. `stop` stops the program."""
         end = time.monotonic() + limit
-        while not program.ended(within=GLANCE):
+        while not program.ended(within=POLL_INTERVAL):
             if interruptible:
                 self.check()
             if time.monotonic() > end:
-                raise Overdue(f"no end of `{shlex.join(program.command)}` within {limit:g} s")
+                raise ProgramTimeout(f"`{shlex.join(program.command)}` did not end within {limit:g} s")
         self._running.remove(program)
         self._write()
         self.check()
@@ -142,7 +142,7 @@ class Programs:
             raise Interrupted(self._signal)
 
     def stop(self) -> None:
-        """End those that still run."""
+        """Stop all running programs."""
         while self._running:
             self._running.pop().stop()
 
@@ -154,15 +154,15 @@ class Programs:
         temporary.replace(self._record)
 
 
-def stop_recorded(record: dict[str, t.Any], patience: float) -> bool:
-    """End a process that was written down, if it is still that one. Says whether it is gone."""
+def stop_recorded(record: dict[str, t.Any], timeout: float) -> bool:
+    """Stop a recorded process if it is still the same process. Returns whether it has ended. `timeout` is in seconds."""
     pid, started = record["pid"], record["started"]
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             if started is None or process.start_time(pid) != started:
                 return True
             os.kill(pid, number)
-        end = time.monotonic() + patience
+        end = time.monotonic() + timeout
         while process.start_time(pid) == started and time.monotonic() < end:
             time.sleep(process.POLL)
     return process.start_time(pid) != started

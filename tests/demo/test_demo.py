@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The demo as a user runs it: what it shows, that a failing step fails it, and that it leaves nothing behind."""
+"""The demo: output, failing steps and cleanup."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.waiting import wait_for
+from tests.support.wait import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "tests" / "demo" / "run_demo.py"
@@ -39,13 +39,13 @@ def run(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 
 def processes_of(folder: Path) -> list[str]:
-    """The command lines of all processes that have to do with this folder."""
+    """The command lines of all processes that use this folder."""
     if not Path("/proc/self").exists():
         listed = subprocess.run(["ps", "-A", "-o", "command="], capture_output=True, text=True, check=True).stdout
         return [line for line in listed.splitlines() if str(folder) in line]
     found = []
     for place in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it has ended meanwhile, or is somebody else's
+        with contextlib.suppress(OSError):  # the process has ended or belongs to another user
             line = (place / "cmdline").read_bytes()
             if os.fsencode(folder) in line + (place / "environ").read_bytes():
                 found.append(line.replace(b"\0", b" ").decode(errors="replace"))
@@ -54,7 +54,7 @@ def processes_of(folder: Path) -> list[str]:
 
 @contextlib.contextmanager
 def demo_folder() -> t.Iterator[Path]:
-    """A folder for one demo in a parent that the demo knows nothing of. Its name is short, because sockets need short names."""
+    """A folder for one demo. Its path is short, because socket paths are limited."""
     parent = Path(tempfile.mkdtemp(prefix="keyops-demo-"))
     try:
         yield parent / "demo"
@@ -71,7 +71,7 @@ def assert_nothing_is_left(folder: Path) -> None:
 
 
 class Running(t.NamedTuple):
-    """A demo, and the file that its output goes to."""
+    """A running demo and its output file."""
 
     process: subprocess.Popen[bytes]
     output: Path
@@ -79,7 +79,7 @@ class Running(t.NamedTuple):
 
 @contextlib.contextmanager
 def demo_at(moment: str, folder: Path, *options: str) -> t.Iterator[Running]:
-    """A demo that has just shown a certain line."""
+    """A demo that has just printed a certain line."""
     with tempfile.TemporaryDirectory() as place:
         output = Path(place) / "output"
         with (
@@ -96,14 +96,14 @@ def demo_at(moment: str, folder: Path, *options: str) -> t.Iterator[Running]:
 
 @contextlib.contextmanager
 def demo_in_ceremony(folder: Path) -> t.Iterator[Running]:
-    """A demo that waits for card holders who do not come."""
+    """A demo that waits for card holders."""
     with demo_at(CEREMONY, folder, "--no-card-holders") as demo:
         yield demo
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _not_under_nohup() -> t.Iterator[None]:
-    """Programs inherit which signals are ignored; whoever runs these tests under nohup does not mean the demos in them."""
+    """Reset SIGHUP, because programs inherit ignored signals from nohup."""
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     signal.signal(signal.SIGHUP, before)
@@ -128,14 +128,15 @@ def _whole() -> t.Iterator[Whole]:
         yield Whole(folder, run(folder))
 
 
-def test_the_demo_does_the_main_job_and_says_so(whole: Whole) -> None:
+def test_demo_passes_with_report(whole: Whole) -> None:
+    """The demo passes and reports its result."""
     text = whole.done.stdout
     assert (whole.done.returncode, whole.done.stderr) == (0, ""), text[-4000:]
     for line in (
-        "[7/7] Once more",
+        "[7/7] Second run",
         "node2 HSM UT000002: PIN pad front-usb: Enter the PIN of MBK card 2 of 2",
-        "people | node3: front-usb reads `Insert MBK card 1 of 2`: Ben inserts KEYOPS-2",
-        "utrust-appliance: there is no key caKey-2026 in the HSM of node3",
+        "people | node3: front-usb shows `Insert MBK card 1 of 2`: Ben inserts KEYOPS-2",
+        "utrust-appliance: The HSM of node3 does not have a key caKey-2026.",
         "in sync: node1, node2, node3 hold the same 11 key(s)",
         "node1: exported 11 key(s)",
     ):
@@ -145,17 +146,18 @@ def test_the_demo_does_the_main_job_and_says_so(whole: Whole) -> None:
     assert "DEMO PASSED" in text.splitlines()[-6]
 
 
-def test_no_pin_is_in_its_output(whole: Whole) -> None:
+def test_demo_output_has_no_pin(whole: Whole) -> None:
+    """The output does not contain a PIN."""
     letters = list((whole.folder / "cluster" / "cards").glob("*.json"))
     assert len(letters) == 3
     for letter in letters:
         pin = json.loads(letter.read_text(encoding="utf-8"))["pin"]
-        # Not as a part of a fingerprint, where six digits may stand by chance.
+        # Fingerprints can contain the same six digits by chance.
         assert not re.search(rf"(?<![0-9a-f]){pin}(?![0-9a-f])", whole.done.stdout)
 
 
-def test_every_command_that_it_shows_can_be_typed_again(whole: Whole) -> None:
-    """In a shell of its own, in the checkout, after the file that the demo names."""
+def test_demo_commands_can_be_repeated(whole: Whole) -> None:
+    """The shown commands work in another shell with the environment file of the demo."""
     shown = [line[4:] for line in whole.done.stdout.splitlines() if line.startswith("  $ ")]
     again = [line for line in shown if line.startswith(("openssl", "ansible-playbook keyops.utrust.status"))]
     assert len(again) == 4
@@ -172,18 +174,19 @@ def test_every_command_that_it_shows_can_be_typed_again(whole: Whole) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_a_demo_without_card_holders_fails_and_says_where(folder: Path) -> None:
+def test_demo_without_card_holders_fails(folder: Path) -> None:
+    """A demo without card holders fails and names the step."""
     done = run(folder, "--no-card-holders", "--card-timeout", "0.5")
     assert done.returncode == 1
     assert "DEMO FAILED in step 2, First synchronization" in done.stdout
-    assert "expected: exit status of ansible-playbook: 0\n  came:     2" in done.stdout
+    assert "expected: exit status of ansible-playbook: 0\n  actual:   2" in done.stdout
     assert "No card was inserted within 0.5 s" in done.stdout
     assert "DEMO PASSED" not in done.stdout
-    assert processes_of(folder), "the cluster is there to be looked at"
+    assert processes_of(folder), "the cluster still runs"
 
     again = run(folder, "--no-card-holders", "--card-timeout", "0.5")
-    assert "an earlier demo in" in again.stdout.splitlines()[0]
-    assert "DEMO FAILED in step 2" in again.stdout, "it began afresh"
+    assert "An earlier demo in" in again.stdout.splitlines()[0]
+    assert "DEMO FAILED in step 2" in again.stdout, "the demo started again"
 
     down = run(folder, "--down")
     assert (down.returncode, down.stderr) == (0, "")
@@ -191,7 +194,8 @@ def test_a_demo_without_card_holders_fails_and_says_where(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_interrupting_the_ceremony_leaves_nothing(folder: Path, number: signal.Signals) -> None:
+def test_demo_interrupted_ceremony_leaves_nothing(folder: Path, number: signal.Signals) -> None:
+    """An interrupt during the ceremony leaves nothing."""
     with demo_in_ceremony(folder) as demo:
         demo.process.send_signal(number)
         assert demo.process.wait(LIMIT) == 128 + number, demo.output.read_text(encoding="utf-8")[-2000:]
@@ -200,14 +204,16 @@ def test_interrupting_the_ceremony_leaves_nothing(folder: Path, number: signal.S
 
 
 @pytest.mark.parametrize("moment", ["$ utrust-appliance up", "node1: exported 11 key(s)"])
-def test_interrupting_another_step_leaves_nothing(folder: Path, moment: str) -> None:
+def test_demo_interrupted_step_leaves_nothing(folder: Path, moment: str) -> None:
+    """An interrupt during another step leaves nothing."""
     with demo_at(moment, folder) as demo:
         demo.process.send_signal(signal.SIGINT)
         assert demo.process.wait(LIMIT) == 128 + signal.SIGINT, demo.output.read_text(encoding="utf-8")[-2000:]
     assert_nothing_is_left(folder)
 
 
-def test_down_ends_a_demo_that_runs_in_another_terminal(folder: Path) -> None:
+def test_demo_down_ends_running_demo(folder: Path) -> None:
+    """--down ends a demo in another terminal."""
     with demo_in_ceremony(folder) as demo:
         down = run(folder, "--down")
         assert (down.returncode, down.stderr) == (0, ""), down.stdout
@@ -215,7 +221,8 @@ def test_down_ends_a_demo_that_runs_in_another_terminal(folder: Path) -> None:
     assert_nothing_is_left(folder)
 
 
-def test_down_finds_what_a_killed_demo_has_left(folder: Path) -> None:
+def test_demo_down_removes_killed_demo(folder: Path) -> None:
+    """--down removes the processes and files of a killed demo."""
     with demo_in_ceremony(folder) as demo:
         demo.process.kill()
         demo.process.wait(LIMIT)
@@ -225,21 +232,23 @@ def test_down_finds_what_a_killed_demo_has_left(folder: Path) -> None:
     assert_nothing_is_left(folder)
 
 
-def test_a_second_demo_beside_a_running_one_is_refused(folder: Path) -> None:
+def test_demo_second_run_rejected(folder: Path) -> None:
+    """A second demo in the same folder is rejected."""
     with demo_in_ceremony(folder) as demo:
         second = run(folder)
         assert second.returncode == 1
-        assert f"a demo runs already, as process {demo.process.pid}" in second.stdout
+        assert f"A demo is already running with process {demo.process.pid}" in second.stdout
         assert demo.process.poll() is None
 
 
-def test_a_folder_of_somebody_else_is_not_touched(folder: Path) -> None:
+def test_demo_foreign_folder_unchanged(folder: Path) -> None:
+    """A folder with other files is not changed."""
     folder.mkdir()
     precious = folder / "precious"
     precious.write_text("do not touch", encoding="utf-8")
     for options in ((), ("--down",)):
         done = run(folder, *options)
         assert done.returncode == 1
-        assert "was not made by the demo" in done.stdout
+        assert "was not created by the demo" in done.stdout
     assert [path.name for path in folder.iterdir()] == ["precious"]
     shutil.rmtree(folder)

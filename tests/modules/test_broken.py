@@ -14,7 +14,7 @@ from utrust_appliance.testing import cluster
 
 from tests.support.playbook import inventories
 from tests.support.runners import reach, task
-from tests.support.waiting import wait_for
+from tests.support.wait import wait_for
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,15 +82,15 @@ def refused(outcome: Outcome, code: str, *words: str) -> dict[str, t.Any]:
             ("downloading package", "received", "bytes", "The file was deleted", "Run again"),
         ),
         (
-            "alter_download",
+            "corrupt_download",
             {},
             "download_corrupt",
             ("downloading package", "wrong digest", "The file was deleted", "Run again"),
         ),
-        ("alter_download", {"consistent": True}, "download_corrupt", ("downloading package", "Run again")),
+        ("corrupt_download", {"consistent": True}, "download_corrupt", ("downloading package", "Run again")),
         ("reset_mid_transfer", {}, "node_unreachable", ("/content", "bytes too early", "Nothing was changed")),
         (
-            "lost_answer_before",
+            "lost_response_before",
             {"method": "POST"},
             "response_lost",
             ("POST /api/v1/hsm/packages", "created no object for this request"),
@@ -119,7 +119,7 @@ def test_an_export_that_does_not_arrive_whole_leaves_what_was_there(
 def test_an_export_whose_answer_is_lost_goes_on_with_the_package_that_was_made(
     control: Control, runner: AnsibleRunner, tmp_path: Path
 ) -> None:
-    control.fault("lost_answer_after", node="node1", method="POST")
+    control.fault("lost_response_after", node="node1", method="POST")
     result = runner.run(task(EXPORT, reach(control, "node1", dest=str(tmp_path / "cluster.ksp")))).result
     assert (result["failed"], result["changed"]) == (False, True)
     assert posts(control, "node1") == ["packages"]
@@ -168,7 +168,7 @@ def test_an_export_to_a_directory_that_is_missing_or_open_to_others_is_refused(
 def test_an_import_whose_answer_is_lost_after_the_commit_is_a_success_and_sent_once(
     control: Control, runner: AnsibleRunner, package: str
 ) -> None:
-    control.fault("lost_answer_after", node="node2", method="POST", path="/apply$")
+    control.fault("lost_response_after", node="node2", method="POST", path="/apply$")
     result = runner.run(task(IMPORT, reach(control, "node2", src=package))).result
     assert (result["failed"], result["changed"], result["verified"], result["in_sync"]) == (False, True, True, True)
     assert posts(control, "node2") == ["imports", "apply"]
@@ -179,8 +179,8 @@ def test_an_import_whose_answer_and_node_are_lost_after_the_commit_is_settled_wh
     control: Control, runner: AnsibleRunner, package: str
 ) -> None:
     """As when the node restarts upon the import."""
-    control.fault("lost_answer_after", node="node2", method="POST", path="/apply$")
-    control.fault("lost_answer_before", node="node2", method="GET", path="/imports/", count=1)
+    control.fault("lost_response_after", node="node2", method="POST", path="/apply$")
+    control.fault("lost_response_before", node="node2", method="GET", path="/imports/", count=1)
     result = runner.run(task(IMPORT, reach(control, "node2", src=package))).result
     assert (result["failed"], result["changed"], result["verified"]) == (False, True, True)
     assert posts(control, "node2") == ["imports", "apply"]
@@ -190,7 +190,7 @@ def test_an_import_that_was_lost_before_the_commit_says_so_and_can_be_run_again(
     control: Control, runner: AnsibleRunner, package: str
 ) -> None:
     before = inventories(control)
-    control.fault("lost_answer_before", node="node2", method="POST", path="/apply$")
+    control.fault("lost_response_before", node="node2", method="POST", path="/apply$")
     refused(
         runner.run(task(IMPORT, reach(control, "node2", src=package))),
         "response_lost",
@@ -203,7 +203,7 @@ def test_an_import_that_was_lost_before_the_commit_says_so_and_can_be_run_again(
     assert runner.run(task(IMPORT, reach(control, "node2", src=package))).result["changed"] is True
 
 
-@pytest.mark.parametrize("fault", ["lost_answer_before", "reset_mid_transfer"])
+@pytest.mark.parametrize("fault", ["lost_response_before", "reset_mid_transfer"])
 def test_an_upload_that_is_lost_changes_nothing(
     control: Control, runner: AnsibleRunner, package: str, fault: str
 ) -> None:
@@ -223,7 +223,7 @@ def test_an_upload_that_is_lost_changes_nothing(
 def test_an_upload_whose_answer_is_lost_is_found_and_applied(
     control: Control, runner: AnsibleRunner, package: str
 ) -> None:
-    control.fault("lost_answer_after", node="node2", method="POST", path="/imports$")
+    control.fault("lost_response_after", node="node2", method="POST", path="/imports$")
     assert runner.run(task(IMPORT, reach(control, "node2", src=package))).result["in_sync"] is True
     assert posts(control, "node2") == ["imports", "apply"]
 

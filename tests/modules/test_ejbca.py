@@ -12,7 +12,7 @@ import typing as t
 import pytest
 from utrust_appliance.testing import cluster
 
-from tests.support.application import CA, DISCONNECTED, FIRST, TOKEN, Web
+from tests.support.ejbca_client import CA, DISCONNECTED, FIRST, TOKEN, EjbcaClient
 from tests.support.playbook import methods
 from tests.support.runners import reach, task
 
@@ -33,7 +33,7 @@ def library(runner: AnsibleRunner) -> None:
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Control]:
-    with cluster(nodes=2, restored=2, keys=1, application=True, faults=True) as control:
+    with cluster(nodes=2, restored=2, keys=1, ejbca=True, faults=True) as control:
         yield control
 
 
@@ -46,7 +46,7 @@ def control(running: Control) -> Iterator[Control]:
 
 def ejbca(control: Control, node: str, **changes: t.Any) -> Arguments:
     certificate, key = control.client()
-    url = control.app(node, "status")["url"].rpartition(":")
+    url = control.ejbca(node, "status")["url"].rpartition(":")
     usual = {
         "host": url[0].removeprefix("https://"),
         "port": int(url[2]),
@@ -67,7 +67,7 @@ def key_of(control: Control, label: str, node: str = "node1", **more: t.Any) -> 
 
 
 def test_utrust_ca_info_reads_cas_and_health_and_changes_nothing(control: Control, runner: AnsibleRunner) -> None:
-    control.app("node1", "deactivate")
+    control.ejbca("node1", "deactivate")
     control.fault("alarm", node="node2")
     well, ill = runner.run(
         task("ejbca_ca_info", at(control, "node1")), task("ejbca_ca_info", at(control, "node2"), check_mode=True)
@@ -117,26 +117,26 @@ def test_utrust_token_key_makes_a_key_once_and_check_mode_makes_none(control: Co
     assert alias not in [key["label"] for key in control.keys("node2")]
 
 
-def test_utrust_token_key_settles_a_lost_answer_by_the_hsm_and_never_asks_twice(
+def test_utrust_token_key_settles_a_lost_response_by_the_hsm_and_never_asks_twice(
     control: Control, runner: AnsibleRunner
 ) -> None:
     alias = f"lost-{runner.name}"
     arguments = at(control, "node1", crypto_token=TOKEN, alias=alias, key_alg="EC", key_spec="P-256", retries=3)
-    control.fault("lost_answer_after", path="generatekeys")
+    control.fault("lost_response_after", path="generatekeys")
     made = runner.run(task("ejbca_key", arguments)).result
     assert made["changed"] is True, made
     assert [request["method"] for request in control.requests("node1")].count("POST") == 1
-    control.fault("lost_answer_before", path="generatekeys")
+    control.fault("lost_response_before", path="generatekeys")
     lost = runner.run(task("ejbca_key", {**arguments, "alias": f"never-{runner.name}"})).result
     assert (lost["failed"], lost["code"]) == (True, "response_lost")
     refused = runner.run(task("ejbca_key", {**arguments, "alias": "x", "crypto_token": "Nothing"})).result
-    assert (refused["code"], "There is no crypto token Nothing" in refused["msg"]) == ("ejbca_rejected", True)
+    assert (refused["code"], "The crypto token Nothing does not exist" in refused["msg"]) == ("ejbca_rejected", True)
 
 
 def test_utrust_key_proof_climbs_from_hsm_to_token_to_sign(control: Control, runner: AnsibleRunner) -> None:
     label, proof_ca = f"proof-{runner.name}", f"Proof-{runner.name}"
     for node in ("node1", "node2"):  # as if synchronized: node2's copy of the same key is what the second half is about
-        control.app(node, "deactivate")
+        control.ejbca(node, "deactivate")
     control.generate_key("node2", label)
     wanted = key_of(control, label, "node2")
 
@@ -148,7 +148,7 @@ def test_utrust_key_proof_climbs_from_hsm_to_token_to_sign(control: Control, run
     unproven = prove("token")
     assert (unproven["passed"], unproven["proof"][0]["reached"]) == (False, "hsm")
     assert "does not tell which keys" in unproven["proof"][0]["detail"]
-    assert label not in control.app("node2", "status")["crypto_tokens"][0]["keys"]
+    assert label not in control.ejbca("node2", "status")["crypto_tokens"][0]["keys"]
     assert "no CA has this key" in prove("sign")["proof"][0]["detail"]
 
     word = {"key": wanted["fingerprint"], "confirmed_by": "Ada", "reason": "tested in the Admin Web"}
@@ -160,9 +160,9 @@ def test_utrust_key_proof_climbs_from_hsm_to_token_to_sign(control: Control, run
 
     token = prove("token", reactivate=True)
     assert (token["passed"], token["changed"], token["reactivated"]) == (True, True, True)
-    assert label in control.app("node2", "status")["crypto_tokens"][0]["keys"]
+    assert label in control.ejbca("node2", "status")["crypto_tokens"][0]["keys"]
 
-    control.app("node2", "create", name=proof_ca, alias=label, in_health_check=False)
+    control.ejbca("node2", "create_ca", name=proof_ca, alias=label, in_health_check=False)
     signed = prove("sign", key={"ca": proof_ca}, reactivate=True)
     assert (signed["passed"], signed["changed"], signed["proof"][0]["reached"]) == (True, False, "sign")
     assert [made["ca"] for made in signed["certificates"]] == [proof_ca]
@@ -206,12 +206,12 @@ def test_utrust_key_proof_in_check_mode_writes_nothing_and_says_unknown(
 
 
 def test_utrust_key_proof_says_at_once_when_a_token_stays_offline(control: Control, runner: AnsibleRunner) -> None:
-    control.app("node2", "set", auto_activation=False)
+    control.ejbca("node2", "set", auto_activation=False)
     try:
         arguments = at(control, "node2", hsm_keys=[key_of(control, FIRST)], level="token", crypto_token=TOKEN)
         result = runner.run(task("utrust_key_proof", {**arguments, "reactivate": True})).result
         assert (result["passed"], result["reactivated"]) == (False, True)
         assert "stayed offline" in result["proof"][0]["detail"]
-        assert Web(control, "node2").health() == (500, DISCONNECTED)
+        assert EjbcaClient(control, "node2").health() == (500, DISCONNECTED)
     finally:
-        control.app("node2", "set", auto_activation=True)
+        control.ejbca("node2", "set", auto_activation=True)

@@ -15,7 +15,7 @@ from utrust_appliance.testing import cluster
 
 from tests.support.playbook import inventories
 from tests.support.runners import reach, task
-from tests.support.waiting import wait_for
+from tests.support.wait import wait_for
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -170,7 +170,7 @@ def test_an_import_that_the_hsm_cannot_write_changes_nothing(
     control: Control, runner: AnsibleRunner, package: str
 ) -> None:
     before = inventories(control)
-    control.fault("import_fails", node="node2")
+    control.fault("import_failure", node="node2")
     result = runner.run(task(IMPORT, reach(control, "node2", src=package))).result
     refused(result, "import_failed", "importing into node2", "could not be written", "nothing was changed", "Run again")
     assert inventories(control) == before
@@ -183,7 +183,7 @@ def test_a_node_that_restarts_while_it_applies_is_waited_for_and_asked_what_it_h
     control: Control, runner: AnsibleRunner, package: str, keys: str
 ) -> None:
     before = inventories(control)
-    control.fault("restart_applying", node="node2", keys=keys, seconds=3)
+    control.fault("restart_during_import", node="node2", keys=keys, seconds=3)
     result = runner.run(task(IMPORT, reach(control, "node2", src=package, wait_timeout=60))).result
     assert changing(control, "node2").count("apply") == 1, "an import is never sent twice"
     if keys == "old":
@@ -249,7 +249,7 @@ def test_a_restore_that_never_ends_is_told_with_what_it_does_and_watched_by_the_
     arguments = {**reach(control, "node3"), "source": source, "pin_pad": "front-usb"}
     assert runner.run(task(RESTORE, {**arguments, "restore_timeout": 0.01})).result["code"] == "restore_timeout"
     for card in ("KEYOPS-1", "KEYOPS-2"):
-        control.present("node3", card)
+        control.present_card("node3", card)
     result = runner.run(task(RESTORE, {**arguments, "restore_timeout": 0.5})).result
     assert (result["failed"], result["code"]) == (True, "restore_timeout")
     for words in ("guided restore of node3", "not finished within 0.5 s", "restoring keys", "Run again to watch it"):

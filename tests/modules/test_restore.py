@@ -19,7 +19,7 @@ from utrust_appliance.testing import cluster
 
 from tests.support.playbook import inventories, waits_for_card
 from tests.support.runners import reach, task
-from tests.support.waiting import wait_for
+from tests.support.wait import wait_for
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,7 +50,7 @@ def until_it_is_read(control: Control, node: str, restore: dict[str, t.Any]) -> 
 
 def good(control: Control, node: str) -> None:
     for card in ("KEYOPS-1", "KEYOPS-2"):
-        control.present(node, card)
+        control.present_card(node, card)
 
 
 def with_a_wrong_card(control: Control, node: str) -> None:
@@ -59,16 +59,16 @@ def with_a_wrong_card(control: Control, node: str) -> None:
 
 
 def with_the_same_card_twice(control: Control, node: str) -> None:
-    control.present(node, "KEYOPS-1")
+    control.present_card(node, "KEYOPS-1")
     until_it_is_read(control, node, control.insert_card(node, "KEYOPS-1"))
-    control.present(node, "KEYOPS-2")
+    control.present_card(node, "KEYOPS-2")
 
 
 def with_a_wrong_pin(control: Control, node: str) -> None:
     control.insert_card(node, "KEYOPS-1")
     until_it_is_read(control, node, control.enter_pin(node, WRONG_PIN))
     control.enter_pin(node, control.pin_of("KEYOPS-1"))
-    control.present(node, "KEYOPS-2")
+    control.present_card(node, "KEYOPS-2")
 
 
 def with_a_card_that_locks(control: Control, node: str) -> None:
@@ -81,7 +81,7 @@ def with_a_card_that_locks(control: Control, node: str) -> None:
 
 
 def with_a_card_holder_who_leaves(control: Control, node: str) -> None:
-    control.present(node, "KEYOPS-1")
+    control.present_card(node, "KEYOPS-1")
     until_it_is_read(control, node, control.insert_card(node, "OTHER-1"))
     control.cancel_at_pin_pad(node)
 
@@ -219,10 +219,10 @@ def test_a_restore_brings_mbk_and_keys_and_proves_it(
 @pytest.mark.parametrize(
     ("node", "notice"),
     [
-        ("node3", "Card OTHER-1 is of MBK OTHER, not of KEYOPS [wrong_card]"),
-        ("node4", "Card KEYOPS-1 has been used already [card_already_used]"),
+        ("node3", "Card OTHER-1 belongs to MBK OTHER, not to KEYOPS [wrong_card]"),
+        ("node4", "Card KEYOPS-1 was already used [card_already_used]"),
         ("node5", "[wrong_pin]"),
-        ("node6", "card KEYOPS-3 is locked for good now [card_locked]"),
+        ("node6", "Card KEYOPS-3 is now permanently locked [card_locked]"),
     ],
 )
 def test_what_the_pin_pad_minded_is_in_the_events(day: Day, node: str, notice: str) -> None:
@@ -244,7 +244,7 @@ def test_canceling_at_the_pin_pad_is_told_with_what_went_before(control: Control
         f"guided restore of {FAILING} canceled after 1 of 2 cards",
         "Somebody pressed Cancel at front-usb",
         "the HSM is as it was",
-        "The PIN pad's last complaint: Card OTHER-1 is of MBK OTHER, not of KEYOPS [wrong_card]",
+        "The PIN pad's last complaint: Card OTHER-1 belongs to MBK OTHER, not to KEYOPS [wrong_card]",
         "Run again when cards and card holders are ready",
     ):
         assert words in result["msg"]
@@ -331,8 +331,8 @@ def test_a_restore_whose_answers_are_lost_is_started_once_and_ends_well(
     control: Control, runner: AnsibleRunner, source: dict[str, t.Any]
 ) -> None:
     control.clear_log()
-    control.fault("lost_answer_after", node=LOST, method="POST")
-    control.fault("lost_answer_before", node=LOST, method="GET", path="/restores/", count=1)
+    control.fault("lost_response_after", node=LOST, method="POST")
+    control.fault("lost_response_before", node=LOST, method="GET", path="/restores/", count=1)
     people = People(control, LOST, good)
     result = runner.run(task(RESTORE, options(control, LOST, source, retries=2))).result
     people.went_home(json.dumps(result))

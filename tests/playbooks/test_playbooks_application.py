@@ -9,10 +9,10 @@ from __future__ import annotations
 import typing as t
 
 import pytest
-from utrust_appliance.errors import Refused
+from utrust_appliance.errors import OperationError
 from utrust_appliance.testing import cluster
 
-from tests.support.application import DISCONNECTED, TOKEN, Web, openssl_verifies
+from tests.support.ejbca_client import DISCONNECTED, TOKEN, EjbcaClient, openssl_verifies
 from tests.support.playbook import play
 
 if t.TYPE_CHECKING:
@@ -20,25 +20,25 @@ if t.TYPE_CHECKING:
 
 
 def test_renewed_ca_fails_on_other_nodes_until_synchronized_and_activated_again(tmp_path: Path) -> None:
-    with cluster(nodes=3, restored=3, keys=1, application=True) as control:
-        assert control.app("node2", "issue")
-        new = control.app("node1", "renew")["alias"]
+    with cluster(nodes=3, restored=3, keys=1, ejbca=True) as control:
+        assert control.ejbca("node2", "issue")
+        new = control.ejbca("node1", "renew")["alias"]
 
-        with pytest.raises(Refused, match=f"no key with alias {new}"):
-            control.app("node2", "issue")
-        assert Web(control, "node2").health() == (500, DISCONNECTED)
+        with pytest.raises(OperationError, match=f"not contain a key with alias {new}"):
+            control.ejbca("node2", "issue")
+        assert EjbcaClient(control, "node2").health() == (500, DISCONNECTED)
 
         run = play("keyops.utrust.key_sync", control)
         assert run.status == 0, run.output
         assert new in [key["label"] for key in control.keys("node2")]
 
-        with pytest.raises(Refused, match=f"no key with alias {new}"):
-            control.app("node2", "issue")
-        assert Web(control, "node2").health() == (500, DISCONNECTED)
+        with pytest.raises(OperationError, match=f"not contain a key with alias {new}"):
+            control.ejbca("node2", "issue")
+        assert EjbcaClient(control, "node2").health() == (500, DISCONNECTED)
 
-        assert Web(control, "node2")("PUT", f"/cryptotoken/{TOKEN}/deactivate").status == 200
-        made = control.app("node2", "issue")
+        assert EjbcaClient(control, "node2")("PUT", f"/cryptotoken/{TOKEN}/deactivate").status == 200
+        made = control.ejbca("node2", "issue")
         assert openssl_verifies(made["certificate"], made["ca_certificate"], tmp_path)
-        assert made["ca_certificate"] == control.app("node1", "issue")["ca_certificate"]
-        assert Web(control, "node2").health() == (200, "ALLOK")
-        assert Web(control, "node3").health() == (500, DISCONNECTED)  # nobody has activated its token again
+        assert made["ca_certificate"] == control.ejbca("node1", "issue")["ca_certificate"]
+        assert EjbcaClient(control, "node2").health() == (200, "ALLOK")
+        assert EjbcaClient(control, "node3").health() == (500, DISCONNECTED)  # nobody has activated its token again

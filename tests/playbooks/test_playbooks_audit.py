@@ -30,7 +30,7 @@ from tests.support.playbook import (
     start,
     waits_for_card,
 )
-from tests.support.waiting import wait_for
+from tests.support.wait import wait_for
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -404,7 +404,7 @@ def test_a_ceremony_whose_evidence_fails_is_the_last_of_the_run(audit: Path) -> 
         audit.rename(audit.with_suffix(".kept"))
         audit.mkdir()
         for card in ("KEYOPS-1", "KEYOPS-2"):
-            control.present("node2", card)
+            control.present_card("node2", card)
         run = finish(process)
 
         assert run.status != 0

@@ -12,9 +12,9 @@ import typing as t
 import pytest
 from utrust_appliance.testing import cluster
 
-from tests.support.application import CA, FIRST, TOKEN
+from tests.support.ejbca_client import CA, FIRST, TOKEN
 from tests.support.playbook import finish, methods, play, start
-from tests.support.waiting import wait_for
+from tests.support.wait import wait_for
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +29,7 @@ SYNC = "keyops.utrust.key_sync"
 
 @pytest.fixture(scope="module")
 def control() -> Iterator[Control]:
-    with cluster(nodes=3, restored=3, keys=1, application=True) as running:
+    with cluster(nodes=3, restored=3, keys=1, ejbca=True) as running:
         yield running
 
 
@@ -58,8 +58,8 @@ def opened(run: Run) -> bool:
 def new_key(control: Control, label: str) -> str:
     """A key on node1 that its application sees, with a CA for the proof. Returns the CA's name."""
     control.generate_key("node1", label)
-    control.app("node1", "deactivate")
-    control.app("node1", "create", name=f"Gate-{label}", alias=label, in_health_check=False)
+    control.ejbca("node1", "deactivate")
+    control.ejbca("node1", "create_ca", name=f"Gate-{label}", alias=label, in_health_check=False)
     return f"Gate-{label}"
 
 
@@ -103,7 +103,7 @@ def test_gate_waits_while_people_activate_tokens_and_gives_up_at_its_limit(contr
     process = start(playbook, control, *arguments)
     wait_for(lambda: any(entry["path"].endswith("pkcs10enroll") for entry in control.requests("node3")))
     for node in ("node2", "node3"):
-        control.app(node, "deactivate")
+        control.ejbca(node, "deactivate")
     run = finish(process)
     assert opened(run)
     assert "waiting for level sign for up to 60 s" in run.text

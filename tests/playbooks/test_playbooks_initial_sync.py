@@ -15,7 +15,7 @@ import pytest
 from utrust_appliance.testing import cluster
 
 from tests.support.playbook import at_terminal, card_holders, finish, inventories, methods, play, start, waits_for_card
-from tests.support.waiting import wait_for
+from tests.support.wait import wait_for
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,7 +97,7 @@ def test_limit_restores_that_node_only(control: Control) -> None:
 
 
 def test_problems_of_all_nodes_come_before_anybody_takes_out_a_card(control: Control) -> None:
-    control.fault("pin_pad_gone", node="node2")
+    control.fault("pin_pad_unavailable", node="node2")
     control.fault("version_skew", node="node3")
 
     run = play(INITIAL, control)
@@ -175,13 +175,13 @@ def test_killed_controller_finds_its_restore_again(control: Control) -> None:
     os.kill(process.pid, signal.SIGKILL)
     finish(process)
     cards = [card["card"] for card in control.cards(mbk="KEYOPS")]
-    control.present("node2", cards[0])
+    control.present_card("node2", cards[0])
     assert len([request for request in control.requests("node2") if request["method"] == "POST"]) == 1
 
     control.clear_log()
     process = start(INITIAL, control, "--limit", "node2")
     wait_for(lambda: any("sequence" in request["query"] for request in control.requests("node2")))
-    control.present("node2", cards[1])
+    control.present_card("node2", cards[1])
     run = finish(process)
 
     assert run.status == 0, run.output

@@ -18,7 +18,7 @@ from ansible_collections.keyops.utrust.plugins.module_utils._package import stor
 from utrust_appliance.testing import cluster
 
 from tests.support.playbook import PACKAGES, finish, inventories, methods, play, start
-from tests.support.waiting import wait_for
+from tests.support.wait import wait_for
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -203,7 +203,7 @@ def test_retired_key_is_not_brought_back(control: Control) -> None:
 
 def test_failing_canary_stops_the_roll_out_and_the_package_is_removed(control: Control) -> None:
     control.generate_key("node1", "canaryKey")
-    control.fault("alter_download", node="node1")
+    control.fault("corrupt_download", node="node1")
     before, packages = inventories(control), packages_on_disk()
 
     run = play(SYNC, control)
@@ -214,7 +214,7 @@ def test_failing_canary_stops_the_roll_out_and_the_package_is_removed(control: C
     assert packages_on_disk() == packages
 
     control.clear_faults()
-    control.fault("lost_answer_before", node="node2", method="POST", path="/apply$")
+    control.fault("lost_response_before", node="node2", method="POST", path="/apply$")
     run = play(SYNC, control)
 
     assert run.status != 0
@@ -228,7 +228,7 @@ def test_failing_canary_stops_the_roll_out_and_the_package_is_removed(control: C
 
 def test_answer_lost_after_the_commit_is_settled_by_reading(control: Control) -> None:
     control.generate_key("node1", "lostAnswerKey")
-    control.fault("lost_answer_after", node="node2", method="POST", path="/apply$", count=1)
+    control.fault("lost_response_after", node="node2", method="POST", path="/apply$", count=1)
 
     run = play(SYNC, control)
 

@@ -115,7 +115,7 @@ def test_approvals_without_a_plan_are_refused(control: Control) -> None:
 
 
 def test_failed_run_ends_with_what_became_of_every_node(control: Control) -> None:
-    control.fault("lost_answer_before", node="node2", method="POST", path="/apply$")
+    control.fault("lost_response_before", node="node2", method="POST", path="/apply$")
 
     run = play(SYNC, control)
 

@@ -12,10 +12,10 @@ import typing as t
 from contextlib import contextmanager
 
 import pytest
-from utrust_appliance.errors import Refused
+from utrust_appliance.errors import OperationError
 from utrust_appliance.testing import cluster
 
-from tests.support.application import CA, TOKEN, Web, openssl_verifies
+from tests.support.ejbca_client import CA, TOKEN, EjbcaClient, openssl_verifies
 from tests.support.playbook import ROOT, methods, play
 
 if t.TYPE_CHECKING:
@@ -32,7 +32,7 @@ EXAMPLES = ROOT / "molecule/renew_ca/tasks"
 
 @pytest.fixture(scope="module")
 def control() -> Iterator[Control]:
-    with cluster(nodes=3, restored=3, keys=1, application=True) as running:
+    with cluster(nodes=3, restored=3, keys=1, ejbca=True) as running:
         yield running
 
 
@@ -75,9 +75,9 @@ def customers(control: Control) -> Iterator[Customers]:
     def ask(node: str) -> None:
         while not stop.wait(0.1):
             try:
-                made = control.app(node, "issue")
+                made = control.ejbca(node, "issue")
                 seen.issued.append((node, made["certificate"], made["ca_certificate"]))
-            except Refused as exc:
+            except OperationError as exc:
                 seen.refused.append(f"{node}: {exc}")
 
     people = [threading.Thread(target=ask, args=(node,)) for node in NODES]
@@ -92,7 +92,7 @@ def customers(control: Control) -> Iterator[Customers]:
 
 
 def current(control: Control, node: str = "node2") -> str:
-    known = {ca["name"]: ca for ca in control.app(node, "status")["certificate_authorities"]}
+    known = {ca["name"]: ca for ca in control.ejbca(node, "status")["certificate_authorities"]}
     return str(known[CA]["current"]["alias"])
 
 
@@ -125,7 +125,7 @@ def test_without_the_gate_or_with_the_gate_at_hsm_only_certificates_are_refused(
 ) -> None:
     alias = f"hasty-{level or 'none'}"
     control.generate_key("node1", alias)
-    control.app("node1", "deactivate")
+    control.ejbca("node1", "deactivate")
     gate = {"key_gate_source": "node1", "key_gate_keys": [{"label": alias}], "key_gate_level": level or "hsm"}
     tasks: list[dict[str, t.Any]] = [
         {"ansible.builtin.include_role": {"name": "keyops.utrust.key_sync"}, "vars": {"key_sync_source": "node1"}},
@@ -140,11 +140,11 @@ def test_without_the_gate_or_with_the_gate_at_hsm_only_certificates_are_refused(
         run = play(str(playbook), control, *variables(alias))
     assert run.status == 0, run.output
     assert {refusal.partition(":")[0] for refusal in seen.refused} == {"node2", "node3"}
-    assert f"there is no key with alias {alias}" in seen.refused[0]
+    assert f"does not contain a key with alias {alias}" in seen.refused[0]
 
     for node in ("node2", "node3"):
-        control.app(node, "deactivate")
-        assert Web(control, node).health() == (200, "ALLOK")
+        control.ejbca(node, "deactivate")
+        assert EjbcaClient(control, node).health() == (200, "ALLOK")
 
 
 def test_node_that_cannot_sign_keeps_the_ca_as_it_is(control: Control) -> None:
@@ -153,7 +153,7 @@ def test_node_that_cannot_sign_keeps_the_ca_as_it_is(control: Control) -> None:
     assert run.status != 0
     assert "[gate_closed]" in run.text
     assert "Deactivate and activate the crypto token SigningToken in EJBCA's Admin Web" in run.text
-    assert (current(control), all(control.app(node, "issue") for node in NODES)) == (before, True)
+    assert (current(control), all(control.ejbca(node, "issue") for node in NODES)) == (before, True)
 
 
 def test_activation_that_takes_another_key_is_found_by_the_ca_certificate(control: Control, tmp_path: Path) -> None:

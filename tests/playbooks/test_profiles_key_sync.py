@@ -73,7 +73,7 @@ def test_a_key_that_is_to_stay_stops_the_run_where_nobody_knows_what_an_import_d
 def test_a_run_that_failed_in_the_middle_of_the_keys_is_continued_by_the_next_one(control: Control) -> None:
     control.set_profile("key-by-key")
     control.generate_key("node1", "secondKey")
-    control.fault("import_fails", node="node2", after=1)
+    control.fault("import_failure", node="node2", after=1)
     run = play(KEY_SYNC, control)
     assert run.status != 0
     assert "import_incomplete" in run.text

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""OpenSC's `pkcs11-tool` on the tokens of a cluster's HSMs: what a third party's client sees."""
+"""`pkcs11-tool` of OpenSC with the tokens of a simulated cluster."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import os
 import subprocess
 import typing as t
 
-from utrust_appliance.hsm.choice import HsmChoice
+from utrust_appliance.hsm.backends import HsmBackend
 
 if t.TYPE_CHECKING:
     from pathlib import Path
 
 
 def softhsm() -> str:
-    """The module of SoftHSM2."""
-    return str(HsmChoice.of("pkcs11", None).module)
+    """Path of the SoftHSM2 module."""
+    return str(HsmBackend.of("pkcs11", None).module)
 
 
 def pkcs11_tool(hsm: Path, *arguments: str, ok: bool = True) -> str:
-    """Run it as the user of the token in that HSM's folder; returns what it printed."""
+    """Run pkcs11-tool with the token in the folder of an HSM. Returns the output."""
     login = ["--module", softhsm(), "--login", "--pin", (hsm / "pin").read_text(encoding="ascii")]
     done = subprocess.run(
         ["pkcs11-tool", *login, *arguments],
@@ -36,7 +36,7 @@ def pkcs11_tool(hsm: Path, *arguments: str, ok: bool = True) -> str:
 
 
 class TokenObject(t.NamedTuple):
-    """An object in a token, as it is listed."""
+    """An object in a token."""
 
     kind: str
     label: str
@@ -45,7 +45,7 @@ class TokenObject(t.NamedTuple):
 
 
 def token_objects(hsm: Path) -> list[TokenObject]:
-    """The keys in a token. What is listed without a class, as "Data object", is none."""
+    """The keys in a token, without objects of the class "Data object"."""
     found: list[dict[str, str]] = []
     facts: dict[str, str] = {}
     for line in pkcs11_tool(hsm, "--list-objects").splitlines():

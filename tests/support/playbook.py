@@ -173,7 +173,7 @@ def card_holders(control: Control, *nodes: str, cards: t.Sequence[str] | None = 
         remaining = list(names)
         while not stop.wait(0.05) and remaining:
             if waits_for_card(control, node):
-                control.present(node, remaining.pop(0))
+                control.present_card(node, remaining.pop(0))
 
     people = [threading.Thread(target=attend, args=(node,)) for node in nodes]
     for person in people:

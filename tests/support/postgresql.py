@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A PostgreSQL server of its own for a test: in a temporary folder, on a Unix socket only, by an unprivileged user."""
+"""A PostgreSQL server for tests in a temporary folder, with a Unix socket only."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if t.TYPE_CHECKING:
 
 
 def programs() -> Path:
-    """Debian keeps them in a folder of each version, out of PATH."""
+    """The folder of the PostgreSQL programs, which Debian does not add to PATH."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     on_path = shutil.which("initdb")
     assert found or on_path, "PostgreSQL is missing; install it as root: apt-get install postgresql"
@@ -28,10 +28,10 @@ def programs() -> Path:
 
 
 class Server:
-    """A running server; `url` is an empty database of it."""
+    """A running server. `url` is the URL of an empty database."""
 
     def __init__(self, folder: Path) -> None:
-        # PostgreSQL refuses to run as root: then the user that its Debian package made runs it.
+        # PostgreSQL does not run as root, so the user of its Debian package runs it.
         self._user = "postgres" if os.geteuid() == 0 else None
         self._tools, self._data = programs(), folder / "data"
         name = self._user or pwd.getpwuid(os.geteuid()).pw_name
@@ -54,7 +54,7 @@ class Server:
 
     def _run(self, program: str, *arguments: str) -> None:
         command = [str(self._tools / program), "-D", str(self._data), *arguments]
-        # Not captured: the server keeps the descriptors of pg_ctl open.
+        # The output is not captured, because the server keeps the descriptors of pg_ctl open.
         with open(os.devnull, "w", encoding="utf-8") as nowhere:
             done = subprocess.run(command, user=self._user, cwd="/", stdout=nowhere, timeout=120, check=False)
         assert done.returncode == 0, f"{program} failed with status {done.returncode}"

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A report about a cluster in which everything that can be reported has happened, labels made by an attacker included."""
+"""A report with every possible finding, including malicious labels."""
 
 from __future__ import annotations
 
@@ -42,19 +42,19 @@ CAS = (
 
 
 def labeled(labels: t.Sequence[str]) -> list[HsmKey]:
-    """A key for each label, which may be no text that has an encoding."""
+    """One key for each label. Labels can contain lone surrogates."""
     return [dc.replace(key(f"{number}"), label=label) for number, label in enumerate(labels)]
 
 
 def told(name: str, *hsm_keys: HsmKey, **changes: t.Any) -> dict[str, t.Any]:
-    """What utrust_hsm_info returns of a node that holds these keys."""
+    """The result of utrust_hsm_info for a node with these keys."""
     unusable = sum(not one.usable for one in hsm_keys)
     facts = node(*hsm_keys, name=name, unusable_key_count=unusable, clock=TIME, **changes).to_dict()
     return {"changed": False, "node": facts, "hsm_keys": [one.to_dict() for one in hsm_keys]}
 
 
 def everything(labels: t.Sequence[str] = ()) -> dict[str, t.Any]:
-    """A source and nodes that hold the same, lack a key, have other ones, cannot use one, and do not answer."""
+    """A source, and nodes with the same keys, missing, mismatched or unusable keys, and without a response."""
     others = labeled(labels)
     impostor = dc.replace(SIGN_KEY, fingerprint=fingerprint("impostor"))
     same = told("node2", *KEYS)
@@ -73,13 +73,13 @@ def data(labels: t.Sequence[str] = (), **options: t.Any) -> dict[str, t.Any]:
 
 
 def page(report: dict[str, t.Any]) -> str:
-    """As the role makes it."""
+    """Render the report like the role."""
     template, style, script = ((FILES / f"key_report.{kind}").read_text("utf-8") for kind in ("html.j2", "css", "js"))
     return key_report_page(report, template=template, style=style, script=script)
 
 
 def write_page(folder: Path, report: dict[str, t.Any]) -> str:
-    """Where a browser finds it."""
+    """Write the page to a file and return its URL."""
     path = folder / "key_report.html"
     path.write_text(page(report), encoding="utf-8")
     return path.as_uri()

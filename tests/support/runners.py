@@ -19,7 +19,7 @@ import sys
 import typing as t
 
 from tests.support.playbook import BIN, ROOT, environment
-from tests.support.waiting import wait_for
+from tests.support.wait import wait_for
 
 if t.TYPE_CHECKING:
     from pathlib import Path

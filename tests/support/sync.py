@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Export and import between two reference appliances, in this process: the operations over the transport `rest`, without Ansible."""
+"""Export and import between two simulated nodes with the transport `rest`, without Ansible."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Result = dict[str, t.Any]
 
 
 class Sync:
-    """Brings node2 to the keys of node1. `told` is what was reported to people, line by line."""
+    """Synchronizes the keys of node1 to node2. `told` has the reported progress lines."""
 
     def __init__(self, control: Control, folder: Path) -> None:
         self.control = control
@@ -54,7 +54,7 @@ class Sync:
         return manifest.to_dict()
 
     def run(self, *, dry_run: bool = False, patience: float = 20.0, export: bool = True, **policy: t.Any) -> Result:
-        """One import, of a package that is exported just before unless told otherwise."""
+        """Run one import. By default, the package is exported first."""
         if export:
             self.export()
         options = ImportOptions(

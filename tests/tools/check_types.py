@@ -18,6 +18,7 @@ GROUPS = (
     (f"{COLLECTION}/plugins",),
     (f"{COLLECTION}/extensions/eda/plugins",),
     ("tests/appliance/src",),
+    ("tests/appliance/tests",),
     ("tests/tools",),
     ("tests/support",),
     ("tests/unit",),

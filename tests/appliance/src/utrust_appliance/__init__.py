@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A reference appliance: a stand-in for a cluster of hardware appliances, for tests and rehearsals of keyops.utrust."""
+"""Simulator of a cluster of hardware appliances, for tests and rehearsals of keyops.utrust."""
 
 from __future__ import annotations
 
 __version__ = "1.0.0"
-SERVER = "utrust-reference-appliance"
+SERVER = "utrust-appliance-simulator"

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""`python -m utrust_appliance` is the command `utrust-appliance`."""
+"""Run `utrust-appliance` as `python -m utrust_appliance`."""
 
 from __future__ import annotations
 

@@ -2,8 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Where the nodes listen: 127.0.0.2, .3, … on one port where such addresses can be bound, else 127.0.0.1 with a port each. Where there are
-several clusters, those of the first are 127.0.1.2, .3, …, of the second 127.0.2.2, …"""
+"""Listening addresses of the nodes.
+
+Nodes listen on 127.0.0.2, 127.0.0.3, … with one shared port. If the machine cannot bind these addresses, every node gets a port on 127.0.0.1.
+With several clusters, the first cluster uses 127.0.1.2, 127.0.1.3, …, and the second cluster uses 127.0.2.2, …
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import contextlib
 import ipaddress
 import socket
 
-from utrust_appliance.errors import Refused
+from utrust_appliance.errors import OperationError
 
 MODES = ("auto", "addresses", "ports")
 FIRST = ipaddress.IPv4Address("127.0.0.2")
@@ -32,22 +35,22 @@ def listen(address: str, port: int) -> socket.socket:
 
 
 def listen_all(places: list[tuple[str, int]]) -> list[socket.socket]:
-    """All of them or none. Port 0 is whatever is free."""
+    """Listen on all addresses, or on none if one fails. Port 0 selects a free port."""
     with contextlib.ExitStack() as stack:
         sockets = []
         for address, port in places:
             try:
                 sockets.append(stack.enter_context(listen(address, port)))
             except OSError as exc:
-                raise Refused(f"cannot listen on {address} port {port}: {exc.strerror or exc}") from exc
+                raise OperationError(f"Cannot listen on {address} port {port}: {exc.strerror or exc}.") from exc
         stack.pop_all()
     return sockets
 
 
 def choose(nodes: int, mode: str, port: int, clusters: int = 0) -> list[socket.socket]:
-    """Listening sockets for so many nodes (of each cluster, where there are several), at addresses and ports that are free now."""
+    """Listening sockets on free addresses and ports. `nodes` is the number of nodes of each cluster."""
     if mode not in MODES:
-        raise Refused(f"--address-mode is one of {', '.join(MODES)}")
+        raise OperationError(f"--address-mode must be one of {', '.join(MODES)}.")
     if mode == "auto":
         mode = "addresses" if _can_bind(str(FIRST)) else "ports"
     if mode == "ports":
@@ -57,15 +60,15 @@ def choose(nodes: int, mode: str, port: int, clusters: int = 0) -> list[socket.s
         addresses = [str(FIRST + 256 * number + index) for number in range(1, clusters + 1) for index in range(nodes)]
     if port:
         return listen_all([(address, port) for address in addresses])
-    last = Refused("no port was tried")
+    last = OperationError("No port was tried.")
     for dummy in range(TRIES):
         first = listen(addresses[0], 0)
         try:
             return [first, *listen_all([(address, first.getsockname()[1]) for address in addresses[1:]])]
-        except Refused as exc:
+        except OperationError as exc:
             first.close()
             last = exc
-    raise Refused(f"no port is free at all of {addresses[0]} to {addresses[-1]}: {last}")
+    raise OperationError(f"Found no port that is free on all addresses from {addresses[0]} to {addresses[-1]}. {last}")
 
 
 def _can_bind(address: str) -> bool:

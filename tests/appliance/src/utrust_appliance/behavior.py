@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What this appliance does where nobody knows what the real one does. Every such decision is here and nowhere else.
+"""Behavior that the vendor does not document. All of it is implemented here.
 
-An *aspect* is one open question, its values are the answers that are thinkable; a *profile* is a name for some of them. The defaults are the
-contract's. docs/import-behavior.md says what the collection does under each.
+An *aspect* is one undocumented behavior with all plausible values. A *profile* is a named set of values. The defaults follow the contract.
+docs/import-behavior.md describes how the collection handles each value.
 """
 
 from __future__ import annotations
@@ -13,73 +13,73 @@ from __future__ import annotations
 import typing as t
 from dataclasses import asdict, dataclass
 
-from utrust_appliance.errors import Refused
-from utrust_appliance.inventory import HeldKey, KeyIdentity, KeyRef, SlotSettings
+from utrust_appliance.errors import OperationError
+from utrust_appliance.keys import KeyEntry, KeyIdentity, KeyRef, SlotSettings
 
 ASPECTS: dict[str, dict[str, str]] = {
     "commit": {
-        "apply": "an upload is staged with a table of what it would do; applying it is the commit",
-        "upload": "the upload is the commit; the table says what was done",
+        "apply": "an upload is staged, and the table is a preview. The apply request is the commit",
+        "upload": "the upload is the commit. The table lists the results",
     },
     "effect": {
-        "overwriting": "an import adds keys, and puts a key in the place of another one under its slot and label",
-        "additive": "an import only adds keys; what is there stays, also under the same slot, label and id",
-        "replacing": "after an import the HSM holds the keys of the package and no others",
+        "overwriting": "an import adds keys, and replaces a different key under the same slot and label",
+        "additive": "an import only adds keys. Existing keys stay, also under the same slot, label and id",
+        "replacing": "after an import, the HSM holds exactly the keys of the package",
     },
     "deletions": {
-        "stay": "that a key was destroyed on the source is not in a package",
-        "travel": "keys that were destroyed on the source are destroyed by the import, too",
+        "stay": "a package does not contain deletions",
+        "travel": "an import also destroys the keys that were destroyed on the source",
     },
     "users": {
-        "stay": "an import leaves the settings of slots alone: who unlocks them, and how",
-        "travel": "slots take the source's label and way of activation",
+        "stay": "an import does not change the label or activation mode of existing slots",
+        "travel": "slots get the label and activation mode of the source",
     },
     "pins": {
-        "stay": "a slot's login stays where it is: a slot that arrives must be activated, unless that is automatic",
-        "travel": "slots are activated, or not, as they are on the source",
+        "stay": "slot logins are not imported: a new slot must be activated, unless its activation is automatic",
+        "travel": "slots get the activation state of the source",
     },
     "atomic": {
-        "all": "an import that fails leaves the keys as they were",
-        "key_by_key": "keys are written one by one; an import that fails in the middle leaves those that were written",
+        "all": "a failed import does not change any key",
+        "key_by_key": "keys are written one by one. A failed import leaves the keys that were already written",
     },
     "restart": {
-        "nothing": "nothing is restarted by an import",
-        "driver": "the HSM's driver restarts after an import; what needs the HSM is unavailable meanwhile",
-        "node": "the node restarts after an import; it answers nobody, and the others show it as disconnected meanwhile",
+        "nothing": "an import restarts nothing",
+        "driver": "the HSM driver restarts after an import. Operations that need the HSM are unavailable until then",
+        "node": "the node restarts after an import. Until then it does not respond, and other members show it as disconnected",
     },
     "cards": {
-        "never": "an import asks for no cards",
-        "asked": "an import waits at the PIN pad for m of n MBK cards, as a guided restore does",
+        "never": "an import does not require cards",
+        "asked": "an import waits at the PIN pad for m of n MBK cards, like a guided restore",
     },
     "binding": {
-        "cluster": "a package is taken by nodes of the cluster where it was made",
-        "mbk": "a package is taken wherever the HSM holds its MBK",
+        "cluster": "nodes accept packages of their own cluster only",
+        "mbk": "nodes accept every package that is wrapped under the MBK of their HSM",
     },
     "restore_from": {
-        "member": "a guided restore takes the keys from a member of the cluster",
-        "package": "a guided restore takes the keys from a package of a file, which people choose in Webconf, and not from a member",
+        "member": "a guided restore gets the keys from a cluster member",
+        "package": "a guided restore gets the keys from a package file that people select in Webconf",
     },
     "announces": {
-        "yes": "the node says how its imports behave",
-        "no": "the node does not know how its imports behave, or does not say: unknown",
+        "yes": "the node reports how its imports behave",
+        "no": "the node reports `unknown` for the behavior of its imports",
     },
 }
 PROFILES: dict[str, tuple[str, dict[str, str]]] = {
-    "contract": ("the project's own contract, to the letter; the default", {}),
+    "contract": ("exactly this project's contract (default)", {}),
     "vendor-page": (
-        "the vendor's page, read closely: the upload is the commit, keys are restored beside those that are there; of the rest nothing is said",
+        "the vendor's page, read literally: the upload is the commit, keys are added to the existing keys, and the node reports nothing",
         {"commit": "upload", "effect": "additive", "announces": "no"},
     ),
     "legacy-reboot": (
-        "the advice for the legacy appliance, read closely: keys that were generated elsewhere cost a reboot",
+        "the advice for the legacy appliance: after an import of keys that another node generated, the node restarts",
         {"restart": "node"},
     ),
     "key-by-key": (
-        "a node that takes the upload for the commit and writes one key after the other",
+        "the upload is the commit, keys are written one by one, and the driver restarts",
         {"commit": "upload", "atomic": "key_by_key", "restart": "driver"},
     ),
     "backup": (
-        "an import is a restored backup: all keys, users and PINs are those of the source, cards are asked for, the node restarts",
+        "an import restores a backup: keys, users and PINs come from the source, cards are required, and the node restarts",
         {
             "effect": "replacing",
             "users": "travel",
@@ -90,11 +90,11 @@ PROFILES: dict[str, tuple[str, dict[str, str]]] = {
         },
     ),
     "mirror": (
-        "what one HSM loses the others lose: deletions travel with the keys",
+        "deletions are replicated to all HSMs",
         {"deletions": "travel", "users": "travel"},
     ),
     "worst-case": (
-        "everything that could go wrong does, and the node does not say so beforehand",
+        "the most destructive value of every aspect, and the node reports nothing",
         {
             "commit": "upload",
             "effect": "replacing",
@@ -110,7 +110,7 @@ PROFILES: dict[str, tuple[str, dict[str, str]]] = {
 
 
 class ImportPlan(t.NamedTuple):
-    """Rows for the table of an import, and what is to be done."""
+    """Rows for the table of an import, and the changes to make."""
 
     rows: list[dict[str, t.Any]]
     put: set[KeyRef]
@@ -119,7 +119,7 @@ class ImportPlan(t.NamedTuple):
 
 @dataclass(frozen=True)
 class Behavior:
-    """A value for each aspect: the answers to "what does this appliance do when …"."""
+    """One value for each aspect."""
 
     commit: str = "apply"
     effect: str = "overwriting"
@@ -135,7 +135,7 @@ class Behavior:
 
     @classmethod
     def of(cls, names: t.Iterable[str]) -> Behavior:
-        """From names of profiles and `aspect=value`; where several say something of the same aspect, the last one counts."""
+        """Build from names of profiles and `aspect=value`. The last value of an aspect wins."""
         chosen: dict[str, str] = {}
         for name in names:
             aspect, equals, value = name.partition("=")
@@ -144,20 +144,20 @@ class Behavior:
             elif not equals and name in PROFILES:
                 chosen.update(PROFILES[name][1])
             elif equals and aspect in ASPECTS:
-                raise Refused(f"{aspect} is {' or '.join(ASPECTS[aspect])}, not {value!r}")
+                raise OperationError(f"{aspect} must be {' or '.join(ASPECTS[aspect])}, not {value!r}.")
             else:
-                raise Refused(
-                    f"there is no profile {name!r}; there are {', '.join(PROFILES)}, and ASPECT=VALUE (`utrust-appliance profile list`)"
+                raise OperationError(
+                    f"The profile {name!r} does not exist. Use {', '.join(PROFILES)} or ASPECT=VALUE (see `utrust-appliance profile list`)."
                 )
         return cls(**chosen)
 
     @classmethod
     def check(cls, names: t.Sequence[str]) -> list[str]:
-        """The names, if they are a profile."""
+        """Return the names if they are valid."""
         cls.of(names)
         return list(names)
 
-    # What a node says of itself
+    # What a node reports
 
     def capabilities(self) -> list[str]:
         able = ["key_list"]
@@ -169,23 +169,23 @@ class Behavior:
 
     def announced(self) -> dict[str, str]:
         """The contract's ImportBehavior."""
-        told = ("effect", "deletions", "atomic", "restart", "cards")
+        names = ("effect", "deletions", "atomic", "restart", "cards")
         facts = asdict(self)
-        return {name: facts[name] if self.announces == "yes" else "unknown" for name in told}
+        return {name: facts[name] if self.announces == "yes" else "unknown" for name in names}
 
-    # What it does
+    # What an import or restore does
 
     def restore_allowed(self, state: str, alarm: str | None) -> bool:
-        """Factory Reset Mode, or the alarm that an external erase leaves (Keyfactor's documentation, Webconf restore)."""
+        """Whether a restore may start: in Factory Reset Mode, or after an external erase (Keyfactor documentation, Webconf restore)."""
         return state == "factory_reset" or (state, alarm) == ("alarm", "external_erase")
 
     def plan_import(
-        self, held: list[HeldKey], package: list[KeyIdentity], destroyed: t.Collection[KeyIdentity] = ()
+        self, held: list[KeyEntry], package: list[KeyIdentity], destroyed: t.Collection[KeyIdentity] = ()
     ) -> ImportPlan:
-        """What becomes of the keys. `destroyed` are those that the package says were destroyed on the source.
+        """Compute the changes of an import. `destroyed` lists the keys that were destroyed on the source.
 
-        Overwriting: a key replaces the one under its slot, label and id; where there is none, another one under its slot and label that the
-        package has not.
+        With the effect `overwriting`, a key replaces the key with the same slot, label and id. If that key does not exist, it replaces a key with
+        the same slot and label that the package does not contain.
         """
         current = {key.identity.ref: key.identity for key in held}
         carried = {key.ref for key in package}
@@ -217,7 +217,7 @@ class Behavior:
         return plan
 
     def slots_after_import(self, held: list[SlotSettings], package: list[SlotSettings]) -> list[SlotSettings]:
-        """An import makes the slots that are missing; what it does to the others depends on whether users and PINs travel."""
+        """Slots that an import creates or changes. Existing slots change only if users or PINs travel."""
         known = {slot.slot: slot for slot in held}
         changed = []
         for slot in package:
@@ -231,7 +231,7 @@ class Behavior:
         return [self._arrived(slot) for slot in package]
 
     def _arrived(self, slot: SlotSettings) -> SlotSettings:
-        """Where PINs stay and activation is not automatic, somebody must activate the slot on this node."""
+        """If PINs stay and activation is not automatic, people must activate the slot on this node."""
         activated = slot.activated if self.pins == "travel" else slot.activation == "auto"
         return SlotSettings(slot.slot, slot.label, slot.activation, activated, slot.capacity)
 

@@ -2,11 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""MBK cards: each holds one share, opens with its PIN, and locks for good at three wrong PINs in a row.
+"""MBK cards: each card holds one share, is protected by a PIN, and locks permanently after three wrong PINs in a row.
 
-(That a card is disabled after three wrong PINs is what StrongKey's Utimaco guide says of the real ones.) A card's state lives in a
-database of its own, because a card outlives every HSM. The share is encrypted under the PIN (scrypt, RFC 7914; AES-GCM). The PIN letter
-beside it, `cards/<card>.json`, exists because this is for rehearsals; people with real cards have no such file.
+Real cards are disabled after three wrong PINs according to StrongKey's Utimaco guide. Cards have a database of their own, because a card outlives
+every HSM. The share is encrypted under the PIN (scrypt, RFC 7914, and AES-GCM). The PIN letter `cards/<card>.json` exists for rehearsals only.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-from utrust_appliance.errors import Refused
+from utrust_appliance.errors import OperationError
 from utrust_appliance.files import write_json
 from utrust_appliance.mbk import Mbk, MbkFacts, Share
 from utrust_appliance.sqlite import Database
@@ -35,22 +34,22 @@ CREATE TABLE IF NOT EXISTS cards (
   card TEXT PRIMARY KEY, mbk_name TEXT, check_value TEXT, m INTEGER, n INTEGER,
   number INTEGER, salt BLOB, sealed BLOB, wrong_pins INTEGER DEFAULT 0);
 """
-NOTE = "For rehearsals with the reference appliance only: a real card's PIN is in its holder's head, never in a file."
+NOTE = "For rehearsals with the appliance simulator only. Never store the PIN of a real card in a file."
 
 
-class WrongPin(Exception):
+class WrongPinError(Exception):
     """The PIN does not open the card."""
 
     def __init__(self, tries_left: int) -> None:
         super().__init__(
-            f"wrong PIN, {tries_left} tries left" if tries_left else "wrong PIN, the card is locked for good"
+            f"Wrong PIN, {tries_left} attempts left." if tries_left else "Wrong PIN, the card is permanently locked."
         )
         self.tries_left = tries_left
 
 
 @dataclass(frozen=True)
 class Card:
-    """A card as the reader sees it without a PIN."""
+    """The public data of a card, readable without a PIN."""
 
     card: str
     mbk: MbkFacts
@@ -80,9 +79,9 @@ class CardStore:
         self._db = Database(folder / "cards.sqlite3", SCHEMA)
 
     def create_set(self, mbk: Mbk) -> list[Card]:
-        """A card for each share of this MBK, and its PIN letter."""
+        """Create one card and one PIN letter for each share of this MBK."""
         if self._db.query("SELECT 1 FROM cards WHERE mbk_name = ?", mbk.name):
-            raise Refused(f"there is a card set of an MBK named {mbk.name} already")
+            raise OperationError(f"A card set for the MBK {mbk.name} already exists.")
         facts = mbk.facts
         for number, share in mbk.split():
             card, pin = f"{mbk.name}-{number}", "".join(secrets.choice("0123456789") for dummy in range(PIN_DIGITS))
@@ -106,20 +105,20 @@ class CardStore:
         for card in self.cards():
             if card.card == name:
                 return card
-        raise Refused(f"there is no card {name}; there are {', '.join(card.card for card in self.cards())}")
+        raise OperationError(f"The card {name} does not exist. Cards: {', '.join(card.card for card in self.cards())}.")
 
     def read_share(self, name: str, pin: str) -> Share:
-        """Raises WrongPin; the try is counted, durably, before its result is known to anybody."""
+        """Raises WrongPinError. The attempt is stored before the PIN is checked, so a crash cannot reset the counter."""
         card = self.card(name)
         if card.locked:
-            raise WrongPin(0)
+            raise WrongPinError(0)
         with self._db.transaction() as db:
             db.execute("UPDATE cards SET wrong_pins = wrong_pins + 1 WHERE card = ?", (name,))
         (row,) = self._db.query("SELECT * FROM cards WHERE card = ?", name)
         try:
             share = AESGCM(_pin_key(pin, row["salt"])).decrypt(bytes(12), row["sealed"], name.encode())
         except InvalidTag:
-            raise WrongPin(MAX_WRONG_PINS - row["wrong_pins"]) from None
+            raise WrongPinError(MAX_WRONG_PINS - row["wrong_pins"]) from None
         with self._db.transaction() as db:
             db.execute("UPDATE cards SET wrong_pins = 0 WHERE card = ?", (name,))
         return card.number, share
@@ -135,5 +134,5 @@ def _card(row: sqlite3.Row) -> Card:
 
 
 def _pin_key(pin: str, salt: bytes) -> bytes:
-    # n is small because the rehearsal's PINs lie beside the cards anyway, and tests enter many of them.
+    # n is small because the PINs are stored next to the cards anyway, and tests enter many PINs.
     return Scrypt(salt=salt, length=32, n=2**12, r=8, p=1).derive(pin.encode())

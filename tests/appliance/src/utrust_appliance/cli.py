@@ -17,20 +17,20 @@ from utrust_appliance.arguments import parser
 from utrust_appliance.behavior import ASPECTS, PROFILES
 from utrust_appliance.commands import COMMANDS, list_faults, table
 from utrust_appliance.control import Control
-from utrust_appliance.errors import Refused
+from utrust_appliance.errors import OperationError
 
 UP_OPTIONS = (
     "clusters", "nodes", "port", "address_mode", "joined", "restored", "keys", "key_mix", "name",
     "card_timeout", "object_ttl", "max_upload", "session_timeout", "restart_time", "profile",
-    "hsm", "module", "application", "database", "faults", "fault_port",
+    "hsm", "module", "ejbca", "database", "faults", "fault_port",
 )  # fmt: skip
 
 
 def start(folder: str, options: dict[str, t.Any]) -> int:
-    """Start the background process; for `Control.up`."""
+    """Start the background process. `Control.up` calls this function."""
     try:
         process.spawn(Path(folder).absolute(), options)
-    except (Refused, OSError) as exc:
+    except (OperationError, OSError) as exc:
         print(exc, file=sys.stderr)
         return 1
     return 0
@@ -45,22 +45,22 @@ def up(folder: Path, args: t.Any) -> None:
         run(folder, options, show_all)
         return
     process.spawn(folder, options)
-    if several := Control(folder).clusters():
-        show_all([one.status() for one in several])
+    if clusters := Control(folder).clusters():
+        show_all([one.status() for one in clusters])
         print(
-            f"\nThese are reference appliances: a stand-in, not for keys that matter.\n"
-            f"inventory  {folder}/inventory.yml, a group each; one cluster alone: {several[0].folder}/inventory.yml\n"
-            f"commands   --dir {several[0].folder} and so on\nstop       utrust-appliance down --dir {folder}"
+            f"\nThese are simulated appliances. Never store production keys in them.\n"
+            f"inventory  {folder}/inventory.yml, one group for each cluster; one cluster: {clusters[0].folder}/inventory.yml\n"
+            f"commands   --dir {clusters[0].folder} and so on\nstop       utrust-appliance down --dir {folder}"
         )
         return
     status = Control(folder).status()
     show_all([status])
     print(
-        f"\nThese are reference appliances: a stand-in, not for keys that matter.\n"
+        f"\nThese are simulated appliances. Never store production keys in them.\n"
         f"inventory  {folder}/inventory.yml\nclient     {folder}/clients/operator.pem, operator.key\n"
-        f"webconf    every url above; user and password are in {folder}/clients/webconf-login.json\n"
+        f"webconf    every URL above; user and password: {folder}/clients/webconf-login.json\n"
         f"PIN pads   {status['pin_pads_url']}/\n"
-        f"cards      {folder}/cards/*.json hold the PINs, for rehearsals only\nlog        {folder}/log\n"
+        f"cards      {folder}/cards/*.json contain the PINs, for rehearsals only\nlog        {folder}/log\n"
         f"stop       utrust-appliance down --dir {folder}"
     )
     if url := (process.running(folder) or {}).get("faults"):
@@ -75,9 +75,9 @@ def show_all(statuses: list[dict[str, t.Any]]) -> None:
     for status in statuses:
         nodes = status["nodes"]
         keys = sorted({node["key_count"] for node in nodes})
-        held = str(keys[0]) if len(keys) == 1 else f"{keys[0]} to {keys[-1]}"
-        rows.append([status["cluster"], str(len(nodes)), held, nodes[0]["url"], nodes[-1]["url"]])
-    print(table(["cluster", "nodes", "keys of a node", "first node", "last node"], rows), flush=True)
+        key_count = str(keys[0]) if len(keys) == 1 else f"{keys[0]} to {keys[-1]}"
+        rows.append([status["cluster"], str(len(nodes)), key_count, nodes[0]["url"], nodes[-1]["url"]])
+    print(table(["cluster", "nodes", "keys per node", "first node", "last node"], rows), flush=True)
 
 
 def show_nodes(nodes: list[dict[str, t.Any]]) -> None:
@@ -101,41 +101,41 @@ def profiles(args: t.Any) -> None:
         print(json.dumps({"profiles": data, "aspects": ASPECTS}, indent=1))
         return
     rows = [
-        [name, meaning + "".join(f"; {aspect}={value}" for aspect, value in chosen.items())]
+        [name, meaning + (f" ({', '.join(f'{aspect}={value}' for aspect, value in chosen.items())})" if chosen else "")]
         for name, (meaning, chosen) in PROFILES.items()
     ]
-    print(table(["profile", "what it means"], rows) + "\n")
-    answers = [
+    print(table(["profile", "meaning"], rows) + "\n")
+    aspects = [
         [f"{aspect}={value}", meaning] for aspect, values in ASPECTS.items() for value, meaning in values.items()
     ]
-    print(table(["aspect", "what it means; the first one of each aspect is the default"], answers))
+    print(table(["aspect", "meaning; the first value of each aspect is the default"], aspects))
 
 
 def down(folder: Path, args: t.Any) -> None:
     run = process.running(folder)
     stopped = process.stop(folder)
-    print(f"process {run['pid']} has ended" if stopped and run else f"no cluster runs in {folder}")
+    print(f"Process {run['pid']} has ended." if stopped and run else f"No cluster runs in {folder}.")
     if args.purge:
         process.purge(folder)
-        print(f"{folder} is removed")
+        print(f"{folder} was removed.")
 
 
 def status(folder: Path, args: t.Any) -> int:
     run = process.running(folder)
     if run is None:
-        print(json.dumps({"running": False}) if args.json else f"no cluster runs in {folder}")
-        return 3  # as `systemctl status` and LSB: not running
+        print(json.dumps({"running": False}) if args.json else f"No cluster runs in {folder}.")
+        return 3  # "not running" of `systemctl status` and LSB
     control = Control(folder)
     facts = {"running": True, "pid": run["pid"]}
-    if several := {one.folder.name: one.status() for one in control.clusters()}:
-        facts["clusters"] = several
+    if clusters := {one.folder.name: one.status() for one in control.clusters()}:
+        facts["clusters"] = clusters
     else:
         facts |= control.status()
     if args.json:
         print(json.dumps(facts, indent=1))
     else:
-        show_all(list(several.values()) or [facts])
-        if not several:
+        show_all(list(clusters.values()) or [facts])
+        if not clusters:
             print(f"\nPIN pads: {facts['pin_pads_url']}/")
     return 0
 
@@ -158,7 +158,7 @@ def main(argv: list[str] | None = None) -> int:
             return status(folder, args)
         else:
             COMMANDS[args.command](Control(folder), args)
-    except (Refused, OSError) as exc:
+    except (OperationError, OSError) as exc:
         print(f"utrust-appliance: {exc}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

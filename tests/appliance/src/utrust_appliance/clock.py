@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Times: wall clock for people, monotonic for every limit."""
+"""Times: the wall clock for display, the monotonic clock for every limit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 
 def utc_now(skew: float = 0.0) -> str:
-    """RFC 3339 in UTC, to the second."""
+    """The current time in RFC 3339, UTC, with seconds. `skew` is in seconds."""
     return (datetime.now(UTC) + timedelta(seconds=skew)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -20,7 +20,7 @@ def utc_in(seconds: float) -> str:
 
 
 class Deadlines:
-    """When objects expire. Within a process the limit is monotonic; after a restart, what the wall clock says is left."""
+    """Expiry times of objects. A limit is monotonic within a process, and follows the wall clock after a restart. `ttl` is in seconds."""
 
     def __init__(self, ttl: float) -> None:
         self.ttl = ttl

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A cluster: its configuration on disk, and its nodes, cards and faults in the process that serves them."""
+"""A cluster: its stored configuration, and its nodes, cards and faults at run time."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from dataclasses import asdict, dataclass, field, fields, replace
 
 from utrust_appliance.behavior import Behavior
 from utrust_appliance.cards import CardStore
-from utrust_appliance.errors import Refused
+from utrust_appliance.errors import OperationError
 from utrust_appliance.faults import Faults
 from utrust_appliance.files import write_json
-from utrust_appliance.hsm.choice import HsmChoice
+from utrust_appliance.hsm.backends import HsmBackend
 from utrust_appliance.node import Node
 from utrust_appliance.webconf.logins import Logins
 
 if t.TYPE_CHECKING:
     from pathlib import Path
 
-    from utrust_appliance.application.authority import Application
+    from utrust_appliance.ejbca.ejbca_node import EjbcaNode
 
 
 @dataclass(frozen=True)
 class NodeConfig:
-    """What a node is from its first start on."""
+    """The permanent facts of a node."""
 
     name: str
     address: str
@@ -39,7 +39,7 @@ class NodeConfig:
 
 @dataclass(frozen=True)
 class ClusterConfig:
-    """D/cluster.json. Who may log in: SHA-256 of client certificates (DER) and of bearer tokens."""
+    """Content of D/cluster.json. `clients` and `tokens` are the SHA-256 of client certificates (DER) and of bearer tokens."""
 
     id: str
     name: str
@@ -47,7 +47,7 @@ class ClusterConfig:
     clients: list[str]
     tokens: list[str]
     profile: list[str] = field(default_factory=list)
-    hsm: HsmChoice = field(default_factory=HsmChoice)
+    hsm: HsmBackend = field(default_factory=HsmBackend)
 
     def save(self, path: Path) -> None:
         write_json(path, asdict(self))
@@ -62,13 +62,13 @@ class ClusterConfig:
             data["clients"],
             data["tokens"],
             data.get("profile", []),
-            HsmChoice(**data.get("hsm", {})),
+            HsmBackend(**data.get("hsm", {})),
         )
 
 
 @dataclass(frozen=True)
 class Options:
-    """Options of one run; they are not kept for the next."""
+    """Options of one run. They are not stored. Times are in seconds, sizes in bytes."""
 
     card_timeout: float = 120.0
     object_ttl: float = 900.0
@@ -85,7 +85,7 @@ class Options:
 
 
 class Cluster:
-    """Everything that one process serves."""
+    """All objects of one cluster."""
 
     def __init__(self, folder: Path, config: ClusterConfig, options: Options) -> None:
         self.folder = folder
@@ -99,18 +99,18 @@ class Cluster:
         self.logins = Logins(folder)
         self.closing = asyncio.Event()
         self.nodes: dict[str, Node] = {}
-        self.applications: dict[str, Application] = {}
+        self.ejbca_nodes: dict[str, EjbcaNode] = {}
         self.closers: list[t.Callable[[], None]] = []
         for node in config.nodes:
             self.nodes[node.name] = Node(self, node, folder / "nodes" / node.name)
 
     def node(self, name: str) -> Node:
         if name not in self.nodes:
-            raise Refused(f"there is no node {name}; there are {', '.join(self.nodes)}")
+            raise OperationError(f"The node {name} does not exist. Nodes: {', '.join(self.nodes)}.")
         return self.nodes[name]
 
     def set_profile(self, profile: list[str]) -> None:
-        """Behave like that from now on; kept in D for the next run."""
+        """Change the profile now, and store it in D for the next run."""
         self.behavior = Behavior.of(profile)
         self.config = replace(self.config, profile=list(profile))
         self.config.save(self.folder / "cluster.json")

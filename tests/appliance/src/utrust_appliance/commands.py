@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The commands of `utrust-appliance` that talk to a running cluster."""
+"""The commands of `utrust-appliance` that use a running cluster."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import sys
 import typing as t
 from pathlib import Path
 
-from utrust_appliance.errors import Refused
+from utrust_appliance.errors import OperationError
 from utrust_appliance.faults import CRASH_POINTS, describe_kinds
 
 if t.TYPE_CHECKING:
     from utrust_appliance.control import Control
 
-Args = t.Any  # argparse.Namespace, whose attributes no type checker knows
+Args = t.Any  # argparse.Namespace, whose attributes have no types
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
@@ -54,10 +54,10 @@ def show_restore(restore: dict[str, t.Any]) -> None:
         print(restore["prompt"]["text"])
     else:
         print(
-            f"The guided restore is {restore['state'].replace('_', ' ')}; {restore['cards_accepted']} of {restore['cards_required']} cards were accepted"
+            f"State of the guided restore: {restore['state'].replace('_', ' ')}. Accepted cards: {restore['cards_accepted']} of {restore['cards_required']}."
         )
     if restore["notice"]:
-        raise Refused(f"the PIN pad did not accept that ({restore['notice']['code']})")
+        raise OperationError(f"The PIN pad rejected the input ({restore['notice']['code']}).")
 
 
 def card(control: Control, args: Args) -> None:
@@ -72,7 +72,7 @@ def card(control: Control, args: Args) -> None:
 def pin(control: Control, args: Args) -> None:
     value = getpass.getpass("PIN: ") if sys.stdin.isatty() else sys.stdin.readline().strip()
     if not value:
-        raise Refused("no PIN was typed")
+        raise OperationError("The PIN is missing.")
     show_restore(t.cast("dict[str, t.Any]", control.call("pin", node=args.node, pin=value, pin_pad=args.pin_pad)))
 
 
@@ -86,35 +86,35 @@ def pinpad(control: Control, args: Args) -> None:
         return
     show(args, facts["pin_pads"], ["name", "kind", "address", "status"])
     if facts["restore"]:
-        with contextlib.suppress(Refused):  # a notice is shown; here it is no failure of the command
+        with contextlib.suppress(OperationError):  # a notice of the PIN pad is not a failure of this command
             show_restore(facts["restore"])
 
 
 def mbk(control: Control, args: Args) -> None:
     if args.action == "list":
         show(args, control.mbks(), ["name", "check_value", "m", "n", "nodes"])
-    elif args.action == "create":
+    elif args.action == "create-ca":
         made = control.create_mbk(args.name, args.m, args.n)
         show(args, made, ["card", "mbk", "locked"])
-        print(f"their PINs are in {control.folder}/cards/{args.name}-*.json")
+        print(f"The PINs are in {control.folder}/cards/{args.name}-*.json.")
     else:
-        held = control.load_mbk(args.node, args.name)
-        print(f"{args.node} is operational under MBK {held['name']} ({held['check_value']})")
+        loaded = control.load_mbk(args.node, args.name)
+        print(f"{args.node} is operational with MBK {loaded['name']} ({loaded['check_value']}).")
 
 
 def restore(control: Control, args: Args) -> None:
-    done = control.restore(args.node, args.source)
-    print(f"{args.node} has the {done['key_count']} keys of {args.source}")
+    result = control.restore(args.node, args.source)
+    print(f"{args.node} has the {result['key_count']} keys of {args.source}.")
 
 
 def backup(control: Control, args: Args) -> None:
     control.backup(args.node)
-    print(f"{args.node} remembers a backup of now")
+    print(f"The time of the last backup of {args.node} was set to now.")
 
 
 def factory_reset(control: Control, args: Args) -> None:
     control.factory_reset(args.node)
-    print(f"{args.node} is in Factory Reset Mode")
+    print(f"{args.node} is in Factory Reset Mode.")
 
 
 def key(control: Control, args: Args) -> None:
@@ -131,10 +131,10 @@ def key(control: Control, args: Args) -> None:
             print(pem, end="")
     elif args.action == "delete":
         control.delete_key(args.node, args.label, args.slot)
-        print(f"{args.label} is no longer in the HSM of {args.node}")
+        print(f"{args.label} was deleted from the HSM of {args.node}.")
     else:
         control.damage_key(args.node, args.label, args.slot)
-        print(f"{args.label} is unusable on {args.node}")
+        print(f"{args.label} is now unusable on {args.node}.")
 
 
 def sign(control: Control, args: Args) -> None:
@@ -144,7 +144,7 @@ def sign(control: Control, args: Args) -> None:
         print(base64.b64encode(signature).decode())
     else:
         Path(args.out).write_bytes(signature)
-        print(f"signed by {args.node} with {args.label}: {args.out}")
+        print(f"{args.node} signed with {args.label}. The signature is in {args.out}.")
 
 
 def slot(control: Control, args: Args) -> None:
@@ -165,26 +165,26 @@ def fault(control: Control, args: Args) -> None:
         number = control.fault(
             args.name, node=args.node, method=args.method, path=args.path, count=args.count, **params
         )
-        print(f"fault {number} is set")
+        print(f"Fault {number} is active.")
     else:
         which = int(args.which) if args.which and args.which.isdecimal() else args.which
-        print(f"{control.clear_faults(which)} cleared")
+        print(f"Cleared faults: {control.clear_faults(which)}.")
 
 
 def list_faults(args: Args, active: list[dict[str, t.Any]] | None) -> None:
-    """Every kind of fault; `active` are those that are set, None where no cluster was named."""
+    """Print every kind of fault. `active` lists the active faults. Without a cluster, it has the value None."""
     if args.json:
-        print(json.dumps({"kinds": describe_kinds(), "set": active}, indent=1))
+        print(json.dumps({"kinds": describe_kinds(), "active": active}, indent=1))
         return
     rows = []
     for name, kind in describe_kinds().items():
         given = " ".join(f"{param}={json.dumps(value)}" for param, value in kind["params"].items())
         rows.append([name, given or "-", kind["description"]])
-    print(table(["fault", "parameters and defaults", "what happens"], rows))
+    print(table(["fault", "parameters and defaults", "effect"], rows))
     print(f"\ncrash_at point=…: {', '.join(CRASH_POINTS)}")
     if active is not None:
         columns = ["id", "name", "node", "method", "path", "count", "params"]
-        print("\nset now" + ("" if active else ": none"))
+        print("\nactive faults" + ("" if active else ": none"))
         if active:
             show(args, active, columns)
 
@@ -192,7 +192,7 @@ def list_faults(args: Args, active: list[dict[str, t.Any]] | None) -> None:
 def _parameter(text: str) -> tuple[str, t.Any]:
     name, equals, value = text.partition("=")
     if not equals:
-        raise Refused(f"{text!r} is not NAME=VALUE")
+        raise OperationError(f"{text!r} must be NAME=VALUE.")
     try:
         return name, json.loads(value)
     except ValueError:
@@ -204,65 +204,65 @@ def log(control: Control, args: Args) -> None:
         control.clear_log(args.node)
         return
     if not args.node:
-        raise Refused("name a node with --node")
+        raise OperationError("Select a node with --node.")
     entries = control.log(args.node)
     if args.json:
         print(json.dumps(entries, indent=1))
         return
     for entry in entries:
         if entry["event"] == "request":
-            who = entry["client"] or "nobody"
+            client = entry["client"] or "unauthenticated"
             print(
-                f"{entry['at']}  {entry['method']} {entry['path']}  {entry['status'] or 'no answer'}  {who}  {entry['seconds']} s"
+                f"{entry['at']}  {entry['method']} {entry['path']}  {entry['status'] or 'no response'}  {client}  {entry['seconds']} s"
             )
         else:
             print(f"{entry['at']}  {entry['event']} from {entry['peer']}")
 
 
-def app(control: Control, args: Args) -> None:
-    given = {
+def ejbca(control: Control, args: Args) -> None:
+    options = {
         "ca": getattr(args, "ca", None),
         "name": getattr(args, "name", None),
         "alias": getattr(args, "alias", None),
     }
-    given = {name: value for name, value in given.items() if value is not None}
+    options = {name: value for name, value in options.items() if value is not None}
     if args.action == "status":
-        facts = control.app(args.node, "status")
-        print(json.dumps(facts, indent=1) if args.json else app_status(facts))
+        facts = control.ejbca(args.node, "status")
+        print(json.dumps(facts, indent=1) if args.json else ejbca_status(facts))
     elif args.action == "issue":
-        made = control.app(args.node, "issue", ca=args.ca, common_name=args.name)
+        made = control.ejbca(args.node, "issue", ca=args.ca, common_name=args.name)
         if args.out:
             Path(args.out).write_text(made["certificate"], encoding="ascii")
             Path(f"{args.out}.ca").write_text(made["ca_certificate"], encoding="ascii")
         else:
             print(made["certificate"], end="")
     elif args.action == "renew":
-        print(f"{args.ca} uses {control.app(args.node, 'renew', **given)['alias']} from now on, on all nodes")
-    elif args.action == "create":
-        control.app(args.node, "create", **given, in_health_check=not args.not_in_health_check)
-        print(f"{args.name} exists, on all nodes")
+        print(f"{args.ca} now uses {control.ejbca(args.node, 'renew', **options)['alias']}, on all nodes.")
+    elif args.action == "create-ca":
+        control.ejbca(args.node, "create_ca", **options, in_health_check=not args.not_in_health_check)
+        print(f"{args.name} was created, on all nodes.")
     elif args.action == "set":
-        wanted = {name: getattr(args, name) for name in ("auto_activation", "second_key")}
-        chosen = {name: value == "yes" for name, value in wanted.items() if value is not None}
-        changed = control.app(args.node, "set", **chosen)
-        print(", ".join(f"{name}: {_cell(changed[name])}" for name in wanted))
+        settings = {name: getattr(args, name) for name in ("auto_activation", "regenerate_next_key")}
+        chosen = {name: value == "yes" for name, value in settings.items() if value is not None}
+        changed = control.ejbca(args.node, "set", **chosen)
+        print(", ".join(f"{name}: {_cell(changed[name])}" for name in settings))
     else:
-        control.app(args.node, args.action, **given)
-        print(app_status(control.app(args.node, "status")))
+        control.ejbca(args.node, args.action.replace("-", "_"), **options)
+        print(ejbca_status(control.ejbca(args.node, "status")))
 
 
-def app_status(facts: dict[str, t.Any]) -> str:
+def ejbca_status(facts: dict[str, t.Any]) -> str:
     lines = [facts["url"], f"health check: {facts['health']['status']} {facts['health']['text']}", ""]
     for token in facts["crypto_tokens"]:
         state = "active" if token["active"] else "offline"
         lines.append(
-            f"crypto token {token['name']} (slot {token['slot']}) is {state} and sees {', '.join(token['keys']) or 'no key'}"
+            f"crypto token {token['name']} (slot {token['slot']}) is {state}. Keys: {', '.join(token['keys']) or 'none'}."
         )
     for ca in facts["certificate_authorities"]:
         for place in ("current", "next", "previous"):
             if key := ca[place]:
                 lines.append(
-                    f"CA {ca['name']}: {place} key {key['alias']} is {'seen' if key['seen'] else 'NOT SEEN'} on {facts['node']}"
+                    f"CA {ca['name']}: {place} key {key['alias']} is {'available' if key['available'] else 'NOT AVAILABLE'} on {facts['node']}."
                 )
     return "\n".join(lines)
 
@@ -285,6 +285,6 @@ COMMANDS: dict[str, t.Callable[[Control, Args], None]] = {
     "slot": slot,
     "fault": fault,
     "log": log,
-    "app": app,
+    "ejbca": ejbca,
     "profile": profile,
 }

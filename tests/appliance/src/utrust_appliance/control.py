@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A client of the control channel, for tests and for the command line. Uses the standard library only."""
+"""Client of the control channel, for tests and for the command line. It uses the standard library only."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import typing as t
 from pathlib import Path
 
 from utrust_appliance import process
-from utrust_appliance.errors import Refused
+from utrust_appliance.errors import OperationError
 
 JSON = dict[str, t.Any]
 FRONT = "front-usb"
 
 
 class Control:
-    """A running cluster of reference appliances. Every refusal is a `Refused` with a message for people."""
+    """A running simulated cluster. Every rejected operation raises `OperationError` with a message for people."""
 
     def __init__(self, folder: str | Path, *, timeout: float = 60.0) -> None:
         self.folder = Path(folder)
@@ -30,9 +30,9 @@ class Control:
 
     @classmethod
     def up(cls, folder: str | Path, **options: t.Any) -> Control:
-        """Start a cluster (or continue one) and return when all nodes answer. Options are those of `utrust-appliance up`, with underscores.
+        """Start or continue a cluster, and return when all nodes respond. The options of `utrust-appliance up` are keyword arguments.
 
-        A process in between starts it, so that it is nobody's child and leaves no remains in a long-lived caller.
+        An intermediate process starts the cluster, so that a long-lived caller does not keep a zombie process.
         """
         command = [
             sys.executable,
@@ -41,11 +41,11 @@ class Control:
         ]
         done = subprocess.run([*command, str(folder), json.dumps(options)], capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            raise Refused(done.stderr.strip())
+            raise OperationError(done.stderr.strip())
         return cls(folder)
 
     def down(self, *, purge: bool = False) -> bool:
-        """Stop the process and wait until it is gone; False when none was running."""
+        """Stop the process and wait until it has ended. Returns False if no process was running."""
         stopped = process.stop(self.folder)
         if purge:
             process.purge(self.folder)
@@ -55,43 +55,45 @@ class Control:
     def pid(self) -> int:
         run = process.running(self.folder)
         if run is None or run["pid"] is None:
-            raise Refused(f"no cluster runs in {self.folder}")
+            raise OperationError(f"No cluster runs in {self.folder}.")
         return int(run["pid"])
 
     def clusters(self) -> list[Control]:
-        """Each of the clusters that were started together with `clusters=N`; the folder itself is then no cluster."""
+        """The clusters that were started with `clusters=N`. In this case, the folder itself is not a cluster."""
         run = process.running(self.folder) or {}
         return [Control(self.folder / name, timeout=self._timeout) for name in run.get("clusters", [])]
 
     def call(self, op: str, **args: t.Any) -> t.Any:
         run = process.running(self.folder)
         if run and "clusters" in run:
-            raise Refused(
-                f"{self.folder} holds {len(run['clusters'])} clusters; name one of them, {self.folder}/{run['clusters'][0]}"
+            raise OperationError(
+                f"{self.folder} contains {len(run['clusters'])} clusters. Select one of them, for example {self.folder}/{run['clusters'][0]}."
             )
         if run is None or "control" not in run:
-            raise Refused(f"no cluster runs in {self.folder}; start it with `utrust-appliance up --dir {self.folder}`")
+            raise OperationError(
+                f"No cluster runs in {self.folder}. Start it with `utrust-appliance up --dir {self.folder}`."
+            )
         with socket.socket(socket.AF_UNIX) as channel:
             channel.settimeout(self._timeout)
             try:
                 channel.connect(run["control"])
                 channel.sendall(json.dumps({"op": op, "args": args}).encode() + b"\n")
-                with channel.makefile("rb") as answers:
-                    line = answers.readline()
+                with channel.makefile("rb") as lines:
+                    line = lines.readline()
             except OSError as exc:
-                raise Refused(f"the cluster in {self.folder} does not answer: {exc}") from exc
+                raise OperationError(f"The cluster in {self.folder} does not respond: {exc}.") from exc
         if not line:
-            raise Refused(f"the cluster in {self.folder} ended without an answer")
-        answer = json.loads(line)
-        if "refused" in answer:
-            raise Refused(answer["refused"])
-        return answer["result"]
+            raise OperationError(f"The cluster in {self.folder} ended without a response.")
+        response = json.loads(line)
+        if "error" in response:
+            raise OperationError(response["error"])
+        return response["result"]
 
     def set_profile(self, *names: str) -> JSON:
-        """Behave from now on as these profiles and `aspect=value` say, and at the next start; none is the contract."""
+        """Set profiles and `aspect=value` now and for the next start. Without names, the behavior follows the contract."""
         return t.cast("JSON", self.call("profile_set", names=list(names)))
 
-    # What clients need
+    # Files and facts for clients
 
     @property
     def ca_file(self) -> Path:
@@ -102,7 +104,7 @@ class Control:
         return self.folder / "inventory.yml"
 
     def client(self, name: str = "operator") -> tuple[Path, Path]:
-        """Certificate and key of a client: `operator`, or `guest`, which no node has registered."""
+        """Certificate and key of a client: `operator`, or `guest`, which is not registered on any node."""
         return self.folder / "clients" / f"{name}.pem", self.folder / "clients" / f"{name}.key"
 
     @property
@@ -113,19 +115,19 @@ class Control:
         return t.cast("JSON", self.call("status"))
 
     def node(self, name: str) -> JSON:
-        """Its url, address, port, tls_fingerprint, state, serial, key_count, keys_digest, mbk, running."""
+        """A node: url, address, port, tls_fingerprint, state, serial, key_count, keys_digest, mbk, running."""
         for node in self.status()["nodes"]:
             if node["node"] == name:
                 return t.cast("JSON", node)
-        raise Refused(f"there is no node {name}")
+        raise OperationError(f"The node {name} does not exist.")
 
-    # People with cards
+    # Cards and PIN pads
 
     def cards(self, mbk: str | None = None) -> list[JSON]:
         return [card for card in self.call("card_list") if mbk in (None, card["mbk"]["name"])]
 
     def pin_of(self, card: str) -> str:
-        """From the PIN letter, which exists for rehearsals only."""
+        """The PIN from the PIN letter, which exists for rehearsals only."""
         return str(json.loads((self.folder / "cards" / f"{card}.json").read_text(encoding="utf-8"))["pin"])
 
     def insert_card(self, node: str, card: str, pin_pad: str | None = None) -> JSON:
@@ -137,8 +139,8 @@ class Control:
     def enter_pin(self, node: str, pin: str) -> JSON:
         return t.cast("JSON", self.call("pin", node=node, pin=pin))
 
-    def present(self, node: str, card: str) -> JSON:
-        """Insert the card and enter its right PIN; returns the guided restore."""
+    def present_card(self, node: str, card: str) -> JSON:
+        """Insert the card and enter its correct PIN. Returns the guided restore."""
         self.insert_card(node, card)
         return self.enter_pin(node, self.pin_of(card))
 
@@ -149,7 +151,7 @@ class Control:
         return t.cast("JSON", self.call("pinpad_status", node=node))
 
     def create_mbk(self, name: str, m: int = 2, n: int = 3) -> list[JSON]:
-        """A new MBK on cards only; returns its cards."""
+        """Create an MBK that exists on cards only. Returns its cards."""
         return t.cast("list[JSON]", self.call("mbk_create", name=name, m=m, n=n))
 
     def load_mbk(self, node: str, name: str) -> JSON:
@@ -160,11 +162,11 @@ class Control:
         return t.cast("list[JSON]", self.call("mbk_list"))
 
     def restore(self, node: str, source: str = "node1") -> JSON:
-        """A guided restore without people, through the same code."""
+        """Run a guided restore without people, through the same code."""
         return t.cast("JSON", self.call("restore", node=node, source=source))
 
     def backup(self, node: str) -> None:
-        """Note that a backup of this node was made now."""
+        """Set the time of the last backup to now."""
         self.call("backup", node=node)
 
     def factory_reset(self, node: str) -> None:
@@ -185,7 +187,7 @@ class Control:
         count: int = 1,
         key_id: str | None = None,
     ) -> list[JSON]:
-        """New keys; `key_id` is the id of a single one, e.g. that of another key under the same label on another node."""
+        """Generate keys. `key_id` sets the id of a single key, for example to the id of a key on another node."""
         return t.cast(
             "list[JSON]",
             self.call("key_generate", node=node, label=label, kind=kind, slot=slot, count=count, key_id=key_id),
@@ -203,7 +205,7 @@ class Control:
         )
 
     def public_key(self, node: str, label: str, slot: int | None = None) -> str:
-        """PEM."""
+        """The public key in PEM."""
         return str(self.call("key_public", node=node, label=label, slot=slot))
 
     def slots(self, node: str) -> list[JSON]:
@@ -213,12 +215,15 @@ class Control:
         """Settings: label, capacity, activation (auto, manual, smart_card), activated."""
         return t.cast("JSON", self.call("slot_set", node=node, slot=slot, **settings))
 
-    # The application beside a node
+    # EJBCA of a node
 
-    def app(self, node: str, operation: str, **args: t.Any) -> t.Any:
-        """status; issue(ca, common_name): certificate and ca_certificate in PEM; renew(ca, alias); next(alias, ca); create(name, alias,
-        in_health_check); activate; deactivate; set(auto_activation, second_key)."""
-        return self.call("app", node=node, operation=operation, args=args)
+    def ejbca(self, node: str, operation: str, **args: t.Any) -> t.Any:
+        """Run an operation on the EJBCA of a node.
+
+        Operations: status, issue(ca, common_name), renew(ca, alias), next_key(alias, ca), create_ca(name, alias, in_health_check), activate,
+        deactivate, set(auto_activation, regenerate_next_key). `issue` returns certificate and ca_certificate in PEM.
+        """
+        return self.call("ejbca", node=node, operation=operation, args=args)
 
     # Faults and logs
 
@@ -232,7 +237,7 @@ class Control:
         count: int | None = None,
         **params: t.Any,
     ) -> int:
-        """Set a fault; returns its id. `path` is a regular expression that is searched in the request's path."""
+        """Set a fault. Returns its id. `path` is a regular expression that is searched in the request path."""
         return int(
             self.call("fault_set", name=name, node=node, method=method, path=path, count=count, params=params)["id"]
         )
@@ -250,7 +255,7 @@ class Control:
         return [entry for entry in self.log(node) if entry["event"] == "request"]
 
     def connections(self, node: str) -> int:
-        """How many TCP connections the node has accepted, also those that never became a request."""
+        """Number of TCP connections that the node has accepted, including connections without a request."""
         return sum(1 for entry in self.log(node) if entry["event"] == "connection")
 
     def clear_log(self, node: str | None = None) -> None:

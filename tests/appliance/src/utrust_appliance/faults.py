@@ -2,10 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Faults on demand. Each kind has a name, a description and its parameters here; the place where it bites asks `find`.
+"""Fault injection. Every kind of fault is defined here. The affected code calls `find`.
 
-Faults live in memory: a restarted appliance has none. They can be set only when it was started with `up --faults`, by the command `fault`, or
-with `up --fault-port`, over a port on loopback, too (faultport.py).
+Faults are kept in memory and end with the process. They require `up --faults` (command `fault`) or `up --fault-port` (fault_api.py).
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import threading
 import typing as t
 from dataclasses import asdict, dataclass, field
 
-from utrust_appliance.errors import Refused
+from utrust_appliance.errors import OperationError
 
 if t.TYPE_CHECKING:
     from utrust_appliance.hsm.base import Checkpoint
@@ -26,7 +25,7 @@ if t.TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FaultKind:
-    """What can be set. `params` are the parameters and their defaults; `requests` says whether method and path filter it."""
+    """A kind of fault. `params` has the default of each parameter. `requests`: whether method and path filter the fault."""
 
     description: str
     params: dict[str, t.Any] = field(default_factory=dict)
@@ -35,71 +34,67 @@ class FaultKind:
 
 
 KINDS: dict[str, FaultKind] = {
-    "lost_answer_before": FaultKind("the connection is cut before the request does anything", requests=True, count=1),
-    "lost_answer_after": FaultKind(
-        "the request is carried out, then the connection is cut instead of an answer", requests=True, count=1
+    "lost_response_before": FaultKind(
+        "the node closes the connection before it handles the request", requests=True, count=1
     ),
-    "latency": FaultKind(
-        "a request is held back for some seconds before anything happens", {"seconds": 1.0}, requests=True
+    "lost_response_after": FaultKind(
+        "the node handles the request, then closes the connection without a response", requests=True, count=1
     ),
+    "latency": FaultKind("the node delays a request", {"seconds": 1.0}, requests=True),
     "status": FaultKind(
-        "a request is refused with 429 or 503 and Retry-After",
+        "the node rejects a request with 429 or 503 and Retry-After",
         {"status": 503, "retry_after": 1},
         requests=True,
         count=1,
     ),
-    "not_json": FaultKind("a request is answered with status 200 and a page of HTML", requests=True, count=1),
+    "not_json": FaultKind("the response is an HTML page with status 200", requests=True, count=1),
     "reset_mid_transfer": FaultKind(
-        "the connection is cut in the middle of a package, up or down", requests=True, count=1
+        "the node closes the connection during the transfer of a package", requests=True, count=1
     ),
     "truncate_download": FaultKind(
-        "a package is downloaded without its last bytes, in a complete HTTP answer", {"bytes": 64}, count=1
+        "the last bytes of a downloaded package are missing, in a complete HTTP response", {"bytes": 64}, count=1
     ),
-    "alter_download": FaultKind(
-        "one byte of a downloaded package is another; `consistent` fits Content-Digest to it",
+    "corrupt_download": FaultKind(
+        "one byte of a downloaded package is changed. With `consistent`, Content-Digest matches the changed package",
         {"consistent": False},
         count=1,
     ),
-    "wrong_digest": FaultKind("Content-Digest of a downloaded package is of other content", count=1),
-    "package_cluster": FaultKind(
-        "packages say that they are of another cluster, and are authentic", {"cluster_id": "another-cluster"}
-    ),
-    "package_key_type": FaultKind(
-        "the first key of packages is of another type, and they are authentic", {"type": "exotic"}
-    ),
+    "wrong_digest": FaultKind("Content-Digest of a downloaded package belongs to other content", count=1),
+    "package_cluster": FaultKind("authentic packages name another cluster", {"cluster_id": "another-cluster"}),
+    "package_key_type": FaultKind("the first key of authentic packages has an unknown type", {"type": "exotic"}),
     "other_mbk": FaultKind(
-        "the node's HSM, and packages of it, are under the MBK of another cluster",
+        "the HSM of the node and its packages use the MBK of another cluster",
         {"mbk": "OTHER", "check_value": "0a0a0a0a0a0a0a0a"},
     ),
-    "slot_full": FaultKind("a slot has no room for one more key", {"slot": 0}),
-    "hold_package": FaultKind("a job that never ends: a package is being made until this fault is cleared"),
-    "hold_apply": FaultKind(
-        "a job that never ends: an import is being applied, and no key changes, until this fault is cleared"
-    ),
+    "slot_full": FaultKind("a slot is full", {"slot": 0}),
+    "hold_package": FaultKind("the creation of a package does not end until this fault is cleared"),
+    "hold_apply": FaultKind("an import stays in the state applying, without changes, until this fault is cleared"),
     "hold_restore": FaultKind(
-        "a job that never ends: a guided restore has its cards and is restoring, and no key changes, until this fault is cleared"
+        "a guided restore stays in the state restoring, without changes, until this fault is cleared"
     ),
-    "restart_applying": FaultKind(
-        "the node restarts while it applies an import: it answers nobody for some seconds, and comes back with the `old` or the `new` keys",
+    "restart_during_import": FaultKind(
+        "the node restarts while it applies an import, and returns after some seconds with the `old` or the `new` keys",
         {"keys": "old", "seconds": 3.0},
         count=1,
     ),
-    "api_version": FaultKind("the node names another version of the contract", {"version": "9.0"}),
-    "unknown_key_type": FaultKind("the inventory shows one key more, of a type that nobody knows", {"type": "exotic"}),
-    "clock_skew": FaultKind("the node's clock is wrong by some seconds", {"seconds": 3600}),
-    "version_skew": FaultKind("the node runs another appliance version", {"version": "5.2.0"}),
-    "firmware_skew": FaultKind("the HSM runs another firmware", {"firmware": "6.1.0"}),
+    "api_version": FaultKind("the node reports another version of the contract", {"version": "9.0"}),
+    "unknown_key_type": FaultKind("the key list contains an additional key of an unknown type", {"type": "exotic"}),
+    "clock_skew": FaultKind("the clock of the node is wrong by some seconds", {"seconds": 3600}),
+    "version_skew": FaultKind("the node reports another appliance version", {"version": "5.2.0"}),
+    "firmware_skew": FaultKind("the node reports another HSM firmware", {"firmware": "6.1.0"}),
     "fips": FaultKind("the HSM is in FIPS mode"),
     "alarm": FaultKind("the HSM is in the state alarm", {"reason": "tamper sensor"}),
     "hsm_state": FaultKind("the HSM is in another state", {"state": "maintenance"}),
-    "driver_stopped": FaultKind("the HSM's driver is stopped: what needs the HSM is hsm_unavailable"),
-    "pin_pad_gone": FaultKind("a PIN pad (default: all) does not answer", {"pin_pad": None}),
-    "member_disconnected": FaultKind("the member list shows a member as disconnected", {"member": None}),
-    "node_down": FaultKind("the node resets every connection, and the others show it as disconnected"),
-    "import_fails": FaultKind(
-        "an import fails when so many keys are written; whether they stay is up to the profile", {"after": 1}, count=1
+    "driver_stopped": FaultKind("the HSM driver is stopped. Operations that need the HSM return hsm_unavailable"),
+    "pin_pad_unavailable": FaultKind("a PIN pad (default: all) does not respond", {"pin_pad": None}),
+    "member_disconnected": FaultKind("the member list shows a member (default: all) as disconnected", {"member": None}),
+    "node_down": FaultKind("the node resets every connection, and other members show it as disconnected"),
+    "import_failure": FaultKind(
+        "an import fails after some keys. The profile defines whether the written keys stay", {"after": 1}, count=1
     ),
-    "crash_at": FaultKind("the whole appliance is killed (SIGKILL) at a named point", {"point": None}, count=1),
+    "crash_at": FaultKind(
+        "the process of the simulator is killed (SIGKILL) at a named point", {"point": None}, count=1
+    ),
 }
 CRASH_POINTS = (
     "package.written",
@@ -107,7 +102,7 @@ CRASH_POINTS = (
     "import.staged",
     "import.applying",
     "hsm.before_transaction",
-    "hsm.in_token",  # backend pkcs11: half of the keys are in the token
+    "hsm.in_token",  # backend pkcs11 only: half of the keys are in the token
     "hsm.in_transaction",
     "hsm.before_commit",
     "hsm.after_commit",
@@ -120,13 +115,13 @@ CRASH_POINTS = (
 
 
 def describe_kinds() -> dict[str, dict[str, t.Any]]:
-    """All that can be set, as data."""
+    """Every kind of fault, as data."""
     return {name: asdict(kind) for name, kind in KINDS.items()}
 
 
 @dataclass
 class Fault:
-    """A fault that is set. `node` None means every node; `count` None means until it is cleared."""
+    """An active fault. `node` None means every node. `count` None means until the fault is cleared."""
 
     id: int
     name: str
@@ -136,7 +131,7 @@ class Fault:
     count: int | None
     params: dict[str, t.Any]
 
-    def fits(self, node: str, method: str | None, path: str | None) -> bool:
+    def matches(self, node: str, method: str | None, path: str | None) -> bool:
         if self.node not in (None, node):
             return False
         if self.method is not None and method is not None and self.method.upper() != method:
@@ -145,7 +140,7 @@ class Fault:
 
 
 class Faults:
-    """The faults that are set now."""
+    """The active faults."""
 
     def __init__(self, *, enabled: bool) -> None:
         self.enabled = enabled
@@ -168,20 +163,20 @@ class Faults:
         params = params or {}
         unknown = set(params) - set(kind.params)
         if unknown:
-            raise Refused(
-                f"{name} has no parameter {', '.join(sorted(unknown))}; it has {', '.join(kind.params) or 'none'}"
+            raise OperationError(
+                f"{name} does not have the parameter {', '.join(sorted(unknown))}. Parameters: {', '.join(kind.params) or 'none'}."
             )
         if (method or path) and not kind.requests:
-            raise Refused(f"{name} is not filtered by method or path")
+            raise OperationError(f"{name} does not support the filters method and path.")
         if name == "crash_at" and params.get("point") not in CRASH_POINTS:
-            raise Refused(f"crash_at needs a point out of {', '.join(CRASH_POINTS)}")
-        if name == "restart_applying" and params.get("keys", "old") not in ("old", "new"):
-            raise Refused("restart_applying comes back with keys=old or keys=new")
+            raise OperationError(f"The point of crash_at must be one of {', '.join(CRASH_POINTS)}.")
+        if name == "restart_during_import" and params.get("keys", "old") not in ("old", "new"):
+            raise OperationError("The parameter keys of restart_during_import must be old or new.")
         if path is not None:
             try:
                 re.compile(path)
             except re.error as exc:
-                raise Refused(f"the path filter is no regular expression: {exc}") from exc
+                raise OperationError(f"The path filter is not a valid regular expression: {exc}.") from exc
         with self._lock:
             fault = Fault(
                 self._next, name, node, method, path, kind.count if count is None else count, {**kind.params, **params}
@@ -191,7 +186,7 @@ class Faults:
         return fault
 
     def clear(self, which: int | str | None = None) -> int:
-        """By id, by name, or all; returns how many were cleared."""
+        """Clear faults by id, by name, or all. Returns the number of cleared faults."""
         with self._lock:
             kept = [fault for fault in self._set if which is not None and which not in (fault.id, fault.name)]
             cleared = len(self._set) - len(kept)
@@ -205,10 +200,10 @@ class Faults:
             return [asdict(fault) for fault in self._set]
 
     def find(self, name: str, node: str, method: str | None = None, path: str | None = None) -> Fault | None:
-        """The first fault of that kind that fits; using it up counts."""
+        """The first matching fault of this kind. Decrements its count."""
         with self._lock:
             for fault in self._set:
-                if fault.name == name and fault.fits(node, method, path):
+                if fault.name == name and fault.matches(node, method, path):
                     if fault.count is not None:
                         fault.count -= 1
                         if fault.count <= 0:
@@ -217,7 +212,7 @@ class Faults:
         return None
 
     async def hold(self, name: str, node: str) -> None:
-        """Wait while such a fault is set."""
+        """Wait while a matching fault is active."""
         while self.find(name, node):
             await self._changed.wait()
 
@@ -225,7 +220,7 @@ class Faults:
         def reach(point: str) -> None:
             with self._lock:
                 hit = any(
-                    fault.name == "crash_at" and fault.fits(node, None, None) and fault.params["point"] == point
+                    fault.name == "crash_at" and fault.matches(node, None, None) and fault.params["point"] == point
                     for fault in self._set
                 )
             if hit:
@@ -235,7 +230,7 @@ class Faults:
 
     def _kind(self, name: str) -> FaultKind:
         if not self.enabled:
-            raise Refused("this appliance was started without --faults")
+            raise OperationError("Faults are disabled. Start the cluster with --faults.")
         if name not in KINDS:
-            raise Refused(f"unknown fault {name}; known are {', '.join(KINDS)}")
+            raise OperationError(f"The fault {name} does not exist. Faults: {', '.join(KINDS)}.")
         return KINDS[name]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Files that survive: written beside, synced, renamed (as in every database's manual on fsync), and private."""
+"""Durable private files: written to a temporary file, synced, then renamed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_private(path: Path, content: bytes, mode: int = 0o600) -> None:
-    """The file is there whole or not at all, readable by its owner only unless `mode` says more."""
+    """Write a file atomically. Only its owner can read it, unless `mode` permits more."""
     temporary = path.with_name(f".{path.name}.new")
     temporary.unlink(missing_ok=True)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
@@ -40,6 +40,6 @@ def write_json(path: Path, content: t.Any) -> None:
 
 
 def destroy(path: Path) -> None:
-    """Remove a file for good; it is no error when it is gone already."""
+    """Remove a file durably. A missing file is not an error."""
     path.unlink(missing_ok=True)
     sync_folder(path.parent)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the background process runs (`python -m utrust_appliance.main DIR OPTIONS READY-FD`), and `up --foreground`."""
+"""The background process (`python -m utrust_appliance.main DIR OPTIONS READY-FD`) and `up --foreground`."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ import typing as t
 from pathlib import Path
 
 from utrust_appliance import __version__, process
-from utrust_appliance.channel import Channel, remove_stale
-from utrust_appliance.console import Console
-from utrust_appliance.errors import Refused
-from utrust_appliance.faultport import FaultPort
+from utrust_appliance.admin_operations import AdminOperations
+from utrust_appliance.control_channel import ControlChannel, remove_stale
+from utrust_appliance.errors import OperationError
+from utrust_appliance.fault_api import FaultApi
 from utrust_appliance.files import write_json
-from utrust_appliance.opening import Opened, open_folder
 from utrust_appliance.server import Site, serve
-from utrust_appliance.webconf.room import Room
+from utrust_appliance.startup import OpenCluster, open_folder
+from utrust_appliance.webconf.pin_pads import PinPadSite
 
 if t.TYPE_CHECKING:
     from utrust_appliance.cluster import Cluster
@@ -35,26 +35,26 @@ MANY_FILES = 8192
 
 
 def run(folder: Path, options: dict[str, t.Any], on_ready: t.Callable[[list[dict[str, t.Any]]], None]) -> None:
-    """Serve the clusters of a folder until told to stop. Raises Refused when they cannot be served. `on_ready` is given the status of each."""
+    """Serve the clusters of a folder until a stop signal. `on_ready` gets the status of each cluster. Raises OperationError if the start fails."""
     _allow_many_files()
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as locks:
 
-        def take(place: Path) -> None:
-            held.enter_context(_ours(place))
+        def acquire(place: Path) -> None:
+            locks.enter_context(_lock_folder(place))
 
-        take(folder)
-        opened = open_folder(folder, options, take)
+        acquire(folder)
+        opened = open_folder(folder, options, acquire)
         asyncio.run(_serve(folder, opened, options, on_ready))
 
 
 @contextlib.contextmanager
-def _ours(folder: Path) -> t.Iterator[None]:
-    """Nobody else serves this folder meanwhile; run.json is there as long as it is served."""
+def _lock_folder(folder: Path) -> t.Iterator[None]:
+    """Hold the lock of the folder, and remove run.json at the end."""
     process.claim(folder)
-    held = process.lock(folder, patience=0.5)
+    held = process.lock(folder, timeout=0.5)
     if held is None:
         other = process.read_run(folder) or {}
-        raise Refused(f"{folder} is in use: a cluster runs there as process {other.get('pid', 'unknown')}")
+        raise OperationError(f"{folder} is in use by the cluster with process {other.get('pid', 'unknown')}.")
     with held:
         stale = process.read_run(folder)
         if stale:
@@ -66,41 +66,39 @@ def _ours(folder: Path) -> t.Iterator[None]:
 
 
 def _allow_many_files() -> None:
-    """Every node has some databases and many connections; the usual soft limit of 1,024 is too low for a hundred nodes."""
+    """Raise the limit of open files. The usual soft limit of 1,024 is too low for a hundred nodes."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MANY_FILES if hard == resource.RLIM_INFINITY else min(MANY_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _applications(cluster: Cluster, options: dict[str, t.Any]) -> list[Site]:
-    wanted = options.get("application") or options.get("database")
-    if not wanted and not (cluster.folder / "application").exists():
+def _ejbca_sites(cluster: Cluster, options: dict[str, t.Any]) -> list[Site]:
+    wanted = options.get("ejbca") or options.get("database")
+    if not wanted and not (cluster.folder / "ejbca").exists():
         return []
     try:
-        from utrust_appliance.application.serving import open_applications  # its database layer takes long to import
+        from utrust_appliance.ejbca.service import open_ejbca_sites  # its database layer is slow to import
     except ImportError as exc:
-        raise Refused(
-            f"the application needs {exc.name}: pip install 'utrust-appliance[application]', from tests/appliance"
-        ) from exc
-    return open_applications(cluster, options)
+        raise OperationError(f"--ejbca requires {exc.name}. Run pip install './tests/appliance[ejbca]'.") from exc
+    return open_ejbca_sites(cluster, options)
 
 
 async def _serve(
     folder: Path,
-    opened: list[Opened],
+    opened: list[OpenCluster],
     options: dict[str, t.Any],
     on_ready: t.Callable[[list[dict[str, t.Any]]], None],
 ) -> None:
     sites: list[Site] = []
     for cluster, sockets in opened:
         sites += [Site(node, server) for node, server in zip(cluster.nodes.values(), sockets, strict=True)]
-        sites += _applications(cluster, options)
+        sites += _ejbca_sites(cluster, options)
     clusters = [cluster for cluster, dummy in opened]
-    async with contextlib.AsyncExitStack() as doors:
+    async with contextlib.AsyncExitStack() as servers:
 
         async def ready(stop: asyncio.Event) -> None:
-            statuses = [await _let_people_in(cluster, stop, doors) for cluster in clusters]
+            statuses = [await _start_control(cluster, stop, servers) for cluster in clusters]
             if clusters[0].folder != folder:
                 write_json(folder / "run.json", {**_this_process(), "clusters": [one.folder.name for one in clusters]})
             LOG.info("serving %d nodes", sum(len(cluster.nodes) for cluster in clusters))
@@ -114,27 +112,27 @@ def _this_process() -> dict[str, t.Any]:
     return {"pid": os.getpid(), "started": process.start_time(os.getpid()), "version": __version__}
 
 
-async def _let_people_in(cluster: Cluster, stop: asyncio.Event, doors: contextlib.AsyncExitStack) -> dict[str, t.Any]:
-    """The control channel and what else is not the nodes' own; its status."""
-    console = Console(cluster, stop)
-    room = Room(console)
-    doors.push_async_callback(room.stop)
-    await room.start()
-    console.pin_pads_url = room.url
-    channel = Channel(console)
-    doors.callback(channel.stop)
+async def _start_control(cluster: Cluster, stop: asyncio.Event, servers: contextlib.AsyncExitStack) -> dict[str, t.Any]:
+    """Start PIN pads, control channel and fault API of a cluster. Returns the status of the cluster."""
+    operations = AdminOperations(cluster, stop)
+    pin_pads = PinPadSite(operations)
+    servers.push_async_callback(pin_pads.stop)
+    await pin_pads.start()
+    operations.pin_pads_url = pin_pads.url
+    channel = ControlChannel(operations)
+    servers.callback(channel.stop)
     await channel.start()
     facts = {**_this_process(), "control": str(channel.path)}
     if cluster.options.fault_port is not None:
-        port = FaultPort(console, cluster.folder)
-        doors.push_async_callback(port.stop)
-        facts["faults"] = await port.start(cluster.options.fault_port)
+        fault_api = FaultApi(operations, cluster.folder)
+        servers.push_async_callback(fault_api.stop)
+        facts["faults"] = await fault_api.start(cluster.options.fault_port)
     write_json(cluster.folder / "run.json", facts)
-    return console.do_status()
+    return operations.do_status()
 
 
 async def check_all(cluster: Cluster) -> None:
-    """Every node answers (a request without a login is refused, which is an answer)."""
+    """Check that every node responds. The expected response to a request without a login is 401."""
     context = ssl.create_default_context(cafile=str(cluster.folder / "ca.pem"))
     for node in cluster.nodes.values():
         reader, writer = await asyncio.open_connection(node.config.address, node.config.port, ssl=context)
@@ -142,7 +140,7 @@ async def check_all(cluster: Cluster) -> None:
         status = await reader.readline()
         writer.close()
         if b" 401 " not in status:
-            raise Refused(f"{node.name} does not answer as it should: {status!r}")
+            raise OperationError(f"The response of {node.name} is not as expected: {status!r}.")
 
 
 def main() -> int:
@@ -157,7 +155,7 @@ def main() -> int:
 
         try:
             run(folder, options, on_ready)
-        except Refused as exc:
+        except OperationError as exc:
             if pipe.closed:
                 raise
             pipe.write(str(exc))

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The Master Backup Key: AES-256, m of n shares, and everything that is derived from it.
+"""The Master Backup Key: AES-256, m-of-n shares and derived keys.
 
-Shares: Shamir over GF(2^128) (pycryptodome, Crypto.Protocol.SecretSharing), the key's two halves with the same share numbers.
+Shares: Shamir over GF(2^128) (pycryptodome, Crypto.Protocol.SecretSharing). Both halves of the key use the same share numbers.
 Derived keys and the check value: HKDF with SHA-256 (RFC 5869). Key wrapping: AES-KWP (RFC 5649).
 """
 
@@ -20,14 +20,14 @@ from Crypto.Protocol.SecretSharing import Shamir
 from cryptography.hazmat.primitives import hashes, keywrap
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from utrust_appliance.errors import Refused
+from utrust_appliance.errors import OperationError
 
 Share = tuple[int, bytes]
 
 
 @dataclass(frozen=True)
 class MbkFacts:
-    """What of an MBK is public."""
+    """The public facts of an MBK."""
 
     name: str
     check_value: str
@@ -43,7 +43,7 @@ class MbkFacts:
 
 @dataclass(frozen=True)
 class Mbk:
-    """An MBK in clear: exists inside an HSM only, and for a moment at its PIN pad."""
+    """An MBK in plaintext. It exists inside an HSM only, and briefly at its PIN pad."""
 
     name: str
     key: bytes
@@ -56,9 +56,9 @@ class Mbk:
     @classmethod
     def generate(cls, name: str, m: int, n: int) -> Mbk:
         if not 1 <= len(name) <= 8 or not name.isascii() or not name.isalnum():
-            raise Refused(f"an MBK name has 1 to 8 letters and digits, not {name!r}")
+            raise OperationError(f"An MBK name must have 1 to 8 letters and digits, not {name!r}.")
         if not 1 <= m <= n <= 16:
-            raise Refused(f"m of n must be within 1 <= m <= n <= 16, not {m} of {n}")
+            raise OperationError(f"m of n must satisfy 1 <= m <= n <= 16, not {m} of {n}.")
         return cls(name, secrets.token_bytes(32), m, n)
 
     @property
@@ -66,18 +66,18 @@ class Mbk:
         return MbkFacts(self.name, self._derive(b"check value", 8).hex(), self.m, self.n)
 
     def _derive(self, purpose: bytes, length: int = 32) -> bytes:
-        kdf = HKDF(algorithm=hashes.SHA256(), length=length, salt=None, info=b"keyops.utrust reference " + purpose)
+        kdf = HKDF(algorithm=hashes.SHA256(), length=length, salt=None, info=b"keyops.utrust simulator " + purpose)
         return kdf.derive(self.key)
 
     def wrap(self, material: bytes) -> bytes:
         return keywrap.aes_key_wrap_with_padding(self.key, material)
 
     def unwrap(self, blob: bytes) -> bytes:
-        """Raises cryptography's InvalidUnwrap when the blob is altered or under another key."""
+        """Raises InvalidUnwrap if the blob is corrupt or wrapped under another key."""
         return keywrap.aes_key_unwrap_with_padding(self.key, blob)
 
     def mac(self, content_sha256: bytes) -> bytes:
-        """Authenticates a package by the digest of all that comes before this tag."""
+        """The authentication tag of a package. `content_sha256` is the digest of the content before the tag."""
         return hmac.new(self.mac_key, content_sha256, hashlib.sha256).digest()
 
     @property
@@ -90,6 +90,6 @@ class Mbk:
 
 
 def combine(shares: t.Sequence[Share]) -> bytes:
-    """The key of these shares; another key when they do not belong together, which its check value shows."""
+    """Combine shares. Shares of different MBKs give a wrong key, which the check value shows."""
     halves = [[(number, share[start : start + 16]) for number, share in shares] for start in (0, 16)]
     return bytes(Shamir.combine(halves[0]) + Shamir.combine(halves[1]))

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One node of the cluster: its HSM, its PIN pads, its jobs, and what it says of itself."""
+"""One node of the cluster: its HSM, PIN pads, jobs and reported facts."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import typing as t
 from dataclasses import dataclass, replace
 
 from utrust_appliance import clock
-from utrust_appliance.errors import Problem
+from utrust_appliance.errors import ApiError
 from utrust_appliance.files import write_json
-from utrust_appliance.inventory import HeldKey, KeyIdentity, keys_digest
 from utrust_appliance.jobs.imports import Imports
-from utrust_appliance.jobs.incoming import Incoming
 from utrust_appliance.jobs.packages import Packages
+from utrust_appliance.jobs.restore_packages import RestorePackages
 from utrust_appliance.jobs.restores import Restores
+from utrust_appliance.keys import KeyEntry, KeyIdentity, keys_digest
 from utrust_appliance.pki import expiry_of, fingerprint_of
-from utrust_appliance.requestlog import RequestLog
+from utrust_appliance.request_log import RequestLog
 from utrust_appliance.store import Store
 
 if t.TYPE_CHECKING:
@@ -32,30 +32,30 @@ if t.TYPE_CHECKING:
     from utrust_appliance.mbk import MbkFacts
 
 API_VERSION = "1.0"
-PRODUCT = "Next Generation Hardware Appliance (reference)"
+PRODUCT = "Next Generation Hardware Appliance (simulator)"
 VERSION = "5.1.0"
-MODEL = "u.trust Anchor Se2k (reference)"
+MODEL = "u.trust Anchor Se2k (simulator)"
 FIRMWARE = "6.0.0"
 
 
 @dataclass(frozen=True)
 class PinPad:
-    """A configured PIN pad. `rack-2` is a remote one that never answers (192.0.2.0/24 is for documentation, RFC 5737)."""
+    """A configured PIN pad. The remote PIN pad `rack-2` never responds (192.0.2.0/24 is for documentation, RFC 5737)."""
 
     name: str
     kind: str
     address: str | None
-    answers: bool
+    responds: bool
 
 
 PIN_PADS = (
-    PinPad("front-usb", "local", None, answers=True),
-    PinPad("rack-2", "remote", "192.0.2.40:5000", answers=False),
+    PinPad("front-usb", "local", None, responds=True),
+    PinPad("rack-2", "remote", "192.0.2.40:5000", responds=False),
 )
 
 
 class Node:
-    """What the node's API, its PIN pad and its console work with."""
+    """A node, used by its API, its Webconf, its PIN pads and the admin operations."""
 
     def __init__(self, cluster: Cluster, config: NodeConfig, folder: Path) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -72,9 +72,9 @@ class Node:
         self.log = RequestLog(folder / "requests.jsonl")
         self.packages = Packages(self, folder / "packages", cluster.options.object_ttl)
         self.imports = Imports(self, folder / "imports", cluster.options.object_ttl)
-        self.incoming = Incoming(self, folder / "incoming", cluster.options.object_ttl)
+        self.restore_packages = RestorePackages(self, folder / "restore", cluster.options.object_ttl)
         self.restores = Restores(self, cluster.options.card_timeout)
-        self._restart = ("nothing", 0.0)  # what restarts, and until when
+        self._restart = ("nothing", 0.0)  # scope of the restart, and its end (monotonic)
         self._down_until = 0.0
 
     # State
@@ -84,18 +84,18 @@ class Node:
         return self.cluster.behavior
 
     def restart(self) -> None:
-        """What the profile lets an import restart is away for a while, beginning now."""
+        """Start the restart that the profile defines for an import."""
         self._restart = (self.behavior.restart, time.monotonic() + self.cluster.options.restart_time)
 
     def restarting(self) -> str:
-        what, until = self._restart
-        return what if time.monotonic() < until else "nothing"
+        scope, until = self._restart
+        return scope if time.monotonic() < until else "nothing"
 
     def state(self) -> tuple[str, str | None]:
         """The HSM state, and the reason of an alarm."""
         faults = self.cluster.faults
         alarm = faults.find("alarm", self.name)
-        # An external erase has taken the MBK; the alarm ends when a restore brings one.
+        # The alarm of an external erase ends when a restore brings an MBK.
         if alarm and not (alarm.params["reason"] == "external_erase" and self.hsm.mbk()):
             return "alarm", alarm.params["reason"]
         if other := faults.find("hsm_state", self.name):
@@ -108,7 +108,7 @@ class Node:
         return file.read_text(encoding="ascii") if file.exists() else None
 
     def note_backup(self) -> str:
-        """A backup was made now; this appliance only remembers that."""
+        """Set the time of the last backup to now. The simulator does not create a backup."""
         (self.folder / "last-backup").write_text(clock.utc_now(), encoding="ascii")
         return str(self.last_backup_at)
 
@@ -120,18 +120,18 @@ class Node:
         return None
 
     def reachable(self) -> bool:
-        """Whether the other members reach this node and its HSM."""
+        """Whether other members can reach this node and its HSM."""
         return self.connection() == "connected" and not self._driver_stopped()
 
     def _driver_stopped(self) -> bool:
         return self.cluster.faults.find("driver_stopped", self.name) is not None or self.restarting() == "driver"
 
-    def away(self) -> bool:
-        """Whether the node answers nobody."""
+    def unreachable(self) -> bool:
+        """Whether the node does not respond because it is down or restarting."""
         return self.down() or self.restarting() == "node"
 
     def down(self) -> bool:
-        """Whether a fault keeps it from answering, also what it was asked before."""
+        """Whether a fault stops all responses, including responses to earlier requests."""
         return self.cluster.faults.find("node_down", self.name) is not None or time.monotonic() < self._down_until
 
     def go_down(self, seconds: float) -> None:
@@ -142,58 +142,56 @@ class Node:
         cut = any(
             f["name"] == "member_disconnected" and f["params"]["member"] in (None, self.name) for f in faults.list()
         )
-        return "disconnected" if cut or not self.config.joined or self.away() else "connected"
+        return "disconnected" if cut or not self.config.joined or self.unreachable() else "connected"
 
     def require_driver(self) -> None:
         if self._driver_stopped():
-            raise Problem("hsm_unavailable", f"the HSM driver of {self.name} is stopped")
+            raise ApiError("hsm_unavailable", f"the HSM driver of {self.name} is stopped")
 
     def require_operational(self) -> None:
         self.require_driver()
         state, dummy = self.state()
         if state != "operational":
-            words = {"factory_reset": "Factory Reset Mode", "alarm": "the state Alarm", "maintenance": "Maintenance"}
-            raise Problem("hsm_not_operational", f"the HSM of {self.name} is in {words.get(state, state)}")
+            names = {"factory_reset": "Factory Reset Mode", "alarm": "the state Alarm", "maintenance": "Maintenance"}
+            raise ApiError("hsm_not_operational", f"the HSM of {self.name} is in {names.get(state, state)}")
 
     def require_idle(self) -> None:
         """One restore or one import at a time."""
         if (restore := self.restores.running) and self.restores.kind == "restore":
             detail = f"restore {restore['id']} of {self.name} is {restore['state'].replace('_', ' ')}"
-            raise Problem("restore_in_progress", detail, running_id=restore["id"])
+            raise ApiError("restore_in_progress", detail, running_id=restore["id"])
         running = self.running()
         if applying := running and running["id"]:
-            raise Problem(
-                "import_in_progress", f"import {applying} is being applied on {self.name}", running_id=applying
-            )
+            raise ApiError("import_in_progress", f"import {applying} is running on {self.name}", running_id=applying)
 
     def destroyed(self) -> list[KeyIdentity]:
-        """Keys that were destroyed here on purpose, and are still not here; what a package says of them is up to the behavior."""
+        """Keys that were destroyed here on purpose and are still missing. The profile defines whether packages list them."""
         path = self.folder / "destroyed.json"
         known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-        held = {key.identity for key in self.hsm.inventory()}
+        held = {key.identity for key in self.hsm.list_keys()}
         return [identity for identity in map(KeyIdentity.from_dict, known) if identity not in held]
 
     def note_destroyed(self, keys: t.Iterable[KeyIdentity]) -> None:
         noted = dict.fromkeys([*self.destroyed(), *keys])
         write_json(self.folder / "destroyed.json", [identity.as_dict() for identity in noted])
 
-    # What it says of itself
+    # Reported facts
 
     def mbk(self) -> MbkFacts | None:
-        """The MBK's public facts."""
+        """The public facts of the MBK."""
         held = self.hsm.mbk()
         other = self.cluster.faults.find("other_mbk", self.name) if held else None
         return (
             replace(held, name=other.params["mbk"], check_value=other.params["check_value"]) if held and other else held
         )
 
-    def inventory(self) -> tuple[list[HeldKey], str]:
-        keys = self.hsm.inventory()
+    def list_keys(self) -> tuple[list[KeyEntry], str]:
+        keys = self.hsm.list_keys()
         digest = self.hsm.digest()
         if exotic := self.cluster.faults.find("unknown_key_type", self.name):
             fingerprint = f"sha256:{'e0' * 32}"
             keys.append(
-                HeldKey(KeyIdentity(0, "exotic", "e0", exotic.params["type"], 448, None, fingerprint), usable=True)
+                KeyEntry(KeyIdentity(0, "exotic", "e0", exotic.params["type"], 448, None, fingerprint), usable=True)
             )
             keys.sort(key=lambda key: key.identity.order)
             digest = keys_digest(key.identity for key in keys)
@@ -206,17 +204,17 @@ class Node:
         ]
 
     def _pad_status(self, pad: PinPad) -> str:
-        gone = self.cluster.faults.find("pin_pad_gone", self.name)
-        if not pad.answers or (gone and gone.params["pin_pad"] in (None, pad.name)):
+        gone = self.cluster.faults.find("pin_pad_unavailable", self.name)
+        if not pad.responds or (gone and gone.params["pin_pad"] in (None, pad.name)):
             return "unavailable"
         busy = self.restores.running is not None and self.restores.running["pin_pad"] == pad.name
         return "busy" if busy else "ready"
 
     def describe(self) -> dict[str, t.Any]:
-        """The contract's Node."""
+        """Node of the contract."""
         faults, name = self.cluster.faults, self.name
         state, alarm = self.state()
-        keys, digest = self.inventory()
+        keys, digest = self.list_keys()
         mbk = self.mbk()
         counts: dict[int, int] = {}
         for key in keys:

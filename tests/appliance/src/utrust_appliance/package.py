@@ -2,13 +2,13 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The Key Synchronization Package of this reference appliance. The real one's format is not documented, and this is not it.
+"""The Key Synchronization Package of the simulator. The format of real packages is not documented and is different.
 
     magic | uint16 format version | uint32 length, JSON header in clear | for each key: uint32 length, public key (DER; empty for
     a secret key), uint32 length, key wrapped under the MBK | 32 bytes HMAC-SHA-256 over the SHA-256 of all before it | trailer magic
 
-The header names the cluster, the source, the MBK and the identity of every key, in the order of the wrapped keys. The tag's
-key is derived from the MBK. A file that does not end with the trailer was truncated; that shows without any key.
+The header names the cluster, the source, the MBK and the identity of every key, in the order of the wrapped keys. The key of the tag is derived from
+the MBK. A file without the trailer is truncated, which is visible without any key.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ import struct
 import typing as t
 from dataclasses import dataclass, field
 
-from utrust_appliance.errors import Problem
+from utrust_appliance.errors import ApiError
 from utrust_appliance.hsm.base import WrappedKey
-from utrust_appliance.inventory import KNOWN_TYPES, KeyIdentity, SlotSettings, keys_digest
+from utrust_appliance.keys import KNOWN_TYPES, KeyIdentity, SlotSettings, keys_digest
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-MAGIC = b"KSP-REFERENCE\r\n\x1a"
-TRAILER = b"KSP-REFERENCE-END"
+MAGIC = b"KSP-SIMULATOR\r\n\x1a"
+TRAILER = b"KSP-SIMULATOR-END"
 FORMAT = 2
 TAG_SIZE = 32
 MAX_HEADER = 16 * 1024 * 1024
@@ -42,7 +42,7 @@ Mac = t.Callable[[bytes], bytes]
 
 @dataclass(frozen=True)
 class Header:
-    """What a package says of itself in clear."""
+    """The plaintext header of a package."""
 
     cluster_id: str
     node: str
@@ -88,13 +88,15 @@ class Header:
             _check_types(header, stated)
             actual = header.keys_digest
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
-            raise Problem("package_corrupt", "its header cannot be read") from exc
+            raise ApiError("package_corrupt", "its header cannot be read") from exc
         if stated != actual:
-            raise Problem("package_corrupt", f"its header names the inventory {stated}, but lists the keys of {actual}")
+            raise ApiError(
+                "package_corrupt", f"its header has the keys digest {stated}, but the listed keys have {actual}"
+            )
         return header
 
     def facts(self, sha256: str, size: int) -> dict[str, t.Any]:
-        """The contract's PackageFacts."""
+        """PackageFacts of the contract."""
         return {
             "sha256": sha256,
             "size": size,
@@ -107,25 +109,25 @@ class Header:
 
 
 def _check_types(header: Header, stated: t.Any) -> None:
-    """Whoever wrote the header: its members are of the types and lengths of the contract. Raises ValueError."""
+    """Check types and lengths of all members of a header. Raises ValueError."""
     keys = [*header.keys, *header.destroyed]
     texts = [header.cluster_id, header.node, header.hsm_serial, header.mbk_name, header.mbk_check_value, stated]
     texts += [text for key in keys for text in (key.label, key.type, key.fingerprint, key.curve or "none")]
     texts += [text for slot in header.slots for text in (slot.label, slot.activation)]
     if not all(isinstance(text, str) and 1 <= len(text.encode()) <= MAX_TEXT for text in texts):
-        raise ValueError("a text is none, or too long")
+        raise ValueError("a text is empty or too long")
     numbers = [number for key in keys for number in (key.slot, key.size)]
     numbers += [number for slot in header.slots for number in (slot.slot, slot.capacity)]
     if not all(type(number) is int and 0 <= number < 1 << 31 for number in numbers):
-        raise ValueError("a number is none, or too large")
+        raise ValueError("a number is invalid or too large")
     if not all(type(slot.activated) is bool for slot in header.slots):
-        raise ValueError("a slot is activated, or it is not")
+        raise ValueError("activated is not a boolean")
     if not all(re.fullmatch(r"([0-9a-f]{2}){0,64}", key.id) for key in keys):
-        raise ValueError("an id is no hexadecimal number")
+        raise ValueError("an id is not hexadecimal")
 
 
 def write_package(path: Path, header: Header, keys: Iterable[WrappedKey], mac: Mac) -> tuple[str, int]:
-    """Write the package under its final name, whole or not at all; returns `sha256:…` and its size."""
+    """Write the package atomically. Returns `sha256:…` and the size in bytes."""
     authenticated, whole, size = hashlib.sha256(), hashlib.sha256(), 0
     temporary = path.with_name(f".{path.name}.new")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -155,7 +157,7 @@ def write_package(path: Path, header: Header, keys: Iterable[WrappedKey], mac: M
 
 
 class PackageFile:
-    """A package on disk. Its structure is checked on opening, its content by `verify`."""
+    """A package on disk. The constructor checks its structure, and `verify` checks its content."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -163,9 +165,9 @@ class PackageFile:
             self._end = self._check_frame(file)
             version, length = struct.unpack(">HI", self._read(file, 6))
             if version != FORMAT:
-                raise Problem("package_corrupt", f"its format version is {version}; this appliance reads {FORMAT}")
+                raise ApiError("package_corrupt", f"its format version is {version}, expected {FORMAT}")
             if length > MAX_HEADER:
-                raise Problem("package_corrupt", "its header is too long")
+                raise ApiError("package_corrupt", "its header is too long")
             self.header = Header.decode(self._read(file, length))
             self._start = file.tell()
 
@@ -174,16 +176,16 @@ class PackageFile:
         file.seek(0)
         begin = file.read(len(MAGIC))
         if begin != MAGIC[: len(begin)]:
-            raise Problem("package_corrupt", "it does not begin like a package of this appliance")
+            raise ApiError("package_corrupt", "its first bytes are not those of a package")
         file.seek(max(0, size - len(TRAILER)))
         if size < len(MAGIC) + 6 + TAG_SIZE + len(TRAILER) or file.read() != TRAILER:
-            raise Problem("package_truncated", f"the trailer is missing after {size} bytes")
+            raise ApiError("package_truncated", f"the trailer is missing after {size} bytes")
         file.seek(len(MAGIC))
         return size - len(TRAILER) - TAG_SIZE
 
     def _read(self, file: t.BinaryIO, length: int) -> bytes:
         if file.tell() + length > self._end:
-            raise Problem("package_corrupt", "a length in it points beyond its end")
+            raise ApiError("package_corrupt", "a length in it points beyond its end")
         return file.read(length)
 
     def verify_tag(self, mac: Mac) -> None:
@@ -196,7 +198,7 @@ class PackageFile:
                 left -= len(chunk)
             tag = file.read(TAG_SIZE)
         if not hmac.compare_digest(tag, mac(digest.digest())):
-            raise Problem("package_corrupt", "its authentication tag does not fit")
+            raise ApiError("package_corrupt", "its authentication tag is wrong")
 
     def wrapped_keys(self) -> Iterable[WrappedKey]:
         with self._path.open("rb") as file:
@@ -205,21 +207,21 @@ class PackageFile:
                 public, blob = self._read_part(file, identity), self._read_part(file, identity)
                 yield WrappedKey(identity, public or None, blob)
             if file.tell() != self._end:
-                raise Problem("package_corrupt", "it has more content than keys")
+                raise ApiError("package_corrupt", "it has content after the last key")
 
     def _read_part(self, file: t.BinaryIO, identity: KeyIdentity) -> bytes:
         (length,) = struct.unpack(">I", self._read(file, 4))
         if length > MAX_BLOB:
-            raise Problem("package_corrupt", f"{identity.ref} is too long")
+            raise ApiError("package_corrupt", f"{identity.ref} is too long")
         return self._read(file, length)
 
     def verify(self, *, mac: Mac, mbk: str, cluster_id: str | None, check: Callable[[WrappedKey], None]) -> None:
-        """Everything that can be known before a key changes. `mbk` is the check value of the HSM's MBK."""
+        """Check everything that can be checked before an import. `mbk` is the check value of the MBK of the HSM."""
         header = self.header
         if header.mbk_check_value != mbk:
-            raise Problem(
+            raise ApiError(
                 "mbk_mismatch",
-                f"the package is under MBK {header.mbk_name} ({header.mbk_check_value}), the HSM holds {mbk}",
+                f"the package uses MBK {header.mbk_name} ({header.mbk_check_value}), the HSM holds {mbk}",
             )
         self.verify_tag(mac)
         self.verify_header(cluster_id)
@@ -227,17 +229,18 @@ class PackageFile:
             check(key)
 
     def verify_header(self, cluster_id: str | None) -> None:
-        """What can be known without the MBK."""
+        """Check everything that can be checked without the MBK."""
         header = self.header
         if cluster_id is not None and header.cluster_id != cluster_id:
-            raise Problem(
-                "cluster_mismatch", f"the package is of cluster {header.cluster_id}, this node belongs to {cluster_id}"
+            raise ApiError(
+                "cluster_mismatch",
+                f"the package belongs to cluster {header.cluster_id}, the node to cluster {cluster_id}",
             )
         for identity in header.keys:
             if identity.type not in KNOWN_TYPES:
-                raise Problem(
+                raise ApiError(
                     "unknown_key_type", f"{identity.ref}: type {identity.type} is not supported by this firmware"
                 )
         refs = [identity.ref for identity in header.keys]
         if len(set(refs)) != len(refs):
-            raise Problem("package_corrupt", "it holds two keys under one slot, label and id")
+            raise ApiError("package_corrupt", "it contains two keys with the same slot, label and id")

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The certificates of a cluster: a CA for its nodes' TLS identities, another for its clients (profile: RFC 5280)."""
+"""Certificates of a cluster: one CA for the nodes and one CA for the clients (profile: RFC 5280)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def key_usage(*names: str) -> x509.KeyUsage:
 def _name(common_name: str) -> x509.Name:
     return x509.Name(
         [
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "utrust-appliance (reference)"),
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "utrust-appliance (simulator)"),
             x509.NameAttribute(NameOID.COMMON_NAME, common_name),
         ]
     )
@@ -109,19 +109,19 @@ def make_client(ca: Identity, common_name: str) -> Identity:
 
 
 def expiry_of(path: Path) -> str:
-    """When a certificate (PEM) expires, as the contract writes a time."""
+    """Expiry of a certificate (PEM), in the format of the contract."""
     certificate = x509.load_pem_x509_certificate(path.read_bytes())
     return certificate.not_valid_after_utc.isoformat().replace("+00:00", "Z")
 
 
 def fingerprint_of(certificate: Path) -> str:
-    """`sha256:` and the SHA-256 of the certificate's DER."""
+    """Certificate fingerprint: `sha256:` and the SHA-256 of the DER."""
     der = ssl.PEM_cert_to_DER_cert(certificate.read_text(encoding="ascii"))
     return f"sha256:{hashlib.sha256(der).hexdigest()}"
 
 
 def server_context(certificate: Path, key: Path, client_ca: Path) -> ssl.SSLContext:
-    """A client certificate is asked for and verified, but not demanded: who has none gets a problem document, not a broken handshake."""
+    """TLS settings of a node. A client certificate is optional, so that a client without a certificate gets a problem document."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(certificate, key)

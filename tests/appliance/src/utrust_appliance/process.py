@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The background process: starting it, finding it, stopping it and no other.
+"""Start, find and stop the background process.
 
-The process holds a lock on D/lock as long as it lives (flock(2)); that settles whether D is in use. Its id is only trusted together with its
-start time, because ids are used again.
+The process holds a lock on D/lock (flock(2)), which shows whether D is in use. A process id is valid only together with the start time, because the
+system reuses process ids.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import time
 import typing as t
 from pathlib import Path
 
-from utrust_appliance.errors import Refused
+from utrust_appliance.errors import OperationError
 from utrust_appliance.files import write_private
 
 POLL = 0.02
@@ -30,20 +30,20 @@ MARK = ".utrust-appliance"
 
 
 def claim(folder: Path) -> None:
-    """Make the folder ours. One that holds anything else is refused before anything is written to it."""
+    """Create or mark the folder. Raises OperationError if the folder contains other files."""
     if folder.exists() and any(folder.iterdir()) and not (folder / MARK).exists():
-        raise Refused(f"{folder} holds other files; name an empty or new folder")
+        raise OperationError(f"{folder} contains other files. Use an empty or new folder.")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.chmod(0o700)
     if not (folder / MARK).exists():
         write_private(
             folder / MARK,
-            b"A cluster of reference appliances. Made by `utrust-appliance up`, removed by `down --purge`.\n",
+            b"A simulated cluster. Created by `utrust-appliance up`, removed by `down --purge`.\n",
         )
 
 
 def start_time(pid: int) -> str | None:
-    """When a process was started, as the system words it; None when there is none (or only its remains)."""
+    """The start time of a process in the format of the system. None if the process does not exist or is a zombie."""
     stat = Path(f"/proc/{pid}/stat")
     if Path("/proc/self/stat").exists():
         try:
@@ -55,10 +55,10 @@ def start_time(pid: int) -> str | None:
     return done.stdout.strip() or None
 
 
-def lock(folder: Path, patience: float = 0.0) -> t.IO[str] | None:
-    """The lock on a cluster's folder, or None when a process holds it. Who only asks holds it for a moment, too: hence `patience`."""
+def lock(folder: Path, timeout: float = 0.0) -> t.IO[str] | None:
+    """The lock of a folder, or None if another process holds it. `timeout` (seconds) covers callers that only test the lock."""
     file = open(folder / "lock", "a", encoding="utf-8")  # noqa: SIM115 - stays open as long as the lock is held
-    end = time.monotonic() + patience
+    end = time.monotonic() + timeout
     while True:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -78,7 +78,7 @@ def read_run(folder: Path) -> dict[str, t.Any] | None:
 
 
 def running(folder: Path) -> dict[str, t.Any] | None:
-    """The run of the process that serves this folder now."""
+    """The content of run.json if a process serves this folder."""
     if not (folder / "lock").exists():
         return None
     held = lock(folder)
@@ -89,7 +89,7 @@ def running(folder: Path) -> dict[str, t.Any] | None:
 
 
 def spawn(folder: Path, options: dict[str, t.Any]) -> None:
-    """Start the background process, and return when every node answers."""
+    """Start the background process, and return when all nodes respond."""
     claim(folder)
     reader, writer = os.pipe()
     command = [sys.executable, "-m", "utrust_appliance.main", str(folder), json.dumps(options), str(writer)]
@@ -114,10 +114,12 @@ def spawn(folder: Path, options: dict[str, t.Any]) -> None:
         child.terminate()
         raise
     if message == "ready":
-        child.returncode = 0  # it goes on without us; this silences Popen's warning about that
+        child.returncode = 0  # avoids the warning of Popen about a running child
         return
     child.wait()
-    raise Refused(message or f"the appliance ended while starting; see {folder / 'log'}:\n{tail(folder / 'log')}")
+    raise OperationError(
+        message or f"The simulator ended during the start. See {folder / 'log'}:\n{tail(folder / 'log')}"
+    )
 
 
 def tail(path: Path, lines: int = 8) -> str:
@@ -125,27 +127,29 @@ def tail(path: Path, lines: int = 8) -> str:
 
 
 def stop(folder: Path, timeout: float = 30.0) -> bool:
-    """Stop the process that serves this folder, and no other; False when none does."""
+    """Stop the process that serves this folder. Returns False if no process serves it. `timeout` is in seconds."""
     run = running(folder)
     if run is None:
         return False
     _not_of_many(folder)
     pid = run["pid"]
     if pid is None or start_time(pid) != run["started"]:
-        raise Refused(f"{folder} is locked by a process that run.json does not name; it is not touched")
+        raise OperationError(
+            f"{folder} is locked by a process that run.json does not name. The process was not stopped."
+        )
     os.kill(pid, signal.SIGTERM)
     end = time.monotonic() + timeout
     while running(folder) is not None or start_time(pid) == run["started"]:
         if time.monotonic() > end:
-            raise Refused(f"process {pid} has not ended within {timeout:g} s")
+            raise OperationError(f"Process {pid} did not end within {timeout:g} s.")
         time.sleep(POLL)
     return True
 
 
 def _not_of_many(folder: Path) -> None:
     if (folder.parent / "clusters.json").exists():
-        raise Refused(
-            f"{folder} is one of the clusters in {folder.parent}; that folder is stopped and removed as a whole"
+        raise OperationError(
+            f"{folder} is one of the clusters in {folder.parent}. Stop or remove {folder.parent} as a whole."
         )
 
 
@@ -154,5 +158,5 @@ def purge(folder: Path) -> None:
         return
     _not_of_many(folder)
     if not (folder / MARK).exists():
-        raise Refused(f"{folder} was not made by `utrust-appliance up`; it is not touched")
+        raise OperationError(f"{folder} was not created by `utrust-appliance up`. It was not removed.")
     shutil.rmtree(folder)

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The first start: identities, clients, MBK and cards, keys, and the inventory for Ansible.
+"""The first start: identities, clients, MBK, cards, keys and the Ansible inventory.
 
-cluster.json is written last. A folder with the mark but without it was left by a first start that was interrupted, and is made anew.
+cluster.json is written last. A marked folder without cluster.json comes from an interrupted first start, and is created again.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import uuid
 
 from utrust_appliance import pki, process
 from utrust_appliance.cluster import Cluster, ClusterConfig, NodeConfig, Options
-from utrust_appliance.errors import Refused
+from utrust_appliance.errors import OperationError
 from utrust_appliance.files import write_json, write_private
-from utrust_appliance.hsm.choice import HsmChoice
-from utrust_appliance.inventory import SlotSettings
-from utrust_appliance.jobs.transfer import RestoreFailed, restore_from
+from utrust_appliance.hsm.backends import HsmBackend
+from utrust_appliance.jobs.transfer import RestoreError, restore_from
+from utrust_appliance.keys import SlotSettings
 from utrust_appliance.mbk import Mbk, combine
 
 if t.TYPE_CHECKING:
@@ -34,7 +34,7 @@ if t.TYPE_CHECKING:
 
 MBK_NAME, M, N = "KEYOPS", 2, 3
 SLOTS = [SlotSettings(0, "signing"), SlotSettings(1, "encryption")]
-# The first ten keys: (slot, label, kind). Further ones are `key-0011`, …, alternating over EXTRA.
+# The first ten keys: (slot, label, kind). Further keys are `key-0011`, …, with the kinds of EXTRA.
 FIRST_KEYS = [
     (0, "signKey-2025", "rsa-3072"),
     (0, "crlKey-2025", "ec-p384"),
@@ -51,7 +51,7 @@ EXTRA = ("ec-p256", "ec-p384", "ec-p256", "aes-256")
 
 
 class Plan(t.NamedTuple):
-    """What the first start makes."""
+    """Parameters of the first start."""
 
     addresses: list[tuple[str, int]]
     joined: int
@@ -60,12 +60,12 @@ class Plan(t.NamedTuple):
     key_mix: dict[str, int] | None
     name: str = "keyops"
     profile: t.Sequence[str] = ()
-    hsm: HsmChoice = HsmChoice()
+    hsm: HsmBackend = HsmBackend()
     first_serial: int = 1
 
 
 def is_first_start(folder: Path, last: str = "cluster.json") -> bool:
-    """Whether the folder holds nothing yet; `last` is written last, and what an interrupted first start left is removed."""
+    """Whether this is the first start. `last` is the file that is written last. Removes the files of an interrupted start."""
     if (folder / last).exists():
         return False
     for path in folder.iterdir():
@@ -75,7 +75,7 @@ def is_first_start(folder: Path, last: str = "cluster.json") -> bool:
 
 
 def provision(folder: Path, plan: Plan, options: Options) -> Cluster:
-    server_ca, client_ca = pki.make_ca("reference nodes CA"), pki.make_ca("reference clients CA")
+    server_ca, client_ca = pki.make_ca("simulator nodes CA"), pki.make_ca("simulator clients CA")
     server_ca.write(folder / "ca.pem", _private(folder) / "ca.key")
     client_ca.write(folder / "client-ca.pem", _private(folder) / "client-ca.key")
     operator, guest = pki.make_client(client_ca, "operator"), pki.make_client(client_ca, "guest")
@@ -133,7 +133,7 @@ def _fill(cluster: Cluster, plan: Plan) -> None:
 
 
 def key_list(count: int, mix: dict[str, int] | None) -> list[tuple[int, str, str]]:
-    """`mix`: kinds and their weights, instead of the usual mix."""
+    """Slot, label and kind of the first keys. `mix` has kinds and their weights, and replaces the default mix."""
     if mix:
         cycle = [kind for kind, weight in mix.items() for dummy in range(weight)]
         return [
@@ -148,14 +148,14 @@ def key_list(count: int, mix: dict[str, int] | None) -> list[tuple[int, str, str
 
 
 def mbk_of_cards(cards: CardStore, folder: Path, name: str) -> Mbk:
-    """The MBK of a card set, by m of its cards and their PIN letters: what people do in a ceremony, without them."""
+    """Combine the MBK of a card set from m cards and their PIN letters."""
     card_set = [card for card in cards.cards() if card.mbk.name == name]
     if not card_set:
-        raise Refused(f"there are no cards of an MBK {name}")
+        raise OperationError(f"The MBK {name} does not have cards.")
     facts = card_set[0].mbk
     ready = [card for card in card_set if not card.locked][: facts.m]
     if len(ready) < facts.m:
-        raise Refused(f"only {len(ready)} cards of {name} are not locked, {facts.m} are needed")
+        raise OperationError(f"Only {len(ready)} cards of {name} are not locked, but {facts.m} cards are required.")
     shares = [
         cards.read_share(card.card, json.loads((folder / f"{card.card}.json").read_text(encoding="utf-8"))["pin"])
         for card in ready
@@ -164,28 +164,28 @@ def mbk_of_cards(cards: CardStore, folder: Path, name: str) -> Mbk:
 
 
 def restore_now(target: Node, source: Node) -> None:
-    """A guided restore without people: the cards' PINs come from their letters. Otherwise it is the same code."""
+    """Run a guided restore without people. The PINs come from the PIN letters."""
     facts = source.hsm.mbk()
     if facts is None or target.hsm.mbk() is not None:
-        raise Refused(f"{source.name} must hold an MBK and {target.name} must be in Factory Reset Mode")
+        raise OperationError(f"{source.name} must hold an MBK, and {target.name} must be in Factory Reset Mode.")
     mbk = mbk_of_cards(target.cluster.cards, target.cluster.folder / "cards", facts.name)
     try:
         restore_from(target, source, mbk, secrets.token_hex(16))
-    except RestoreFailed as exc:
-        raise Refused(f"{target.name}: {exc}") from exc
+    except RestoreError as exc:
+        raise OperationError(f"The guided restore of {target.name} failed: {exc}.") from exc
 
 
-def ansible_inventory(cluster: Cluster, applications: t.Mapping[str, int] | None = None) -> str:
-    """`applications`: on which port each node's application listens, where there is one."""
-    lines = ["---", "# Reference appliances (a stand-in). Written by `utrust-appliance up`.", "utrust:", "  hosts:"]
-    return "\n".join([*lines, *host_lines(cluster, applications)]) + "\n"
+def ansible_inventory(cluster: Cluster, ejbca_ports: t.Mapping[str, int] | None = None) -> str:
+    """`ejbca_ports` has the EJBCA port of each node with EJBCA."""
+    lines = ["---", "# Simulated appliances. Written by `utrust-appliance up`.", "utrust:", "  hosts:"]
+    return "\n".join([*lines, *host_lines(cluster, ejbca_ports)]) + "\n"
 
 
 def host_lines(
-    cluster: Cluster, applications: t.Mapping[str, int] | None = None, prefix: str | None = None
+    cluster: Cluster, ejbca_ports: t.Mapping[str, int] | None = None, prefix: str | None = None
 ) -> list[str]:
-    """`prefix`: what comes before the nodes' names where several clusters are in one inventory."""
-    folder = os.path.abspath(cluster.folder)  # noqa: PTH100 - symlinks stay as the user wrote them
+    """`prefix` is a prefix of host names in an inventory of several clusters."""
+    folder = os.path.abspath(cluster.folder)  # noqa: PTH100 - keeps symbolic links
     hosts: dict[str, t.Any] = {
         node.name: {
             "utrust_host": node.config.address,
@@ -198,7 +198,7 @@ def host_lines(
         }
         for node in cluster.nodes.values()
     }
-    for name, port in (applications or {}).items():
+    for name, port in (ejbca_ports or {}).items():
         hosts[name] |= {"utrust_ejbca_host": hosts[name]["utrust_host"], "utrust_ejbca_port": port}
         hosts[name] |= {
             f"utrust_ejbca_{option}": hosts[name][f"utrust_{option}"]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The one process of a cluster: every node's HTTPS site and the control channel."""
+"""The HTTPS sites of all nodes."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ LOG = logging.getLogger(__name__)
 HANDSHAKE_TIMEOUT = 10.0
 SHUTDOWN_TIMEOUT = 1.0
 KEEPALIVE = 75.0
-SILENT = logging.Logger("access", level=logging.CRITICAL + 1)  # the nodes have a request log of their own
+SILENT = logging.Logger("access", level=logging.CRITICAL + 1)  # nodes have their own request log
 
 
 class Site:
-    """An HTTPS site of one node: its API, or the application beside it. It accepts by itself, so that a bare TCP connection is counted, too."""
+    """An HTTPS site of a node: its API or its EJBCA. It accepts connections itself, so that connections without a request are logged."""
 
     def __init__(self, node: Node, server: socket.socket, app: web.Application | None = None) -> None:
         self._node = node
@@ -61,14 +61,14 @@ class Site:
                 if exc.errno not in (errno.EMFILE, errno.ENFILE, errno.ECONNABORTED):
                     raise
                 LOG.warning("%s: accept: %s", self._node.name, exc)
-                await asyncio.sleep(0.1)  # until a descriptor is free again
+                await asyncio.sleep(0.1)  # wait for a free descriptor
                 continue
             name = f"{peer[0]}:{peer[1]}"
             self._node.log.connection(name)
-            if self._node.away():
+            if self._node.unreachable():
                 connection.setsockopt(
                     socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
-                )  # close with a reset
+                )  # close() sends a reset
                 connection.close()
                 continue
             self._spawn(self._serve(connection, name, self._tls))
@@ -86,7 +86,7 @@ class Site:
     def _protocol(self) -> asyncio.Protocol:
         manager = self._runner.server
         if manager is None:
-            raise ConnectionAbortedError("the site is closing")
+            raise ConnectionAbortedError("the site is closed")
         loop = asyncio.get_running_loop()
         return Protocol(manager, loop=loop, access_log=SILENT, keepalive_timeout=KEEPALIVE, auto_decompress=False)
 
@@ -104,7 +104,7 @@ async def serve(
     check: t.Callable[[Cluster], t.Awaitable[None]],
     ready: t.Callable[[asyncio.Event], t.Awaitable[None]],
 ) -> None:
-    """Serve until SIGTERM, SIGINT or the event that `ready` is given. `ready` is called when `check` has found that every node answers."""
+    """Serve until SIGTERM, SIGINT or the event that `ready` gets. `ready` is called after `check` has succeeded for every cluster."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

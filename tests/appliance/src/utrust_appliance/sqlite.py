@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""SQLite as this appliance uses it: durable after every commit, also when the process is killed (https://sqlite.org/pragma.html)."""
+"""SQLite databases that are durable after every commit, also if the process is killed (https://sqlite.org/pragma.html)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if t.TYPE_CHECKING:
 
 
 class Database:
-    """One connection, used by several threads one after the other."""
+    """One connection that several threads share."""
 
     def __init__(self, path: Path, schema: str) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""For tests: a cluster in a temporary folder that is always removed, and the API of one node without any convenience."""
+"""For tests: a cluster in a temporary folder, and a minimal API client."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if t.TYPE_CHECKING:
 
 @contextmanager
 def cluster(nodes: int = 3, **options: t.Any) -> Iterator[Control]:
-    """A running cluster; options are those of `utrust-appliance up`, e.g. `faults=True, restored=2, card_timeout=1`."""
+    """A running cluster in a temporary folder. Options are those of `utrust-appliance up`, for example `faults=True, restored=2`."""
     parent = Path(tempfile.mkdtemp(prefix="utrust-test-", dir=_fast(options)))
     folder = parent / "cluster"
     try:
@@ -42,13 +42,13 @@ def cluster(nodes: int = 3, **options: t.Any) -> Iterator[Control]:
 
 
 def _fast(options: dict[str, t.Any]) -> Path | None:
-    """SoftHSM2 waits for the disk several times for each object that it writes; memory makes it five times faster and more."""
+    """SoftHSM2 syncs every object to disk several times. A folder in memory is at least five times faster."""
     memory = Path("/dev/shm")
     return memory if options.get("hsm") == "pkcs11" and os.access(memory, os.W_OK) else None
 
 
-class Answer(t.NamedTuple):
-    """What came back."""
+class Response(t.NamedTuple):
+    """A response of the API."""
 
     status: int
     data: t.Any
@@ -60,10 +60,10 @@ class Answer(t.NamedTuple):
 
 
 class Api:
-    """One node's API, a connection for each request: `api("GET", "/node")`, `api("POST", "/hsm/imports", package_bytes)`.
+    """The API of a node, with one connection for each request: `api("GET", "/node")`, `api("POST", "/hsm/imports", package_bytes)`.
 
-    A dict is sent as JSON, bytes as a package with its digest. A POST gets an Idempotency-Key unless one is given. Headers are
-    keyword arguments with underscores; None leaves out one that would be sent.
+    A dict is sent as JSON, and bytes are sent as a package with its digest. A POST gets an Idempotency-Key by default. Headers are keyword arguments
+    with underscores. The value None omits a default header.
     """
 
     def __init__(self, control: Control, node: str, *, client: str | None = "operator", timeout: float = 30.0) -> None:
@@ -75,7 +75,7 @@ class Api:
 
     def __call__(
         self, method: str, path: str, body: dict[str, t.Any] | bytes | None = None, **headers: str | None
-    ) -> Answer:
+    ) -> Response:
         sent: dict[str, str | None] = {}
         content = None
         if isinstance(body, dict):
@@ -92,29 +92,29 @@ class Api:
         sent.update({name.replace("_", "-").lower(): value for name, value in headers.items()})
         connection = http.client.HTTPSConnection(self._address, self._port, timeout=self._timeout, context=self._tls)
         try:
-            wire = {name: value for name, value in sent.items() if value is not None}
-            connection.request(method, f"/api/v1{path}", content, wire)
-            answer = connection.getresponse()
-            data = answer.read()
+            present = {name: value for name, value in sent.items() if value is not None}
+            connection.request(method, f"/api/v1{path}", content, present)
+            response = connection.getresponse()
+            data = response.read()
         finally:
             connection.close()
-        is_json = "json" in answer.headers.get("Content-Type", "")
-        return Answer(answer.status, json.loads(data) if is_json else data, answer.headers)
+        is_json = "json" in response.headers.get("Content-Type", "")
+        return Response(response.status, json.loads(data) if is_json else data, response.headers)
 
     def package(self) -> bytes:
-        """Make a package, download it, and destroy the node's copy."""
+        """Create a package, download it, and delete it on the node."""
         made = self("POST", "/hsm/packages", {}).data
         content = self("GET", f"/hsm/packages/{made['id']}/content").data
         self("DELETE", f"/hsm/packages/{made['id']}")
         return t.cast("bytes", content)
 
-    def apply(self, staged: dict[str, t.Any], **headers: str | None) -> Answer:
+    def apply(self, staged: dict[str, t.Any], **headers: str | None) -> Response:
         headers.setdefault("if_match", f'"{staged["keys_digest"]}"')
         return self("POST", f"/hsm/imports/{staged['id']}/apply", None, **headers)
 
 
-def used_by(control: Control) -> tuple[float, int]:
-    """What the process of this folder and its workers have used: seconds of processors, and the most memory of it. 0 where there is no /proc."""
+def resource_usage(control: Control) -> tuple[float, int]:
+    """CPU seconds of the process and its workers, and its peak memory in bytes. Both are 0 on systems without /proc."""
     run = process.running(control.folder)
     place = Path(f"/proc/{run['pid'] if run else 0}")
     if not place.exists():

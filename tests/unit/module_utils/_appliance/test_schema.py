@@ -166,7 +166,7 @@ def test_parse_import_reads_preview_rows() -> None:
 def test_parse_restore_reads_prompt_notice_and_time() -> None:
     restore = schema.parse_restore(example("RestoreWaiting"))
     assert restore.prompt == "Insert MBK card 2 of 2"
-    assert restore.notice == ("card_already_used", "This card has been used already")
+    assert restore.notice == ("card_already_used", "Card KEYOPS-1 was already used")
     assert (restore.cards_accepted, restore.cards_required, restore.seconds_left) == (1, 2, 118.0)
     assert not restore.finished
 

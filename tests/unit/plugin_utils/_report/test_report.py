@@ -400,7 +400,7 @@ def test_ids_are_unique_and_every_reference_finds_one() -> None:
     ids = attributes(parsed, "id")
     assert len(ids) == len(set(ids))
     referred = {
-        one for name in ("for", "aria-labeledby") for value in attributes(parsed, name) for one in value.split()
+        one for name in ("for", "aria-labelledby") for value in attributes(parsed, name) for one in value.split()
     }
     assert referred <= set(ids)
 

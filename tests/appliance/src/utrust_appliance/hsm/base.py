@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the appliance needs of an HSM. A backend implements `Hsm`; nothing above it sees a key in clear."""
+"""Interface of an HSM. Backends implement `Hsm`. Only backends handle plaintext keys."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import typing as t
 from dataclasses import dataclass
 
 if t.TYPE_CHECKING:
-    from utrust_appliance.inventory import HeldKey, KeyIdentity, KeyRef, SlotSettings
+    from utrust_appliance.keys import KeyEntry, KeyIdentity, KeyRef, SlotSettings
     from utrust_appliance.mbk import Mbk, MbkFacts
 
-# Called at named points of a change with (point); a test may let the process die there.
+# Called with the name of a point during a change. A test can kill the process at this point.
 Checkpoint = t.Callable[[str], None]
 
 
-class UnwrapFailed(Exception):
-    """A wrapped key is not what its identity says, or not under this MBK."""
+class UnwrapError(Exception):
+    """A wrapped key does not match its identity, or is wrapped under another MBK."""
 
 
 @dataclass(frozen=True)
 class WrappedKey:
-    """A key on its way between HSMs, wrapped under the MBK; of a key pair the public key (DER) comes along, because tokens cannot compute it."""
+    """A key wrapped under the MBK. A key pair includes its public key (DER), because tokens cannot compute it."""
 
     identity: KeyIdentity
     public: bytes | None
@@ -32,7 +32,7 @@ class WrappedKey:
 
 @dataclass(frozen=True)
 class Image:
-    """A consistent image of an HSM's keys, slots and MBK facts."""
+    """A consistent snapshot of keys, slots and MBK facts of an HSM."""
 
     mbk: MbkFacts
     slots: list[SlotSettings]
@@ -41,7 +41,7 @@ class Image:
 
 @dataclass(frozen=True)
 class KeySetChange:
-    """What a job does to an HSM, all of it or nothing. `mbk` is set for a restore."""
+    """An atomic change of an HSM. `mbk` is set for a restore."""
 
     job: str
     put: list[WrappedKey]
@@ -55,25 +55,27 @@ class Hsm(t.Protocol):
     """One HSM. Every change is durable when its method returns."""
 
     def mbk(self) -> MbkFacts | None:
-        """The MBK's public facts; None in Factory Reset Mode."""
+        """The public facts of the MBK, or None in Factory Reset Mode."""
 
     def slots(self) -> list[SlotSettings]: ...
 
-    def inventory(self) -> list[HeldKey]:
-        """In the order of the inventory digest."""
+    def list_keys(self) -> list[KeyEntry]:
+        """All keys, in the order of the keys digest."""
 
     def digest(self) -> str: ...
 
     def initialize(self, mbk: Mbk, slots: list[SlotSettings]) -> None:
-        """Factory Reset Mode to operational, without keys."""
+        """Load an MBK into an HSM in Factory Reset Mode, without keys."""
 
-    def generate(self, slot: int, label: str, kinds: list[tuple[str, str]], key_id: str | None = None) -> list[HeldKey]:
-        """New keys (label, kind) in a slot; all or none. `label` names the first for messages; `key_id` None is a random id each."""
+    def generate(
+        self, slot: int, label: str, kinds: list[tuple[str, str]], key_id: str | None = None
+    ) -> list[KeyEntry]:
+        """Generate keys (label, kind) in a slot, atomically. `label` is used in messages. Without `key_id`, every key gets a random id."""
 
     def delete(self, ref: KeyRef) -> None: ...
 
     def damage(self, ref: KeyRef) -> None:
-        """Drop the public object, so that PKCS#11 applications cannot use the key."""
+        """Delete the public object, so that PKCS #11 applications cannot use the key."""
 
     def set_slot(self, settings: SlotSettings) -> None: ...
 
@@ -87,13 +89,13 @@ class Hsm(t.Protocol):
     def package_mac(self, content_sha256: bytes) -> bytes: ...
 
     def check(self, key: WrappedKey) -> None:
-        """Raises UnwrapFailed unless the wrapped key is what its identity says."""
+        """Raises UnwrapError if the wrapped key does not match its identity."""
 
     def apply(self, change: KeySetChange) -> None:
-        """All or nothing. Raises Problem keys_changed or slot_full, or UnwrapFailed."""
+        """Apply a change atomically. Raises UnwrapError, or ApiError with keys_changed or slot_full."""
 
     def committed(self, job: str) -> bool:
-        """Whether the change of this job is in the HSM; what settles the truth after a crash."""
+        """Whether the change of this job was committed. Used after a crash."""
 
     def factory_reset(self) -> None: ...
 

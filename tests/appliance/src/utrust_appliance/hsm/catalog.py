@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What every backend knows of its HSM, durable in SQLite: slots, the identities of keys, which changes are done.
+"""The catalog of an HSM in SQLite: slots, key identities and committed changes. All backends share it.
 
-A change is one transaction; what is committed here is what the HSM holds. Secrets are the backend's: for each key it keeps one value
-(`held`), with which it finds the secret part. A backend puts new secrets where they belong before the transaction that names them.
+A change is one transaction, and the committed catalog defines the content of the HSM. Backends store the secrets. The catalog has one value for
+each key (`held`) that identifies its secret part. A backend stores new secrets before the transaction that refers to them.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import secrets
 import typing as t
 from contextlib import contextmanager
 
-from utrust_appliance import keymaterial
-from utrust_appliance.errors import Problem, Refused
-from utrust_appliance.hsm.base import Checkpoint, Image, KeySetChange, UnwrapFailed, WrappedKey
-from utrust_appliance.inventory import HeldKey, KeyIdentity, KeyRef, SlotSettings, keys_digest
+from utrust_appliance import key_material
+from utrust_appliance.errors import ApiError, OperationError
+from utrust_appliance.hsm.base import Checkpoint, Image, KeySetChange, UnwrapError, WrappedKey
+from utrust_appliance.keys import KeyEntry, KeyIdentity, KeyRef, SlotSettings, keys_digest
 from utrust_appliance.mbk import Mbk, MbkFacts
 from utrust_appliance.sqlite import Database
 
@@ -40,8 +40,8 @@ _IDENTITY = ", ".join(KeyIdentity.__dataclass_fields__)
 Held = t.TypeVar("Held", bytes, int)
 
 
-class Stored(t.NamedTuple, t.Generic[Held]):
-    """A key that the backend holds: its identity, its public key (DER) if it has one, and where its secret part is."""
+class StoredKey(t.NamedTuple, t.Generic[Held]):
+    """A stored key: its identity, its public key (DER) if it is a key pair, and the backend's reference to its secret part."""
 
     identity: KeyIdentity
     public: bytes | None
@@ -49,28 +49,28 @@ class Stored(t.NamedTuple, t.Generic[Held]):
 
 
 class CatalogHsm(abc.ABC, t.Generic[Held]):
-    """Implements `utrust_appliance.hsm.base.Hsm`, but for the secrets."""
+    """Implements `utrust_appliance.hsm.base.Hsm` except for the secrets."""
 
     def __init__(self, folder: Path, checkpoint: Checkpoint, schema: str = "") -> None:
         self._db = Database(folder / "keys.sqlite3", SCHEMA + schema)
         self._checkpoint = checkpoint
-        self._read_again()
+        self._reload()
 
     # The secrets
 
     @abc.abstractmethod
-    def _make(self, wanted: list[tuple[KeyRef, str]]) -> list[Stored[Held]]:
-        """New keys of these kinds."""
+    def _make(self, specs: list[tuple[KeyRef, str]]) -> list[StoredKey[Held]]:
+        """Generate keys of these kinds."""
 
     @abc.abstractmethod
     def _take_mbk(self, mbk: Mbk) -> Held: ...
 
     @abc.abstractmethod
-    def _take_keys(self, keys: list[WrappedKey], mbk: Mbk | None, mbk_held: Held) -> list[Stored[Held]]:
-        """Keys wrapped under the MBK (which is in clear in a restore only). Raises UnwrapFailed."""
+    def _take_keys(self, keys: list[WrappedKey], mbk: Mbk | None, mbk_held: Held) -> list[StoredKey[Held]]:
+        """Unwrap keys. `mbk` is the plaintext MBK in a restore, else None. Raises UnwrapError."""
 
     @abc.abstractmethod
-    def _wrap(self, mbk_held: Held, keys: list[Stored[Held]]) -> list[bytes]: ...
+    def _wrap(self, mbk_held: Held, keys: list[StoredKey[Held]]) -> list[bytes]: ...
 
     @abc.abstractmethod
     def _check(self, mbk_held: Held, key: WrappedKey) -> None: ...
@@ -79,16 +79,16 @@ class CatalogHsm(abc.ABC, t.Generic[Held]):
     def _mac(self, mbk_held: Held, content_sha256: bytes) -> bytes: ...
 
     @abc.abstractmethod
-    def _sign(self, key: Stored[Held], data: bytes) -> bytes: ...
+    def _sign(self, key: StoredKey[Held], data: bytes) -> bytes: ...
 
     @abc.abstractmethod
-    def _drop_public(self, key: Stored[Held]) -> None: ...
+    def _drop_public(self, key: StoredKey[Held]) -> None: ...
 
     @abc.abstractmethod
-    def _tidy(self) -> None:
-        """Destroy secrets that no key has any more; called after every change, however it ended. Does not raise."""
+    def _clean_up(self) -> None:
+        """Destroy unused secrets. Called after every change, successful or not. Does not raise."""
 
-    # What it holds
+    # Content
 
     def mbk(self) -> MbkFacts | None:
         return self._mbk
@@ -96,7 +96,7 @@ class CatalogHsm(abc.ABC, t.Generic[Held]):
     def slots(self) -> list[SlotSettings]:
         return list(self._slots)
 
-    def inventory(self) -> list[HeldKey]:
+    def list_keys(self) -> list[KeyEntry]:
         return list(self._keys)
 
     def digest(self) -> str:
@@ -108,27 +108,29 @@ class CatalogHsm(abc.ABC, t.Generic[Held]):
     def close(self) -> None:
         self._db.close()
 
-    # Changes by people
+    # Changes by admin operations
 
     def initialize(self, mbk: Mbk, slots: list[SlotSettings]) -> None:
         self.apply(KeySetChange(job=secrets.token_hex(16), put=[], remove=[], slots=slots, mbk=mbk))
 
-    def generate(self, slot: int, label: str, kinds: list[tuple[str, str]], key_id: str | None = None) -> list[HeldKey]:
+    def generate(
+        self, slot: int, label: str, kinds: list[tuple[str, str]], key_id: str | None = None
+    ) -> list[KeyEntry]:
         for dummy, kind in kinds:
-            keymaterial.require_kind(kind)
+            key_material.require_kind(kind)
         with self._changing():
             if self._mbk is None:
-                raise Refused(f"the HSM is in Factory Reset Mode: no key {label} can be generated")
+                raise OperationError(f"The HSM is in Factory Reset Mode. The key {label} was not generated.")
             if not any(settings.slot == slot for settings in self._slots):
                 known = ", ".join(str(settings.slot) for settings in self._slots)
-                raise Refused(f"there is no slot {slot}; this HSM has {known}")
+                raise OperationError(f"The slot {slot} does not exist. Slots: {known}.")
             made = self._make([(KeyRef(slot, name, key_id or secrets.token_hex(8)), kind) for name, kind in kinds])
             with self._db.transaction() as db:
                 for key in made:
                     self._put(db, key)
                 self._check_capacity(db)
         refs = {key.identity.ref for key in made}
-        return [key for key in self.inventory() if key.identity.ref in refs]
+        return [key for key in self.list_keys() if key.identity.ref in refs]
 
     def delete(self, ref: KeyRef) -> None:
         with self._changing(), self._db.transaction() as db:
@@ -157,22 +159,24 @@ class CatalogHsm(abc.ABC, t.Generic[Held]):
             "SELECT public FROM hsm_keys WHERE (slot, label, id) = (?, ?, ?) AND complete AND public IS NOT NULL", *ref
         )
         if not rows:
-            raise Refused(f"{ref}: there is no public key object")
+            raise OperationError(f"The key with {ref} does not have a public key object.")
         return bytes(rows[0]["public"])
 
     def sign(self, ref: KeyRef, data: bytes) -> bytes:
         held = next((key for key in self._keys if key.identity.ref == ref), None)
         if held is None:
-            raise Refused(f"{ref}: this HSM holds no such key")
+            raise OperationError(f"The HSM does not have a key with {ref}.")
         if held.identity.type not in ("rsa", "ec"):
-            raise Refused(f"{ref}: a key of type {held.identity.type} does not sign")
+            raise OperationError(f"The key with {ref} cannot sign, because its type is {held.identity.type}.")
         if not held.usable:
-            raise Refused(f"{ref}: the key is unusable (its object set is incomplete or its slot is not activated)")
+            raise OperationError(
+                f"The key with {ref} is unusable. Its object set is incomplete or its slot is not activated."
+            )
         with self._db.lock:
             (key,) = self._stored(ref)
             return self._sign(key, data)
 
-    # Keys on their way
+    # Export and import
 
     def export(self) -> Image:
         with self._db.lock:
@@ -196,9 +200,9 @@ class CatalogHsm(abc.ABC, t.Generic[Held]):
         with self._changing():
             old_mbk = None if change.mbk else self._held_mbk()[1]
             if change.expect_digest not in (None, self._digest):
-                raise Problem(
+                raise ApiError(
                     "keys_changed",
-                    f"the HSM holds the inventory {self._digest}, not {change.expect_digest}",
+                    f"the keys digest of the HSM is {self._digest}, not {change.expect_digest}",
                     keys_digest=self._digest,
                 )
             self._checkpoint("hsm.before_transaction")
@@ -225,22 +229,22 @@ class CatalogHsm(abc.ABC, t.Generic[Held]):
     def _held_mbk(self) -> tuple[MbkFacts, Held]:
         rows = self._db.query("SELECT held FROM mbk")
         if self._mbk is None or not rows:
-            raise Problem("mbk_missing", "the HSM is in Factory Reset Mode and holds no Master Backup Key")
+            raise ApiError("mbk_missing", "the HSM is in Factory Reset Mode and holds no Master Backup Key")
         return self._mbk, rows[0]["held"]
 
-    def _stored(self, ref: KeyRef | None = None) -> list[Stored[Held]]:
-        """The key of that place, or all."""
+    def _stored(self, ref: KeyRef | None = None) -> list[StoredKey[Held]]:
+        """The key with this reference, or all keys."""
         sql = f"SELECT {_IDENTITY}, public, held FROM hsm_keys"
         rows = self._db.query(f"{sql} WHERE (slot, label, id) = (?, ?, ?)", *ref) if ref else self._db.query(sql)
-        return [Stored(KeyIdentity.from_dict(dict(row)), row["public"], row["held"]) for row in rows]
+        return [StoredKey(KeyIdentity.from_dict(dict(row)), row["public"], row["held"]) for row in rows]
 
-    # A row is always removed before another takes its place: backends may have a trigger on DELETE.
+    # A row is always deleted before it is replaced, because backends can have a trigger on DELETE.
 
     @staticmethod
     def _remove(db: sqlite3.Connection, ref: KeyRef) -> None:
         db.execute("DELETE FROM hsm_keys WHERE (slot, label, id) = (?, ?, ?)", ref)
 
-    def _put(self, db: sqlite3.Connection, key: Stored[Held]) -> None:
+    def _put(self, db: sqlite3.Connection, key: StoredKey[Held]) -> None:
         self._remove(db, key.identity.ref)
         row = (*key.identity.as_dict().values(), key.public, key.held)
         db.execute(
@@ -266,21 +270,22 @@ class CatalogHsm(abc.ABC, t.Generic[Held]):
     def _check_capacity(db: sqlite3.Connection) -> None:
         sql = "SELECT slot, capacity, COUNT(*) AS keys FROM hsm_keys JOIN slots USING (slot) GROUP BY slot HAVING keys > capacity"
         for row in db.execute(sql):
-            raise Problem(
-                "slot_full", f"slot {row['slot']} takes {row['capacity']} keys, this would make {row['keys']}"
+            raise ApiError(
+                "slot_full",
+                f"slot {row['slot']} can hold {row['capacity']} keys, the change would result in {row['keys']} keys",
             )
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
-        """One change at a time; however it ended, what is cached is read again, and the backend tidies up."""
+        """Serialize changes. Afterwards, reload the cache and let the backend clean up."""
         with self._db.lock:
             try:
                 yield
             finally:
-                self._read_again()
-                self._tidy()
+                self._reload()
+                self._clean_up()
 
-    def _read_again(self) -> None:
+    def _reload(self) -> None:
         with self._db.lock:
             rows = self._db.query("SELECT name, check_value, m, n FROM mbk")
             self._mbk = MbkFacts(*rows[0]) if rows else None
@@ -291,16 +296,16 @@ class CatalogHsm(abc.ABC, t.Generic[Held]):
             activated = {settings.slot: settings.activated for settings in self._slots}
             rows = self._db.query(f"SELECT {_IDENTITY}, complete FROM hsm_keys")
             keys = [
-                HeldKey(KeyIdentity.from_dict(dict(row)), bool(row["complete"]) and activated[row["slot"]])
+                KeyEntry(KeyIdentity.from_dict(dict(row)), bool(row["complete"]) and activated[row["slot"]])
                 for row in rows
             ]
             self._keys = sorted(keys, key=lambda key: key.identity.order)
             self._digest = keys_digest(key.identity for key in self._keys)
 
 
-def require_identity(key: WrappedKey, facts: keymaterial.Facts) -> None:
-    """Raises UnwrapFailed unless these are the facts of the key that the identity names."""
+def require_identity(key: WrappedKey, facts: key_material.Facts) -> None:
+    """Raises UnwrapError if the facts do not match the identity of the key."""
     if facts.identity(key.identity.ref) != key.identity or facts.public != key.public:
-        raise UnwrapFailed(
-            f"{key.identity.ref} is another key inside ({facts.fingerprint}) than its identity says ({key.identity.fingerprint})"
+        raise UnwrapError(
+            f"{key.identity.ref} contains the key {facts.fingerprint}, but its identity names {key.identity.fingerprint}"
         )

@@ -2,15 +2,15 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The HSM that is a PKCS #11 token, e.g. of SoftHSM2: MBK and keys are objects in the token, and leave it wrapped only.
+"""HSM backend with a PKCS #11 token, for example of SoftHSM2. MBK and keys are objects in the token, and leave it only wrapped.
 
-A token writes one object after the other, an import must be all or nothing. So the catalog decides: every object of ours in the token is
-named in it, as a key's (or the MBK's) or as doomed. Objects are doomed before they are written; the one transaction that commits a change
-takes the new ones off that list and puts the old ones on it (the triggers below); what is doomed is destroyed afterwards, or when the
-token is opened again. A kill at any moment leaves the old keys or the new ones.
+A token writes objects one by one, but an import must be atomic. Therefore the catalog lists every object as part of a key (or the MBK) or as doomed.
+Objects are listed as doomed before they are written. The transaction of a change removes the new objects from the doomed list and adds the old
+objects (triggers below). Doomed objects are destroyed after the change, or when the token is opened again. After a kill, the HSM has either the old
+keys or the new keys.
 
-The MBK goes into the token once, encrypted for a key pair of the token's own, when the cards' shares have been put together. With it goes the key that
-authenticates packages: it is derived by HKDF, which PKCS #11 v2.40 cannot do inside, so it is derived at that moment and is an object of its own then.
+The MBK is imported when the shares of the cards are combined, encrypted for a key pair of the token. The key that authenticates packages is imported
+at the same time as an object of its own, because PKCS #11 v2.40 does not support HKDF.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from contextlib import contextmanager
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
-from utrust_appliance import keymaterial
-from utrust_appliance.errors import Problem, Refused
-from utrust_appliance.hsm.base import Checkpoint, UnwrapFailed, WrappedKey
-from utrust_appliance.hsm.catalog import CatalogHsm, Stored, require_identity
-from utrust_appliance.hsm.pkcs11_process import Entry, TokenFailed, TokenProcess
-from utrust_appliance.inventory import KNOWN_TYPES
+from utrust_appliance import key_material
+from utrust_appliance.errors import ApiError, OperationError
+from utrust_appliance.hsm.base import Checkpoint, UnwrapError, WrappedKey
+from utrust_appliance.hsm.catalog import CatalogHsm, StoredKey, require_identity
+from utrust_appliance.hsm.pkcs11_process import Entry, TokenError, TokenProcess
+from utrust_appliance.keys import KNOWN_TYPES
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from utrust_appliance.inventory import KeyRef
+    from utrust_appliance.keys import KeyRef
     from utrust_appliance.mbk import Mbk
 
 LOG = logging.getLogger(__name__)
-BATCH = 32  # keys in one question to the token
-# The id of an MBK's objects is its number, because several MBKs may have one name.
+BATCH = 32  # keys in one request to the token
+# The id of the objects of an MBK is its number, because several MBKs can have the same name.
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS doomed (number INTEGER PRIMARY KEY, type TEXT, label TEXT, id TEXT, fingerprint TEXT, public BLOB);
 CREATE TRIGGER IF NOT EXISTS key_in AFTER INSERT ON hsm_keys BEGIN
@@ -59,7 +59,7 @@ OAEP = padding.OAEP(padding.MGF1(hashes.SHA1()), hashes.SHA1(), None)
 
 
 class Pkcs11Hsm(CatalogHsm[int]):
-    """`held` is the number of a key's objects, by which the token's process knows them."""
+    """`held` is the number that identifies the objects of a key in the token process."""
 
     def __init__(self, folder: Path, checkpoint: Checkpoint, module: str, label: str) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -67,42 +67,42 @@ class Pkcs11Hsm(CatalogHsm[int]):
         super().__init__(folder, checkpoint, SCHEMA)
         try:
             self._process = self._open()
-        except TokenFailed as exc:
+        except TokenError as exc:
             self._db.close()
-            raise Refused(str(exc)) from exc
+            raise OperationError(str(exc)) from exc
 
     def close(self) -> None:
         with self._db.lock:
             self._process.close()
             super().close()
 
-    # The token's process
+    # The token process
 
     def _open(self) -> TokenProcess:
-        """A new process; keys that somebody else has destroyed in the token are no longer in the inventory."""
+        """Start a token process. Removes keys from the catalog that other programs have destroyed in the token."""
         process = TokenProcess(*self._place)
         try:
             doomed = self._entries("SELECT * FROM doomed")
-            found = process.ask("find", live=self._entries(LIVE), doomed=doomed)
+            found = process.call("find", live=self._entries(LIVE), doomed=doomed)
             lost_mbk = [
                 row["held"] for row in self._db.query("SELECT held FROM mbk") if row["held"] in found["missing"]
             ]
             if lost_mbk:
                 folder, module, label = self._place
-                raise TokenFailed(
-                    f"the PKCS #11 token {label} of {module} is not the one of {folder}: it holds no such MBK"
+                raise TokenError(
+                    f"The PKCS #11 token {label} of {module} does not belong to {folder}, because it does not hold the MBK."
                 )
-        except TokenFailed:
+        except TokenError:
             process.close()
             raise
         with self._db.transaction() as db:
             for number in found["missing"]:
-                LOG.warning("%s: a key's object is gone from the token, and so is the key", self._place[0])
+                LOG.warning("%s: the object of a key is missing in the token, the key was removed", self._place[0])
                 db.execute("DELETE FROM hsm_keys WHERE held = ?", (number,))
             for number in found["incomplete"]:
                 db.execute("UPDATE hsm_keys SET complete = 0 WHERE held = ?", (number,))
             db.execute("DELETE FROM doomed")
-        self._read_again()
+        self._reload()
         return process
 
     def _entries(self, sql: str) -> list[Entry]:
@@ -111,22 +111,22 @@ class Pkcs11Hsm(CatalogHsm[int]):
             for row in self._db.query(sql)
         ]
 
-    def _ask(self, question: str, **details: t.Any) -> t.Any:
-        """Of the process that runs, and no other: in a change a new one would have destroyed what the old one wrote."""
+    def _call(self, method: str, **details: t.Any) -> t.Any:
+        """Send a request to the running process. A new process would destroy the objects of an unfinished change."""
         try:
-            return self._process.ask(question, **details)
-        except TokenFailed as exc:
-            raise Problem("hsm_unavailable", str(exc)) from exc
+            return self._process.call(method, **details)
+        except TokenError as exc:
+            raise ApiError("hsm_unavailable", str(exc)) from exc
 
     def _ready(self) -> None:
-        """Begin anew where the process has died."""
+        """Start a new process if the old process has ended."""
         if not self._process.alive:
-            LOG.warning("%s: the process of the PKCS #11 token has died, starting another", self._place[0])
+            LOG.warning("%s: the process of the PKCS #11 token has ended, starting a new process", self._place[0])
             self._process.close()
             try:
                 self._process = self._open()
-            except TokenFailed as exc:
-                raise Problem("hsm_unavailable", str(exc)) from exc
+            except TokenError as exc:
+                raise ApiError("hsm_unavailable", str(exc)) from exc
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
@@ -143,29 +143,29 @@ class Pkcs11Hsm(CatalogHsm[int]):
                 public = None if entry.public is None else bytes.fromhex(entry.public)
                 db.execute("INSERT INTO doomed VALUES (?, ?, ?, ?, ?, ?)", (*entry[:5], public))
 
-    def _make(self, wanted: list[tuple[KeyRef, str]]) -> list[Stored[int]]:
-        entries = [Entry(_number(), kind.partition("-")[0], ref.label, ref.id, None, None) for ref, kind in wanted]
+    def _make(self, specs: list[tuple[KeyRef, str]]) -> list[StoredKey[int]]:
+        entries = [Entry(_number(), kind.partition("-")[0], ref.label, ref.id, None, None) for ref, kind in specs]
         self._doom(entries)
         made = []
-        for (ref, kind), entry in zip(wanted, entries, strict=True):
-            known = self._ask("generate", key=entry, kind=kind)
+        for (ref, kind), entry in zip(specs, entries, strict=True):
+            known = self._call("generate", key=entry, kind=kind)
             public = None if known["public"] is None else bytes.fromhex(known["public"])
-            facts = keymaterial.Facts(**{**known, "public": public})
-            made.append(Stored(facts.identity(ref), facts.public, entry.number))
+            facts = key_material.Facts(**{**known, "public": public})
+            made.append(StoredKey(facts.identity(ref), facts.public, entry.number))
         return made
 
     def _take_mbk(self, mbk: Mbk) -> int:
         number = _number()
         entry = Entry(number, "mbk", mbk.name, f"{number:016x}", None, None)
         self._doom([entry])
-        transport = serialization.load_der_public_key(bytes.fromhex(self._ask("transport_key")))
+        transport = serialization.load_der_public_key(bytes.fromhex(self._call("transport_key")))
         if not isinstance(transport, rsa.RSAPublicKey):
-            raise Problem("hsm_unavailable", "the token's transport key is not RSA")
+            raise ApiError("hsm_unavailable", "the transport key of the token is not RSA")
         sealed = [transport.encrypt(key, OAEP).hex() for key in (mbk.key, mbk.mac_key)]
-        self._ask("take_mbk", key=entry, mbk=sealed[0], mac=sealed[1])
+        self._call("take_mbk", key=entry, mbk=sealed[0], mac=sealed[1])
         return number
 
-    def _take_keys(self, keys: list[WrappedKey], dummy_mbk: Mbk | None, mbk_held: int) -> list[Stored[int]]:
+    def _take_keys(self, keys: list[WrappedKey], dummy_mbk: Mbk | None, mbk_held: int) -> list[StoredKey[int]]:
         entries = [_entry(_number(), key) for key in keys]
         self._doom(entries)
         blobs = [(entry, key.blob.hex()) for entry, key in zip(entries, keys, strict=True)]
@@ -173,47 +173,47 @@ class Pkcs11Hsm(CatalogHsm[int]):
         self._unwrap(mbk_held, blobs[:half])
         self._checkpoint("hsm.in_token")
         self._unwrap(mbk_held, blobs[half:])
-        return [Stored(key.identity, key.public, entry.number) for entry, key in zip(entries, keys, strict=True)]
+        return [StoredKey(key.identity, key.public, entry.number) for entry, key in zip(entries, keys, strict=True)]
 
     def _unwrap(self, mbk_held: int, blobs: list[tuple[Entry, str]]) -> None:
         for start in range(0, len(blobs), BATCH):
-            self._ask("unwrap", mbk=mbk_held, keys=blobs[start : start + BATCH])
+            self._call("unwrap", mbk=mbk_held, keys=blobs[start : start + BATCH])
 
-    def _drop_public(self, key: Stored[int]) -> None:
-        self._ask("drop_public", number=key.held)
+    def _drop_public(self, key: StoredKey[int]) -> None:
+        self._call("drop_public", number=key.held)
 
-    def _tidy(self) -> None:
+    def _clean_up(self) -> None:
         doomed = [row["number"] for row in self._db.query("SELECT number FROM doomed")]
         try:
             for start in range(0, len(doomed), BATCH):
                 batch = doomed[start : start + BATCH]
-                self._process.ask("drop", numbers=batch)
+                self._process.call("drop", numbers=batch)
                 with self._db.transaction() as db:
                     db.executemany("DELETE FROM doomed WHERE number = ?", [(number,) for number in batch])
-        except TokenFailed as exc:
-            LOG.warning("%s: tidied up when the token is opened again: %s", self._place[0], exc)
+        except TokenError as exc:
+            LOG.warning("%s: objects will be cleaned up when the token is opened again: %s", self._place[0], exc)
 
     # Use
 
-    def _wrap(self, mbk_held: int, keys: list[Stored[int]]) -> list[bytes]:
+    def _wrap(self, mbk_held: int, keys: list[StoredKey[int]]) -> list[bytes]:
         self._ready()
         blobs: list[bytes] = []
         for start in range(0, len(keys), BATCH):
             numbers = [key.held for key in keys[start : start + BATCH]]
-            blobs += [bytes.fromhex(blob) for blob in self._ask("wrap", mbk=mbk_held, numbers=numbers)]
+            blobs += [bytes.fromhex(blob) for blob in self._call("wrap", mbk=mbk_held, numbers=numbers)]
         return blobs
 
     def _check(self, mbk_held: int, key: WrappedKey) -> None:
         self._ready()
-        self._ask("check", mbk=mbk_held, key=_entry(0, key), blob=key.blob.hex())
+        self._call("check", mbk=mbk_held, key=_entry(0, key), blob=key.blob.hex())
 
     def _mac(self, mbk_held: int, content_sha256: bytes) -> bytes:
         self._ready()
-        return bytes.fromhex(self._ask("mac", mbk=mbk_held, data=content_sha256.hex()))
+        return bytes.fromhex(self._call("mac", mbk=mbk_held, data=content_sha256.hex()))
 
-    def _sign(self, key: Stored[int], data: bytes) -> bytes:
+    def _sign(self, key: StoredKey[int], data: bytes) -> bytes:
         self._ready()
-        return bytes.fromhex(self._ask("sign", number=key.held, data=data.hex(), curve=key.identity.curve))
+        return bytes.fromhex(self._call("sign", number=key.held, data=data.hex(), curve=key.identity.curve))
 
 
 def _number() -> int:
@@ -225,20 +225,20 @@ def _hex(value: bytes | None) -> str | None:
 
 
 def _entry(number: int, key: WrappedKey) -> Entry:
-    """Raises UnwrapFailed where identity, public key and size do not belong together; the token proves the rest."""
+    """Raises UnwrapError if identity, public key and size are inconsistent. The token checks the rest."""
     identity = key.identity
     try:
         bytes.fromhex(identity.id)
         if identity.type not in KNOWN_TYPES:
-            raise ValueError(f"type {identity.type} is not known")
+            raise ValueError(f"type {identity.type} is unknown")
         if identity.type in ("rsa", "ec"):
             public = serialization.load_der_public_key(key.public or b"")
             if not isinstance(public, rsa.RSAPublicKey | ec.EllipticCurvePublicKey):
                 raise ValueError(f"its public key is of type {type(public).__name__}")
-            require_identity(key, keymaterial.facts_of_public(public))
-        # RFC 5649: the key is padded to 8 bytes, and 8 bytes come before it.
+            require_identity(key, key_material.facts_of_public(public))
+        # RFC 5649: the key is padded to 8 bytes, with a prefix of 8 bytes.
         elif key.public is not None or len(key.blob) != 8 + 8 * -(-identity.size // 64):
-            raise ValueError(f"{len(key.blob)} bytes are no wrapped key of {identity.size} bits")
+            raise ValueError(f"{len(key.blob)} bytes are not a wrapped key of {identity.size} bits")
     except ValueError as exc:
-        raise UnwrapFailed(f"{identity.ref} cannot be unwrapped: {exc}") from exc
+        raise UnwrapError(f"{identity.ref} cannot be unwrapped: {exc}") from exc
     return Entry(number, identity.type, identity.label, identity.id, identity.fingerprint, _hex(key.public))

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The objects of a key in a PKCS #11 token: which they are, what of them is public, and whether an object is of a certain key."""
+"""The objects of a key in a PKCS #11 token: their classes, their public data, and their assignment to keys."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from pkcs11.util.ec import encode_ec_public_key
 if t.TYPE_CHECKING:
     from pkcs11 import Object, Session
 
-    from utrust_appliance import keymaterial
+    from utrust_appliance import key_material
     from utrust_appliance.hsm.pkcs11_process import Entry
 
 Part = tuple[ObjectClass, KeyType]
-# The objects of a key, the one with the secret first. An MBK has a companion that authenticates packages.
+# The objects of a key, with the secret object first. The second object of an MBK authenticates packages.
 PARTS: dict[str, tuple[Part, ...]] = {
     "rsa": ((ObjectClass.PRIVATE_KEY, KeyType.RSA), (ObjectClass.PUBLIC_KEY, KeyType.RSA)),
     "ec": ((ObjectClass.PRIVATE_KEY, KeyType.EC), (ObjectClass.PUBLIC_KEY, KeyType.EC)),
@@ -36,9 +36,9 @@ EMPTY = f"kcv:{hashlib.sha1(b'', usedforsecurity=False).hexdigest()[:6]}"
 
 
 def is_of(session: Session, key: Entry, part: Part, thing: t.Any) -> bool | None:
-    """Whether this object is of this key; None where nobody can tell, as of an object that was not finished."""
+    """Whether this object belongs to this key. None if this is unknown, for example for an unfinished object."""
     if key.type == "mbk":
-        return True  # its id is its own
+        return True  # the id of an MBK is unique
     if key.fingerprint is None or not is_finished(session, part, thing):
         return None
     if part[0] == ObjectClass.PUBLIC_KEY:
@@ -51,7 +51,7 @@ def is_of(session: Session, key: Entry, part: Part, thing: t.Any) -> bool | None
 
 
 def is_finished(session: Session, part: Part, thing: t.Any) -> bool:
-    """SoftHSM makes an object step by step, its key last; a kill leaves one without a key."""
+    """SoftHSM writes the key of an object last, so a kill can leave an object without a key."""
     kind, key_type = part
     try:
         if kind == ObjectClass.PUBLIC_KEY:
@@ -61,7 +61,12 @@ def is_finished(session: Session, part: Part, thing: t.Any) -> bool:
         if key_type == KeyType.EC:
             return bool(ecdsa(thing, bytes(32)))
         return check_value(session, "aes" if key_type == KeyType.AES else "generic", thing) != EMPTY
-    except (PKCS11Error, ValueError, KeyError, AttributeError):  # the last: an object that cannot be used like that
+    except (
+        PKCS11Error,
+        ValueError,
+        KeyError,
+        AttributeError,
+    ):  # AttributeError: the object does not support the operation
         return False
 
 
@@ -75,31 +80,31 @@ def _signs_for(public: t.Any, private: t.Any) -> bool:
 
 
 def check_value(session: Session, key_type: str, thing: t.Any) -> str:
-    """CKA_CHECK_VALUE, which SoftHSM leaves empty for an unwrapped key."""
+    """CKA_CHECK_VALUE, which SoftHSM does not set for unwrapped keys."""
     if key_type == "aes":
         return f"kcv:{thing.encrypt(bytes(16), mechanism=Mechanism.AES_ECB)[:3].hex()}"
     return f"kcv:{session.digest(thing, mechanism=Mechanism.SHA_1)[:3].hex()}"
 
 
 def ecdsa(key: t.Any, digest: bytes) -> bytes:
-    """PKCS #11 puts r and s side by side, everybody else in DER."""
+    """Convert a PKCS #11 signature (r and s concatenated) to DER."""
     raw = key.sign(digest, mechanism=Mechanism.ECDSA)
     half = len(raw) // 2
     return utils.encode_dss_signature(int.from_bytes(raw[:half], "big"), int.from_bytes(raw[half:], "big"))
 
 
-def public_key(key_type: str, thing: t.Any) -> keymaterial.PublicKey:
+def public_key(key_type: str, thing: t.Any) -> key_material.PublicKey:
     if key_type == "rsa":
         numbers = rsa.RSAPublicNumbers(number(thing, Attribute.PUBLIC_EXPONENT), number(thing, Attribute.MODULUS))
         return numbers.public_key()
     return load(encode_ec_public_key(thing).hex())
 
 
-def load(der: str | None) -> keymaterial.PublicKey:
-    return t.cast("keymaterial.PublicKey", serialization.load_der_public_key(bytes.fromhex(der or "")))
+def load(der: str | None) -> key_material.PublicKey:
+    return t.cast("key_material.PublicKey", serialization.load_der_public_key(bytes.fromhex(der or "")))
 
 
-def encode(key: keymaterial.PublicKey) -> str:
+def encode(key: key_material.PublicKey) -> str:
     return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo).hex()
 
 
@@ -112,7 +117,7 @@ def as_bytes(value: int) -> bytes:
 
 
 def read(thing: Object, *attributes: Attribute) -> list[t.Any] | None:
-    """None for an object whose making was interrupted."""
+    """Attributes of an object, or None for an unfinished object."""
     try:
         return [thing[attribute] for attribute in attributes]
     except (PKCS11Error, ValueError):
@@ -122,9 +127,9 @@ def read(thing: Object, *attributes: Attribute) -> list[t.Any] | None:
 def destroy(thing: Object) -> None:
     try:
         thing.destroy()
-    except PKCS11Error as exc:  # somebody else, with a client of their own, was faster
-        print(f"an object could not be destroyed: {words(exc)}", file=sys.stderr)
+    except PKCS11Error as exc:  # another program has already destroyed the object
+        print(f"an object could not be destroyed: {error_text(exc)}", file=sys.stderr)
 
 
-def words(exc: Exception) -> str:
+def error_text(exc: Exception) -> str:
     return str(exc) if isinstance(exc, ValueError) else " ".join(filter(None, [type(exc).__name__, str(exc)]))

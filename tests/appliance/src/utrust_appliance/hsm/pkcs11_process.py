@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A PKCS #11 token from outside: the process that has it open, and one question at a time to it.
+"""Client of a token process, which has one PKCS #11 token open.
 
-A PKCS #11 module sees one configuration in a process, so each node's HSM has a process of its own. What goes over the socket is wrapped or
-public: no key in clear, no PIN. The process ends when this end of the socket is gone, so it never outlives the appliance, however that ended.
+A PKCS #11 module supports one configuration in a process, so every HSM has its own process. The socket carries only wrapped or public data, never
+plaintext keys or PINs. The process ends when the socket is closed, so it always ends with the simulator.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ import subprocess
 import sys
 import typing as t
 
-from utrust_appliance.hsm.base import UnwrapFailed
+from utrust_appliance.hsm.base import UnwrapError
 
 if t.TYPE_CHECKING:
     from pathlib import Path
 
-LIMIT = 120.0  # seconds for one answer; the slowest question is a key pair RSA 4096
+LIMIT = 120.0  # seconds for one response; the slowest request generates an RSA 4096 key pair
 
 
-class TokenFailed(Exception):
-    """The token, or its process, did not do what it was asked."""
+class TokenError(Exception):
+    """A request to the token process failed."""
 
 
 class Entry(t.NamedTuple):
-    """The objects of one key in the token (or of the MBK), as whoever looks for them knows them. Bytes are hexadecimal."""
+    """The search criteria for the objects of a key (or the MBK) in the token. Bytes are hexadecimal."""
 
     number: int
     type: str
@@ -40,21 +40,21 @@ class Entry(t.NamedTuple):
 
 
 class TokenProcess:
-    """The process of one token. Once a question has failed for want of an answer, every further one fails."""
+    """A token process. After a missing response, every further request fails."""
 
     def __init__(self, folder: Path, module: str, label: str) -> None:
-        self._socket, theirs = socket.socketpair()
+        self._socket, remote = socket.socketpair()
         self._socket.settimeout(LIMIT)
-        self._answers = self._socket.makefile("rb")
-        command = [sys.executable, "-P", "-m", "utrust_appliance.hsm.pkcs11_token", str(theirs.fileno()), module, label]
-        with theirs:
-            # A session of its own: Ctrl-C at the terminal is for the appliance, which then closes its tokens.
+        self._lines = self._socket.makefile("rb")
+        command = [sys.executable, "-P", "-m", "utrust_appliance.hsm.pkcs11_token", str(remote.fileno()), module, label]
+        with remote:
+            # A separate session: Ctrl-C reaches only the simulator, which then closes its tokens.
             self._process = subprocess.Popen(
                 command,
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),),
+                pass_fds=(remote.fileno(),),
                 start_new_session=True,
             )
 
@@ -66,26 +66,26 @@ class TokenProcess:
     def alive(self) -> bool:
         return self._process.poll() is None
 
-    def ask(self, question: str, **details: t.Any) -> t.Any:
-        """Raises UnwrapFailed for a key that is not what it is said to be, TokenFailed for everything else."""
+    def call(self, method: str, **details: t.Any) -> t.Any:
+        """Call a method of the token. Raises UnwrapError for a key that does not match its identity, else TokenError."""
         try:
-            self._socket.sendall(json.dumps({"question": question, "details": details}).encode() + b"\n")
-            line = self._answers.readline()
+            self._socket.sendall(json.dumps({"method": method, "details": details}).encode() + b"\n")
+            line = self._lines.readline()
         except OSError as exc:
             self.close()
-            raise TokenFailed(f"the process of the PKCS #11 token does not answer to {question}: {exc}") from exc
+            raise TokenError(f"The process of the PKCS #11 token does not respond to {method}: {exc}.") from exc
         if not line.endswith(b"\n"):
             self.close()
-            raise TokenFailed(f"the process of the PKCS #11 token ended before it answered to {question}")
-        answer = json.loads(line)
-        if "unwrap_failed" in answer:
-            raise UnwrapFailed(answer["unwrap_failed"])
-        if "failed" in answer:
-            raise TokenFailed(answer["failed"])
-        return answer["result"]
+            raise TokenError(f"The process of the PKCS #11 token ended before the response to {method}.")
+        response = json.loads(line)
+        if "unwrap_failed" in response:
+            raise UnwrapError(response["unwrap_failed"])
+        if "failed" in response:
+            raise TokenError(response["failed"])
+        return response["result"]
 
     def close(self) -> None:
-        self._answers.close()
+        self._lines.close()
         self._socket.close()
         try:
             self._process.wait(10)

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A node's token: finding it by its label, or making it out of the first one that is not initialized.
+"""Find the token of a node by its label, or initialize the first token that is not initialized.
 
-With SoftHSM2 each HSM folder has a configuration and a token folder of its own. Another module is asked for its tokens as it is.
+With SoftHSM2, every HSM folder has its own configuration and token folder. Other modules are used as they are configured.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if t.TYPE_CHECKING:
 
     from pkcs11 import Session, Token
 
-C_INIT_TOKEN = 9  # place in CK_FUNCTION_LIST, PKCS #11 v2.40 and later
+C_INIT_TOKEN = 9  # index in CK_FUNCTION_LIST, PKCS #11 v2.40 and later
 
 
 class _FunctionList(ctypes.Structure):
@@ -32,7 +32,7 @@ class _FunctionList(ctypes.Structure):
 
 
 def open_session(folder: Path, module: str, label: str) -> Session:
-    """A session for reading and writing, logged in. The PINs lie in the folder: it is a stand-in."""
+    """Open a read-write session and log in. The PINs are stored in the folder, for simulation only."""
     os.environ["SOFTHSM2_CONF"] = str(_softhsm_configuration(folder))
     pin, so_pin = _pin(folder / "pin"), _pin(folder / "so-pin")
     library = pkcs11.lib(module)
@@ -40,12 +40,12 @@ def open_session(folder: Path, module: str, label: str) -> Session:
     if token is None:
         empty = [slot for slot in library.get_slots(token_present=True) if _is_empty(slot.get_token())]
         if not empty:
-            raise ValueError(f"{module} has no such token, and none that is not initialized yet to make it of")
+            raise ValueError(f"{module} does not have this token, and does not have a token that can be initialized")
         _init_token(module, empty[0].slot_id, so_pin, label)
         library.reinitialize()
         token = _find(library, label)
     if token is None:
-        raise ValueError(f"{module} does not show the token that was just initialized")
+        raise ValueError(f"{module} does not list the token after its initialization")
     if not token.flags & TokenFlag.USER_PIN_INITIALIZED:
         with token.open(rw=True, so_pin=so_pin) as session:
             session.init_pin(pin)
@@ -62,7 +62,7 @@ def _is_empty(token: Token) -> bool:
 
 
 def _init_token(module: str, slot: int, so_pin: str, label: str) -> None:
-    """C_InitToken, which python-pkcs11 does not have; and the tools that have it want PINs on their command line."""
+    """Call C_InitToken. python-pkcs11 does not support it, and other tools require PINs on the command line."""
     functions = ctypes.POINTER(_FunctionList)()
     result = ctypes.CDLL(module).C_GetFunctionList(ctypes.byref(functions))
     if result == 0:

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The process that has one PKCS #11 token open: `python -m utrust_appliance.hsm.pkcs11_token SOCKET MODULE LABEL` in the HSM's folder.
+"""The token process: `python -m utrust_appliance.hsm.pkcs11_token SOCKET MODULE LABEL` in the folder of the HSM.
 
-Keys move between tokens by C_WrapKey and C_UnwrapKey with CKM_AES_KEY_WRAP_PAD (RFC 5649) under the MBK, which is an object in the token that is
-sensitive and cannot be extracted. Label and id are not in a wrapped key, nor is the public key object: all three are made anew.
+C_WrapKey and C_UnwrapKey with CKM_AES_KEY_WRAP_PAD (RFC 5649) move keys between tokens under the MBK. The MBK is a sensitive object that cannot be
+extracted. A wrapped key does not contain label, id and public key object, so an import creates them again.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from pkcs11 import MGF, Attribute, KeyType, Mechanism, ObjectClass, PKCS11Error
 from pkcs11.constants import DEFAULT
 from pkcs11.util.ec import decode_ec_public_key, encode_named_curve_parameters
 
-from utrust_appliance import keymaterial, process
+from utrust_appliance import key_material, process
 from utrust_appliance.hsm import pkcs11_objects as pk
 from utrust_appliance.hsm import pkcs11_setup
-from utrust_appliance.hsm.base import UnwrapFailed
+from utrust_appliance.hsm.base import UnwrapError
 from utrust_appliance.hsm.pkcs11_process import Entry
 
 if t.TYPE_CHECKING:
     from pkcs11 import Object, Session
 
-# python-pkcs11 would give a private key the attributes of a secret key, too; DEFAULT leaves them out.
+# python-pkcs11 also sets attributes of secret keys on private keys. DEFAULT omits them.
 PRIVATE = {Attribute.ENCRYPT: DEFAULT, Attribute.VERIFY: DEFAULT, Attribute.WRAP: DEFAULT, Attribute.SIGN: True}
 SECRET = {
     "aes": {Attribute.ENCRYPT: True, Attribute.DECRYPT: True, Attribute.WRAP: False, Attribute.UNWRAP: False},
     "generic": {Attribute.SIGN: True, Attribute.VERIFY: True},
 }
-MAY_TRAVEL = {Attribute.PRIVATE: True, Attribute.SENSITIVE: True, Attribute.EXTRACTABLE: True}
-STAYS = {Attribute.PRIVATE: True, Attribute.SENSITIVE: True, Attribute.EXTRACTABLE: False}
+EXTRACTABLE_KEY = {Attribute.PRIVATE: True, Attribute.SENSITIVE: True, Attribute.EXTRACTABLE: True}
+NON_EXTRACTABLE_KEY = {Attribute.PRIVATE: True, Attribute.SENSITIVE: True, Attribute.EXTRACTABLE: False}
 NO_USE = dict.fromkeys(
     (Attribute.ENCRYPT, Attribute.DECRYPT, Attribute.SIGN, Attribute.VERIFY, Attribute.WRAP, Attribute.UNWRAP), False
 )
@@ -51,19 +51,19 @@ Place = tuple[pk.Part, str, str]  # kind of object, label, id
 
 
 class Token:
-    """An open token and the handles of its objects; looking objects up by id takes long in a token with many."""
+    """An open token with cached object handles, because object searches are slow in large tokens."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._objects: dict[int, list[Object]] = {}
         self._transport: tuple[t.Any, t.Any] | None = None
 
-    # Opening: which object belongs to which key
+    # Assignment of objects to keys
 
     def find(self, live: list[Entry], doomed: list[Entry]) -> dict[str, list[int]]:
-        """Find the objects of live keys, destroy those of doomed ones. Objects that neither names are somebody else's, and stay.
+        """Find the objects of live keys, and destroy the objects of doomed keys. Objects of other programs stay unchanged.
 
-        Several may have the same label and id: a replaced key and its successor, or keys of two slots. Then only the key itself tells.
+        Several objects can have the same label and id, for example a key and its replacement, or keys of two slots. In this case, the key data decides.
         """
         found = self._by_place()
         claims = Counter(place for key in [*live, *doomed] for place in _places(key))
@@ -99,7 +99,7 @@ class Token:
                 for thing in found[place]:
                     if self._is_of(key, place, thing) is not False:
                         pk.destroy(thing)
-        if doomed:  # the one that was being made when the process was killed may not have got its label and id yet
+        if doomed:  # an object that was being written during a kill can lack label and id
             for part in {part for parts in pk.PARTS.values() for part in parts}:
                 for thing in found[part, "", ""]:
                     if not pk.is_finished(self._session, part, thing):
@@ -111,16 +111,16 @@ class Token:
     # MBK
 
     def transport_key(self) -> str:
-        """The public half of a key pair for the MBK's way into the token; it lives as long as this process."""
+        """The public key of a key pair for the import of the MBK. The key pair exists as long as this process."""
         if self._transport is None:
-            template = {**STAYS, Attribute.UNWRAP: True, Attribute.DECRYPT: False, Attribute.SIGN: False}
+            template = {**NON_EXTRACTABLE_KEY, Attribute.UNWRAP: True, Attribute.DECRYPT: False, Attribute.SIGN: False}
             self._transport = self._session.generate_keypair(KeyType.RSA, 2048, private_template=template)
         return pk.encode(pk.public_key("rsa", self._transport[0]))
 
     def take_mbk(self, key: Entry, mbk: str, mac: str) -> None:
-        """MBK and MAC key, encrypted for the transport key (RSA-OAEP, RFC 8017)."""
+        """Import MBK and MAC key, encrypted for the transport key (RSA-OAEP, RFC 8017)."""
         if self._transport is None:
-            raise ValueError("nobody has asked for the transport key")
+            raise ValueError("the transport key does not exist")
         objects = self._objects[key.number] = []
         for (kind, key_type), blob, use in zip(
             pk.PARTS["mbk"], (mbk, mac), ((Attribute.WRAP, Attribute.UNWRAP), (Attribute.SIGN,)), strict=True
@@ -133,9 +133,9 @@ class Token:
                     label=key.label,
                     id=bytes.fromhex(key.id),
                     mechanism=Mechanism.RSA_PKCS_OAEP,
-                    mechanism_param=(Mechanism.SHA_1, MGF.SHA1, None),  # all that SoftHSM 2.6 has
+                    mechanism_param=(Mechanism.SHA_1, MGF.SHA1, None),  # the only parameters that SoftHSM 2.6 supports
                     store=True,
-                    template={**NO_USE, **STAYS, **dict.fromkeys(use, True)},
+                    template={**NO_USE, **NON_EXTRACTABLE_KEY, **dict.fromkeys(use, True)},
                 )
             )
 
@@ -145,17 +145,17 @@ class Token:
     # Keys
 
     def generate(self, key: Entry, kind: str) -> dict[str, t.Any]:
-        """What of the new key is public: keymaterial.Facts."""
+        """Generate a key. Returns key_material.Facts as a dict."""
         family, dummy, variant = kind.partition("-")
         place: dict[str, t.Any] = {"label": key.label, "id": bytes.fromhex(key.id), "store": True}
         if family in SECRET:
             size = int(variant or 256)
-            template = {**SECRET[family], **MAY_TRAVEL}
+            template = {**SECRET[family], **EXTRACTABLE_KEY}
             secret = self._session.generate_key(pk.PARTS[family][0][1], size, template=template, **place)
             self._objects[key.number] = [secret]
-            return keymaterial.Facts(family, size, None, pk.check_value(self._session, family, secret), None)._asdict()
+            return key_material.Facts(family, size, None, pk.check_value(self._session, family, secret), None)._asdict()
         templates: dict[str, t.Any] = {
-            "private_template": {**MAY_TRAVEL, Attribute.SIGN: True},
+            "private_template": {**EXTRACTABLE_KEY, Attribute.SIGN: True},
             "public_template": {Attribute.PRIVATE: False},
         }
         if family == "rsa":
@@ -166,22 +166,22 @@ class Token:
             public, private = domain.generate_keypair(**templates, **place)
         self._objects[key.number] = [private, public]
         model = pk.public_key(family, public)
-        return {**keymaterial.facts_of_public(model)._asdict(), "public": pk.encode(model)}
+        return {**key_material.facts_of_public(model)._asdict(), "public": pk.encode(model)}
 
     def unwrap(self, mbk: int, keys: list[tuple[Entry, str]]) -> None:
-        """Into the token, with their public key objects."""
+        """Unwrap keys into the token, and create their public key objects."""
         for key, blob in keys:
             self._objects[key.number] = [self._unwrap(mbk, key, blob, store=True)]
             if key.public:
                 self._objects[key.number].append(self._put_public(key))
 
     def check(self, mbk: int, key: Entry, blob: str) -> None:
-        """Raises UnwrapFailed; the key is in the token for that moment only."""
+        """Check a wrapped key with a temporary object. Raises UnwrapError."""
         pk.destroy(self._unwrap(mbk, key, blob, store=False))
 
     def _unwrap(self, mbk: int, key: Entry, blob: str, *, store: bool) -> Object:
         kind, key_type = pk.PARTS[key.type][0]
-        template = {**(PRIVATE if kind == ObjectClass.PRIVATE_KEY else SECRET[key.type]), **MAY_TRAVEL}
+        template = {**(PRIVATE if kind == ObjectClass.PRIVATE_KEY else SECRET[key.type]), **EXTRACTABLE_KEY}
         try:
             thing: Object = self._any(mbk).unwrap_key(
                 kind,
@@ -194,11 +194,11 @@ class Token:
                 template=template,
             )
         except PKCS11Error as exc:
-            raise UnwrapFailed(f"label {key.label}, id {key.id} cannot be unwrapped: {pk.words(exc)}") from exc
+            raise UnwrapError(f"label {key.label}, id {key.id} cannot be unwrapped: {pk.error_text(exc)}") from exc
         if not pk.is_of(self._session, key, (kind, key_type), thing):
             pk.destroy(thing)
-            raise UnwrapFailed(
-                f"label {key.label}, id {key.id} is another key inside than its identity says ({key.fingerprint})"
+            raise UnwrapError(
+                f"label {key.label}, id {key.id} contains another key than its identity names ({key.fingerprint})"
             )
         return thing
 
@@ -222,11 +222,11 @@ class Token:
         return [key.wrap_key(self._any(number), mechanism=Mechanism.AES_KEY_WRAP_PAD).hex() for number in numbers]
 
     def sign(self, number: int, data: str, curve: str | None) -> str:
-        """RSA: PKCS #1 v1.5 with SHA-256. EC: ECDSA with the hash that goes with the curve."""
+        """Sign data. RSA: PKCS #1 v1.5 with SHA-256. EC: ECDSA with the hash of the curve."""
         key, message = self._any(number), bytes.fromhex(data)
         if curve is None:
             return str(key.sign(message, mechanism=Mechanism.SHA256_RSA_PKCS).hex())
-        digest = hashes.Hash(keymaterial.CURVES[curve][1])
+        digest = hashes.Hash(key_material.CURVES[curve][1])
         digest.update(message)
         return pk.ecdsa(key, digest.finalize()).hex()
 
@@ -247,15 +247,15 @@ def _places(key: Entry) -> list[Place]:
     return [(part, key.label, key.id) for part in pk.PARTS[key.type]]
 
 
-def _listen(channel: socket.socket, questions: queue.SimpleQueue[dict[str, t.Any]]) -> None:
+def _listen(channel: socket.socket, requests: queue.SimpleQueue[dict[str, t.Any]]) -> None:
     with channel.makefile("rb") as lines:
         for line in lines:
-            questions.put(json.loads(line))
-    os._exit(0)  # nobody is left to ask, also when a question is being answered just now
+            requests.put(json.loads(line))
+    os._exit(0)  # the client has ended, so a running request can be dropped
 
 
 def _entries(details: dict[str, t.Any]) -> dict[str, t.Any]:
-    """JSON knows no Entry: they come as lists, under these names."""
+    """Convert the lists with these names, which JSON cannot mark as Entry."""
     for name in ("live", "doomed"):
         if name in details:
             details[name] = [Entry(*item) for item in details[name]]
@@ -269,24 +269,24 @@ def _entries(details: dict[str, t.Any]) -> dict[str, t.Any]:
 def main() -> None:
     descriptor, module, label = int(sys.argv[1]), sys.argv[2], sys.argv[3]
     os.umask(0o077)
-    channel, questions = socket.socket(fileno=descriptor), queue.SimpleQueue[dict[str, t.Any]]()
-    threading.Thread(target=_listen, args=(channel, questions), daemon=True).start()
-    # The process of a killed appliance may need a moment to end.
-    held, token = process.lock(Path(), patience=30.0), None
+    channel, requests = socket.socket(fileno=descriptor), queue.SimpleQueue[dict[str, t.Any]]()
+    threading.Thread(target=_listen, args=(channel, requests), daemon=True).start()
+    # The token process of a killed simulator needs some time to end.
+    held, token = process.lock(Path(), timeout=30.0), None
     while True:
-        question = questions.get()
+        request = requests.get()
         try:
             if held is None:
                 raise ValueError(f"another process has the token open in {Path().absolute()}")
             token = token or Token(pkcs11_setup.open_session(Path(), module, label))
-            result = getattr(token, question["question"])(**_entries(question["details"]))
-            answer = {"result": result}
-        except UnwrapFailed as exc:
-            answer = {"unwrap_failed": str(exc)}
+            result = getattr(token, request["method"])(**_entries(request["details"]))
+            response = {"result": result}
+        except UnwrapError as exc:
+            response = {"unwrap_failed": str(exc)}
         except (PKCS11Error, OSError, ValueError, LookupError) as exc:
-            what = question["question"] if token else "open"
-            answer = {"failed": f"PKCS #11 token '{label}', {what}: {pk.words(exc)}"}
-        channel.sendall(json.dumps(answer).encode() + b"\n")
+            what = request["method"] if token else "open"
+            response = {"failed": f"PKCS #11 token '{label}', {what}: {pk.error_text(exc)}"}
+        channel.sendall(json.dumps(response).encode() + b"\n")
 
 
 if __name__ == "__main__":

@@ -2,4 +2,4 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a node does for its clients and for the people at its PIN pad: packages, imports, guided restores."""
+"""Jobs of a node: packages, imports and guided restores."""

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Key Synchronization Packages brought to a node: verified and staged first, then applied as one change, or discarded.
+"""Imports of Key Synchronization Packages: verified and staged, then applied atomically or discarded.
 
-What else may happen (the upload is the commit, keys are written one by one, cards are asked for, something restarts) is up to the profile.
+The profile can change this: the upload is the commit, keys are written one by one, cards are required, or a restart follows.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import secrets
 import typing as t
 
 from utrust_appliance.clock import Deadlines, utc_in, utc_now
-from utrust_appliance.errors import Problem
+from utrust_appliance.errors import ApiError
 from utrust_appliance.files import destroy
-from utrust_appliance.hsm.base import KeySetChange, UnwrapFailed
-from utrust_appliance.inventory import KeyIdentity, KeyRef, SlotSettings, keys_digest
-from utrust_appliance.jobs.restores import Work
+from utrust_appliance.hsm.base import KeySetChange, UnwrapError
+from utrust_appliance.jobs.restores import CardCallbacks
+from utrust_appliance.keys import KeyIdentity, KeyRef, SlotSettings, keys_digest
 from utrust_appliance.package import PackageFile
 
 if t.TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Imports:
                 destroy(file)
 
     def _settle(self, data: Data) -> None:
-        """After a crash the HSM says whether an import that was being applied is in it."""
+        """After a crash, the HSM defines the outcome of a running import."""
         if data["state"] not in ("applying", "waiting_for_card", "waiting_for_pin"):
             return
         behavior = self._node.behavior
@@ -62,14 +62,14 @@ class Imports:
         elif data["state"] == "applying" and (behavior.commit, behavior.atomic) == ("apply", "all"):
             data["state"] = "staged"
         else:
-            self._fail(data, Problem("import_failed", "the node was restarted while the import was running"))
+            self._fail(data, ApiError("import_failed", "the node was restarted while the import was running"))
         self._node.store.save(data)
 
     def _path(self, import_id: str) -> Path:
         return self._folder / f"{import_id}.ksp"
 
     def upload_path(self) -> Path:
-        """Where an upload may be written before it is staged."""
+        """Path for an upload before it is staged."""
         return self._folder / f"{secrets.token_hex(16)}.part"
 
     def require_stageable(self) -> None:
@@ -88,7 +88,7 @@ class Imports:
     def _stage(self, request: Request, upload: Path, sha256: str, size: int) -> Data:
         self._node.checkpoint("import.received")
         package = self._verified(upload)
-        held = self._node.hsm.inventory()
+        held = self._node.hsm.list_keys()
         plan = self._node.behavior.plan_import(held, package.header.keys, package.header.destroyed)
         self._require_room(package, ({key.identity.ref for key in held} | plan.put) - set(plan.remove))
         import_id = secrets.token_hex(16)
@@ -114,7 +114,7 @@ class Imports:
         hsm, node = self._node.hsm, self._node
         mbk = node.mbk()
         if mbk is None:
-            raise Problem("hsm_not_operational", "the HSM is in Factory Reset Mode")
+            raise ApiError("hsm_not_operational", "the HSM is in Factory Reset Mode")
         package = PackageFile(path)
         try:
             package.verify(
@@ -123,8 +123,8 @@ class Imports:
                 cluster_id=node.cluster.id if node.behavior.binding == "cluster" else None,
                 check=hsm.check,
             )
-        except UnwrapFailed as exc:
-            raise Problem("package_corrupt", str(exc)) from exc
+        except UnwrapError as exc:
+            raise ApiError("package_corrupt", str(exc)) from exc
         return package
 
     def _require_room(self, package: PackageFile, after: set[KeyRef]) -> None:
@@ -134,9 +134,11 @@ class Imports:
             capacity = slot.capacity
             full = self._node.cluster.faults.find("slot_full", self._node.name)
             if full and full.params["slot"] == slot.slot:
-                capacity = sum(1 for key in self._node.hsm.inventory() if key.identity.slot == slot.slot)
+                capacity = sum(1 for key in self._node.hsm.list_keys() if key.identity.slot == slot.slot)
             if count > capacity:
-                raise Problem("slot_full", f"slot {slot.slot} takes {capacity} keys, the import would make {count}")
+                raise ApiError(
+                    "slot_full", f"slot {slot.slot} can hold {capacity} keys, the import would result in {count} keys"
+                )
 
     def list(self) -> list[Data]:
         self.sweep()
@@ -149,39 +151,39 @@ class Imports:
     async def apply(self, import_id: str, request: Request, if_match: t.Container[str]) -> Data:
         self.sweep()
         data = self._node.store.get("import", import_id)
-        self._node.store.made_by(request)  # refuses a key that belongs to another request
+        self._node.store.made_by(request)  # rejects an Idempotency-Key of another request
         if data["state"] == "applied":
             return data
         if data["state"] == "expired":
-            raise Problem("import_expired", f"import {import_id} was staged more than {self._deadlines.ttl:g} s ago")
+            raise ApiError("import_expired", f"import {import_id} was staged more than {self._deadlines.ttl:g} s ago")
         if data["state"] in ENDED:
-            raise Problem("import_finished", f"import {import_id} has ended: {data['state']}")
+            raise ApiError("import_finished", f"import {import_id} has ended: {data['state']}")
         self._node.require_operational()
         self._node.require_idle()
         now = self._node.hsm.digest()
         if now not in if_match:
-            raise Problem(
+            raise ApiError(
                 "keys_changed",
-                f"the HSM holds the inventory {now}, which If-Match does not name",
+                f"the keys digest of the HSM is {now}, which If-Match does not name",
                 keys_digest=now,
             )
         if now != data["keys_digest"]:
-            detail = f"the HSM held the inventory {data['keys_digest']} when the package was staged, now {now}: stage it again"
-            raise Problem("keys_changed", detail, keys_digest=now)
+            detail = f"the keys digest was {data['keys_digest']} when the package was staged and is now {now}: stage the package again"
+            raise ApiError("keys_changed", detail, keys_digest=now)
         return await self._commit(data, request)
 
     async def _commit(self, data: Data, request: Request | None = None) -> Data:
-        """From here on it is applied, or waits for cards."""
+        """Apply the import, or wait for cards first."""
         mbk = self._node.hsm.mbk()
         if self._node.behavior.cards == "asked" and mbk is not None:
             pad = next((pad["name"] for pad in self._node.pin_pads() if pad["status"] == "ready"), None)
             if pad is None:
                 self._end(data, "failed")
-                raise Problem(
-                    "pin_pad_unavailable", f"an import needs cards, and no PIN pad of {self._node.name} answers"
+                raise ApiError(
+                    "pin_pad_unavailable", f"an import requires cards, but no PIN pad of {self._node.name} responds"
                 )
             self._node.store.save(data, request)
-            work = Work(lambda: self._after_cards(data), lambda: self._forget(data["id"]))
+            work = CardCallbacks(lambda: self._after_cards(data), lambda: self._forget(data["id"]))
             return self._node.restores.ask_for_cards(data, pad, mbk, work)
         self.applying = data["id"]
         try:
@@ -201,10 +203,10 @@ class Imports:
         try:
             await self._node.cluster.faults.hold("hold_apply", self._node.name)
             await asyncio.to_thread(self._apply, data)
-        except (Problem, UnwrapFailed) as exc:
+        except (ApiError, UnwrapError) as exc:
             LOG.info("%s: import %s: %s", self._node.name, data["id"], exc)
             if data["state"] == "staged":
-                self._fail(data, Problem("import_failed", str(exc)))
+                self._fail(data, ApiError("import_failed", str(exc)))
                 self._node.store.save(data)
         finally:
             self.applying = None
@@ -213,62 +215,64 @@ class Imports:
         node, behavior, hsm, path = self._node, self._node.behavior, self._node.hsm, self._path(data["id"])
         try:
             package = self._verified(path)
-            plan = behavior.plan_import(hsm.inventory(), package.header.keys, package.header.destroyed)
+            plan = behavior.plan_import(hsm.list_keys(), package.header.keys, package.header.destroyed)
             put = [key for key in package.wrapped_keys() if key.identity.ref in plan.put]
             slots = behavior.slots_after_import(hsm.slots(), package.header.slots)
             self._restart_instead()
             self._write(KeySetChange(data["id"], put, plan.remove, slots, expect_digest=data["keys_digest"]))
-        except (Problem, UnwrapFailed) as exc:
-            if isinstance(exc, Problem) and exc.code == "import_failed":
+        except (ApiError, UnwrapError) as exc:
+            if isinstance(exc, ApiError) and exc.code == "import_failed":
                 self._fail(data, exc)
             elif behavior.commit == "upload":
-                self._fail(data, Problem("import_failed", str(exc)))
+                self._fail(data, ApiError("import_failed", str(exc)))
             else:
-                data["state"] = "staged"  # nothing has changed; the client may try again or discard it
+                data["state"] = "staged"  # unchanged; the client can apply or discard the import
             node.store.save(data)
             raise
         if behavior.deletions == "travel":
             node.note_destroyed(package.header.destroyed)
         self._finish(data)
-        node.restart()  # before anybody can read that it is applied, and take the node for ready
+        node.restart()  # before clients can read the state applied and assume that the node is ready
         node.store.save(data)
         self._forget(data["id"])
         node.checkpoint("import.applied")
         return data
 
     def _restart_instead(self) -> None:
-        """The fault: nobody hears what became of the import. With the old keys it has not begun; after that, it is as `_settle` says."""
-        if restart := self._node.cluster.faults.find("restart_applying", self._node.name):
+        """Fault: the node restarts without a response. With `old`, the import has not started; otherwise it continues."""
+        if restart := self._node.cluster.faults.find("restart_during_import", self._node.name):
             self._node.go_down(float(restart.params["seconds"]))
             if restart.params["keys"] == "old":
-                raise Problem("unavailable", "the node was restarted while the import was running")
+                raise ApiError("unavailable", "the node was restarted while the import was running")
 
     def _write(self, change: KeySetChange) -> None:
-        """All of it or nothing, or key by key. Where keys are written one by one, those that no key of the package replaces are removed last."""
-        fails = self._node.cluster.faults.find("import_fails", self._node.name)
+        """Write all keys atomically or one by one. If keys are written one by one, keys without a replacement are removed last."""
+        fails = self._node.cluster.faults.find("import_failure", self._node.name)
         after = int(fails.params["after"]) if fails else len(change.put) + 1
         if self._node.behavior.atomic == "all":
             if after <= len(change.put):
-                raise Problem(
-                    "import_failed", f"key {after} of {len(change.put)} could not be written; nothing has changed"
+                raise ApiError(
+                    "import_failed", f"key {after} of {len(change.put)} could not be written, and no key was changed"
                 )
             self._node.hsm.apply(change)
             return
         expect, slots, remove = change.expect_digest, change.slots, list(change.remove)
         for number, key in enumerate(change.put):
             if number == after:
-                raise Problem("import_failed", f"{number} of {len(change.put)} keys were written, then the HSM failed")
+                raise ApiError("import_failed", f"{number} of {len(change.put)} keys were written, then the HSM failed")
             place = (key.identity.slot, key.identity.label)
             beside = [ref for ref in remove if (ref.slot, ref.label) == place][:1]
             try:
                 self._node.hsm.apply(KeySetChange(f"{change.job}/{number}", [key], beside, slots, expect_digest=expect))
-            except (Problem, UnwrapFailed) as exc:
+            except (ApiError, UnwrapError) as exc:
                 if number == 0:
                     raise
-                raise Problem("import_failed", f"{number} of {len(change.put)} keys were written, then: {exc}") from exc
+                raise ApiError(
+                    "import_failed", f"{number} of {len(change.put)} keys were written, then: {exc}"
+                ) from exc
             expect, slots, remove = None, [], [ref for ref in remove if ref not in beside]
         if len(change.put) == after:
-            raise Problem("import_failed", "all keys were written, then the HSM failed")
+            raise ApiError("import_failed", "all keys were written, then the HSM failed")
         self._node.hsm.apply(KeySetChange(change.job, [], remove, slots, expect_digest=expect))
 
     def _finish(self, data: Data) -> None:
@@ -278,9 +282,9 @@ class Imports:
         for row in data["rows"]:
             row["outcome"] = "done"
 
-    def _fail(self, data: Data, problem: Problem) -> None:
-        """The rows say what became of each key."""
-        held = {key.identity for key in self._node.hsm.inventory()}
+    def _fail(self, data: Data, problem: ApiError) -> None:
+        """Set the state failed, and set the outcome of each key in its row."""
+        held = {key.identity for key in self._node.hsm.list_keys()}
         data.update(state="failed", finished_at=utc_now(), keys_digest=self._node.hsm.digest())
         data["problem"] = {"code": problem.code, "title": problem.title, "detail": problem.detail}
         for row in data["rows"]:
@@ -298,9 +302,9 @@ class Imports:
         if data["state"] in ENDED:
             return
         if data["state"] == "applied":
-            raise Problem("import_finished", f"import {import_id} was applied")
+            raise ApiError("import_finished", f"import {import_id} was applied")
         if data["state"] == "applying":
-            raise Problem("import_in_progress", f"import {import_id} is being applied", running_id=import_id)
+            raise ApiError("import_in_progress", f"import {import_id} is running", running_id=import_id)
         if data["state"] in ("waiting_for_card", "waiting_for_pin"):
             self._node.restores.cancel_import()
         else:

@@ -12,7 +12,7 @@ import typing as t
 from dataclasses import replace
 
 from utrust_appliance.clock import Deadlines, utc_in, utc_now
-from utrust_appliance.errors import Problem
+from utrust_appliance.errors import ApiError
 from utrust_appliance.files import destroy
 from utrust_appliance.package import Header, write_package
 
@@ -24,7 +24,7 @@ if t.TYPE_CHECKING:
 
 
 def build_package(node: Node, path: Path) -> tuple[Header, str, int]:
-    """A consistent image of this node's HSM as a package file; also what a guided restore of another node fetches."""
+    """Write a consistent package of the HSM of this node. Guided restores of other nodes use the same function."""
     image = node.hsm.export()
     mbk = node.mbk() or image.mbk
     header = Header(
@@ -58,7 +58,7 @@ class Packages:
         known = {data["id"]: data for data in node.store.list("package")}
         for file in folder.iterdir():
             if file.stem not in known:
-                destroy(file)  # was being written when the process was killed
+                destroy(file)  # unfinished file of a killed process
         for package_id, data in known.items():
             if self._path(package_id).exists():
                 self._deadlines.resume(package_id, data["expires_at"])
@@ -85,9 +85,9 @@ class Packages:
         header, sha256, size = build_package(self._node, path)
         if expect_digest not in (None, header.keys_digest):
             destroy(path)
-            raise Problem(
+            raise ApiError(
                 "keys_changed",
-                f"the HSM holds the inventory {header.keys_digest}, not {expect_digest}",
+                f"the keys digest of the HSM is {header.keys_digest}, not {expect_digest}",
                 keys_digest=header.keys_digest,
             )
         self._node.checkpoint("package.written")

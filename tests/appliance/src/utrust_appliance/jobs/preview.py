@@ -2,54 +2,52 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Whether a guided restore can start, and its summary. Changes nothing."""
+"""Checks and summary of a guided restore, without changes."""
 
 from __future__ import annotations
 
 import typing as t
 
-from utrust_appliance.errors import Problem
+from utrust_appliance.errors import ApiError
 
 if t.TYPE_CHECKING:
-    from utrust_appliance.jobs.incoming import Brought
+    from utrust_appliance.jobs.restore_packages import RestorePackage
     from utrust_appliance.mbk import MbkFacts
     from utrust_appliance.node import Node
 
 
 def require_restorable(node: Node, pin_pad: str, source: str) -> Node:
-    """Whether a guided restore can start now; returns the source. Names first, then states."""
+    """Check that a guided restore can start. Returns the source. Names are checked before states."""
     pad = _configured(node, pin_pad)
     other = node.cluster.nodes.get(source)
     if other is None or not other.config.joined:
-        raise Problem("source_not_a_member", f"{source} has not joined the cluster {node.cluster.name}")
+        raise ApiError("source_not_a_member", f"{source} has not joined the cluster {node.cluster.name}")
     _require_state(node)
     if node.behavior.restore_from == "package":
-        raise Problem(
-            "package_required", f"{node.name} restores from a package of a file, not from a member of the cluster"
-        )
+        raise ApiError("package_required", f"{node.name} restores from a package file, not from a cluster member")
     _require_ready(pad)
     if other is node:
-        raise Problem("source_not_ready", f"{source} is this node itself")
+        raise ApiError("source_not_ready", f"{source} is this node itself")
     if not other.reachable():
-        raise Problem("source_not_ready", f"{source} does not answer")
+        raise ApiError("source_not_ready", f"{source} does not respond")
     if other.state()[0] != "operational":
-        raise Problem("source_not_ready", f"the HSM of {source} is {other.state()[0]}, not operational")
+        raise ApiError("source_not_ready", f"the HSM of {source} is {other.state()[0]}, not operational")
     return other
 
 
 def require_restorable_from_package(node: Node, pin_pad: str) -> None:
-    """The same, where the keys come from a package of a file."""
+    """Check that a guided restore from a package file can start."""
     pad = _configured(node, pin_pad)
     _require_state(node)
     if node.behavior.restore_from != "package":
-        raise Problem("invalid_request", f"{node.name} restores from a member of the cluster, not from a package")
+        raise ApiError("invalid_request", f"{node.name} restores from a cluster member, not from a package")
     _require_ready(pad)
 
 
 def _configured(node: Node, pin_pad: str) -> dict[str, t.Any]:
     pads = {pad["name"]: pad for pad in node.pin_pads()}
     if pin_pad not in pads:
-        raise Problem("pin_pad_not_configured", f"{pin_pad} is not configured on {node.name}", configured=list(pads))
+        raise ApiError("pin_pad_not_configured", f"{pin_pad} is not configured on {node.name}", configured=list(pads))
     return pads[pin_pad]
 
 
@@ -60,29 +58,29 @@ def _require_state(node: Node) -> None:
     if not node.behavior.restore_allowed(state, alarm):
         mbk = node.hsm.mbk()
         detail = f"the HSM of {node.name} is {state}" + (
-            f" under MBK {mbk.name}; a guided restore would overwrite it" if mbk else ""
+            f" with MBK {mbk.name}, and a guided restore would overwrite it" if mbk else ""
         )
-        raise Problem("not_factory_reset", detail)
+        raise ApiError("not_factory_reset", detail)
 
 
 def _require_ready(pad: dict[str, t.Any]) -> None:
     if pad["status"] != "ready":
         where = f" at {pad['address']}" if pad["address"] else ""
-        raise Problem("pin_pad_unavailable", f"{pad['name']} is configured{where} but does not answer")
+        raise ApiError("pin_pad_unavailable", f"{pad['name']} is configured{where} but does not respond")
 
 
 def preview(node: Node, pin_pad: str, source: str) -> dict[str, t.Any]:
-    """The contract's RestorePreview."""
+    """RestorePreview of the contract."""
     other = require_restorable(node, pin_pad, source)
     mbk = other.mbk()
     if mbk is None:
-        raise Problem("source_not_ready", f"the HSM of {source} holds no MBK")
-    keys, digest = other.inventory()
+        raise ApiError("source_not_ready", f"the HSM of {source} does not hold an MBK")
+    keys, digest = other.list_keys()
     return _summary(node, pin_pad, mbk, {"node": source, "key_count": len(keys), "keys_digest": digest})
 
 
-def preview_from_package(node: Node, pin_pad: str, brought: Brought) -> dict[str, t.Any]:
-    """The same, as the package says in clear; whether that is true shows when the MBK is there."""
+def preview_from_package(node: Node, pin_pad: str, brought: RestorePackage) -> dict[str, t.Any]:
+    """Summary from the plaintext header of a package, which cannot be authenticated without the MBK."""
     require_restorable_from_package(node, pin_pad)
     header = brought.header
     source = {"node": header.node, "key_count": len(header.keys), "keys_digest": header.keys_digest}

@@ -2,12 +2,12 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The guided restore of a node: people put cards into a PIN pad and type PINs, then MBK and keys come from the source.
+"""The guided restore of a node: people insert cards and enter PINs, then the node gets MBK and keys from the source.
 
-Where the profile wants it, the keys come from a package of a file (incoming.py).
+If the profile requires a package, the keys come from a package file (restore_packages.py).
 
-waiting_for_card -> waiting_for_pin -> … until m cards are accepted -> restoring -> succeeded; else failed or canceled. The reader gives a
-card back as soon as it is done with it. A restore that a crash has interrupted is failed, unless its commit is in the HSM.
+waiting_for_card -> waiting_for_pin -> … until m cards are accepted -> restoring -> succeeded, else failed or canceled. The reader returns a card after
+use. After a crash, a restore has succeeded if its change was committed, else it has failed.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ import secrets
 import time
 import typing as t
 
-from utrust_appliance.cards import WrongPin
+from utrust_appliance.cards import WrongPinError
 from utrust_appliance.clock import utc_now
-from utrust_appliance.errors import Problem, Refused
+from utrust_appliance.errors import ApiError, OperationError
 from utrust_appliance.files import destroy
-from utrust_appliance.jobs.transfer import RestoreFailed, restore_from, restore_package
+from utrust_appliance.jobs.transfer import RestoreError, restore_from, restore_package
 from utrust_appliance.mbk import Mbk, combine
 
 if t.TYPE_CHECKING:
     from pathlib import Path
 
-    from utrust_appliance.jobs.incoming import Brought
+    from utrust_appliance.jobs.restore_packages import RestorePackage
     from utrust_appliance.mbk import MbkFacts, Share
     from utrust_appliance.node import Node
     from utrust_appliance.store import Data, Request
@@ -37,18 +37,18 @@ LOG = logging.getLogger(__name__)
 RUNNING = ("waiting_for_card", "waiting_for_pin", "restoring")
 
 
-class Work(t.NamedTuple):
-    """What an import does when the cards have been accepted, and when it has ended without them."""
+class CardCallbacks(t.NamedTuple):
+    """Callbacks of an import: after the cards were accepted, and after an end without cards."""
 
     accepted: t.Callable[[], t.Awaitable[None]]
     ended: t.Callable[[], None]
 
 
-class Ceremony:
-    """What is only in memory while people are at the PIN pad, for a guided restore or for an import that asks for cards."""
+class CardSession:
+    """In-memory state at the PIN pad, for a guided restore or an import that requires cards."""
 
     def __init__(
-        self, mbk: MbkFacts, source_digest: str = "", work: Work | None = None, package: Path | None = None
+        self, mbk: MbkFacts, source_digest: str = "", work: CardCallbacks | None = None, package: Path | None = None
     ) -> None:
         self.mbk = mbk
         self.source_digest = source_digest
@@ -69,7 +69,7 @@ class Restores:
         self._changed = asyncio.Event()
         self._task: asyncio.Future[None] | None = None
         self.running: Data | None = None
-        self._ceremony: Ceremony | None = None
+        self._session: CardSession | None = None
         for data in node.store.list("restore"):
             if data["state"] in RUNNING:
                 self._settle(data)
@@ -80,21 +80,21 @@ class Restores:
         else:
             data.update(
                 state="failed",
-                problem=RestoreFailed("interrupted", "The node was restarted while the restore was running").problem,
+                problem=RestoreError("interrupted", "The node was restarted during the restore").problem,
             )
         data.update(prompt=None, notice=None, finished_at=utc_now(), sequence=data["sequence"] + 1)
         self._node.store.save(data)
 
     def _success(self) -> Data:
         hsm = self._node.hsm
-        return {"state": "succeeded", "result": {"key_count": len(hsm.inventory()), "keys_digest": hsm.digest()}}
+        return {"state": "succeeded", "result": {"key_count": len(hsm.list_keys()), "keys_digest": hsm.digest()}}
 
     @property
     def kind(self) -> str:
-        return "import" if self._ceremony and self._ceremony.work else "restore"
+        return "import" if self._session and self._session.work else "restore"
 
-    def ask_for_cards(self, data: Data, pin_pad: str, mbk: MbkFacts, work: Work) -> Data:
-        """Let people present m cards for an import, then do its work."""
+    def ask_for_cards(self, data: Data, pin_pad: str, mbk: MbkFacts, work: CardCallbacks) -> Data:
+        """Request m cards for an import, then call `work`."""
         data.update(
             state="waiting_for_card",
             pin_pad=pin_pad,
@@ -104,7 +104,7 @@ class Restores:
             cards_required=mbk.m,
             problem=None,
         )
-        self.running, self._ceremony = data, Ceremony(mbk, work=work)
+        self.running, self._session = data, CardSession(mbk, work=work)
         self._ask_for_card()
         return self.view(data)
 
@@ -113,14 +113,14 @@ class Restores:
     def start(self, request: Request, pin_pad: str, source: Node) -> Data:
         mbk = source.mbk()
         if mbk is None:
-            raise Problem("source_not_ready", f"the HSM of {source.name} holds no MBK")
-        return self._start(request, pin_pad, source.name, Ceremony(mbk, source.hsm.digest()))
+            raise ApiError("source_not_ready", f"the HSM of {source.name} does not hold an MBK")
+        return self._start(request, pin_pad, source.name, CardSession(mbk, source.hsm.digest()))
 
-    def start_from_package(self, request: Request, pin_pad: str, brought: Brought) -> Data:
-        """The keys come from a package that is here already; it is destroyed when the restore has ended."""
-        return self._start(request, pin_pad, brought.header.node, Ceremony(brought.mbk, package=brought.path))
+    def start_from_package(self, request: Request, pin_pad: str, brought: RestorePackage) -> Data:
+        """Start a restore from an uploaded package. The package is deleted at the end of the restore."""
+        return self._start(request, pin_pad, brought.header.node, CardSession(brought.mbk, package=brought.path))
 
-    def _start(self, request: Request, pin_pad: str, source: str, ceremony: Ceremony) -> Data:
+    def _start(self, request: Request, pin_pad: str, source: str, session: CardSession) -> Data:
         data = {
             "id": secrets.token_hex(16),
             "idempotency_key": request.key,
@@ -131,21 +131,21 @@ class Restores:
             "prompt": None,
             "notice": None,
             "cards_accepted": 0,
-            "cards_required": ceremony.mbk.m,
+            "cards_required": session.mbk.m,
             "problem": None,
             "result": None,
             "started_at": utc_now(),
             "finished_at": None,
         }
         self._node.store.add("restore", data, request)
-        self.running, self._ceremony = data, ceremony
+        self.running, self._session = data, session
         self._ask_for_card()
         self._node.checkpoint("restore.started")
         return self.view(data)
 
     def view(self, data: Data) -> Data:
         deadline = (
-            self._ceremony.deadline if self._ceremony and self.running and self.running["id"] == data["id"] else None
+            self._session.deadline if self._session and self.running and self.running["id"] == data["id"] else None
         )
         return {**data, "seconds_left": None if deadline is None else round(max(0.0, deadline - time.monotonic()), 1)}
 
@@ -156,7 +156,7 @@ class Restores:
         return [self.view(data) for data in self._node.store.list("restore")]
 
     async def wait(self, restore_id: str, sequence: int, seconds: float) -> Data:
-        """The restore, as soon as its sequence is greater than that, or it has ended, or the time is over."""
+        """Wait at most `seconds` until the restore has a higher sequence or has ended. Returns the restore."""
         end = time.monotonic() + seconds
         while True:
             data, changed = self.get(restore_id), self._changed
@@ -179,59 +179,57 @@ class Restores:
         if data["state"] == "canceled":
             return data
         if data["state"] not in RUNNING:
-            raise Problem("restore_finished", f"restore {restore_id} has ended: {data['state']}")
+            raise ApiError("restore_finished", f"restore {restore_id} has ended: {data['state']}")
         if data["state"] == "restoring":
-            raise Problem(
+            raise ApiError(
                 "restore_in_progress",
                 f"restore {restore_id} is writing keys and can no longer be canceled",
                 running_id=restore_id,
             )
-        self._end("canceled", RestoreFailed("canceled_by_request", "A client canceled it").problem)
+        self._end("canceled", RestoreError("canceled_by_request", "A client canceled the restore").problem)
         return self.get(restore_id)
 
     # For people at the PIN pad
 
     def insert_card(self, name: str) -> Data:
-        data, ceremony = self._waiting("waiting_for_card")
+        data, session = self._waiting("waiting_for_card")
         card = self._node.cluster.cards.card(name)
-        if card.mbk.check_value != ceremony.mbk.check_value:
-            self._ask_for_card("wrong_card", f"Card {name} is of MBK {card.mbk.name}, not of {ceremony.mbk.name}")
-        elif name in ceremony.shares:
-            self._ask_for_card("card_already_used", f"Card {name} has been used already")
+        if card.mbk.check_value != session.mbk.check_value:
+            self._ask_for_card("wrong_card", f"Card {name} belongs to MBK {card.mbk.name}, not to {session.mbk.name}")
+        elif name in session.shares:
+            self._ask_for_card("card_already_used", f"Card {name} was already used")
         elif card.locked:
-            self._ask_for_card("card_locked", f"Card {name} is locked for good")
+            self._ask_for_card("card_locked", f"Card {name} is permanently locked")
         else:
-            ceremony.card = name
+            session.card = name
             self._ask_for_pin()
         return self.view(data)
 
     def remove_card(self) -> Data:
-        data, ceremony = self._waiting("waiting_for_pin")
-        self._ask_for_card("card_removed", f"Card {ceremony.card} was removed before its PIN was entered")
+        data, session = self._waiting("waiting_for_pin")
+        self._ask_for_card("card_removed", f"Card {session.card} was removed before its PIN was entered")
         return self.view(data)
 
     def enter_pin(self, pin: str) -> Data:
-        data, ceremony = self._waiting("waiting_for_pin")
-        card = ceremony.card or ""
+        data, session = self._waiting("waiting_for_pin")
+        card = session.card or ""
         try:
-            ceremony.shares[card] = self._node.cluster.cards.read_share(card, pin)
-        except WrongPin as exc:
+            session.shares[card] = self._node.cluster.cards.read_share(card, pin)
+        except WrongPinError as exc:
             if exc.tries_left:
-                self._ask_for_pin(
-                    "wrong_pin", f"Wrong PIN for card {card}; it locks for good after {exc.tries_left} more"
-                )
+                self._ask_for_pin("wrong_pin", f"Wrong PIN for card {card}. Attempts left: {exc.tries_left}")
             else:
-                self._ask_for_card("card_locked", f"Wrong PIN: card {card} is locked for good now")
+                self._ask_for_card("card_locked", f"Wrong PIN. Card {card} is now permanently locked")
             return self.view(data)
-        ceremony.card = None
-        data["cards_accepted"] = len(ceremony.shares)
-        if len(ceremony.shares) < data["cards_required"]:
+        session.card = None
+        data["cards_accepted"] = len(session.shares)
+        if len(session.shares) < data["cards_required"]:
             self._ask_for_card()
             self._node.checkpoint("restore.card_accepted")
         else:
             self._limit(None)
-            if ceremony.work:
-                self._accepted(ceremony.work)
+            if session.work:
+                self._accepted(session.work)
                 return self.view(data)
             self._update(state="restoring", prompt=None, notice=None)
             self._task = asyncio.get_running_loop().create_task(self._restore())
@@ -240,35 +238,37 @@ class Restores:
     def cancel_at_pin_pad(self) -> Data:
         data, dummy = self._waiting("waiting_for_card", "waiting_for_pin")
         self._end(
-            "canceled", RestoreFailed("canceled_at_pin_pad", f"Somebody pressed Cancel at {data['pin_pad']}").problem
+            "canceled", RestoreError("canceled_at_pin_pad", f"Somebody pressed Cancel at {data['pin_pad']}").problem
         )
         return self.view(data)
 
-    def _accepted(self, work: Work) -> None:
+    def _accepted(self, work: CardCallbacks) -> None:
         self._update(state="applying", prompt=None, notice=None)
-        self.running = self._ceremony = None
-        self._task = asyncio.ensure_future(work.accepted())  # which says at once that the import is being applied
+        self.running = self._session = None
+        self._task = asyncio.ensure_future(work.accepted())  # the callback sets the state applying immediately
 
     def cancel_import(self) -> None:
-        """A client discards the import that waits at the PIN pad."""
+        """Discard the import that waits at the PIN pad."""
         self._end("discarded")
 
     def card_in_reader(self) -> str | None:
-        return self._ceremony.card if self._ceremony else None
+        return self._session.card if self._session else None
 
     # Inside
 
-    def _waiting(self, *states: str) -> tuple[Data, Ceremony]:
-        if self.running is None or self._ceremony is None:
-            raise Refused(f"the PIN pad of {self._node.name} asks for nothing: no guided restore is running")
+    def _waiting(self, *states: str) -> tuple[Data, CardSession]:
+        if self.running is None or self._session is None:
+            raise OperationError(
+                f"The PIN pad of {self._node.name} does not show a prompt, because no guided restore is running."
+            )
         if self.running["state"] not in states:
-            raise Refused(f"the PIN pad of {self._node.name} is {self.running['state'].replace('_', ' ')}")
-        return self.running, self._ceremony
+            raise OperationError(f"The PIN pad of {self._node.name} is {self.running['state'].replace('_', ' ')}.")
+        return self.running, self._session
 
     def _ask_for_card(self, notice: str | None = None, text: str = "") -> None:
         self._ask("insert_card", "Insert MBK card {} of {}", notice, text)
-        if self._ceremony:
-            self._ceremony.card = None
+        if self._session:
+            self._session.card = None
 
     def _ask_for_pin(self, notice: str | None = None, text: str = "") -> None:
         self._ask("enter_pin", "Enter the PIN of MBK card {} of {}", notice, text)
@@ -285,21 +285,21 @@ class Restores:
         )
 
     def _limit(self, seconds: float | None) -> None:
-        ceremony = self._ceremony
-        if ceremony is None:
+        session = self._session
+        if session is None:
             return
-        if ceremony.timer:
-            ceremony.timer.cancel()
-        ceremony.timer = ceremony.deadline = None
+        if session.timer:
+            session.timer.cancel()
+        session.timer = session.deadline = None
         if seconds is not None:
-            ceremony.deadline = time.monotonic() + seconds
-            ceremony.timer = asyncio.get_running_loop().call_later(seconds, self._time_is_up)
+            session.deadline = time.monotonic() + seconds
+            session.timer = asyncio.get_running_loop().call_later(seconds, self._time_is_up)
 
     def _time_is_up(self) -> None:
         if self.running is None:
             return
         what = "No card was inserted" if self.running["state"] == "waiting_for_card" else "No PIN was entered"
-        self._end("failed", RestoreFailed("card_timeout", f"{what} within {self._card_timeout:g} s").problem)
+        self._end("failed", RestoreError("card_timeout", f"{what} within {self._card_timeout:g} s").problem)
 
     def _update(self, **changes: t.Any) -> None:
         if self.running is None:
@@ -311,35 +311,35 @@ class Restores:
 
     def _end(self, state: str, problem: Data | None = None, result: Data | None = None) -> None:
         self._limit(None)
-        ceremony = self._ceremony
-        if ceremony and ceremony.package:
-            destroy(ceremony.package)
-        if ceremony and ceremony.work:
+        session = self._session
+        if session and session.package:
+            destroy(session.package)
+        if session and session.work:
             self._update(state=state, prompt=None, notice=None, problem=problem, finished_at=utc_now())
         else:
             self._update(state=state, prompt=None, notice=None, problem=problem, result=result, finished_at=utc_now())
-        self.running = self._ceremony = None
-        if ceremony and ceremony.work:
-            ceremony.work.ended()
+        self.running = self._session = None
+        if session and session.work:
+            session.work.ended()
 
     async def _restore(self) -> None:
-        data, ceremony = self._waiting("restoring")
+        data, session = self._waiting("restoring")
         node = self._node
         try:
             await node.cluster.faults.hold("hold_restore", node.name)
-            facts = ceremony.mbk
-            mbk = Mbk(facts.name, combine(list(ceremony.shares.values())), facts.m, facts.n)
-            if ceremony.package:
-                await asyncio.to_thread(restore_package, node, ceremony.package, mbk, data["id"])
+            facts = session.mbk
+            mbk = Mbk(facts.name, combine(list(session.shares.values())), facts.m, facts.n)
+            if session.package:
+                await asyncio.to_thread(restore_package, node, session.package, mbk, data["id"])
             else:
                 source = node.cluster.nodes[data["source"]]
-                await asyncio.to_thread(restore_from, node, source, mbk, data["id"], ceremony.source_digest)
-        except RestoreFailed as exc:
+                await asyncio.to_thread(restore_from, node, source, mbk, data["id"], session.source_digest)
+        except RestoreError as exc:
             self._end("failed", exc.problem)
         except Exception as exc:
             LOG.exception("%s: the guided restore failed", node.name)
             self._end(
-                "failed", RestoreFailed("restore_failed", f"{type(exc).__name__}; see the log of the appliance").problem
+                "failed", RestoreError("restore_failed", f"{type(exc).__name__}, see the log of the simulator").problem
             )
             raise
         else:
@@ -347,5 +347,5 @@ class Restores:
             node.checkpoint("restore.done")
 
     def wake(self) -> None:
-        """Let everybody who waits look again (the process is about to end)."""
+        """Wake all waiting requests before the process ends."""
         self._changed.set()

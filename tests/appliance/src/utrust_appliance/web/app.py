@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The application of one node, and the protocol that carries it."""
+"""The aiohttp application of a node, and its HTTP protocol."""
 
 from __future__ import annotations
 
@@ -11,9 +11,18 @@ import typing as t
 from aiohttp import web
 
 from utrust_appliance import SERVER
-from utrust_appliance.errors import Problem
+from utrust_appliance.errors import ApiError
 from utrust_appliance.web import node_api, package_api, restore_api
-from utrust_appliance.web.middleware import NODE, PAGES, authenticated, faulty, logged, mark, problem_response, refusing
+from utrust_appliance.web.middleware import (
+    NODE,
+    PAGES,
+    authenticated,
+    faulty,
+    handle_errors,
+    logged,
+    problem_response,
+    set_server_header,
+)
 from utrust_appliance.webconf.site import HANDLERS, add_webconf
 
 if t.TYPE_CHECKING:
@@ -23,9 +32,9 @@ API = "/api/v1"
 
 
 def make_app(node: Node) -> web.Application:
-    app = web.Application(middlewares=[logged, faulty, refusing, authenticated])
+    app = web.Application(middlewares=[logged, faulty, handle_errors, authenticated])
     app[NODE] = node
-    app.on_response_prepare.append(mark)
+    app.on_response_prepare.append(set_server_header)
     for module in (node_api, restore_api, package_api):
         for method, path, handler in module.ROUTES:
             app.router.add_route(method, API + path, handler)
@@ -35,20 +44,20 @@ def make_app(node: Node) -> web.Application:
 
 
 class Protocol(web.RequestHandler):
-    """aiohttp's protocol; what is no HTTP is refused with a problem document, too."""
+    """The protocol of aiohttp, with problem documents for invalid HTTP requests."""
 
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
         if isinstance(exc, ConnectionError):
             self.log_debug("the connection to %s was cut", request.remote)
-            problem = Problem("internal_error", "the connection was cut")  # nobody is there to read it
+            problem = ApiError("internal_error", "the connection was cut")  # the client cannot receive it
         elif status >= 500:
             self.log_exception("Error handling request from %s", request.remote, exc_info=exc)
-            problem = Problem("internal_error", "an unexpected error was logged on the node")
+            problem = ApiError("internal_error", "an unexpected error was logged on the node")
         else:
-            problem = Problem(
-                "invalid_request", f"this is no HTTP request: {(message or str(exc)).splitlines()[0][:200]}"
+            problem = ApiError(
+                "invalid_request", f"the request is not valid HTTP: {(message or str(exc)).splitlines()[0][:200]}"
             )
         response = problem_response(problem)
         response.headers["Server"] = SERVER

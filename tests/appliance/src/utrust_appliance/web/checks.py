@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Reading a request as the contract says. Everything that does not fit is refused with a problem that names it."""
+"""Validation of requests against the contract. Invalid requests raise ApiError."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import json
 import re
 import typing as t
 
-from utrust_appliance.errors import Problem
+from utrust_appliance.errors import ApiError
 from utrust_appliance.store import Request
 
 if t.TYPE_CHECKING:
@@ -31,19 +31,19 @@ MAX_TAGS = 200
 T = t.TypeVar("T")
 
 
-def bad(detail: str) -> Problem:
-    return Problem("invalid_request", detail)
+def bad(detail: str) -> ApiError:
+    return ApiError("invalid_request", detail)
 
 
 def object_id(request: web.Request, name: str) -> str:
     value = request.match_info[name]
     if not OBJECT_ID.fullmatch(value):
-        raise bad(f"{name} has 32 hexadecimal digits in lower case")
+        raise bad(f"{name} must be 32 lowercase hexadecimal digits")
     return value
 
 
 class Query:
-    """The query parameters of a request. `done` refuses those that nobody asked for."""
+    """The query parameters of a request. `done` rejects unknown parameters."""
 
     def __init__(self, request: web.Request) -> None:
         self._query = request.query
@@ -64,7 +64,7 @@ class Query:
     def done(self) -> None:
         unknown = sorted(set(self._query) - self._known)
         if unknown:
-            raise bad(f"this resource has no query parameter {unknown[0]!r}")
+            raise bad(f"the query parameter {unknown[0]!r} is unknown")
 
 
 def integer(low: int, high: int) -> Callable[[str, str], int]:
@@ -99,7 +99,7 @@ idempotency_key_of = matching(IDEMPOTENCY_KEY, "16 to 64 letters, digits, unders
 
 
 def made_once(request: web.Request, body_digest: str) -> Request:
-    """The Idempotency-Key and a digest of what the request asks."""
+    """The Idempotency-Key and a digest of the content of a request."""
     key = idempotency_key(request)
     return Request(key, hashlib.sha256(f"{request.method} {request.path}\n{body_digest}".encode()).hexdigest())
 
@@ -107,14 +107,16 @@ def made_once(request: web.Request, body_digest: str) -> Request:
 def idempotency_key(request: web.Request) -> str:
     values = request.headers.getall("Idempotency-Key", [])
     if not values:
-        raise Problem("idempotency_key_required", f"{request.method} {request.path} needs the header Idempotency-Key")
+        raise ApiError(
+            "idempotency_key_required", f"{request.method} {request.path} requires the header Idempotency-Key"
+        )
     if len(values) > 1:
         raise bad(f"Idempotency-Key is given {len(values)} times")
     return idempotency_key_of("Idempotency-Key", values[0])
 
 
 def content_digest(request: web.Request) -> str:
-    """SHA-256 in hexadecimal of what the body is announced to be (RFC 9530)."""
+    """SHA-256 of the body from Content-Digest (RFC 9530), in hexadecimal."""
     values = request.headers.getall("Content-Digest", [])
     found = CONTENT_DIGEST.fullmatch(values[0]) if len(values) == 1 else None
     if not found:
@@ -127,7 +129,7 @@ def as_content_digest(sha256_hex: str) -> str:
 
 
 def entity_tags(request: web.Request, header: str) -> set[str]:
-    """The opaque tags of If-Match or If-None-Match (RFC 9110, 8.8.3), `*` for the star; none where the header is missing."""
+    """The opaque tags of If-Match or If-None-Match (RFC 9110, 8.8.3), or `*`. Empty if the header is missing."""
     value = request.headers.get(header)
     if value is None:
         return set()
@@ -135,16 +137,16 @@ def entity_tags(request: web.Request, header: str) -> set[str]:
         raise bad(f"{header} is longer than {MAX_TAGS} characters")
     tags = {"*"} if value.strip() == "*" else set(ENTITY_TAG.findall(value))
     if not tags:
-        raise bad(f"{header} must name an ETag, in double quotes")
+        raise bad(f"{header} must contain an ETag in double quotes")
     return tags
 
 
-def media_type(request: web.Request, wanted: str) -> None:
-    given = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if given != wanted:
-        raise Problem("unsupported_media_type", f"send {wanted}, not {given or 'a body without Content-Type'}")
+def media_type(request: web.Request, expected: str) -> None:
+    actual = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if actual != expected:
+        raise ApiError("unsupported_media_type", f"send {expected}, not {actual or 'a body without Content-Type'}")
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise Problem("unsupported_media_type", "send the body without a Content-Encoding")
+        raise ApiError("unsupported_media_type", "send the body without a Content-Encoding")
 
 
 def announced_size(request: web.Request, limit: int) -> None:
@@ -152,12 +154,12 @@ def announced_size(request: web.Request, limit: int) -> None:
         raise too_large(limit)
 
 
-def too_large(limit: int) -> Problem:
-    return Problem("payload_too_large", f"this node takes at most {limit} bytes here", headers={"Connection": "close"})
+def too_large(limit: int) -> ApiError:
+    return ApiError("payload_too_large", f"the body has more than {limit} bytes", headers={"Connection": "close"})
 
 
 async def json_object(request: web.Request) -> tuple[dict[str, t.Any], str]:
-    """The body, and a digest of its meaning (the order of its members does not matter)."""
+    """The JSON body and a digest of its data, independent of the order of members."""
     media_type(request, "application/json")
     announced_size(request, MAX_JSON)
     content = bytearray()
@@ -179,10 +181,10 @@ def members(
 ) -> None:
     unknown = sorted(set(data) - set(required) - set(optional))
     if unknown:
-        raise bad(f"the body has an unknown member {unknown[0]!r}")
+        raise bad(f"the member {unknown[0]!r} is unknown")
     missing = sorted(set(required) - set(data))
     if missing:
-        raise bad(f"the body has no {missing[0]}")
+        raise bad(f"the member {missing[0]} is missing")
     for name, pattern in {**required, **optional}.items():
         if name in data and not (isinstance(data[name], str) and pattern.fullmatch(data[name])):
             raise bad(f"{name} must be a string that matches {pattern.pattern}")
@@ -191,9 +193,9 @@ def members(
 def _no_duplicates(pairs: list[tuple[str, t.Any]]) -> dict[str, t.Any]:
     data = dict(pairs)
     if len(data) != len(pairs):
-        raise ValueError("an object has a member twice")
+        raise ValueError("an object has a duplicate member")
     return data
 
 
 def _no_constant(name: str) -> t.NoReturn:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What happens to every request: it is logged, meets its faults, proves who it is; every refusal becomes a problem document."""
+"""Middleware of all requests: log, faults, authentication, and problem documents for errors."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ import typing as t
 from aiohttp import web
 
 from utrust_appliance import SERVER
-from utrust_appliance.errors import Problem
+from utrust_appliance.errors import ApiError
 
 if t.TYPE_CHECKING:
     from utrust_appliance.node import Node
 
 LOG = logging.getLogger(__name__)
 NODE: web.AppKey[Node] = web.AppKey("node")
-PAGES: web.AppKey[frozenset[t.Any]] = web.AppKey("pages")  # handlers that let in and refuse by themselves
+PAGES: web.AppKey[frozenset[t.Any]] = web.AppKey("pages")  # handlers with their own authentication and error pages
 Handler = t.Callable[[web.Request], t.Awaitable[web.StreamResponse]]
 LOGGED_QUERY = ("limit", "cursor", "wait", "sequence", "state", "idempotency_key", "pin_pad", "source")
 
 
-def problem_response(problem: Problem) -> web.Response:
+def problem_response(problem: ApiError) -> web.Response:
     return web.json_response(
         problem.document(), status=problem.status, headers=problem.headers, content_type="application/problem+json"
     )
 
 
-async def mark(dummy_request: web.Request, response: web.StreamResponse) -> None:
+async def set_server_header(dummy_request: web.Request, response: web.StreamResponse) -> None:
     response.headers["Server"] = SERVER
 
 
@@ -54,7 +54,7 @@ async def logged(request: web.Request, handler: Handler) -> web.StreamResponse:
                 "method": request.method,
                 "path": request.path,
                 "query": {name: request.query[name] for name in LOGGED_QUERY if name in request.query},
-                "status": status,  # 0: no answer was sent
+                "status": status,  # 0: no response was sent
                 "client": request.get("client"),
                 "idempotency_key": request.headers.get("Idempotency-Key"),
                 "seconds": round(time.monotonic() - started, 4),
@@ -65,31 +65,31 @@ async def logged(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 def cut(request: web.Request) -> t.NoReturn:
-    """End the connection without an answer."""
+    """Close the connection without a response."""
     if request.transport is not None:
         request.transport.abort()
-    raise ConnectionResetError("cut on purpose")
+    raise ConnectionResetError("closed by a fault")
 
 
 @web.middleware
 async def faulty(request: web.Request, handler: Handler) -> web.StreamResponse:
     faults, name = request.app[NODE].cluster.faults, request.app[NODE].name
-    if request.app[NODE].away():
+    if request.app[NODE].unreachable():
         cut(request)
     if not faults.enabled:
         return await handler(request)
     where = (name, request.method, request.path)
     if latency := faults.find("latency", *where):
         await asyncio.sleep(float(latency.params["seconds"]))
-    if request.app[NODE].away() or faults.find("lost_answer_before", *where):
+    if request.app[NODE].unreachable() or faults.find("lost_response_before", *where):
         cut(request)
-    if refusal := faults.find("status", *where):
-        seconds = str(refusal.params["retry_after"])
-        code = "too_many_requests" if refusal.params["status"] == 429 else "unavailable"
-        return problem_response(Problem(code, f"try again in {seconds} s", headers={"Retry-After": seconds}))
+    if rejection := faults.find("status", *where):
+        seconds = str(rejection.params["retry_after"])
+        code = "too_many_requests" if rejection.params["status"] == 429 else "unavailable"
+        return problem_response(ApiError(code, f"try again in {seconds} s", headers={"Retry-After": seconds}))
     if faults.find("not_json", *where):
         return web.Response(text="<html><body>Please log in.</body></html>", content_type="text/html")
-    lost = faults.find("lost_answer_after", *where)
+    lost = faults.find("lost_response_after", *where)
     response = await handler(request)
     if lost or request.app[NODE].down():
         cut(request)
@@ -97,30 +97,30 @@ async def faulty(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 @web.middleware
-async def refusing(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def handle_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     if request.match_info.handler in request.app.get(PAGES, ()):
         return await handler(request)
     try:
         return await handler(request)
-    except Problem as problem:
+    except ApiError as problem:
         return problem_response(problem)
     except web.HTTPMethodNotAllowed as exc:
-        detail = f"{request.path} has no {request.method}"
+        detail = f"{request.path} does not support {request.method}"
         return problem_response(
-            Problem("method_not_allowed", detail, headers={"Allow": ", ".join(sorted(exc.allowed_methods))})
+            ApiError("method_not_allowed", detail, headers={"Allow": ", ".join(sorted(exc.allowed_methods))})
         )
     except web.HTTPNotFound:
-        return problem_response(Problem("not_found", "the contract has no such path"))
+        return problem_response(ApiError("not_found", "the path does not exist"))
     except (web.HTTPException, ConnectionError):
         raise
     except Exception:
         LOG.exception("%s: %s %s failed", request.app[NODE].name, request.method, request.path)
-        return problem_response(Problem("internal_error", "an unexpected error was logged on the node"))
+        return problem_response(ApiError("internal_error", "an unexpected error was logged on the node"))
 
 
 @web.middleware
 async def authenticated(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """A bearer token if one is sent, else the client certificate, which TLS has verified against the cluster's client CA."""
+    """Authenticate by bearer token if the request has one, else by client certificate, which TLS has verified."""
     if request.match_info.handler in request.app.get(PAGES, ()):
         return await handler(request)
     config = request.app[NODE].cluster.config
@@ -129,21 +129,21 @@ async def authenticated(request: web.Request, handler: Handler) -> web.StreamRes
         scheme, dummy, token = authorization.partition(" ")
         digest = hashlib.sha256(token.strip().encode("utf-8", "surrogateescape")).hexdigest()
         if scheme.lower() != "bearer" or not any(hmac.compare_digest(digest, known) for known in config.tokens):
-            raise _unauthenticated("the bearer token is not one of this node's")
+            raise _unauthenticated("the bearer token is not registered on this node")
         request["client"] = "token"
         return await handler(request)
     request["client"], registered = registered_client(request)
     if request["client"] is None:
-        raise _unauthenticated("the node accepts a client certificate of its own CA or a bearer token; none was sent")
+        raise _unauthenticated("a client certificate or bearer token is required")
     if not registered:
-        raise Problem(
+        raise ApiError(
             "forbidden", f"the client certificate CN={request['client']} is valid but not registered on this node"
         )
     return await handler(request)
 
 
 def registered_client(request: web.Request) -> tuple[str | None, bool]:
-    """The name in the client certificate, if one was sent, and whether this node has registered it."""
+    """The common name of the client certificate, if any, and whether it is registered on this node."""
     tls = request.transport.get_extra_info("ssl_object") if request.transport else None
     certificate = tls.getpeercert(binary_form=True) if tls else None
     if tls is None or not certificate:
@@ -153,5 +153,5 @@ def registered_client(request: web.Request) -> tuple[str | None, bool]:
     return subject.get("commonName", ""), known
 
 
-def _unauthenticated(detail: str) -> Problem:
-    return Problem("unauthenticated", detail, headers={"WWW-Authenticate": 'Bearer realm="appliance"'})
+def _unauthenticated(detail: str) -> ApiError:
+    return ApiError("unauthenticated", detail, headers={"WWW-Authenticate": 'Bearer realm="appliance"'})

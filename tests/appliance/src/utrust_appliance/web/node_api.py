@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The node, its inventory, its PIN pads."""
+"""API of the node, its keys and its PIN pads."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ async def list_keys(request: web.Request) -> web.Response:
     start = query.get("cursor", _position, 0)
     query.done()
     node.require_driver()
-    keys, digest = node.inventory()
+    keys, digest = node.list_keys()
     headers = {"ETag": f'"{digest}"'}
-    seen = entity_tags(request, "If-None-Match")
-    if digest in seen or "*" in seen:
+    known = entity_tags(request, "If-None-Match")
+    if digest in known or "*" in known:
         return web.Response(status=304, headers=headers)
     page, end = keys[start : start + limit], start + limit
     data = {
@@ -51,13 +51,13 @@ def _cursor(position: int) -> str:
 
 def _position(dummy_name: str, cursor: str) -> int:
     if not 1 <= len(cursor) <= MAX_TAGS:
-        raise bad(f"cursor has 1 to {MAX_TAGS} characters")
+        raise bad(f"cursor must have 1 to {MAX_TAGS} characters")
     try:
         word, dummy, position = base64.urlsafe_b64decode(cursor.encode("ascii")).decode("ascii").partition(":")
     except (binascii.Error, ValueError) as exc:
-        raise bad("cursor is not one that this node has given out") from exc
+        raise bad("cursor was not created by this node") from exc
     if word != "after" or not position.isdecimal() or len(position) > 9:
-        raise bad("cursor is not one that this node has given out")
+        raise bad("cursor was not created by this node")
     return int(position)
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Packages and imports."""
+"""API of packages and imports."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import typing as t
 
 from aiohttp import web
 
-from utrust_appliance.errors import Problem
+from utrust_appliance.errors import ApiError
 from utrust_appliance.files import destroy
 from utrust_appliance.web import checks
 from utrust_appliance.web.checks import DIGEST, Query, idempotency_key_of, json_object, made_once, members, object_id
@@ -68,13 +68,13 @@ async def download_package(request: web.Request) -> web.StreamResponse:
 
 
 async def send_package(request: web.Request, package_id: str, more: dict[str, str]) -> web.StreamResponse:
-    """The content of a package, with `more` headers."""
+    """Send the content of a package. `more` has additional headers."""
     node = request.app[NODE]
     data, path = node.packages.content(package_id)
     faults, size, sha256 = node.cluster.faults, data["size"], data["sha256"].removeprefix("sha256:")
-    altered = faults.find("alter_download", node.name)
-    if altered and altered.params["consistent"]:
-        sha256 = hashlib.sha256(_altered(path.read_bytes(), 0, size)).hexdigest()
+    corrupted = faults.find("corrupt_download", node.name)
+    if corrupted and corrupted.params["consistent"]:
+        sha256 = hashlib.sha256(_corrupted(path.read_bytes(), 0, size)).hexdigest()
     if faults.find("wrong_digest", node.name):
         sha256 = hashlib.sha256(b"other content").hexdigest()
     if truncated := faults.find("truncate_download", node.name):
@@ -93,8 +93,8 @@ async def send_package(request: web.Request, package_id: str, more: dict[str, st
         done = 0
         while done < size:
             chunk = file.read(min(CHUNK, size - done))
-            if altered:
-                chunk = _altered(chunk, done, data["size"])
+            if corrupted:
+                chunk = _corrupted(chunk, done, data["size"])
             if stop_at is not None and done + len(chunk) > stop_at:
                 await response.write(chunk[: stop_at - done])
                 cut(request)
@@ -104,8 +104,8 @@ async def send_package(request: web.Request, package_id: str, more: dict[str, st
     return response
 
 
-def _altered(chunk: bytes, start: int, size: int) -> bytes:
-    """The chunk with the byte in the middle of the file turned over."""
+def _corrupted(chunk: bytes, start: int, size: int) -> bytes:
+    """Invert the byte in the middle of the file, if the chunk contains it."""
     position = size // 2 - start
     if not 0 <= position < len(chunk):
         return chunk
@@ -126,9 +126,9 @@ async def stage_import(request: web.Request) -> web.Response:
     try:
         size, received = await receive(request, upload, request.content.iter_chunked(CHUNK))
         if received != announced:
-            raise Problem(
+            raise ApiError(
                 "content_digest_mismatch",
-                f"Content-Digest names another SHA-256 than that of the {size} bytes received",
+                f"Content-Digest does not match the {size} received bytes",
             )
         return _created(request, await node.imports.stage(once, upload, f"sha256:{received}", size))
     finally:
@@ -136,7 +136,7 @@ async def stage_import(request: web.Request) -> web.Response:
 
 
 async def receive(request: web.Request, path: Path, chunks: t.AsyncIterator[bytes]) -> tuple[int, str]:
-    """Write an upload to this file; its size and SHA-256."""
+    """Write an upload to a file. Returns its size in bytes and its SHA-256."""
     node = request.app[NODE]
     cut_it = node.cluster.faults.find("reset_mid_transfer", node.name, request.method, request.path)
     limit, size, digest = node.cluster.options.max_upload, 0, hashlib.sha256()
@@ -167,7 +167,7 @@ async def apply_import(request: web.Request) -> web.Response:
     once = made_once(request, "")
     if "If-Match" not in request.headers:
         request.app[NODE].imports.get(import_id)
-        raise Problem("precondition_required", "name the inventory digest that you have seen in If-Match")
+        raise ApiError("precondition_required", "set If-Match to the current keys digest")
     tags = checks.entity_tags(request, "If-Match")
     return web.json_response(await request.app[NODE].imports.apply(import_id, once, tags))
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Reading what a form sends. Nothing is written anywhere before the form has proved that it is one of this session."""
+"""Parsing of forms. The CSRF token is checked before any file is written."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import urllib.parse
 from aiohttp import BodyPartReader
 from aiohttp.http_exceptions import HttpProcessingError
 
-from utrust_appliance.errors import Problem
+from utrust_appliance.errors import ApiError
 from utrust_appliance.web.checks import announced_size, bad, media_type, too_large
 
 if t.TYPE_CHECKING:
@@ -23,21 +23,23 @@ if t.TYPE_CHECKING:
 
 MAX_FORM = 16 * 1024
 CHUNK = 1 << 16
-#: What aiohttp raises while it takes a form apart that is none.
+#: Exceptions of aiohttp for malformed forms.
 MALFORMED = (ValueError, AssertionError, LookupError, RuntimeError, HttpProcessingError)
 FORM, UPLOAD = "application/x-www-form-urlencoded", "multipart/form-data"
 
 
 def require_same_origin(request: web.Request) -> None:
-    """Browsers name the site that a form was on; programs that name none have to know the token."""
+    """Reject forms of other sites. Clients without an Origin header need the CSRF token."""
     origin = request.headers.get("Origin")
     if origin is not None and origin != f"{request.scheme}://{request.host}":
-        raise Problem("forbidden", "this form was sent from another site")
+        raise ApiError("forbidden", "the form was sent from another site")
 
 
 def require_token(given: str, expected: str) -> None:
     if not hmac.compare_digest(given.encode("utf-8", "surrogatepass"), expected.encode()):
-        raise Problem("forbidden", "this form is not of your session: go back, load the page again, and repeat it")
+        raise ApiError(
+            "forbidden", "the form does not belong to your session: go back, reload the page and repeat the action"
+        )
 
 
 async def form(request: web.Request) -> dict[str, str]:
@@ -51,15 +53,15 @@ async def form(request: web.Request) -> dict[str, str]:
     try:
         pairs = urllib.parse.parse_qsl(content.decode("ascii"), keep_blank_values=True, max_num_fields=20)
     except ValueError as exc:
-        raise bad("this is no form") from exc
+        raise bad("the body is not a form") from exc
     fields = dict(pairs)
     if len(fields) != len(pairs):
-        raise bad("the form has a field twice")
+        raise bad("the form has a duplicate field")
     return fields
 
 
 class Upload:
-    """A form with a file at its end; the fields before it are read first."""
+    """A form with a file as its last field. The other fields are read first."""
 
     def __init__(self, fields: dict[str, str], part: BodyPartReader) -> None:
         self.fields = fields
@@ -79,15 +81,15 @@ class Upload:
                     raise bad("the form has too many fields")
                 fields[part.name or ""] = await _short(part)
         except MALFORMED as exc:
-            raise bad("this is no form with a file") from exc
-        raise bad("the form has no file")
+            raise bad("the body is not a form with a file") from exc
+        raise bad("the file is missing in the form")
 
     async def chunks(self) -> AsyncIterator[bytes]:
         try:
             while chunk := await self._part.read_chunk(CHUNK):
                 yield bytes(chunk)
         except MALFORMED as exc:
-            raise bad("the upload ends in the middle of the file") from exc
+            raise bad("the upload is incomplete") from exc
 
 
 async def _short(part: BodyPartReader) -> str:

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Who may log in to Webconf: users with a hashed password, sessions that end, and a lock-out after wrong passwords.
+"""Authentication of Webconf: users with hashed passwords, sessions with a timeout, and a lockout after wrong passwords.
 
-Passwords: scrypt (RFC 7914). Sessions and tickets: 256 random bits, of which only a digest is kept.
+Passwords use scrypt (RFC 7914). Sessions and tickets are 256 random bits, and only their digests are stored.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if t.TYPE_CHECKING:
     from pathlib import Path
 
 USER = "operator"
-NOTE = "For rehearsals with the reference appliance only. A real password is in its owner's head or safe."
+NOTE = "For rehearsals with the appliance simulator only. Never store a real password in a file."
 SCRYPT = {"n": 2**14, "r": 8, "p": 1, "maxmem": 64 * 1024 * 1024}
 LONGEST_PASSWORD = 200
 FREE_TRIES, FIRST_LOCK, LONGEST_LOCK = 5, 30.0, 900.0
@@ -33,7 +33,7 @@ Clock = t.Callable[[], float]
 
 
 class Users:
-    """Users and their hashed passwords, the same on all nodes of a cluster. Made when there are none yet."""
+    """Users and their hashed passwords, shared by all nodes of a cluster. The first start creates a user."""
 
     def __init__(self, folder: Path) -> None:
         path = folder / "private" / "webconf-users.json"
@@ -50,11 +50,11 @@ class Users:
     def names(self) -> list[str]:
         return sorted(self._users)
 
-    def right(self, user: str, password: str) -> bool:
-        """Takes the same time for a user who does not exist. Slow on purpose: call it in a thread."""
+    def verify(self, user: str, password: str) -> bool:
+        """Whether the password is correct. Unknown users take the same time. The function is slow on purpose, so call it in a thread."""
         known = self._users.get(user, {"salt": "00" * 16, "hash": ""})
-        given = _hash(password[:LONGEST_PASSWORD], bytes.fromhex(known["salt"]))
-        return hmac.compare_digest(given, known["hash"])
+        actual = _hash(password[:LONGEST_PASSWORD], bytes.fromhex(known["salt"]))
+        return hmac.compare_digest(actual, known["hash"])
 
 
 def _hash(password: str, salt: bytes) -> str:
@@ -62,7 +62,7 @@ def _hash(password: str, salt: bytes) -> str:
 
 
 class Throttle:
-    """Wrong passwords in a row lock a user out, each further one for twice as long. Unknown users share one count."""
+    """Lockout after wrong passwords in a row. Each further wrong password doubles the time. Unknown users share one counter."""
 
     def __init__(self, users: t.Container[str], clock: Clock = time.monotonic) -> None:
         self._users = users
@@ -77,7 +77,7 @@ class Throttle:
         return max(0.0, self._until.get(self._name(user), 0.0) - self._clock())
 
     def begin(self, user: str) -> None:
-        """A try counts as wrong until `succeeded` says otherwise, so that many at once are many."""
+        """Count an attempt as wrong until `succeeded` is called, so that parallel attempts are all counted."""
         name = self._name(user)
         self._failures[name] = count = self._failures.get(name, 0) + 1
         if count >= FREE_TRIES:
@@ -90,32 +90,32 @@ class Throttle:
 
 @dataclass
 class Session:
-    """Somebody who is logged in to one node. `how`: `certificate` or `password`."""
+    """A session on one node. `method` is `certificate` or `password`."""
 
     user: str
-    how: str
+    method: str
     last_seen: float
     csrf: str = field(default_factory=lambda: secrets.token_urlsafe(32))
 
 
 class Sessions:
-    """The sessions of one node; each ends when it is not used for `timeout` seconds."""
+    """The sessions of one node. A session ends after `timeout` seconds without activity."""
 
     def __init__(self, timeout: float, clock: Clock = time.monotonic) -> None:
         self.timeout = timeout
         self._clock = clock
         self._sessions: dict[str, Session] = {}
 
-    def begin(self, user: str, how: str) -> tuple[str, Session]:
+    def begin(self, user: str, method: str) -> tuple[str, Session]:
         self._sweep()
         while len(self._sessions) >= MOST_SESSIONS:
             self._sessions.pop(next(iter(self._sessions)))
-        token, session = secrets.token_urlsafe(32), Session(user, how, self._clock())
+        token, session = secrets.token_urlsafe(32), Session(user, method, self._clock())
         self._sessions[_digest(token)] = session
         return token, session
 
     def get(self, token: str, *, touch: bool) -> Session | None:
-        """`touch`: this request is somebody's doing and not a script's, so the time begins anew."""
+        """The session of a token. `touch`: the request is an action of the user, so it restarts the timeout."""
         self._sweep()
         session = self._sessions.get(_digest(token))
         if session and touch:
@@ -132,7 +132,7 @@ class Sessions:
 
 
 class Tickets:
-    """What the cluster menu bar gives to somebody who switches to another node: a login there, once, within seconds."""
+    """Tickets of the cluster menu bar: a single login on another node, valid for some seconds."""
 
     def __init__(self, clock: Clock = time.monotonic) -> None:
         self._clock = clock
@@ -142,11 +142,11 @@ class Tickets:
         now = self._clock()
         self._tickets = {ticket: facts for ticket, facts in self._tickets.items() if facts[3] > now}
         ticket = secrets.token_urlsafe(32)
-        self._tickets[_digest(ticket)] = (node, session.user, session.how, now + TICKET_SECONDS)
+        self._tickets[_digest(ticket)] = (node, session.user, session.method, now + TICKET_SECONDS)
         return ticket
 
     def redeem(self, node: str, ticket: str) -> tuple[str, str] | None:
-        """User and way of login; None for a ticket that is unknown, used, too old, or for another node."""
+        """User and login method. None if the ticket is unknown, used, expired or for another node."""
         facts = self._tickets.pop(_digest(ticket), None)
         if facts is None or facts[0] != node or facts[3] <= self._clock():
             return None
@@ -158,7 +158,7 @@ def _digest(token: str) -> str:
 
 
 class Logins:
-    """What the nodes of a cluster share."""
+    """Users and tickets that all nodes of a cluster share."""
 
     def __init__(self, folder: Path) -> None:
         self.users = Users(folder)

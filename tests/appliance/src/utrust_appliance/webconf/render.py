@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""From a template to an answer. Every value is escaped, and no page runs or shows anything that is not from its own site."""
+"""Rendering of templates. All values are escaped, and pages load content of their own site only."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from aiohttp import web
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from utrust_appliance.webconf.words import WORDS
+from utrust_appliance.webconf.strings import STRINGS
 
 HERE = Path(__file__).parent
 POLICY = (
@@ -47,7 +47,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals["v"] = WORDS
+    made.globals["v"] = STRINGS
     return made
 
 
@@ -66,12 +66,12 @@ def render(template: str, status: int = 200, **values: t.Any) -> web.Response:
 
 
 def see_other(path: str) -> web.Response:
-    """POST, redirect, GET: a reload never repeats a change."""
+    """Redirect after POST, so that a reload does not repeat a change."""
     return web.Response(status=303, headers={"Location": path})
 
 
 def live(request: web.Request, template: str, **values: t.Any) -> web.Response:
-    """A part of a page that a script asks for again and again; 304 as long as the value `state` is the same."""
+    """A part of a page that a script polls. The response is 304 if the value `state` is unchanged."""
     tag = version(values["state"])
     if request.headers.get("If-None-Match") == f'"{tag}"':
         return web.Response(status=304)
@@ -85,9 +85,9 @@ def version(state: object) -> str:
 
 
 async def static(request: web.Request) -> web.StreamResponse:
-    """A file of the list above; nothing else can be asked for."""
+    """Return a file of the list above."""
     name = request.match_info["name"]
     if name not in STATIC:
-        return harden(web.Response(status=404, text="There is no such file.\n"))
+        return harden(web.Response(status=404, text="The file does not exist.\n"))
     content = (HERE / "static" / name).read_bytes()
     return harden(web.Response(body=content, content_type=STATIC[name], charset="utf-8"))

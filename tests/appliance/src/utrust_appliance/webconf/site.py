@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Webconf as a part of a node's site."""
+"""Webconf as a part of the site of a node."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import typing as t
 
 from utrust_appliance.webconf import pages, security
 from utrust_appliance.webconf.logins import Sessions, Throttle
-from utrust_appliance.webconf.visit import SESSIONS, THROTTLE
+from utrust_appliance.webconf.request_context import SESSIONS, THROTTLE
 
 if t.TYPE_CHECKING:
     from aiohttp import web
 
     from utrust_appliance.node import Node
 
-ROUTES = [*security.ROUTES, *pages.ROUTES]  # the last one of the pages takes what no other takes
+ROUTES = [*security.ROUTES, *pages.ROUTES]  # the last route of the pages matches all other paths
 HANDLERS = frozenset(handler for dummy_method, dummy_path, handler in ROUTES)
 
 

@@ -3,21 +3,21 @@ Copyright (c) 2026, The keyops.utrust authors
 GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 SPDX-License-Identifier: GPL-3.0-or-later
 */
-// A part of a page that names its address in data-live is asked for again every second, and replaced when it has changed.
-// A number in data-seconds counts down. Without this script a reload does the same.
+// Elements with a URL in data-live are polled every second and replaced after a change.
+// A number in data-seconds counts down. Without this script, a reload shows the same content.
 "use strict";
 
 const PAUSE = 1000;
 
 async function refresh(place) {
-  const answer = await fetch(place.dataset.live, { headers: { "If-None-Match": place.dataset.version }, cache: "no-store" });
-  if (answer.status === 401) {
+  const response = await fetch(place.dataset.live, { headers: { "If-None-Match": place.dataset.version }, cache: "no-store" });
+  if (response.status === 401) {
     location.reload(); // the session has ended
     return false;
   }
-  if (answer.status === 200) {
-    place.dataset.version = answer.headers.get("ETag");
-    replace(place, await answer.text());
+  if (response.status === 200) {
+    place.dataset.version = response.headers.get("ETag");
+    replace(place, await response.text());
   }
   return place.querySelector("[data-done]") === null;
 }
@@ -38,7 +38,7 @@ async function follow(place) {
     try {
       more = await refresh(place);
     } catch {
-      // The node does not answer just now; it is asked again.
+      // The node does not respond now. The next poll tries again.
     }
   }
 }

@@ -3,7 +3,7 @@ Copyright (c) 2026, The keyops.utrust authors
 GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 SPDX-License-Identifier: GPL-3.0-or-later
 */
-// The keypad: digits go into the field of the display, which shows dots. They leave it with OK, in the body of one request.
+// The keypad writes digits to the password field of the display. OK sends them in the body of one request.
 "use strict";
 
 const field = () => document.getElementById("pin");
@@ -24,7 +24,7 @@ document.addEventListener("click", (event) => {
   }
 });
 
-// Typing works wherever the focus is; on a card or a button Enter still presses that.
+// The keyboard works without focus. Enter on a focused card or button activates this card or button.
 document.addEventListener("keydown", (event) => {
   const pin = field();
   if (pin === null || pin.disabled || event.target === pin || event.ctrlKey || event.altKey || event.metaKey) {
@@ -40,7 +40,7 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-// The keypad is on the page: a phone need not show another one.
+// Phones need not show another keypad.
 function quiet() {
   field()?.setAttribute("inputmode", "none");
 }

@@ -3,12 +3,12 @@ Copyright (c) 2026, The keyops.utrust authors
 GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 SPDX-License-Identifier: GPL-3.0-or-later
 */
-// What the pages can do a little better with a script than without one.
+// Optional enhancements of the pages.
 "use strict";
 
 const WARN_SECONDS = 60;
 
-// Escape leaves a modal as its Cancel button does.
+// Escape closes a dialog like its Cancel button.
 const modal = document.querySelector("dialog[data-leave]");
 if (modal) {
   document.addEventListener("keydown", (event) => {
@@ -18,18 +18,18 @@ if (modal) {
   });
 }
 
-// A form that is on its way is not sent again.
+// Prevent duplicate submission of a form.
 for (const form of document.querySelectorAll("form[method=post]")) {
   form.addEventListener("submit", (event) => {
     if (form.dataset.sent !== undefined) {
       event.preventDefault();
     }
     form.dataset.sent = "";
-    setTimeout(() => delete form.dataset.sent, 2000); // a download leaves the page where it is
+    setTimeout(() => delete form.dataset.sent, 2000); // a download does not leave the page
   });
 }
 
-// Drag and drop, the name of the file, and its size before it is sent.
+// Drag and drop, and file name and size before the upload.
 const drop = document.getElementById("drop");
 if (drop) {
   const input = document.getElementById("package");
@@ -38,8 +38,8 @@ if (drop) {
   const show = () => {
     const file = input.files[0];
     const large = file !== undefined && file.size > limit;
-    input.setCustomValidity(large ? `This node takes at most ${limit} bytes.` : "");
-    chosen.textContent = file === undefined ? "" : `${file.name}, ${file.size} bytes${large ? `: too large, this node takes at most ${limit} bytes` : ""}`;
+    input.setCustomValidity(large ? `The maximum size is ${limit} bytes.` : "");
+    chosen.textContent = file === undefined ? "" : `${file.name}, ${file.size} bytes${large ? `: too large, the maximum size is ${limit} bytes` : ""}`;
   };
   input.addEventListener("change", show);
   for (const kind of ["dragover", "dragleave", "drop"]) {
@@ -55,7 +55,7 @@ if (drop) {
   show();
 }
 
-// A session that ends without activity says so before, and then shows the login.
+// Warn before a session times out, then show the login page.
 const timeout = Number(document.body.dataset.timeout ?? 0);
 if (timeout > 0) {
   const warning = document.getElementById("session-ends");

@@ -1,5 +1,0 @@
-# Copyright (c) 2026, The keyops.utrust authors
-# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
-# SPDX-License-Identifier: GPL-3.0-or-later
-
-"""The application beside the appliance: per node a small CA that offers the parts of EJBCA that matter here, and a database that all nodes share."""
