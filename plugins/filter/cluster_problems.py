@@ -31,7 +31,7 @@ options:
     description: The source node, in the same form.
     type: dict
     required: true
-  for_flow:
+  operation:
     description: What is to be done, V(key_sync) or V(initial_sync).
     type: str
     default: key_sync

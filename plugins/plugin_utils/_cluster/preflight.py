@@ -22,7 +22,7 @@ Facts = t.Mapping[str, t.Any]
 class PreflightOptions(t.NamedTuple):
     """What the operator declares and demands. None means: not looked at. Attested backups and forgotten members are names of nodes."""
 
-    for_flow: str = "key_sync"
+    operation: str = "key_sync"
     max_clock_skew: float = 60.0
     min_certificate_days: float = 14.0
     max_backup_hours: float | None = None
@@ -66,7 +66,7 @@ def check_members(source: Facts, nodes: t.Sequence[Facts], limits: PreflightOpti
         )
         for name in limits.unmanaged_members
     ]
-    if limits.for_flow == "key_sync":
+    if limits.operation == "key_sync":
         refusal = plan_rollout(
             [node["name"] for node in nodes], members=members, allow_outage=limits.allow_outage
         ).refusal
@@ -82,7 +82,7 @@ def check_source(source: Facts, limits: PreflightOptions) -> list[Problem]:
         problems.append(Problem("source_not_ready", name, text, "bring the source back to operation first"))
     needed = (source["mbk"] or {}).get("m")
     if (
-        limits.for_flow == "initial_sync"
+        limits.operation == "initial_sync"
         and limits.cards_available is not None
         and needed is not None
         and limits.cards_available < needed
@@ -126,10 +126,10 @@ def check_state(node: Facts, limits: PreflightOptions) -> list[Problem]:
         else:
             remedy = "do not use, reset or restore this HSM before you know what happened: an alarm may mean that it was tampered with"
         code = "hsm_erased" if node["alarm"] == "external_erase" else "hsm_alarm"
-        if code == "hsm_erased" and limits.for_flow == "initial_sync":
+        if code == "hsm_erased" and limits.operation == "initial_sync":
             return []
         return [Problem(code, name, f"the HSM of {name} is in alarm: {node['alarm']}", remedy)]
-    wanted = ("operational",) if limits.for_flow == "key_sync" else ("operational", "factory_reset")
+    wanted = ("operational",) if limits.operation == "key_sync" else ("operational", "factory_reset")
     if state not in wanted:
         remedy = (
             "restore it first (initial_sync)"

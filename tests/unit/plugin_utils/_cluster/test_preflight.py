@@ -97,10 +97,10 @@ def test_backups_must_be_young_enough_or_confirmed() -> None:
 def test_a_guided_restore_takes_other_states_and_counts_cards() -> None:
     joining = facts("node2", hsm_state="factory_reset", mbk=None)
     erased = facts("node3", hsm_state="alarm", alarm="external_erase", mbk=None)
-    assert codes(joining, erased, for_flow="initial_sync", cards_available=2) == []
-    assert codes(joining, for_flow="initial_sync", cards_available=1) == ["not_enough_cards"]
+    assert codes(joining, erased, operation="initial_sync", cards_available=2) == []
+    assert codes(joining, operation="initial_sync", cards_available=1) == ["not_enough_cards"]
     tampered = facts("node2", hsm_state="alarm", alarm="tamper sensor")
-    assert codes(tampered, for_flow="initial_sync") == ["hsm_alarm"]
+    assert codes(tampered, operation="initial_sync") == ["hsm_alarm"]
 
 
 def test_members_that_are_away_and_the_quorum_are_told() -> None:
