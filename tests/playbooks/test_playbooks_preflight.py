@@ -131,7 +131,7 @@ def test_an_erased_hsm_may_be_restored_and_one_in_any_other_alarm_may_not(contro
     control.factory_reset("node2")
     control.fault("alarm", node="node2", reason="external_erase")
     assert "code: hsm_erased" in play(PREFLIGHT, control).text
-    assert play(PREFLIGHT, control, "-e", "preflight_for=initial_sync").status == 0
+    assert play(PREFLIGHT, control, "-e", "preflight_operation=initial_sync").status == 0
 
     with card_holders(control, "node2"):
         restored = play("keyops.utrust.initial_sync", control)
@@ -139,5 +139,5 @@ def test_an_erased_hsm_may_be_restored_and_one_in_any_other_alarm_may_not(contro
     assert control.node("node2")["state"] == "operational"
 
     control.fault("alarm", node="node3", reason="tamper sensor")
-    assert "code: hsm_alarm" in play(PREFLIGHT, control, "-e", "preflight_for=initial_sync").text
+    assert "code: hsm_alarm" in play(PREFLIGHT, control, "-e", "preflight_operation=initial_sync").text
     assert play("keyops.utrust.initial_sync", control).status != 0
