@@ -19,7 +19,8 @@ if t.TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_renewed_ca_fails_on_other_nodes_until_synchronized_and_activated_again(tmp_path: Path) -> None:
+def test_renewed_ca_fails_until_synchronized_and_reactivated(tmp_path: Path) -> None:
+    """Other nodes cannot issue with the renewed CA until they have the key and reactivate the crypto token."""
     with cluster(nodes=3, restored=3, keys=1, application=True) as control:
         assert control.app("node2", "issue")
         new = control.app("node1", "renew")["alias"]

@@ -82,7 +82,8 @@ def synchronize(control: Control, label: str, *arguments: str, **options: t.Any)
     return play(SYNC, control, *arguments, **options)
 
 
-def test_a_synchronization_leaves_evidence_of_every_key_and_of_the_package(control: Control, audit: Path) -> None:
+def test_key_sync_records_every_key_and_the_package(control: Control, audit: Path) -> None:
+    """The audit trail has every imported key and the life of the package."""
     run = synchronize(control, "evidentKey", *REQUIRED, "-e", "awx_user_name=anna", env=enabled(audit))
 
     assert run.status == 0, run.output
@@ -127,7 +128,8 @@ def test_a_synchronization_leaves_evidence_of_every_key_and_of_the_package(contr
     assert f"record {len(events(audit))} is the last intact one" in verified.text
 
 
-def test_check_mode_is_recorded_as_a_prediction(control: Control, audit: Path) -> None:
+def test_check_mode_is_recorded_as_prediction(control: Control, audit: Path) -> None:
+    """The audit trail marks a check mode run, and has no event of a change."""
     run = synchronize(control, "predictedKey", "--check", env=enabled(audit))
 
     assert run.status == 0, run.output
@@ -151,9 +153,8 @@ def test_check_mode_is_recorded_as_a_prediction(control: Control, audit: Path) -
     ],
     ids=["not active", "no file", "in memory", "no such directory", "active in another run"],
 )
-def test_required_evidence_that_is_not_to_be_had_stops_the_run_before_anything_changes(
-    control: Control, env: dict[str, str], code: str
-) -> None:
+def test_required_audit_unavailable_stops_before_any_request(control: Control, env: dict[str, str], code: str) -> None:
+    """If the audit trail is required but not recorded, the run stops before it contacts a node."""
     run = synchronize(control, f"never-{code}-{len(env)}", *REQUIRED, env=env)
     Path("/dev/shm/utrust-audit-of-tests.jsonl").unlink(missing_ok=True)
 
@@ -163,7 +164,8 @@ def test_required_evidence_that_is_not_to_be_had_stops_the_run_before_anything_c
     assert methods(control) == set()
 
 
-def test_a_broken_file_is_no_place_for_required_evidence(control: Control, audit: Path) -> None:
+def test_required_audit_rejects_a_broken_file(control: Control, audit: Path) -> None:
+    """A broken audit file stops the run, and verify_audit reports the same line."""
     assert play("keyops.utrust.status", control, env=enabled(audit)).status in (0, 2)
     lines = audit.read_bytes().splitlines(keepends=True)
     audit.write_bytes(b"".join([lines[0], *lines[2:]]))
@@ -192,9 +194,8 @@ def held_at_node2(control: Control, *arguments: str, env: dict[str, str]) -> sub
     return process
 
 
-def test_evidence_that_fails_in_the_middle_is_told_at_once_and_stops_before_the_next_batch(
-    control: Control, audit: Path
-) -> None:
+def test_audit_failure_stops_before_the_next_batch(control: Control, audit: Path) -> None:
+    """If the file fails during the canary, the run reports it at once and changes no other node."""
     assert play(SYNC, control).status == 0
     control.generate_key("node1", "halfwayKey")
     control.clear_log()
@@ -225,7 +226,8 @@ def by_token(control: Control, folder: Path) -> Path:
     return written
 
 
-def test_nothing_secret_gets_into_the_evidence_at_vvvv(control: Control, audit: Path, tmp_path: Path) -> None:
+def test_audit_has_no_secrets_at_vvvv(control: Control, audit: Path, tmp_path: Path) -> None:
+    """Tokens, environment and unlisted facts stay out of the audit file at the highest verbosity."""
     canary = "canary-value-4711"
     run = synchronize(
         control,
@@ -276,9 +278,8 @@ POISONED = """
 """
 
 
-def test_nothing_that_is_not_on_the_list_gets_into_the_evidence_at_vvvv(
-    control: Control, audit: Path, tmp_path: Path
-) -> None:
+def test_audit_records_only_allowed_fields_at_vvvv(control: Control, audit: Path, tmp_path: Path) -> None:
+    """Only fields of the allow list reach the audit file."""
     playbook = tmp_path / "poisoned.yml"
     playbook.write_text(POISONED, encoding="utf-8")
     run = play(str(playbook), control, "-vvvv", "-e", "extra=canary-4711", env=enabled(audit, MORE="canary-4711"))
@@ -298,7 +299,8 @@ def test_nothing_that_is_not_on_the_list_gets_into_the_evidence_at_vvvv(
     assert "canary" not in audit.read_text(encoding="utf-8")
 
 
-def test_a_killed_run_is_named_and_the_file_goes_on(control: Control, audit: Path) -> None:
+def test_killed_run_is_reported_and_recording_continues(control: Control, audit: Path) -> None:
+    """verify_audit reports a killed run, and the next run continues the file."""
     control.generate_key("node1", "killedKey")
     control.clear_log()
     process = held_at_node2(control, env=enabled(audit))
@@ -326,9 +328,8 @@ def events_before_fragment(audit: Path) -> list[dict[str, t.Any]]:
     return [json.loads(line) for line in audit.read_bytes().splitlines()[:-1]]
 
 
-def test_the_head_is_signed_and_told_to_syslog_so_that_lost_lines_show(
-    control: Control, audit: Path, tmp_path: Path
-) -> None:
+def test_signature_and_syslog_reveal_truncation(control: Control, audit: Path, tmp_path: Path) -> None:
+    """The signed head and the head sent to syslog reveal removed records."""
     private, public = tmp_path / "audit.key", tmp_path / "audit.pub"
     subprocess.run(["openssl", "genpkey", "-algorithm", "ED25519", "-out", str(private)], check=True)
     subprocess.run(["openssl", "pkey", "-in", str(private), "-pubout", "-out", str(public)], check=True)
@@ -357,7 +358,8 @@ def test_the_head_is_signed_and_told_to_syslog_so_that_lost_lines_show(
         assert "audit_truncated" in truncated.text
 
 
-def test_verification_asks_for_what_it_needs(tmp_path: Path) -> None:
+def test_verify_audit_requires_valid_options(tmp_path: Path) -> None:
+    """A missing file and incomplete options are errors."""
     missing = verify(tmp_path / "nothing.jsonl")
     assert missing.status != 0
     assert "audit_unreadable" in missing.text
@@ -367,14 +369,16 @@ def test_verification_asks_for_what_it_needs(tmp_path: Path) -> None:
         assert "option_invalid" in run.text
 
 
-def test_limit_does_not_make_the_verification_do_nothing(control: Control, audit: Path) -> None:
+def test_verify_audit_ignores_limit(control: Control, audit: Path) -> None:
+    """With --limit, the playbook still verifies the file."""
     audit.write_text("no record\n")
     run = play(VERIFY, control, "-e", f"audit_file={audit}", "--limit", "node2")
     assert run.status != 0
     assert "line 1 is the first that is broken" in run.text
 
 
-def test_a_ceremony_is_recorded_with_its_steps_and_the_declared_cards(audit: Path) -> None:
+def test_guided_restore_is_recorded_with_steps_and_cards(audit: Path) -> None:
+    """The audit trail has the steps at the PIN pad and the declared MBK cards."""
     cards = [{"serial": "MBK-0001", "holder": "anna"}, {"serial": "MBK-0002", "holder": "bea"}]
     required = ("-e", json.dumps({"guided_restore_cards": cards, "guided_restore_audit": "required"}))
     with cluster(nodes=2) as control:
@@ -397,7 +401,8 @@ def test_a_ceremony_is_recorded_with_its_steps_and_the_declared_cards(audit: Pat
     assert verify(audit).status == 0
 
 
-def test_a_ceremony_whose_evidence_fails_is_the_last_of_the_run(audit: Path) -> None:
+def test_audit_failure_stops_after_the_running_restore(audit: Path) -> None:
+    """If the file fails during a restore, the run fails at once and restores no other node."""
     with cluster(nodes=3) as control:
         process = start(INITIAL, control, "-e", "guided_restore_audit=required", env=enabled(audit))
         wait_for(lambda: waits_for_card(control, "node2"))
@@ -422,7 +427,8 @@ def floor() -> str:
     return str(ROOT / ".venv-floor/bin/ansible-playbook")
 
 
-def test_evidence_is_recorded_and_verified_on_the_floor(control: Control, audit: Path, floor: str) -> None:
+def test_audit_works_on_the_oldest_ansible_core(control: Control, audit: Path, floor: str) -> None:
+    """The audit trail works on the oldest supported ansible-core."""
     run = synchronize(control, "floorKey", *REQUIRED, env=enabled(audit), ansible_playbook=floor)
     assert run.status == 0, run.output
     assert [event["host"] for event in named(audit, "keys_imported")] == ["node2", "node3"]

@@ -27,7 +27,8 @@ def floor() -> str:
     return str(ROOT / ".venv-floor/bin/ansible-playbook")
 
 
-def test_restore_synchronize_status_and_report_work_on_the_floor(floor: str, tmp_path: Path) -> None:
+def test_playbooks_work_on_the_oldest_ansible_core(floor: str, tmp_path: Path) -> None:
+    """Restore, synchronization, status and report work on the oldest supported ansible-core."""
     version = subprocess.run([floor, "--version"], capture_output=True, text=True, check=True).stdout
     assert "core 2.18." in version or sys.version_info >= (3, 14)
     with cluster(nodes=3) as control:

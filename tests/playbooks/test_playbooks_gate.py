@@ -63,7 +63,8 @@ def new_key(control: Control, label: str) -> str:
     return f"Gate-{label}"
 
 
-def test_gate_names_each_key_where_it_is_and_where_it_is_not_at_every_level(control: Control, playbook: str) -> None:
+def test_gate_reports_nodes_of_each_key_at_every_level(control: Control, playbook: str) -> None:
+    """The gate lists the nodes with and without each key, and opens only at a level that all nodes reach."""
     ca = new_key(control, "levels")
     fingerprint = next(key["fingerprint"] for key in control.keys("node1") if key["label"] == "levels")
     good, new = {"label": FIRST, "ca": CA}, {"label": "levels", "ca": ca}
@@ -95,7 +96,8 @@ def test_gate_names_each_key_where_it_is_and_where_it_is_not_at_every_level(cont
     assert (signed.recap["node1"]["changed"], signed.recap["node2"]["changed"]) == (0, 1)
 
 
-def test_gate_waits_while_people_activate_tokens_and_gives_up_at_its_limit(control: Control, playbook: str) -> None:
+def test_gate_waits_for_reactivated_tokens(control: Control, playbook: str) -> None:
+    """The gate opens after people reactivate the crypto tokens within the time limit."""
     ca = new_key(control, "waiting")
     assert play(SYNC, control).status == 0
     arguments = options({"label": "waiting", "ca": ca}, key_gate_wait_timeout=60)
@@ -110,7 +112,8 @@ def test_gate_waits_while_people_activate_tokens_and_gives_up_at_its_limit(contr
     assert run.changed == 0
 
 
-def test_confirmed_level_is_recorded_and_counts_for_that_node_only(control: Control, playbook: str) -> None:
+def test_manual_confirmation_counts_for_its_node_only(control: Control, playbook: str) -> None:
+    """A manual confirmation proves the level of one node, and the result includes the confirmation."""
     control.generate_key("node1", "confirmed")
     assert play(SYNC, control).status == 0
     words = [
@@ -125,7 +128,8 @@ def test_confirmed_level_is_recorded_and_counts_for_that_node_only(control: Cont
     assert run.text.count("confirmed by Ada: tested in the Admin Web") == 3
 
 
-def test_other_nodes_are_named_as_to_be_gated_and_a_number_may_be_enough(control: Control, playbook: str) -> None:
+def test_min_nodes_opens_gate_and_lists_other_members(control: Control, playbook: str) -> None:
+    """The gate opens with the minimum number of nodes, and lists members that are not part of the gate."""
     control.generate_key("node1", "some")
     enough = {"key_gate_level": "hsm", "key_gate_nodes": ["node1", "node2"], "key_gate_min_nodes": 1}
     one = play(playbook, control, *options({"label": "some"}, **enough))
@@ -139,7 +143,8 @@ def test_other_nodes_are_named_as_to_be_gated_and_a_number_may_be_enough(control
     assert methods(control) == set()
 
 
-def test_member_that_is_not_in_the_play_is_not_forgotten(control: Control, playbook: str) -> None:
+def test_gate_fails_for_member_not_in_play(control: Control, playbook: str) -> None:
+    """A joined member outside of the play closes the gate, unless the member is ignored."""
     good = {"label": FIRST}
     limited = play(playbook, control, *options(good, key_gate_level="hsm"), "--limit", "node1,node2")
     assert limited.status != 0
@@ -149,7 +154,8 @@ def test_member_that_is_not_in_the_play_is_not_forgotten(control: Control, playb
     assert opened(play(playbook, control, *ignored_members, "--limit", "node1,node2"))
 
 
-def test_key_is_the_one_of_the_source_or_the_gate_stays_closed(control: Control, playbook: str) -> None:
+def test_gate_stays_closed_for_another_key_with_the_label(control: Control, playbook: str) -> None:
+    """The gate compares key fingerprints, not labels."""
     for node in ("node1", "node2"):
         control.generate_key(node, "twin")
     run = play(playbook, control, *options({"label": "twin"}, key_gate_level="hsm"))

@@ -36,7 +36,8 @@ def extra(**variables: t.Any) -> list[str]:
     return ["-e", json.dumps(variables)]
 
 
-def test_a_plan_is_made_approved_by_two_people_and_applied_exactly(control: Control, tmp_path: Path) -> None:
+def test_plan_with_two_approvals_is_applied(control: Control, tmp_path: Path) -> None:
+    """The run applies the plan of check mode after two people other than the requester approve."""
     path = tmp_path / "plan.yml"
 
     made = play(SYNC, control, "--check", *extra(key_sync_plan_dest=str(path), key_sync_requested_by="Ada"))
@@ -67,7 +68,8 @@ def test_a_plan_is_made_approved_by_two_people_and_applied_exactly(control: Cont
     assert apply("Ben", "Cleo").changed == 0
 
 
-def test_a_plan_is_refused_when_anything_has_changed_since(control: Control, tmp_path: Path) -> None:
+def test_outdated_plan_is_rejected(control: Control, tmp_path: Path) -> None:
+    """The run fails if the keys changed after the plan was written."""
     path = tmp_path / "plan.yml"
     assert play(SYNC, control, "--check", *extra(key_sync_plan_dest=str(path))).status == 0
     control.generate_key("node1", "laterKey")
@@ -80,7 +82,8 @@ def test_a_plan_is_refused_when_anything_has_changed_since(control: Control, tmp
     assert methods(control) == {"GET"}
 
 
-def test_an_altered_plan_is_refused(control: Control, tmp_path: Path) -> None:
+def test_altered_plan_is_rejected(control: Control, tmp_path: Path) -> None:
+    """The run fails if the digest of the plan does not match."""
     path = tmp_path / "plan.yml"
     assert play(SYNC, control, "--check", *extra(key_sync_plan_dest=str(path))).status == 0
     path.write_text(path.read_text(encoding="utf-8").replace("extra_keys: fail", "extra_keys: keep"), encoding="utf-8")
@@ -93,7 +96,8 @@ def test_an_altered_plan_is_refused(control: Control, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("text", "told"), [(None, "there is no such file"), ("a: [", "it is no YAML")])
-def test_a_plan_that_cannot_be_read_is_refused(control: Control, tmp_path: Path, text: str | None, told: str) -> None:
+def test_unreadable_plan_is_rejected(control: Control, tmp_path: Path, text: str | None, told: str) -> None:
+    """The run fails if the plan is missing or invalid."""
     path = tmp_path / "plan.yml"
     if text is not None:
         path.write_text(text, encoding="utf-8")
@@ -106,7 +110,8 @@ def test_a_plan_that_cannot_be_read_is_refused(control: Control, tmp_path: Path,
     assert methods(control) == {"GET"}
 
 
-def test_approvals_without_a_plan_are_refused(control: Control) -> None:
+def test_approvals_without_plan_are_rejected(control: Control) -> None:
+    """Required approvals without a plan are an error."""
     run = play(SYNC, control, *extra(key_sync_approvals_required=2))
 
     assert run.status != 0
@@ -114,7 +119,8 @@ def test_approvals_without_a_plan_are_refused(control: Control) -> None:
     assert methods(control) == {"GET"}
 
 
-def test_failed_run_ends_with_what_became_of_every_node(control: Control) -> None:
+def test_failed_run_ends_with_the_result_of_every_node(control: Control) -> None:
+    """The last task shows the result of every node, also after a failure."""
     control.fault("lost_answer_before", node="node2", method="POST", path="/apply$")
 
     run = play(SYNC, control)
