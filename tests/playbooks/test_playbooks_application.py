@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The warning of the vendor's page as a fact: "other cluster nodes will try to use the new key shortly after the renewal. This will fail"."""
+"""Proves the warning of the vendor: "other cluster nodes will try to use the new key shortly after the renewal. This will fail"."""
 
 from __future__ import annotations
 
@@ -42,4 +42,4 @@ def test_renewed_ca_fails_until_synchronized_and_reactivated(tmp_path: Path) -> 
         assert openssl_verifies(made["certificate"], made["ca_certificate"], tmp_path)
         assert made["ca_certificate"] == control.app("node1", "issue")["ca_certificate"]
         assert Web(control, "node2").health() == (200, "ALLOK")
-        assert Web(control, "node3").health() == (500, DISCONNECTED)  # nobody has activated its token again
+        assert Web(control, "node3").health() == (500, DISCONNECTED)  # its crypto token was not reactivated

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The evidence that runs leave through the callback audit, and what happens where they cannot."""
+"""The audit trail of runs with the callback audit, and runs that cannot record."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def audit(tmp_path: Path) -> Path:
 
 
 def enabled(audit: Path, **more: str) -> dict[str, str]:
-    """The callback with its file among the temporary files of this test, which do not persist."""
+    """Enable the callback with a file in the temporary folder of the test, which is not persistent."""
     return {**ENABLED, "UTRUST_AUDIT_FILE": str(audit), "UTRUST_AUDIT_ASSUME_PERSISTENT": "true", **more}
 
 
@@ -160,7 +160,7 @@ def test_required_audit_unavailable_stops_before_any_request(control: Control, e
 
     assert run.status != 0
     assert code in run.text
-    assert "nothing is changed from here on" in run.text
+    assert "Nothing is changed from here on" in run.text
     assert methods(control) == set()
 
 
@@ -183,7 +183,7 @@ def test_required_audit_rejects_a_broken_file(control: Control, audit: Path) -> 
 
 
 def held_at_node2(control: Control, *arguments: str, env: dict[str, str]) -> subprocess.Popen[str]:
-    """A synchronization that is in the middle of its canary, and stays there until the faults are cleared."""
+    """Start a synchronization whose canary does not finish until the faults are cleared."""
     control.fault("hold_apply", node="node2")
     process = start(SYNC, control, "-e", "key_sync_canary=node2", *arguments, env=env)
     try:
@@ -201,7 +201,7 @@ def test_audit_failure_stops_before_the_next_batch(control: Control, audit: Path
     control.clear_log()
     before = inventories(control)
     process = held_at_node2(control, *REQUIRED, env=enabled(audit))
-    # The disk breaks: nobody can write to that path any more.
+    # A directory in place of the file makes writing fail.
     audit.rename(audit.with_suffix(".kept"))
     audit.mkdir()
     control.clear_faults()
@@ -211,7 +211,7 @@ def test_audit_failure_stops_before_the_next_batch(control: Control, audit: Path
     assert "EVIDENCE IS NOT BEING RECORDED" in run.text
     assert "audit_incomplete" in run.text
     assert inventories(control)["node2"] == before["node1"]
-    assert inventories(control)["node3"] == before["node3"], "nothing is changed once the evidence fails"
+    assert inventories(control)["node3"] == before["node3"], "nothing changes after the audit trail fails"
     assert verify(audit.with_suffix(".kept")).status == 0
 
 
@@ -307,7 +307,7 @@ def test_killed_run_is_reported_and_recording_continues(control: Control, audit:
     process.send_signal(signal.SIGKILL)
     control.clear_faults()
     process.communicate(timeout=60)
-    # As a kill in the middle of a write would leave it.
+    # A kill during a write leaves such a fragment.
     with open(audit, "ab") as file:
         file.write(b'{"event":"keys_imp')
 
@@ -384,7 +384,7 @@ def test_guided_restore_is_recorded_with_steps_and_cards(audit: Path) -> None:
     with cluster(nodes=2) as control:
         refused = play(INITIAL, control, *required)
         assert refused.status != 0
-        assert "evidence is required, but" in refused.text
+        assert "The audit trail is required, but" in refused.text
         assert "audit_inactive" in refused.text
         assert methods(control) == set()
         with card_holders(control, "node2"):
@@ -414,15 +414,15 @@ def test_audit_failure_stops_after_the_running_restore(audit: Path) -> None:
 
         assert run.status != 0
         assert "audit_incomplete" in run.text
-        assert run.recap["node2"]["failed"] == 1, "at once, not before the next node"
-        assert "node2 restored now" in run.text, "what was done is told, too"
+        assert run.recap["node2"]["failed"] == 1, "the run fails at once, not before the next node"
+        assert "node2 restored now" in run.text, "the result of the restore is shown, too"
         assert control.node("node3")["state"] == "factory_reset"
         assert not waits_for_card(control, "node3")
 
 
 @pytest.fixture(scope="module")
 def floor() -> str:
-    """The ansible-playbook of the floor's environment, which is made if it is not there."""
+    """Return ansible-playbook of the oldest supported ansible-core, after setting up its environment."""
     subprocess.run([BIN / "python", str(ROOT / "tests/tools/setup_env.py"), "floor"], check=True)
     return str(ROOT / ".venv-floor/bin/ansible-playbook")
 

@@ -35,7 +35,7 @@ def control() -> Iterator[Control]:
 
 @pytest.fixture
 def playbook(tmp_path: Path) -> str:
-    """Gates, and then does what must not be done before."""
+    """Write a playbook that runs the gate, then a task that stands for the activation."""
     gate = {"ansible.builtin.include_role": {"name": "keyops.utrust.key_gate"}}
     after = {"ansible.builtin.debug": {"msg": "ACTIVATED"}, "run_once": True}
     path = tmp_path / "gate.yml"
@@ -56,7 +56,7 @@ def opened(run: Run) -> bool:
 
 
 def new_key(control: Control, label: str) -> str:
-    """A key on node1 that its application sees, with a CA for the proof. Returns the CA's name."""
+    """Generate a key on node1 with a CA for the proof. Returns the name of the CA."""
     control.generate_key("node1", label)
     control.app("node1", "deactivate")
     control.app("node1", "create", name=f"Gate-{label}", alias=label, in_health_check=False)
@@ -76,7 +76,7 @@ def test_gate_reports_nodes_of_each_key_at_every_level(control: Control, playboo
     assert "1 of 3 node(s) reach level sign, 3 must" in missing.text
 
     assert play(SYNC, control).status == 0
-    # As --extra-vars key=value and surveys give arguments: as texts.
+    # --extra-vars key=value and surveys pass text.
     texts = play(
         playbook, control, *options(new), "-e", "key_gate_nodes=node1,node3", "-e", "key_gate_reactivate=false"
     )
@@ -84,13 +84,13 @@ def test_gate_reports_nodes_of_each_key_at_every_level(control: Control, playboo
     assert "1 of 2 node(s) reach level sign, 2 must" in texts.text
     in_hsm = play(playbook, control, *options(new, key_gate_level="hsm"))
     assert opened(in_hsm)
-    unseen = play(playbook, control, *options(new))  # the nodes' tokens read their keys before
+    unseen = play(playbook, control, *options(new))  # the tokens loaded their keys before the synchronization
     assert not opened(unseen)
     assert "node2 (hsm: " in unseen.text
 
     checked = play(playbook, control, *options(new, key_gate_reactivate=True), "--check")
     assert checked.status == 0
-    assert "check mode cannot know whether level sign is reached" in checked.text
+    assert "check mode cannot determine whether level sign is reached" in checked.text
     signed = play(playbook, control, *options(good, new, key_gate_reactivate=True))
     assert opened(signed)
     assert (signed.recap["node1"]["changed"], signed.recap["node2"]["changed"]) == (0, 1)
@@ -149,7 +149,7 @@ def test_gate_fails_for_member_not_in_play(control: Control, playbook: str) -> N
     limited = play(playbook, control, *options(good, key_gate_level="hsm"), "--limit", "node1,node2")
     assert limited.status != 0
     assert "ACTIVATED" not in limited.output
-    assert "node3 joined the cluster, says node1, but is no host of this play [member_not_in_play]" in limited.text
+    assert "node1 reports joined members that are not hosts of this play: node3 [member_not_in_play]" in limited.text
     ignored_members = options(good, key_gate_level="hsm", key_gate_ignore_members=["node3"])
     assert opened(play(playbook, control, *ignored_members, "--limit", "node1,node2"))
 

@@ -65,7 +65,7 @@ def test_restore_runs_node_by_node_and_is_idempotent(control: Control) -> None:
         request for node in ("node2", "node3") for request in control.requests(node) if request["method"] == "POST"
     ]
     assert [request["path"] for request in started] == ["/api/v1/hsm/restores"] * 2
-    end = run.text[run.text.rindex("Tell how it stands") :]
+    end = run.text[run.text.rindex("Show the result") :]
     for node in ("node2", "node3"):
         assert f"{node} restored now: 10 key(s) under MBK KEYOPS; a new backup is needed" in end
 
@@ -157,7 +157,7 @@ def test_restore_fails_if_limit_leaves_only_the_source(control: Control) -> None
     run = play(INITIAL, control, "--limit", "node1")
 
     assert run.status != 0
-    assert "no node at all besides the source" in run.text
+    assert "The play has no host other than the source" in run.text
 
 
 def test_canceled_restore_stops_before_the_next_node(control: Control) -> None:
@@ -170,7 +170,7 @@ def test_canceled_restore_stops_before_the_next_node(control: Control) -> None:
     assert run.status != 0
     assert "canceled_at_pin_pad" in run.text
     assert "the HSM is as it was" in run.text
-    end = run.text[run.text.rindex("Tell how it stands") :]
+    end = run.text[run.text.rindex("Show the result") :]
     assert "node2 FAILED: guided restore of node2 canceled after 0 of 2 cards" in end
     assert "node3 not touched: MBK and keys are still to come" in end
     assert not [request for request in control.requests("node3") if request["method"] != "GET"]
@@ -195,7 +195,7 @@ def test_killed_controller_resumes_its_restore(control: Control) -> None:
 
     assert run.status == 0, run.output
     assert control.node("node2")["state"] == "operational"
-    assert methods(control) == {"GET"}, "the restore that was started before is watched, none is started"
+    assert methods(control) == {"GET"}, "the run watches the running restore and starts no other restore"
 
 
 def test_cancel_works_from_a_playbook(control: Control) -> None:

@@ -37,13 +37,13 @@ def running() -> Iterator[Control]:
 
 @pytest.fixture
 def control(running: Control) -> Iterator[Control]:
-    """Three nodes with the same keys, nothing broken, empty logs."""
-    give_all_the_same_keys(running)
+    """Three nodes with the same keys, without faults and with empty logs."""
+    reset_cluster(running)
     yield running
     running.clear_faults()
 
 
-def give_all_the_same_keys(running: Control) -> None:
+def reset_cluster(running: Control) -> None:
     running.clear_faults()
     source = {key["label"] for key in running.keys("node1")}
     for node in ("node2", "node3"):
@@ -134,7 +134,7 @@ def test_limit_narrows_the_targets_but_not_the_source(control: Control) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
-        (["--limit", "node1"], "no node at all"),
+        (["--limit", "node1"], "to (no target)"),
         (["-e", "utrust_hosts=nowhere"], "no_matching_host"),
         (["-e", "utrust_source=node9"], "from 'node9'"),
     ],
@@ -228,7 +228,7 @@ def test_failed_canary_stops_rollout_and_removes_package(control: Control) -> No
     run = play(SYNC, control)
 
     assert run.status != 0
-    assert inventories(control)["node3"] == before["node3"], "nothing may follow a canary that failed"
+    assert inventories(control)["node3"] == before["node3"], "no node may change after a failed canary"
     assert packages_on_disk() == packages
 
     control.clear_faults()
@@ -362,7 +362,7 @@ def test_joined_member_missing_from_inventory_is_reported(control: Control, tmp_
     assert methods(control) == {"GET"}
     status = play("keyops.utrust.status", control, inventory=tmp_path / "inventory.yml")
     assert status.status != 0
-    assert "nothing is known of node3" in status.text
+    assert "these nodes were not read: node3" in status.text
     resembling = play(SYNC, control, "-e", "key_sync_ignore_members=node33,node4", inventory=tmp_path / "inventory.yml")
     assert "[member_not_in_inventory]" in resembling.text
 

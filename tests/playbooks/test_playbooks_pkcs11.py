@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The whole job on HSMs that are PKCS #11 tokens: a node joins, then a new key comes to every node."""
+"""Restore and synchronization with PKCS #11 tokens as HSMs."""
 
 from __future__ import annotations
 

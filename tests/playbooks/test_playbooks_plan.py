@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Plan, approve, apply as a user runs it."""
+"""Plan, approval and application of a plan, as a user runs them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SYNC = "keyops.utrust.key_sync"
 
 @pytest.fixture
 def control() -> Iterator[Control]:
-    """A key that two targets lack."""
+    """Three nodes, and a key on node1 that both targets lack."""
     with cluster(nodes=3, restored=3, keys=3, faults=True) as control:
         control.generate_key("node1", "plannedKey")
         yield control
@@ -126,6 +126,6 @@ def test_failed_run_ends_with_the_result_of_every_node(control: Control) -> None
     run = play(SYNC, control)
 
     assert run.status != 0
-    end = " ".join(run.output[run.output.index("Tell how it stands") :].split())
+    end = " ".join(run.output[run.output.index("Show the result") :].split())
     assert "node2 FAILED: " in end
     assert "node3 not touched: 1 key(s) are still to come" in end

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""`ansible-playbook keyops.utrust.preflight`, and the same checks in the playbooks that change something."""
+"""`ansible-playbook keyops.utrust.preflight`, and the same checks in playbooks that change nodes."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_key_sync_lists_the_problems_of_all_nodes(tmp_path: Path) -> None:
         run = play("keyops.utrust.key_sync", control, inventory=tmp_path / "inventory.yml")
 
         assert run.status != 0
-        told = run.text[run.text.rindex("key_sync: nothing was changed: 4 problem(s)") :]
+        told = run.text[run.text.rindex("key_sync: nothing was changed. 4 problem(s)") :]
         for node, code in (
             ("node2", "extra_keys"),
             ("node3", "slot_mismatch"),

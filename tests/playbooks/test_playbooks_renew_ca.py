@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""`ansible-playbook keyops.utrust.renew_ca`: no certificate is refused on any node, from before the key exists until the CA uses it."""
+"""`ansible-playbook keyops.utrust.renew_ca`: all nodes issue certificates during the whole renewal."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def renew(control: Control, alias: str, *arguments: str, **more: t.Any) -> Run:
 
 
 class Customers(t.NamedTuple):
-    """What people who ask every node for certificates got: node, certificate and that of the CA; and why they got none."""
+    """Issued certificates as (node, certificate, CA certificate), and the errors of failed requests."""
 
     issued: list[tuple[str, str, str]]
     refused: list[str]
@@ -69,7 +69,7 @@ class Customers(t.NamedTuple):
 
 @contextmanager
 def customers(control: Control) -> Iterator[Customers]:
-    """People who ask every node for certificates, all the time."""
+    """Request certificates from every node until the block ends."""
     stop, seen = threading.Event(), Customers([], [])
 
     def ask(node: str) -> None:
@@ -183,6 +183,6 @@ def test_renewal_problems_are_reported_before_a_change(control: Control) -> None
     assert "[extra_keys]" in differs.text
     limited = renew(control, "renewed-4", "--limit", "node1,node2")
     assert limited.status != 0
-    assert "node3 joined the cluster and would use the new key without having it" in limited.text
+    assert "node1 reports joined members that are not hosts of this play: node3 [member_not_in_play]" in limited.text
     assert methods(control) <= {"GET"}
     assert "renewed-4" not in [key["label"] for key in control.keys("node1")]

@@ -30,7 +30,7 @@ COMMANDS = (
 
 @pytest.fixture(scope="module")
 def control() -> Iterator[Control]:
-    """Node2 lacks a CA's key, node3 is in Factory Reset Mode."""
+    """Node2 lacks the key of a CA, and node3 is in Factory Reset Mode."""
     with cluster(nodes=3, restored=2, faults=True) as control:
         control.generate_key("node1", "signKey-2026")
         yield control

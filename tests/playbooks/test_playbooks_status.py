@@ -23,7 +23,7 @@ STATUS = "keyops.utrust.status"
 
 @pytest.fixture(scope="module")
 def control() -> Iterator[Control]:
-    """Node2 lacks a key and has one of its own, node3 is in Factory Reset Mode."""
+    """Node2 lacks a key and has an extra key, and node3 is in Factory Reset Mode."""
     with cluster(nodes=3, restored=2, faults=True) as control:
         control.generate_key("node1", "onlyOnNode1")
         control.generate_key("node2", "onlyOnNode2")
@@ -103,7 +103,7 @@ def test_unreachable_node_is_reported_and_others_are_shown(control: Control) -> 
     assert "UNKNOWN: GET /api/v1/node" in run.text
     assert "node2 against node1: 1 missing, 1 extra, 1 mismatched" in run.text
     assert "UNKNOWN: node3: the node was not read" in run.text
-    assert "nothing is known of node3" in run.text
+    assert "these nodes were not read: node3" in run.text
 
 
 def test_limit_compares_the_node_with_the_source(control: Control) -> None:

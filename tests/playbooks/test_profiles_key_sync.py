@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""key_sync as a user runs it, on nodes that behave otherwise than the contract's defaults."""
+"""key_sync as a user runs it, on nodes with other behavior than the defaults of the contract."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def running() -> Iterator[Control]:
 
 @pytest.fixture
 def control(running: Control) -> Iterator[Control]:
-    """Three nodes with the same two keys, and one more on node1."""
+    """Three nodes with the same two keys, and a third key on node1."""
     running.generate_key("node1", "newKey")
     running.clear_log()
     yield running
@@ -82,7 +82,7 @@ def test_next_run_continues_an_incomplete_import(control: Control) -> None:
     assert "import_incomplete" in run.text
     assert "1 of 2 keys are there" in run.text
     assert len(control.keys("node2")) == 3
-    assert len(control.keys("node3")) == 2, "the canary failed, so nobody else is touched"
+    assert len(control.keys("node3")) == 2, "no other node changes after a failed canary"
     run = play(KEY_SYNC, control)
     assert run.status == 0, run.output
     assert len(set(inventories(control).values())) == 1
