@@ -135,7 +135,7 @@ def test_check_mode_is_recorded_as_prediction(control: Control, audit: Path) -> 
     assert run.status == 0, run.output
     assert events(audit)[0]["check_mode"]
     assert named(audit, "package_exported", "keys_imported", "package_removed") == []
-    assert named(audit, "predicted")
+    assert named(audit, "check_mode_result")
     assert methods(control) == {"GET"}
 
 
@@ -433,7 +433,7 @@ def test_audit_works_on_the_oldest_ansible_core(control: Control, audit: Path, f
     assert run.status == 0, run.output
     assert [event["host"] for event in named(audit, "keys_imported")] == ["node2", "node3"]
     assert named(audit, "declaration")
-    assert {event["check_mode"] for event in named(audit, "predicted")} == {True}
+    assert {event["check_mode"] for event in named(audit, "check_mode_result")} == {True}
     assert verify(audit, ansible_playbook=floor).status == 0
 
     refused = play(SYNC, control, *REQUIRED, ansible_playbook=floor)

@@ -37,7 +37,10 @@ def control() -> Iterator[Control]:
 def playbook(tmp_path: Path) -> str:
     """Write a playbook that runs the gate, then a task that stands for the activation."""
     gate = {"ansible.builtin.include_role": {"name": "keyops.utrust.key_gate", "public": True}}
-    after = {"ansible.builtin.debug": {"msg": "ACTIVATED on {{ key_gate_result.nodes | length }} node(s)"}, "run_once": True}
+    after = {
+        "ansible.builtin.debug": {"msg": "ACTIVATED on {{ key_gate_result.nodes | length }} node(s)"},
+        "run_once": True,
+    }
     path = tmp_path / "gate.yml"
     plays = [{"hosts": "utrust", "gather_facts": False, "connection": "local", "tasks": [gate, after]}]
     path.write_text(json.dumps(plays), encoding="utf-8")

@@ -266,7 +266,7 @@ def test_next_run_removes_the_package_of_a_killed_run(control: Control) -> None:
     run = play(SYNC, control)
 
     assert run.status == 0, run.output
-    assert "removed_stale 1 package(s)" in run.text
+    assert "removed 1 package(s)" in run.text
     assert packages_on_disk() == packages
     assert len(set(inventories(control).values())) == 1
 
