@@ -15,8 +15,8 @@ author:
   - The keyops.utrust authors (@keyops)
 description:
   - The callback appends one line of JSON to a file for each event of a run. Each line carries the SHA-256 of the line before.
-  - Events are the start and the end of the job, each result of a module of this collection, each declaration and each failed task.
-  - A declaration is a fact that a role or playbook sets, such as approvals, manual confirmations or cards.
+  - Events are the start and the end of the job, each module result, and each failed task.
+  - Declarations are events, too. Roles and playbooks declare facts such as approvals, manual confirmations or cards.
   - A line is on disk before the run continues. Several runs may write to one file at the same time.
   - Only names on an allow-list are recorded. Messages, task names, arguments and variables are not recorded.
   - If an event cannot be written, the callback shows an error at once, and the audit trail of the run is incomplete. A role that requires an audit trail stops

@@ -67,7 +67,7 @@ def test_restore_runs_node_by_node_and_is_idempotent(control: Control) -> None:
     assert [request["path"] for request in started] == ["/api/v1/hsm/restores"] * 2
     end = run.text[run.text.rindex("Show the result") :]
     for node in ("node2", "node3"):
-        assert f"{node} restored now: 10 key(s) under MBK KEYOPS; a new backup is needed" in end
+        assert f"{node} restored now: 10 key(s) under MBK KEYOPS. Make a new backup" in end
 
     control.clear_log()
     second = play(INITIAL, control)
@@ -172,7 +172,7 @@ def test_canceled_restore_stops_before_the_next_node(control: Control) -> None:
     assert "the HSM is as it was" in run.text
     end = run.text[run.text.rindex("Show the result") :]
     assert "node2 FAILED: guided restore of node2 canceled after 0 of 2 cards" in end
-    assert "node3 not touched: MBK and keys are still to come" in end
+    assert "node3 not touched: MBK and keys pending" in end
     assert not [request for request in control.requests("node3") if request["method"] != "GET"]
     assert control.node("node2")["state"] == "factory_reset"
 

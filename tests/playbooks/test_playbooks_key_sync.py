@@ -358,7 +358,10 @@ def test_joined_member_missing_from_inventory_is_reported(control: Control, tmp_
     refused = play(SYNC, control, inventory=tmp_path / "inventory.yml")
 
     assert refused.status != 0
-    assert "node3 joined the cluster, says node1, but is no host of the inventory" in refused.text
+    assert (
+        "node1 reports that member node3 joined the cluster, but node3 is not a host of the Ansible inventory"
+        in refused.text
+    )
     assert methods(control) == {"GET"}
     status = play("keyops.utrust.status", control, inventory=tmp_path / "inventory.yml")
     assert status.status != 0
@@ -371,7 +374,7 @@ def test_joined_member_missing_from_inventory_is_reported(control: Control, tmp_
     )
 
     assert allowed.status == 0, allowed.output
-    assert "node3  MUST BE GATED before it returns: keys have changed without it" in allowed.output
+    assert "node3  MUST BE GATED before use: the run changed keys on other nodes only" in allowed.output
 
 
 def test_host_names_may_differ_from_node_names(control: Control, tmp_path: Path) -> None:
@@ -476,4 +479,4 @@ def test_disconnected_nodes_count_against_the_quorum() -> None:
 
         assert run.status != 0
         assert "[quorum_at_risk]" in run.text
-        assert "node3 down already" in run.text
+        assert "Already down: node3" in run.text
