@@ -125,10 +125,10 @@ def test_key_sync_records_every_key_and_the_package(control: Control, audit: Pat
 
     verified = verify(audit)
     assert verified.status == 0, verified.output
-    assert f"record {len(events(audit))} is the last intact one" in verified.text
+    assert f"record {len(events(audit))} is the last intact record" in verified.text
 
 
-def test_check_mode_is_recorded_as_prediction(control: Control, audit: Path) -> None:
+def test_check_mode_is_recorded_as_check_mode_result(control: Control, audit: Path) -> None:
     """The audit trail marks a check mode run, and has no event of a change."""
     run = synchronize(control, "predictedKey", "--check", env=enabled(audit))
 
@@ -147,7 +147,7 @@ def test_check_mode_is_recorded_as_prediction(control: Control, audit: Path) -> 
         ({**ENABLED, "UTRUST_AUDIT_FILE": "/dev/shm/utrust-audit-of-tests.jsonl"}, "audit_not_persistent"),
         ({**ENABLED, "UTRUST_AUDIT_FILE": "/nowhere/audit.jsonl"}, "audit_not_written"),
         (
-            {"UTRUST_AUDIT_RUN": '{"pid": 1, "job": "x", "file": "/f", "volatile": "", "failure": ""}'},
+            {"UTRUST_AUDIT_RUN": '{"pid": 1, "job": "x", "file": "/f", "not_persistent": "", "failure": ""}'},
             "audit_inactive",
         ),
     ],
@@ -174,12 +174,12 @@ def test_required_audit_rejects_a_broken_file(control: Control, audit: Path) -> 
     run = play(SYNC, control, *REQUIRED, env=enabled(audit))
 
     assert run.status != 0
-    assert "line 2 is the first that is broken" in run.text
+    assert "line 2 is the first broken line" in run.text
     assert "audit_broken" in run.text
     assert methods(control) == set()
     verified = verify(audit)
     assert verified.status != 0
-    assert "line 2 is the first that is broken" in verified.text
+    assert "line 2 is the first broken line" in verified.text
 
 
 def held_at_node2(control: Control, *arguments: str, env: dict[str, str]) -> subprocess.Popen[str]:
@@ -208,7 +208,7 @@ def test_audit_failure_stops_before_the_next_batch(control: Control, audit: Path
     run = finish(process)
 
     assert run.status != 0
-    assert "EVIDENCE IS NOT BEING RECORDED" in run.text
+    assert "THE AUDIT TRAIL IS INCOMPLETE" in run.text
     assert "audit_incomplete" in run.text
     assert inventories(control)["node2"] == before["node1"]
     assert inventories(control)["node3"] == before["node3"], "nothing changes after the audit trail fails"
@@ -313,7 +313,7 @@ def test_killed_run_is_reported_and_recording_continues(control: Control, audit:
 
     killed = verify(audit)
     assert killed.status == 0, killed.output
-    assert "is what a killed writer left of a record" in killed.text
+    assert "is a fragment of a killed writer" in killed.text
     assert f"job {events_before_fragment(audit)[0]['job']}, started in line 1, has not ended" in killed.text
 
     wait_for(lambda: len({control.node(node)["keys_digest"] for node in ("node1", "node2")}) == 1)
@@ -321,7 +321,7 @@ def test_killed_run_is_reported_and_recording_continues(control: Control, audit:
     assert again.status == 0, again.output
     verified = verify(audit)
     assert verified.status == 0, verified.output
-    assert "later records say so" in verified.text
+    assert "a later record names the fragment" in verified.text
 
 
 def events_before_fragment(audit: Path) -> list[dict[str, t.Any]]:
@@ -340,9 +340,9 @@ def test_signature_and_syslog_reveal_truncation(control: Control, audit: Path, t
         address = f"127.0.0.1:{syslog.getsockname()[1]}"
         env = enabled(audit, UTRUST_AUDIT_SIGNING_KEY=str(private), UTRUST_AUDIT_SYSLOG=address)
         assert play("keyops.utrust.status", control, env=env).status in (0, 2)
-        told = [syslog.recv(65536).decode() for dummy in events(audit)]
+        messages = [syslog.recv(65536).decode() for dummy in events(audit)]
     count, head = events(audit)[-1]["sequence"], events(audit)[-1]["sha256"]
-    assert f'"sequence": {count}, "sha256": "{head}"' in told[-1]
+    assert f'"sequence": {count}, "sha256": "{head}"' in messages[-1]
 
     signed = verify(audit, "-e", f"audit_public_key={public}")
     assert signed.status == 0, signed.output
@@ -374,7 +374,7 @@ def test_verify_audit_ignores_limit(control: Control, audit: Path) -> None:
     audit.write_text("no record\n")
     run = play(VERIFY, control, "-e", f"audit_file={audit}", "--limit", "node2")
     assert run.status != 0
-    assert "line 1 is the first that is broken" in run.text
+    assert "line 1 is the first broken line" in run.text
 
 
 def test_guided_restore_is_recorded_with_steps_and_cards(audit: Path) -> None:
@@ -392,10 +392,10 @@ def test_guided_restore_is_recorded_with_steps_and_cards(audit: Path) -> None:
         assert run.status == 0, run.output
         assert not waits_for_card(control, "node2")
 
-    (ceremony,) = [event for event in named(audit, "hsm_restored") if event["host"] == "node2"]
-    assert ceremony["result"]["hsm_serial"] == "UT000002"
-    assert any("card 2 of 2" in step for step in ceremony["result"]["events"])
-    assert ceremony["result"]["preview"]["tls_fingerprint"].startswith("sha256:")
+    (restored,) = [event for event in named(audit, "hsm_restored") if event["host"] == "node2"]
+    assert restored["result"]["hsm_serial"] == "UT000002"
+    assert any("card 2 of 2" in step for step in restored["result"]["events"])
+    assert restored["result"]["preview"]["tls_fingerprint"].startswith("sha256:")
     (declared,) = named(audit, "declaration")
     assert declared["result"]["cards"] == cards
     assert verify(audit).status == 0

@@ -64,7 +64,7 @@ def test_plan_with_two_approvals_is_applied(control: Control, tmp_path: Path) ->
     assert applied.status == 0, applied.output
     assert applied.changed == 2
     assert len(set(inventories(control).values())) == 1
-    assert "node2 synchronized now: 1 key(s) added, 0 replaced; a new backup is needed" in applied.text
+    assert "node2 synchronized now: 1 key(s) added, 0 replaced. Make a new backup" in applied.text
     assert apply("Ben", "Cleo").changed == 0
 
 
@@ -95,8 +95,8 @@ def test_altered_plan_is_rejected(control: Control, tmp_path: Path) -> None:
     assert methods(control) == {"GET"}
 
 
-@pytest.mark.parametrize(("text", "told"), [(None, "there is no such file"), ("a: [", "it is no YAML")])
-def test_unreadable_plan_is_rejected(control: Control, tmp_path: Path, text: str | None, told: str) -> None:
+@pytest.mark.parametrize(("text", "message"), [(None, "the file is missing"), ("a: [", "the plan is not YAML")])
+def test_unreadable_plan_is_rejected(control: Control, tmp_path: Path, text: str | None, message: str) -> None:
     """The run fails if the plan is missing or invalid."""
     path = tmp_path / "plan.yml"
     if text is not None:
@@ -105,7 +105,7 @@ def test_unreadable_plan_is_rejected(control: Control, tmp_path: Path, text: str
     run = play(SYNC, control, *extra(key_sync_plan=str(path)))
 
     assert run.status != 0
-    assert told in run.text
+    assert message in run.text
     assert "[plan_invalid]" in run.text
     assert methods(control) == {"GET"}
 
@@ -128,4 +128,4 @@ def test_failed_run_ends_with_the_result_of_every_node(control: Control) -> None
     assert run.status != 0
     end = " ".join(run.output[run.output.index("Show the result") :].split())
     assert "node2 FAILED: " in end
-    assert "node3 not touched: 1 key(s) are still to come" in end
+    assert "node3 not touched: 1 key(s) pending" in end

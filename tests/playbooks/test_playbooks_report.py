@@ -85,7 +85,7 @@ def test_unreachable_and_excluded_nodes_are_in_the_report(control: Control, tmp_
     problems = {node["host"]: node["problem"] for node in data["nodes"]}
     assert problems["node1"] is None
     assert "GET /api/v1/node" in problems["node2"]
-    assert problems["node3"] == "a joined member that was not part of this run"
+    assert problems["node3"] == "the joined member was not part of this run"
 
 
 def test_report_shows_history_of_the_audit_file(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_report_shows_history_of_the_audit_file(tmp_path: Path) -> None:
     data = json.loads(page.with_suffix(".json").read_text(encoding="utf-8"))
     assert (data["verdict"], data["history"]["problem"]) == ("in_sync", None)
     (event,) = data["history"]["events"]
-    assert (event["node"], event["what"], event["playbook"]) == ("node2", "synchronized", "key_sync.yml")
+    assert (event["node"], event["operation"], event["playbook"]) == ("node2", "key synchronization", "key_sync.yml")
     assert event["detail"] == "1 added, 0 replaced, verified"
     assert "1 added, 0 replaced, verified" in page.read_text(encoding="utf-8")
 
