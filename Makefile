@@ -43,7 +43,7 @@ demo-down: setup-demo ## stop the demo
 
 ##@ Test
 
-GATES := format lint types yamllint ansible-lint docs-lint language changelog-lint licenses package galaxy-importer sanity sanity-floor
+GATES := format lint types yamllint ansible-lint docs-lint role-docs language changelog-lint licenses package galaxy-importer sanity sanity-floor
 SUITES := unit simulator conformance playbooks browser demo-test
 
 .PHONY: test
@@ -113,6 +113,10 @@ ansible-lint: setup ## ansible-lint, profile production, nothing skipped
 docs-lint: setup ## antsibull-docs: plugin documentation and every reference in it
 	@$(IN_VENV) $(BIN)/antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs all --disallow-unknown-collection-refs .
 
+.PHONY: role-docs
+role-docs: setup ## option tables in the READMEs of the roles match the argument specs
+	@$(IN_VENV) $(BIN)/python tests/tools/role_readmes.py --check
+
 .PHONY: language
 language: setup ## English of docs, messages, comments and task names
 	@$(IN_VENV) $(BIN)/python tests/tools/check_language.py $(ARGS)
@@ -149,6 +153,10 @@ sanity-floor: setup ## ansible-test sanity on the oldest supported ansible-core
 fmt: setup ## let ruff format, and fix what it can
 	@$(IN_VENV) $(BIN)/ruff format .
 	@$(IN_VENV) $(BIN)/ruff check --fix .
+
+.PHONY: role-readmes
+role-readmes: setup ## write the option tables in the READMEs of the roles
+	@$(IN_VENV) $(BIN)/python tests/tools/role_readmes.py
 
 .PHONY: changelog
 changelog: setup ## write the fragments into CHANGELOG.md, under the version of galaxy.yml

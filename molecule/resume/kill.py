@@ -3,7 +3,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Starts a playbook, waits until the appliances are in the middle of it, and kills the controller."""
+"""Starts a playbook, waits until a node works on the operation, and kills the controller."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ INVENTORY = Path(__file__).resolve().parents[1] / "inventory.py"
 LIMIT = 120.0  # seconds
 
 
-def in_the_middle(control: Control, playbook: str) -> bool:
+def is_in_progress(control: Control, playbook: str) -> bool:
     if playbook == "key_sync":
         return control.node("node2")["running"] is not None
     restore = control.pin_pad("node3")["restore"]
@@ -34,9 +34,12 @@ def main() -> int:
     )
     end = time.monotonic() + LIMIT
     try:
-        while not in_the_middle(control, playbook):
+        while not is_in_progress(control, playbook):
             if process.poll() is not None or time.monotonic() > end:
-                print(f"{playbook} ended or took too long before anything could be interrupted", file=sys.stderr)
+                print(
+                    f"{playbook} ended or exceeded the time limit before the operation started on the node",
+                    file=sys.stderr,
+                )
                 return 1
             time.sleep(0.05)
     finally:

@@ -9,24 +9,26 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: audit
 type: notification
-short_description: Record who did what to which HSM in a hash-chained file
+short_description: Record each event of a run in a hash-chained file
 version_added: 1.0.0
 author:
   - The keyops.utrust authors (@keyops)
 description:
-  - Appends one line of JSON for each event of a run to a file in which every line carries the SHA-256 of the one before. An event is the start and the end of
-    the job, every result of a module of this collection, what a role or playbook declares (approvals, manual_confirmations, cards), and every task that failed.
-  - A line is on the disk before the run goes on. Several runs may write to one file at the same time.
-  - Only names on an allow-list are recorded. Messages, task names, arguments and variables are not.
-  - If an event cannot be written, an error says so at once, the run's evidence counts as incomplete, and a role that requires evidence stops before its
-    next change.
-  - A fact of M(ansible.builtin.set_fact) whose name ends in C(__audit) is recorded as a declaration; C(docs/audit.md) of the collection names what
-    it may hold, and all events.
+  - The callback appends one line of JSON to a file for each event of a run. Each line carries the SHA-256 of the line before.
+  - Events are the start and the end of the job, each module result, and each failed task.
+  - Declarations are events, too. Roles and playbooks declare facts such as approvals, manual confirmations or cards.
+  - A line is on disk before the run continues. Several runs may write to one file at the same time.
+  - Only names on an allow-list are recorded. Messages, task names, arguments and variables are not recorded.
+  - If an event cannot be written, the callback shows an error at once, and the audit trail of the run is incomplete. A role that requires an audit trail stops
+    before its next change.
+  - A fact of M(ansible.builtin.set_fact) is recorded as a declaration if its name ends in C(__audit). The record names the role in C(by), which is the name of
+    the fact without this suffix and without leading underscores.
+  - C(docs/audit.md) of the collection lists the recorded names and all events.
 options:
   file:
     description:
-      - Path of the audit file on the machine that runs Ansible. Its directory must exist. The file is made with mode 0600.
-      - It should be on a disk that outlives the job. In an execution environment this is a mounted volume.
+      - Path of the audit file on the machine that runs Ansible. Its directory must exist. The callback creates the file with mode 0600.
+      - Use a disk that outlives the job. In an execution environment this is a mounted volume.
     type: path
     env:
       - name: UTRUST_AUDIT_FILE
@@ -35,8 +37,9 @@ options:
         key: file
   assume_persistent:
     description:
-      - Take the path for one that persists, whatever the machine says about it. A path is taken for one that does not if it is in memory, in the writable
-        layer of a container, in a directory for temporary files, or in the private data directory of an AWX job.
+      - Whether to skip the check that the file is on persistent storage.
+      - The check rejects a path in memory, in the writable layer of a container, or in a directory for temporary files.
+      - The check also rejects a path in the private data directory of an AWX job.
     type: bool
     default: false
     env:
@@ -46,9 +49,10 @@ options:
         key: assume_persistent
   signing_key:
     description:
-      - Path of an Ed25519 private key (PEM, without passphrase, mode 0600). After each line the head of the chain is signed, in a file beside the audit file
-        whose name ends in C(.head.sig). A file that lost lines behind its signed head is not written to any more.
-      - Needs the Python package C(cryptography).
+      - Path of an Ed25519 private key (PEM, without passphrase, mode 0600).
+      - After each line the callback signs the head of the chain. The signature is in a file beside the audit file whose name ends in C(.head.sig).
+      - The callback does not append to a file that has fewer records than its signed head.
+      - Requires the Python package C(cryptography).
     type: path
     env:
       - name: UTRUST_AUDIT_SIGNING_KEY
@@ -57,8 +61,8 @@ options:
         key: signing_key
   syslog:
     description:
-      - Where to send the sequence number and the digest of each line, too, so that they are known to another machine. A path such as C(/dev/log), or
-        V(HOST:PORT) for UDP.
+      - Address of a syslog server that also receives the sequence number and the digest of each line. With this copy, another machine can detect missing lines.
+      - A path such as C(/dev/log), or V(HOST:PORT) for UDP.
     type: str
     env:
       - name: UTRUST_AUDIT_SYSLOG
@@ -66,7 +70,7 @@ options:
       - section: callback_utrust_audit
         key: syslog
 requirements:
-  - enable it with C(callbacks_enabled) in C(ansible.cfg), or E(ANSIBLE_CALLBACKS_ENABLED)
+  - Enable the callback with C(callbacks_enabled) in C(ansible.cfg), or with E(ANSIBLE_CALLBACKS_ENABLED).
 seealso:
   - plugin: keyops.utrust.audit_info
     plugin_type: lookup
@@ -99,16 +103,16 @@ from logging.handlers import SysLogHandler
 from ansible import context
 from ansible.plugins.callback import CallbackBase
 from ansible.release import __version__ as ansible_version
-from ansible_collections.keyops.utrust.plugins.plugin_utils._audit import allow_list as fields
-from ansible_collections.keyops.utrust.plugins.plugin_utils._audit import persistence
-from ansible_collections.keyops.utrust.plugins.plugin_utils._audit import run_state as run
+from ansible_collections.keyops.utrust.plugins.plugin_utils._audit import events, persistence, run_state
 from ansible_collections.keyops.utrust.plugins.plugin_utils._audit.chain import ENDED, STARTED
-from ansible_collections.keyops.utrust.plugins.plugin_utils._audit.file import AuditError, AuditFile, load_signer, now
+from ansible_collections.keyops.utrust.plugins.plugin_utils._audit.errors import AuditError
+from ansible_collections.keyops.utrust.plugins.plugin_utils._audit.file import AuditFile
+from ansible_collections.keyops.utrust.plugins.plugin_utils._audit.signed_head import load_signer, now
 from ansible_collections.keyops.utrust.plugins.plugin_utils._collection import collection_digest, collection_version
 
 
-class LoudSysLogHandler(SysLogHandler):
-    """Raises what it cannot send, instead of printing it."""
+class RaisingSysLogHandler(SysLogHandler):
+    """Raises an error if a message cannot be sent, because the base class only prints the error."""
 
     def handleError(self, record: LogRecord) -> None:  # noqa: N802 - the name is given
         raise sys.exception() or OSError("syslog")
@@ -126,12 +130,12 @@ class CallbackModule(CallbackBase):
         self._playbook = ""
         self._started = False
         self._file: AuditFile | None = None
-        self._syslog: LoudSysLogHandler | None = None
-        self._state = run.RunState(os.getpid(), self._job, "", "", "")
+        self._syslog: RaisingSysLogHandler | None = None
+        self._state = run_state.RunState(os.getpid(), self._job, "", "", "")
         self._lost = 0
-        run.clear_state()  # of a run around this one
+        run_state.clear_state()  # The state of an outer run.
 
-    # What Ansible calls, in its main process and one at a time
+    # Ansible calls these methods in its main process, one at a time.
 
     def v2_playbook_on_start(self, playbook: t.Any) -> None:
         self._playbook = pathlib.Path(str(playbook._file_name)).name
@@ -142,7 +146,7 @@ class CallbackModule(CallbackBase):
             self._start(play.get_variable_manager().extra_vars)
 
     def v2_runner_on_ok(self, result: t.Any) -> None:
-        if "results" not in result._result:  # the items of a loop were recorded one by one
+        if "results" not in result._result:  # Each item of a loop was recorded already.
             self._record(result, "changed" if result.is_changed() else "ok")
 
     def v2_runner_on_failed(self, result: t.Any, ignore_errors: bool = False) -> None:
@@ -165,7 +169,7 @@ class CallbackModule(CallbackBase):
         failed = any(numbers["failures"] or numbers["unreachable"] for numbers in hosts.values())
         self._append(ENDED, outcome="failed" if failed else "ok", hosts=hosts)
 
-    # What becomes of it
+    # Recording
 
     def _start(self, extra_vars: t.Mapping[str, t.Any]) -> None:
         try:
@@ -176,8 +180,8 @@ class CallbackModule(CallbackBase):
         self._append(
             STARTED,
             playbook=self._playbook,
-            requester=_requester(extra_vars),
-            controller_job=_controller_job(extra_vars),
+            requester=events.requester(extra_vars, _system_user()),
+            controller_job=events.controller_job(extra_vars),
             check_mode=bool(context.CLIARGS.get("check")),
             limit=str(context.CLIARGS.get("subset") or ""),
             machine=socket.gethostname(),
@@ -185,47 +189,37 @@ class CallbackModule(CallbackBase):
             ansible=ansible_version,
             python=platform.python_version(),
             collection={"version": collection_version(), "digest": collection_digest()},
-            persistent=not self._state.volatile,
+            persistent=not self._state.not_persistent,
         )
 
     def _open(self) -> None:
         path = self.get_option("file")
         if not path:
             raise AuditError(
-                "audit_not_configured", "no audit file is configured; set UTRUST_AUDIT_FILE or option file"
+                "audit_not_configured", "the audit file is not configured. Set UTRUST_AUDIT_FILE or the option file"
             )
         key = self.get_option("signing_key")
         self._file = AuditFile(path, load_signer(key) if key else None)
-        volatile = (
+        not_persistent = (
             ""
             if self.get_option("assume_persistent")
             else persistence.why_not_persistent(self._file.path, persistence.mounts(), os.environ)
         )
-        self._state = self._state._replace(file=self._file.path, volatile=volatile)
-        run.publish_state(self._state)
+        self._state = self._state._replace(file=self._file.path, not_persistent=not_persistent)
+        run_state.publish_state(self._state)
         if self.get_option("syslog"):
-            self._syslog = LoudSysLogHandler(_address(self.get_option("syslog")))
+            self._syslog = RaisingSysLogHandler(_address(self.get_option("syslog")))
             self._syslog.ident = "keyops-utrust-audit: "
 
     def _record(self, result: t.Any, outcome: str) -> None:
-        task, facts = result._task, result._result
-        name = str(getattr(task, "resolved_action", None) or task.action)
-        about: dict[str, t.Any] = {"host": result._host.get_name(), "action": name, "outcome": outcome}
-        about["check_mode"] = bool(task.check_mode)
-        if facts.get("censored"):
-            about["censored"] = True
-        if outcome in ("failed", "unreachable"):
-            about["codes"] = fields.codes(facts.get("msg", ""))
-        if name.startswith("keyops.utrust."):
-            event = fields.event_of(name.rpartition(".")[2], facts, check_mode=about["check_mode"])
-            self._append(event, **about, result=fields.public(facts, fields.RESULT))
-        elif outcome in ("failed", "unreachable"):
-            self._append("task_failed", **about)
-        elif name in ("ansible.builtin.set_fact", "set_fact"):
-            for fact, value in (facts.get("ansible_facts") or {}).items():
-                if fact.endswith("__audit"):
-                    declared = fields.public(value, fields.DECLARED)
-                    self._append("declaration", **about, by=fact.removesuffix("__audit").lstrip("_"), result=declared)
+        task = {
+            "host": result._host.get_name(),
+            "action": str(getattr(result._task, "resolved_action", None) or result._task.action),
+            "outcome": outcome,
+            "check_mode": bool(result._task.check_mode),
+        }
+        for event, record in events.task_events(task, result._result):
+            self._append(event, **record)
 
     def _append(self, event: str, **facts: t.Any) -> None:
         if self._file is None:
@@ -237,40 +231,30 @@ class CallbackModule(CallbackBase):
         try:
             head = self._file.append(record)
             self._lost = 0
-            self._tell_syslog({"file": self._file.path, **head._asdict(), "job": self._job, "event": event})
+            self._send_to_syslog({"file": self._file.path, **head._asdict(), "job": self._job, "event": event})
         except (AuditError, OSError) as exc:
             self._fail(str(exc))
         except BaseException as exc:
             self._fail(repr(exc))
             raise
 
-    def _tell_syslog(self, facts: dict[str, t.Any]) -> None:
+    def _send_to_syslog(self, message: dict[str, t.Any]) -> None:
         if self._syslog is not None:
-            self._syslog.handle(LogRecord("audit", INFO, "", 0, json.dumps(facts), None, None))
+            self._syslog.handle(LogRecord("audit", INFO, "", 0, json.dumps(message), None, None))
 
     def _fail(self, text: str) -> None:
-        """Say it at once, and to every task that starts from now on. Nothing takes it back: this run's evidence is not complete."""
+        """Show the error at once and publish it to later tasks. The audit trail of this run stays incomplete."""
         self._lost += 1
         self._state = self._state._replace(failure=text)
-        run.publish_state(self._state)
-        self._display.error(f"keyops.utrust.audit: EVIDENCE IS NOT BEING RECORDED: {text}")
+        run_state.publish_state(self._state)
+        self._display.error(f"keyops.utrust.audit: THE AUDIT TRAIL IS INCOMPLETE: {text}")
 
 
-def _requester(extra_vars: t.Mapping[str, t.Any]) -> dict[str, str]:
-    """Who asked for the run: the user of AWX or the controller, as it says; else the user of this process, as the system knows it."""
-    for name in ("awx_user_name", "tower_user_name"):
-        if extra_vars.get(name):
-            return {"name": str(extra_vars[name])[: fields.LONGEST], "known_from": name}
+def _system_user() -> str:
     try:
-        name = pwd.getpwuid(os.getuid()).pw_name
+        return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
-        name = str(os.getuid())
-    return {"name": name, "known_from": "system"}
-
-
-def _controller_job(extra_vars: t.Mapping[str, t.Any]) -> dict[str, str]:
-    given = {name: extra_vars.get(f"awx_{name}", extra_vars.get(f"tower_{name}")) for name in fields.CONTROLLER}
-    return {name: str(value)[: fields.LONGEST] for name, value in given.items() if value is not None}
+        return str(os.getuid())
 
 
 def _address(text: str) -> str | tuple[str, int]:

@@ -14,26 +14,27 @@ from ansible_collections.keyops.utrust.plugins.plugin_utils._signature import ve
 
 DOCUMENTATION = r"""
 name: approval_problems
-short_description: Why approvals of a plan do not suffice
+short_description: "[INTERNAL] Check the approvals of a plan"
 version_added: 1.0.0
 author:
   - The keyops.utrust authors (@keyops)
 description:
-  - Counts the different people who approved this very plan; who requested it does not count.
-  - Where public keys of approvers are given, only they count, and each must have signed with Ed25519. The message is four lines, each ended by a line feed,
-    C(keyops.utrust approval), the plan's digest, the name, and the time.
+  - B(Internal to the roles of this collection.) The filter can change or disappear in any release.
+  - Counts the different people who approved this plan. The approval of the requester does not count.
+  - If public keys are given, only approvals with a valid Ed25519 signature of these approvers count.
+  - An approver signs four lines that each end with a line feed - C(keyops.utrust approval), the digest of the plan, the name, and the time.
 options:
   _input:
-    description: Approvals, each with C(name), C(time), C(plan_digest), and C(signature) (base64) where keys are given.
+    description: Approvals, each with C(name), C(time), C(plan_digest), and also C(signature) (base64) if O(approvers) is set.
     type: list
     elements: dict
     required: true
   plan:
-    description: The plan.
+    description: Plan that the approvals name.
     type: dict
     required: true
   required:
-    description: How many approvals are needed.
+    description: Number of required approvals.
     type: int
     required: true
   approvers:
@@ -41,18 +42,18 @@ options:
     type: dict
     default: {}
 requirements:
-  - cryptography, where signatures are verified
+  - cryptography, if O(approvers) is set
 """
 
 EXAMPLES = r"""
-- name: Demand four eyes
+- name: Check that two people approved the plan
   ansible.builtin.assert:
     that: approvals | keyops.utrust.approval_problems(plan=plan, required=2) | length == 0
 """
 
 RETURN = r"""
 _value:
-  description: Problems, each with its code; none if the approvals suffice.
+  description: Problems, each with its code in brackets. Empty if the approvals suffice.
   type: list
   elements: str
 """
@@ -64,14 +65,14 @@ def approval_problems(
     required: int,
     approvers: t.Mapping[str, str] | None = None,
 ) -> list[str]:
-    """See DOCUMENTATION. Raises AnsibleFilterError for a `required` that is no number, and where `cryptography` is missing."""
+    """See DOCUMENTATION. Raises AnsibleFilterError if `required` is not a number, and if `cryptography` is missing."""
     try:
         return check_approvals(
             plan, approvals, required=int(required), approvers=approvers or {}, verify=verify_ed25519
         )
     except ImportError as exc:
         raise AnsibleFilterError(
-            f"approval_problems: signatures cannot be verified without the Python package cryptography: {exc}"
+            f"approval_problems: verifying signatures requires the Python package cryptography: {exc}"
         ) from exc
     except (TypeError, ValueError) as exc:
         raise AnsibleFilterError(f"approval_problems: {exc}") from exc

@@ -14,67 +14,69 @@ from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.preflight i
 
 DOCUMENTATION = r"""
 name: cluster_problems
-short_description: What speaks against touching a cluster, as data
+short_description: "[INTERNAL] Check whether a cluster is ready"
 version_added: 1.0.0
 author:
   - The keyops.utrust authors (@keyops)
 description:
-  - Judges the source and all targets together, from what M(keyops.utrust.utrust_hsm_info) told of each - connectivity, quorum, state and alarms, running jobs,
-    clocks, versions, FIPS mode, slot layout and way of activation, MBK, certificates, backups and cards at hand.
+  - B(Internal to the roles of this collection.) The filter can change or disappear in any release.
+  - Checks the source and all targets together, from the results of M(keyops.utrust.utrust_hsm_info).
+  - Checks connectivity, quorum, state and alarms, running jobs, clocks, versions, FIPS mode, slots and their activation, MBK, certificates, backups and cards.
 options:
   _input:
-    description: The targets, each as RV(keyops.utrust.utrust_hsm_info#module:node).
+    description: Targets, each as RV(keyops.utrust.utrust_hsm_info#module:node).
     type: list
     elements: dict
     required: true
   source:
-    description: The source node, in the same form.
+    description: Source node, in the same form.
     type: dict
     required: true
-  for_flow:
-    description: What is to be done, V(key_sync) or V(initial_sync).
+  operation:
+    description: Planned operation, V(key_sync) or V(initial_sync).
     type: str
     default: key_sync
   max_clock_skew:
-    description: Seconds that a node's clock may differ from this machine's.
+    description: Maximum difference in seconds between the clock of a node and the clock of this machine.
     type: float
     default: 60.0
   min_certificate_days:
-    description: Days that the TLS certificate of a node must still be valid, where the node tells when it expires.
+    description: Minimum number of days that the TLS certificate of a node must be valid, if the node reports the end of validity.
     type: float
     default: 14.0
   max_backup_hours:
-    description: Hours that the last backup of a node may be old. Not looked at if not set.
+    description: Maximum age in hours of the last backup of a node. Without this option, backups are not checked.
     type: float
   manual_confirmations:
     description:
-      - What cannot be read and is vouched for, each with C(subject) (V(backup)), C(node), C(confirmed_by) and C(reason). One without C(confirmed_by) and C(reason) does not count.
+      - Manual confirmations, each with C(subject) (V(backup)), C(node), C(confirmed_by) and C(reason).
+      - A manual confirmation without C(confirmed_by) or C(reason) does not count.
     type: list
     elements: dict
     default: []
   cards_available:
-    description: How many MBK cards the card holders have with them.
+    description: Number of MBK cards that the card holders have with them.
     type: int
   allow_outage:
-    description: Whether one node at a time is allowed even where that costs the quorum.
+    description: Whether one node at a time is allowed even if the cluster loses its quorum.
     type: bool
     default: false
   unmanaged_members:
-    description: Names of members that have joined and are no host of the inventory. Each is a problem.
+    description: Names of joined members that are not hosts of the Ansible inventory. Each member is a problem.
     type: list
     elements: str
     default: []
 """
 
 EXAMPLES = r"""
-- name: Show what speaks against a synchronization
+- name: Show the problems of a cluster
   ansible.builtin.debug:
     msg: "{{ [node2.node, node3.node] | keyops.utrust.cluster_problems(source=node1.node, max_backup_hours=24) }}"
 """
 
 RETURN = r"""
 _value:
-  description: Every problem, each with C(code), C(node), C(text) and C(remedy).
+  description: Problems, each with C(code), C(node), C(text) and C(remedy).
   type: list
   elements: dict
 """
@@ -85,21 +87,22 @@ def cluster_problems(
     source: t.Mapping[str, t.Any],
     manual_confirmations: t.Sequence[t.Mapping[str, t.Any]] = (),
     unmanaged_members: t.Iterable[str] = (),
-    **limits: t.Any,
+    **options: t.Any,
 ) -> list[dict[str, str]]:
-    """See DOCUMENTATION. Raises AnsibleFilterError for facts that are not those of a node, and for unknown limits."""
+    """See DOCUMENTATION. Raises AnsibleFilterError if the facts are not node facts, and if an option is unknown."""
     confirmed = frozenset(
-        str(one["node"])
-        for one in manual_confirmations
-        if one.get("subject") == "backup" and one.get("node") and one.get("confirmed_by") and one.get("reason")
+        str(confirmation["node"])
+        for confirmation in manual_confirmations
+        if confirmation.get("subject") == "backup"
+        and all(confirmation.get(name) for name in ("node", "confirmed_by", "reason"))
     )
     now = datetime.datetime.now(datetime.UTC)
     try:
-        given = PreflightOptions(confirmed_backups=confirmed, unmanaged_members=tuple(unmanaged_members), **limits)
+        given = PreflightOptions(confirmed_backups=confirmed, unmanaged_members=tuple(unmanaged_members), **options)
         return [problem.to_dict() for problem in check_cluster(source, nodes, given, now)]
     except (KeyError, TypeError) as exc:
         raise AnsibleFilterError(
-            f"cluster_problems: {exc!r}; give results of utrust_hsm_info, and limits of the right type"
+            f"cluster_problems: the input is invalid: {exc!r}. Use results of utrust_hsm_info, and options of the right type"
         ) from exc
 
 

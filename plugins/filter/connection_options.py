@@ -14,24 +14,24 @@ from ansible_collections.keyops.utrust.plugins.plugin_utils._node_names import n
 
 DOCUMENTATION = r"""
 name: connection_options
-short_description: Connection options of a node from its inventory variables
+short_description: Make connection options from the variables of a host
 version_added: 1.0.0
 author:
   - The keyops.utrust authors (@keyops)
 description:
-  - Collects the connection options of the modules of this collection from the variables of one inventory host. Option C(host) comes from the variable
-    C(utrust_host), C(port) from C(utrust_port) and so on.
-  - The name that the node must give itself (C(expect_node)) is C(utrust_node), or the name of the inventory host.
-  - A task that is delegated, or that runs once for another host, keeps the variables of the host that it runs for. Name the host whose variables are meant.
+  - Returns the connection options of the modules of this collection from the variables of one inventory host. The option C(host) comes from the variable
+    C(utrust_host), the option C(port) from C(utrust_port), and so on.
+  - The expected node name (C(expect_node)) is C(utrust_node), or the name of the inventory host.
+  - A delegated task and a task with C(run_once) keep the variables of their own host. Pass the variables of the host that the task must connect to.
 options:
   _input:
-    description: The variables of the host, as C(hostvars) has them.
+    description: Variables of the host, as in C(hostvars).
     type: dict
     required: true
 """
 
 EXAMPLES = r"""
-- name: Read node1, whichever hosts the play is limited to
+- name: Read node1 with any limit of the play
   module_defaults:
     group/keyops.utrust.utrust: "{{ hostvars['node1'] | keyops.utrust.connection_options }}"
   keyops.utrust.utrust_hsm_info:
@@ -48,7 +48,7 @@ NOT_FROM_INVENTORY = ("expect_node", "members")
 
 
 def connection_options(variables: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
-    """Options that are set in the variables of one host. Raises AnsibleFilterError if these are not variables of a host."""
+    """See DOCUMENTATION. Raises AnsibleFilterError if the input is not the variables of a host."""
     if not hasattr(variables, "get") or variables.get("inventory_hostname") is None:
         raise AnsibleFilterError(
             "connection_options: the input must be the variables of an inventory host, such as hostvars['node1']"

@@ -13,17 +13,17 @@ from ansible_collections.keyops.utrust.plugins.module_utils._ejbca.argspec impor
 
 DOCUMENTATION = r"""
 name: ejbca_options
-short_description: Where EJBCA of a node is and how to log in there, from its inventory variables
+short_description: Make EJBCA options from the variables of a host
 version_added: 1.0.0
 author:
   - The keyops.utrust authors (@keyops)
 description:
-  - Makes the option C(ejbca) of the modules from the variables of one inventory host. C(port) comes from the variable C(utrust_ejbca_port),
-    C(client_cert) from C(utrust_ejbca_client_cert) and so on.
-  - C(host) is C(utrust_ejbca_host), or else C(utrust_host).
+  - Returns the option C(ejbca) of the modules from the variables of one inventory host. The suboption C(port) comes from the variable C(utrust_ejbca_port),
+    the suboption C(client_cert) from C(utrust_ejbca_client_cert), and so on.
+  - The suboption C(host) comes from C(utrust_ejbca_host), or from C(utrust_host).
 options:
   _input:
-    description: The variables of the host, as C(hostvars) has them.
+    description: Variables of the host, as in C(hostvars).
     type: dict
     required: true
 seealso:
@@ -39,21 +39,20 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: The option C(ejbca).
+  description: Value of the option C(ejbca).
   type: dict
 """
 
 
 def ejbca_options(variables: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
-    """Options that are set in the variables of one host. Raises AnsibleFilterError if these are not variables of a host."""
+    """See DOCUMENTATION. Raises AnsibleFilterError if the input is not the variables of a host."""
     if not hasattr(variables, "get") or variables.get("inventory_hostname") is None:
         raise AnsibleFilterError(
             "ejbca_options: the input must be the variables of an inventory host, such as hostvars['node1']"
         )
-    names = EJBCA_SUBOPTIONS
-    found = {name: variables.get(f"utrust_ejbca_{name}") for name in names}
-    found["host"] = found["host"] or variables.get("utrust_host")
-    return {name: value for name, value in found.items() if value is not None}
+    options = {name: variables.get(f"utrust_ejbca_{name}") for name in EJBCA_SUBOPTIONS}
+    options["host"] = options["host"] or variables.get("utrust_host")
+    return {name: value for name, value in options.items() if value is not None}
 
 
 class FilterModule:

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.gate import plan
+from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.gate import gate_plan
 
 DOCUMENTATION = r"""
 name: gate_plan
-short_description: Which keys a gate is about, by fingerprint
+short_description: "[INTERNAL] Find the keys of a gate on the source"
 version_added: 1.0.0
 author:
   - The keyops.utrust authors (@keyops)
 description:
-  - Finds the keys that an operator names by label in the inventory of the source node, so that all other nodes can be compared by fingerprint.
+  - B(Internal to the roles of this collection.) The filter can change or disappear in any release.
+  - Finds the keys that an operator names by label among the keys of the source. The gate then compares all other nodes by key fingerprint.
 options:
   _input:
     description: Keys with C(label), and optionally C(slot), C(fingerprint) and C(ca).
@@ -25,12 +26,12 @@ options:
     elements: dict
     required: true
   hsm_keys:
-    description: The source's inventory, from M(keyops.utrust.utrust_hsm_info).
+    description: Keys of the source, from M(keyops.utrust.utrust_hsm_info).
     type: list
     elements: dict
     required: true
   manual_confirmations:
-    description: Statements of people, with C(node), C(key) (the label), C(confirmed_by) and C(reason).
+    description: Manual confirmations, each with C(node), C(key) (the label), C(confirmed_by) and C(reason).
     type: list
     elements: dict
     default: []
@@ -40,7 +41,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Show which key is meant
+- name: Show the key of a gate
   ansible.builtin.debug:
     msg: "{{ ([{'label': 'signKey-2027'}] | keyops.utrust.gate_plan(source.hsm_keys)).hsm_keys }}"
 """
@@ -48,12 +49,12 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description:
-    - C(hsm_keys) for M(keyops.utrust.utrust_key_proof), the labels that are C(unclear) because the source does not hold exactly one such key, and for each
-      node its C(manual_confirmations).
+    - Dictionary with C(hsm_keys) for M(keyops.utrust.utrust_key_proof), and C(manual_confirmations) by node.
+    - C(unclear) lists the labels that do not name exactly one key of the source.
   type: dict
 """
 
 
 class FilterModule:
     def filters(self) -> dict[str, t.Callable[..., t.Any]]:
-        return {"gate_plan": plan}
+        return {"gate_plan": gate_plan}

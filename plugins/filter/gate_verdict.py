@@ -8,34 +8,35 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.gate import verdict
+from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.gate import gate_verdict
 
 DOCUMENTATION = r"""
 name: gate_verdict
-short_description: Whether enough nodes can use the keys that are asked for
+short_description: "[INTERNAL] Decide whether a key gate opens"
 version_added: 1.0.0
 author:
   - The keyops.utrust authors (@keyops)
 description:
-  - Joins what M(keyops.utrust.utrust_key_proof) found on each node to one verdict, with a line for each key that says on which nodes it is and on which not.
+  - B(Internal to the roles of this collection.) The filter can change or disappear in any release.
+  - Makes one verdict from the results of M(keyops.utrust.utrust_key_proof), with a line for each key that names its nodes.
 options:
   _input:
-    description: For each node the result of M(keyops.utrust.utrust_key_proof).
+    description: Results of M(keyops.utrust.utrust_key_proof) by node.
     type: dict
     required: true
   level:
-    description: The level that was asked for.
+    description: Required level.
     type: str
     required: true
   min_nodes:
-    description: On how many nodes. All of them if not set.
+    description: Number of nodes that must reach the level. All nodes if not set.
     type: int
 seealso:
   - module: keyops.utrust.utrust_key_proof
 """
 
 EXAMPLES = r"""
-- name: Go on only if every node has proven the key
+- name: Check that the key works on each node
   ansible.builtin.assert:
     that: "({'node1': proof1, 'node2': proof2} | keyops.utrust.gate_verdict(level='sign')).passed"
 """
@@ -43,11 +44,12 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description:
-    - C(passed) (nothing where check mode cannot know), C(nodes) that passed, how many were C(needed), and C(lines) for people.
+    - Dictionary with C(passed), the C(nodes) that passed, the number of C(needed) nodes, and C(lines) of text.
+    - C(passed) is V(null) if check mode cannot decide.
   type: dict
 """
 
 
 class FilterModule:
     def filters(self) -> dict[str, t.Callable[..., t.Any]]:
-        return {"gate_verdict": verdict}
+        return {"gate_verdict": gate_verdict}

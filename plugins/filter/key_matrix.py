@@ -20,31 +20,31 @@ if t.TYPE_CHECKING:
 
 DOCUMENTATION = r"""
 name: key_matrix
-short_description: The keys of several nodes side by side
+short_description: Compare the keys of several nodes
 version_added: 1.0.0
 author:
   - The keyops.utrust authors (@keyops)
 description:
-  - Compares the keys of several nodes by fingerprint, in both directions, seen from the source node.
-  - Works from inventory digests. The inventory is needed of the source, of nodes whose digest differs from the source's, and of nodes that cannot use some,
-    but not all, of their keys. A node of which that is not known is V(unknown), and never in sync.
-  - Fingerprints of secret keys are check values of three bytes only. Such rows are marked C(check_value_only).
+  - Compares the keys of each node with the keys of the source by key fingerprint, in both directions.
+  - Compares keys digests first. The filter requires the list of keys only for the source, for nodes with another keys digest, and for nodes with some unusable
+    keys.
+  - A node without the required data is V(unknown), and never in sync.
+  - The key fingerprint of a secret key is a check value (KCV) of three bytes. These rows have C(check_value_only=true).
 options:
   _input:
     description:
-      - For each node what M(keyops.utrust.utrust_hsm_info) returned, with C(hsm_keys) or without, or only the list C(hsm_keys). A result without C(node), or
-        nothing, stands for a node that could not be read.
+      - Results of M(keyops.utrust.utrust_hsm_info) by node, with or without C(hsm_keys), or only the lists C(hsm_keys).
+      - A result without C(node), or V(null), stands for a node that could not be read.
     type: dict
     required: true
   source:
-    description: Name of the node with the latest key material.
+    description: Name of the node with the latest keys.
     type: str
     required: true
   select:
     description:
-      - A JMESPath expression that narrows the keys, as in P(keyops.utrust.select_keys#filter). All nodes are compared, and what is shown and judged is what
-        concerns these keys.
-      - It is an error if no node holds such a key.
+      - JMESPath expression that selects keys, as in P(keyops.utrust.select_keys#filter). The result contains only the selected keys.
+      - The filter fails if no node holds a selected key.
     type: str
 seealso:
   - plugin: keyops.utrust.key_table
@@ -54,73 +54,73 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Name the nodes that do not hold the source's keys
+- name: Show the nodes that differ from the source
   ansible.builtin.debug:
-    msg: "{{ (inventories | keyops.utrust.key_matrix(source='node1')).drift | map(attribute='node') }}"
+    msg: "{{ (results | keyops.utrust.key_matrix(source='node1')).drift | map(attribute='node') }}"
 """
 
 RETURN = r"""
 _value:
-  description: The comparison.
+  description: Comparison of the nodes.
   type: dict
   contains:
     source:
-      description: The source node.
+      description: Name of the source.
       type: str
     nodes:
-      description: All nodes, in the order of the input.
+      description: Names of all nodes, in the order of the input.
       type: list
       elements: str
     in_sync:
-      description: Whether every node holds the keys of the source, no other ones, and can use them.
+      description: Whether each node holds exactly the keys of the source and can use them.
       type: bool
     in_sync_nodes:
-      description: Nodes that hold the keys of the source, no other ones, and can use them.
+      description: Nodes that hold exactly the keys of the source and can use them.
       type: list
       elements: str
     unknown:
-      description: Nodes of which that is not known, each with C(node) and C(reason).
+      description: Nodes that could not be compared, each with C(node) and C(reason).
       type: list
       elements: dict
     drift:
       description:
-        - Nodes that differ, each with C(node) and the keys that are C(missing), C(extra), C(mismatched) (C(source_key) and C(target_key)) and C(unusable), and the
-          numbers C(unchanged) and C(check_value_only). The source itself is among them if it cannot use some of its keys.
+        - Nodes that differ, each with C(node) and the lists of keys C(missing), C(extra), C(mismatched) (C(source_key) and C(target_key)) and C(unusable).
+        - Each entry also has the numbers C(unchanged) and C(check_value_only). The list contains the source if the source cannot use all of its keys.
       type: list
       elements: dict
-    weak:
-      description: Number of rows that are weak.
+    check_value_only:
+      description: Number of rows that are compared by a check value only.
       type: int
     rows:
       description:
-        - A key each, with C(nodes), which says for each node V(present), V(missing), V(extra) (the source does not have it), V(mismatched) (another
-          key under the same slot and label), V(unusable), V(absent) (neither this node nor the source has it) or V(unknown).
+        - Keys, each with C(nodes), which has the state of the key on each node.
+        - The state is V(present), V(missing), V(extra), V(mismatched), V(unusable), V(absent) or V(unknown).
+        - A key is V(extra) if only the node holds the key, and V(absent) if neither the node nor the source holds the key.
+        - A key is V(mismatched) if another key has the same slot and label.
       type: list
       elements: dict
 """
 
 
 def key_matrix(nodes: t.Mapping[str, t.Any], source: str, select: str | None = None) -> dict[str, t.Any]:
-    """See DOCUMENTATION. Raises AnsibleFilterError for anything that is no inventory, for an unknown source and for a selection without a key."""
+    """See DOCUMENTATION. Raises AnsibleFilterError for invalid results, for an unknown source and for a selection without a key."""
     if source not in nodes:
         raise AnsibleFilterError(f"key_matrix: the source {source!r} is not among the nodes {', '.join(nodes)}")
     try:
-        held = {str(node): parse_node_keys(given) for node, given in nodes.items()}
-        matrix = matrix_of(held, source, predicate=_choice(held, select) if select else None)
+        node_keys = {str(node): parse_node_keys(result) for node, result in nodes.items()}
+        matrix = matrix_of(node_keys, source, predicate=_predicate(node_keys, select) if select else None)
     except UtrustError as exc:
         raise AnsibleFilterError(f"key_matrix: {exc} [{exc.code}]") from exc
     if select and not matrix["rows"]:
-        raise AnsibleFilterError(
-            f"key_matrix: no node holds a key that {select!r} selects, so there is nothing to compare"
-        )
+        raise AnsibleFilterError(f"key_matrix: no node holds a key that {select!r} selects. Correct the expression")
     return matrix
 
 
-def _choice(nodes: t.Mapping[str, NodeKeys], expression: str) -> t.Callable[[HsmKey], bool]:
-    """Whether a key is among those that the expression selects of all that the nodes hold."""
-    known = {(key, key.usable): key.to_dict() for held in nodes.values() for key in held.hsm_keys or ()}
-    predicate = {schema.parse_key(key) for key in select_keys(list(known.values()), expression, by="key_matrix")}
-    return lambda key: key in predicate
+def _predicate(nodes: t.Mapping[str, NodeKeys], expression: str) -> t.Callable[[HsmKey], bool]:
+    """A function that returns whether the expression selects a key of the nodes."""
+    known = {(key, key.usable): key.to_dict() for node_keys in nodes.values() for key in node_keys.hsm_keys or ()}
+    selected = {schema.parse_key(key) for key in select_keys(list(known.values()), expression, caller="key_matrix")}
+    return lambda key: key in selected
 
 
 class FilterModule:

@@ -10,43 +10,44 @@ import typing as t
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
-from ansible_collections.keyops.utrust.plugins.plugin_utils._audit.history import history_of
+from ansible_collections.keyops.utrust.plugins.plugin_utils._audit.history import read_history
 from ansible_collections.keyops.utrust.plugins.plugin_utils._collection import collection_version
 from ansible_collections.keyops.utrust.plugins.plugin_utils._report.report import report
 
 DOCUMENTATION = r"""
 name: key_report
-short_description: A report about the keys and nodes of a cluster, as data
+short_description: "[INTERNAL] Make the data of a key report"
 version_added: 1.0.0
 author:
   - The keyops.utrust authors (@keyops)
 description:
-  - Brings together what differs between the nodes, which CA would fail on which node, versions and MBK check values, and what happened before.
-  - What it returns has no secret in it.
+  - B(Internal to the roles of this collection.) The filter can change or disappear in any release.
+  - Returns the differences between the nodes, the CAs that would fail, versions, MBK check values, and earlier synchronizations and restores.
+  - The data contains no secret.
 options:
   _input:
     description:
-      - For each node what M(keyops.utrust.utrust_hsm_info) returned, as for P(keyops.utrust.key_matrix#filter), also where it failed.
+      - Results of M(keyops.utrust.utrust_hsm_info) by node, as for P(keyops.utrust.key_matrix#filter). Failed results are allowed.
     type: dict
     required: true
   source:
-    description: Name of the node with the latest key material.
+    description: Name of the node with the latest keys.
     type: str
     required: true
   time:
-    description: When the nodes were read.
+    description: Time of the report.
     type: str
     required: true
   cas:
-    description: CAs with the keys that they need, as in O(keyops.utrust.key_report#role:main:key_report_cas).
+    description: CAs with their keys, as in O(keyops.utrust.key_report#role:main:key_report_cas).
     type: list
     elements: dict
     default: []
   audit_file:
-    description: The file of P(keyops.utrust.audit#callback). No history is results if this is not set; a file that cannot be read is named in C(history).
+    description: Path of the file of P(keyops.utrust.audit#callback). Without this option, the report has no C(history).
     type: path
   unreachable_nodes:
-    description: Names of joined members that are not among the input.
+    description: Names of joined members that the input does not contain.
     type: list
     elements: str
     default: []
@@ -56,7 +57,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Name the CAs that would fail on a node
+- name: Show the CAs that would fail on a node
   ansible.builtin.debug:
     msg: "{{ report.cas | selectattr('would_fail_on') | map(attribute='name') }}"
   vars:
@@ -66,8 +67,8 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description:
-    - C(verdict) (V(in_sync), V(drift) or V(incomplete)), C(time), C(source), C(cluster), C(nodes), C(matrix) (as P(keyops.utrust.key_matrix#filter) returns
-      it), C(cas) and C(history).
+    - Dictionary with C(verdict) (V(in_sync), V(drift) or V(incomplete)), C(time), C(source), C(cluster), C(nodes), C(matrix) (from
+      P(keyops.utrust.key_matrix#filter)), C(cas) and C(history).
   type: dict
 """
 
@@ -80,18 +81,18 @@ def key_report(
     audit_file: str | None = None,
     unreachable_nodes: t.Sequence[str] = (),
 ) -> dict[str, t.Any]:
-    """See DOCUMENTATION. Raises AnsibleFilterError for anything that is no inventory, and for an unknown source."""
+    """See DOCUMENTATION. Raises AnsibleFilterError for invalid results and for an unknown source."""
     if source not in results:
         raise AnsibleFilterError(f"key_report: the source {source!r} is not among the nodes {', '.join(results)}")
     try:
-        facts = report(results, source, cas=cas, unreachable_nodes=unreachable_nodes)
+        data = report(results, source, cas=cas, unreachable_nodes=unreachable_nodes)
     except UtrustError as exc:
         raise AnsibleFilterError(f"key_report: {exc} [{exc.code}]") from exc
     return {
-        **facts,
+        **data,
         "time": time,
         "collection": {"name": "keyops.utrust", "version": collection_version()},
-        "history": history_of(audit_file) if audit_file else None,
+        "history": read_history(audit_file) if audit_file else None,
     }
 
 

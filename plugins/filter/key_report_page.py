@@ -14,27 +14,28 @@ from jinja2 import TemplateError
 
 DOCUMENTATION = r"""
 name: key_report_page
-short_description: A report about keys and nodes as a page of HTML
+short_description: "[INTERNAL] Render a key report as an HTML page"
 version_added: 1.0.0
 author:
   - The keyops.utrust authors (@keyops)
 description:
-  - Makes one page that needs nothing else of what P(keyops.utrust.key_report#filter) returns. Whatever labels and names the nodes report is escaped.
+  - B(Internal to the roles of this collection.) The filter can change or disappear in any release.
+  - Renders the data of P(keyops.utrust.key_report#filter) as one page without other resources. All labels and names are escaped.
 options:
   _input:
-    description: A report.
+    description: Data of the report.
     type: dict
     required: true
   template:
-    description: Text of a Jinja2 template of a page, in which every expression is escaped. That of the role is C(files/key_report.html.j2).
+    description: Jinja2 template of the page. The filter escapes each expression. The role uses C(files/key_report.html.j2).
     type: str
     required: true
   style:
-    description: Style sheet, the only one that the page allows.
+    description: Style sheet. The page allows no other style sheet.
     type: str
     required: true
   script:
-    description: Script, the only one that the page allows.
+    description: Script. The page allows no other script.
     type: str
     required: true
 seealso:
@@ -43,7 +44,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Write a page of your own
+- name: Write a page from another template
   ansible.builtin.copy:
     content: "{{ report | keyops.utrust.key_report_page(template=template, style=style, script=script) }}"
     dest: /srv/www/keys.html
@@ -56,17 +57,17 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: The page.
+  description: HTML page.
   type: str
 """
 
 
 def key_report_page(report: t.Mapping[str, t.Any], template: str, style: str, script: str) -> str:
-    """See DOCUMENTATION. Raises AnsibleFilterError for a template that cannot be used."""
+    """See DOCUMENTATION. Raises AnsibleFilterError for an invalid template."""
     try:
         return render(report, template=template, style=style, script=script)
     except TemplateError as exc:
-        raise AnsibleFilterError(f"key_report_page: the template cannot be used: {exc}") from exc
+        raise AnsibleFilterError(f"key_report_page: the template is invalid: {exc}") from exc
 
 
 class FilterModule:

@@ -12,20 +12,20 @@ from ansible_collections.keyops.utrust.plugins.plugin_utils._report.table import
 
 DOCUMENTATION = r"""
 name: key_table
-short_description: A key matrix as a table of text
+short_description: Format a key matrix as a table of text
 version_added: 1.0.0
 author:
   - The keyops.utrust authors (@keyops)
 description:
-  - Makes lines of text of what P(keyops.utrust.key_matrix#filter) returns, with a last line for each node that differs from the source.
-  - With more than twelve nodes, those that hold the same as the source share its column.
+  - Returns the result of P(keyops.utrust.key_matrix#filter) as lines of text, with a last line for each node that differs from the source.
+  - With more than twelve nodes, the nodes that hold the same keys as the source share its column.
 options:
   _input:
-    description: A key matrix.
+    description: Key matrix.
     type: dict
     required: true
   only_drift:
-    description: Whether keys that every node holds and can use are left out.
+    description: Whether to omit keys that each node holds and can use.
     type: bool
     default: false
 seealso:
@@ -34,9 +34,9 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Show which node holds which key
+- name: Show the keys of all nodes
   ansible.builtin.debug:
-    msg: "{{ inventories | keyops.utrust.key_matrix(source='node1') | keyops.utrust.key_table }}"
+    msg: "{{ results | keyops.utrust.key_matrix(source='node1') | keyops.utrust.key_table }}"
 """
 
 RETURN = r"""

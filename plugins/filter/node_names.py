@@ -12,15 +12,16 @@ from ansible_collections.keyops.utrust.plugins.plugin_utils._node_names import n
 
 DOCUMENTATION = r"""
 name: node_names
-short_description: Names that nodes give themselves, from the variables of their inventory hosts
+short_description: "[INTERNAL] Return the node names of inventory hosts"
 version_added: 1.0.0
 author:
   - The keyops.utrust authors (@keyops)
 description:
-  - For each host its variable C(utrust_node), or the name of the inventory host.
+  - B(Internal to the roles of this collection.) The filter can change or disappear in any release.
+  - Returns the variable C(utrust_node) of each host, or the name of the inventory host.
 options:
   _input:
-    description: The variables of hosts, as C(hostvars.values()) has them.
+    description: Variables of hosts, as in C(hostvars.values()).
     type: list
     elements: dict
     required: true
@@ -34,7 +35,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: Names of nodes, in the order of the hosts.
+  description: Node names, in the order of the hosts.
   type: list
   elements: str
 """

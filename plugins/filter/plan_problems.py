@@ -13,19 +13,20 @@ from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.plan import
 
 DOCUMENTATION = r"""
 name: plan_problems
-short_description: Why a plan must not be applied now
+short_description: "[INTERNAL] Check whether a plan can be applied"
 version_added: 1.0.0
 author:
   - The keyops.utrust authors (@keyops)
 description:
-  - Compares a plan that was made before with one that is made now, and looks for alterations by its digest.
+  - B(Internal to the roles of this collection.) The filter can change or disappear in any release.
+  - Checks the digest of a plan, and compares the plan with a plan that is made now.
 options:
   _input:
-    description: The plan that is to be applied, or the text of its file.
+    description: Plan to apply, or the text of its file.
     type: raw
     required: true
   now:
-    description: The plan as P(keyops.utrust.sync_plan#filter) makes it now.
+    description: Plan that P(keyops.utrust.sync_plan#filter) makes now.
     type: dict
     required: true
 seealso:
@@ -34,14 +35,14 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Refuse a plan that no longer fits
+- name: Check that the plan is valid
   ansible.builtin.assert:
     that: planned | keyops.utrust.plan_problems(now=plan) | length == 0
 """
 
 RETURN = r"""
 _value:
-  description: Problems, each with its code; none if the plan fits.
+  description: Problems, each with its code in brackets. Empty if the plan can be applied.
   type: list
   elements: str
 """
@@ -53,7 +54,7 @@ def plan_problems(plan: t.Any, now: t.Mapping[str, t.Any]) -> list[str]:
         try:
             plan = yaml.safe_load(plan)
         except yaml.YAMLError as exc:
-            return [f"it is no YAML: {' '.join(str(exc).split())} [plan_invalid]"]
+            return [f"the plan is not YAML: {' '.join(str(exc).split())} [plan_invalid]"]
     return check_plan(plan, now["changes"])
 
 

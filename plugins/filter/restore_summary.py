@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.summary import in_words, summarize_restores
+from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.summary import format_rows, summarize_restores
 
 DOCUMENTATION = r"""
 name: restore_summary
-short_description: How the guided restores stand, a line for every node
+short_description: "[INTERNAL] Summarize guided restores by node"
 version_added: 1.0.0
 author:
   - The keyops.utrust authors (@keyops)
 description:
-  - Says for every node whether its HSM is up to date, was restored now, failed and why, or was not touched.
+  - B(Internal to the roles of this collection.) The filter can change or disappear in any release.
+  - Returns a line for each node. The line states whether the HSM is up to date, restored, failed or not touched.
 options:
   _input:
     description:
-      - Variables of the joined hosts, as C(hostvars) has them, with what role C(keyops.utrust.guided_restore) registered.
+      - Variables of the joined hosts, as in C(hostvars), with the results that the role C(keyops.utrust.guided_restore) registered.
     type: list
     elements: dict
     required: true
@@ -32,7 +33,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Show how it stands
+- name: Show the result of each node
   ansible.builtin.debug:
     msg: "{{ ['node2', 'node3'] | map('extract', hostvars) | keyops.utrust.restore_summary }}"
 """
@@ -48,7 +49,7 @@ _value:
 def restore_summary(hosts: t.Sequence[t.Mapping[str, t.Any]], dry_run: bool = False) -> list[str]:
     """See DOCUMENTATION."""
     restores = {str(variables["inventory_hostname"]): variables.get("_guided_restore_result") for variables in hosts}
-    return in_words(summarize_restores(restores, dry_run=dry_run))
+    return format_rows(summarize_restores(restores, dry_run=dry_run))
 
 
 class FilterModule:

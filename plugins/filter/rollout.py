@@ -13,16 +13,17 @@ from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.rollout imp
 
 DOCUMENTATION = r"""
 name: rollout
-short_description: In which order and how many at once nodes take a package
+short_description: "[INTERNAL] Plan the batches of a rollout"
 version_added: 1.0.0
 author:
   - The keyops.utrust authors (@keyops)
 description:
-  - Makes batches of the hosts that have to take a Key Synchronization Package. The canary comes first and alone. At most C((n-1)//2) of all members are out at
-    once, those counted that are down already, because a node may restart and a cluster without quorum stops.
+  - B(Internal to the roles of this collection.) The filter can change or disappear in any release.
+  - Makes batches of the hosts that need the Key Synchronization Package. The canary is the first batch.
+  - At most C((n-1)//2) of all members may be down at once, because a node may restart and a cluster without quorum stops. Members that are already down count.
 options:
   _input:
-    description: Inventory hosts that have to take the package.
+    description: Inventory hosts that need the package.
     type: list
     elements: str
     required: true
@@ -32,13 +33,13 @@ options:
     elements: dict
     required: true
   canary:
-    description: Host that goes first. The first of the list if not set.
+    description: First host. The first host of the list if not set.
     type: str
   batch_size:
-    description: The operator's own limit of a batch.
+    description: Maximum number of hosts in a batch.
     type: int
   allow_outage:
-    description: Whether one node at a time is allowed even where that costs the quorum.
+    description: Whether one node at a time is allowed even if the cluster loses its quorum.
     type: bool
     default: false
 """
@@ -51,15 +52,15 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: C(batches), a list of lists of hosts, and C(refusal), which says why there are none.
+  description: Dictionary with C(batches), a list of lists of hosts, and C(refusal), the reason if C(batches) is empty.
   type: dict
 """
 
 
-def rollout(hosts: t.Sequence[str], members: t.Sequence[t.Mapping[str, t.Any]], **limits: t.Any) -> dict[str, t.Any]:
-    """See DOCUMENTATION. Raises AnsibleFilterError for limits of another type."""
+def rollout(hosts: t.Sequence[str], members: t.Sequence[t.Mapping[str, t.Any]], **options: t.Any) -> dict[str, t.Any]:
+    """See DOCUMENTATION. Raises AnsibleFilterError for options of another type."""
     try:
-        return plan_rollout(hosts, members=members, **limits)._asdict()
+        return plan_rollout(hosts, members=members, **options)._asdict()
     except TypeError as exc:
         raise AnsibleFilterError(f"rollout: {exc}") from exc
 

@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.summary import in_words, summarize_rollout
+from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.summary import format_rows, summarize_rollout
 
 DOCUMENTATION = r"""
 name: rollout_summary
-short_description: How a rollout ended, a line for every node
+short_description: "[INTERNAL] Summarize a rollout by node"
 version_added: 1.0.0
 author:
   - The keyops.utrust authors (@keyops)
 description:
-  - Says for every node whether it is up to date, was synchronized now, failed and why, was not touched, or must be gated before it returns.
+  - B(Internal to the roles of this collection.) The filter can change or disappear in any release.
+  - Returns a line for each node. The line states whether the node is up to date, synchronized, failed, not touched, or must be gated before use.
 options:
   _input:
     description:
-      - Variables of the target hosts, as C(hostvars) has them, with what role C(keyops.utrust.key_sync) registered.
+      - Variables of the target hosts, as in C(hostvars), with the results that the role C(keyops.utrust.key_sync) registered.
     type: list
     elements: dict
     required: true
@@ -37,7 +38,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Show how it stands
+- name: Show the result of each node
   ansible.builtin.debug:
     msg: "{{ ['node2', 'node3'] | map('extract', hostvars) | keyops.utrust.rollout_summary(members_not_in_play=['node4']) }}"
 """
@@ -62,7 +63,7 @@ def rollout_summary(
         }
         for variables in hosts
     }
-    return in_words(summarize_rollout(targets, members_not_in_play=members_not_in_play, dry_run=dry_run))
+    return format_rows(summarize_rollout(targets, members_not_in_play=members_not_in_play, dry_run=dry_run))
 
 
 class FilterModule:

@@ -12,40 +12,41 @@ from ansible_collections.keyops.utrust.plugins.plugin_utils._report.select impor
 
 DOCUMENTATION = r"""
 name: select_keys
-short_description: Narrow keys by a JMESPath expression
+short_description: Select keys by a JMESPath expression
 version_added: 1.0.0
 author:
   - The keyops.utrust authors (@keyops)
 description:
-  - Returns those keys of an inventory that a JMESPath expression leaves.
-  - An expression that makes something else of the keys, such as a list of labels, is refused, so that a slip in it cannot pass for "no keys".
+  - Returns the keys that a JMESPath expression selects.
+  - The filter fails if the result of the expression is not a list of keys, for example a list of labels. A mistake in the expression cannot look like an empty
+    result.
 requirements:
   - jmespath >= 1.0.1 where Ansible runs
 options:
   _input:
-    description: Keys, as C(hsm_keys) of M(keyops.utrust.utrust_hsm_info) or C(rows) of P(keyops.utrust.key_matrix#filter) has them.
+    description: Keys, as in C(hsm_keys) of M(keyops.utrust.utrust_hsm_info) or in C(rows) of P(keyops.utrust.key_matrix#filter).
     type: list
     elements: dict
     required: true
   expression:
-    description: A JMESPath expression over the list of keys. Texts in it stand in single quotes, numbers and truth values in backquotes.
+    description: JMESPath expression over the list of keys. Write strings in single quotes, and numbers and booleans in backquotes.
     type: str
     required: true
 positional: expression
 notes:
-  - No key may be what the expression leaves. Where that would be a mistake, compare C(length) with 0.
+  - The result can be empty. If an empty result is a mistake, compare its C(length) with 0.
 seealso:
   - plugin: keyops.utrust.key_matrix
     plugin_type: filter
 """
 
 EXAMPLES = r"""
-- name: Name the RSA keys of slot 0 that can be used
+- name: Show the usable RSA keys of slot 0
   ansible.builtin.debug:
     msg: >-
       {{ info.hsm_keys | keyops.utrust.select_keys("[?type=='rsa' && slot==`0` && usable]") | map(attribute='label') }}
 
-- name: Name the keys that node3 lacks
+- name: Show the keys that are missing on node3
   ansible.builtin.debug:
     msg: >-
       {{ matrix.rows | keyops.utrust.select_keys("[?nodes.node3=='missing']") | map(attribute='label') }}
@@ -53,15 +54,15 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: The keys that are left, each as it came.
+  description: Selected keys, unchanged.
   type: list
   elements: dict
 """
 
 
 def select_keys(hsm_keys: t.Sequence[t.Mapping[str, t.Any]], expression: str) -> list[dict[str, t.Any]]:
-    """See DOCUMENTATION. Raises AnsibleFilterError for an expression that cannot be used."""
-    return select(hsm_keys, expression, by="select_keys")
+    """See DOCUMENTATION. Raises AnsibleFilterError for an invalid expression."""
+    return select(hsm_keys, expression, caller="select_keys")
 
 
 class FilterModule:

@@ -12,12 +12,13 @@ from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.plan import
 
 DOCUMENTATION = r"""
 name: sync_plan
-short_description: A plan of what a synchronization would change
+short_description: "[INTERNAL] Make the plan of a synchronization"
 version_added: 1.0.0
 author:
   - The keyops.utrust authors (@keyops)
 description:
-  - Makes a plan from the manifest of the source and the predictions of the targets. It holds public facts only and has a digest that approvals name.
+  - B(Internal to the roles of this collection.) The filter can change or disappear in any release.
+  - Makes a plan from the manifest of the source and the predictions of the targets. The plan contains no secret, and approvals name its digest.
 options:
   _input:
     description: Results of M(keyops.utrust.utrust_ksp_import) in check mode, one for each target.
@@ -25,24 +26,24 @@ options:
     elements: dict
     required: true
   manifest:
-    description: The manifest that M(keyops.utrust.utrust_ksp_export) returned in check mode.
+    description: Manifest that M(keyops.utrust.utrust_ksp_export) returned in check mode.
     type: dict
     required: true
   batches:
-    description: The rollout, as P(keyops.utrust.rollout#filter) plans it.
+    description: Batches from P(keyops.utrust.rollout#filter).
     type: list
     elements: list
     required: true
   policy:
-    description: What the operator allows.
+    description: Options of the operator.
     type: dict
     required: true
   requested_by:
-    description: Who asks for it.
+    description: Name of the requester.
     type: str
     required: true
   requested_at:
-    description: When.
+    description: Time of the request.
     type: str
     required: true
 seealso:
@@ -59,7 +60,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: The plan, with C(requested_by), C(requested_at), C(changes) and C(digest).
+  description: Plan with C(requested_by), C(requested_at), C(changes) and C(digest).
   type: dict
 """
 

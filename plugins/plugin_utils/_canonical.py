@@ -11,5 +11,5 @@ import typing as t
 
 
 def canonical(document: t.Any) -> bytes:
-    """The one form of a document that a digest or a signature is made of: JSON, keys sorted, no white space, ASCII."""
+    """The form of a document for digests and signatures: JSON with sorted keys, without white space, in ASCII."""
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode("ascii")

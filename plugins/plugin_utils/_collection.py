@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which collection this is: its version, and a digest of what is installed. Private to keyops.utrust."""
+"""Version and digest of the installed collection. Private to keyops.utrust."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import pathlib
 import re
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-#: What runs. Documentation and the like may differ without anything running otherwise.
+#: Folders with files that can run. Other files, such as documentation, do not change the behavior.
 FOLDERS = ("meta", "plugins", "roles", "playbooks", "extensions")
 
 
 def collection_version(root: pathlib.Path = ROOT) -> str:
-    """The version as it was installed (MANIFEST.json), or that of a checkout (galaxy.yml)."""
+    """The version of the installed collection (MANIFEST.json) or of a checkout (galaxy.yml)."""
     try:
         return str(json.loads((root / "MANIFEST.json").read_bytes())["collection_info"]["version"])
     except FileNotFoundError:
@@ -26,7 +26,7 @@ def collection_version(root: pathlib.Path = ROOT) -> str:
 
 
 def collection_digest(root: pathlib.Path = ROOT) -> str:
-    """SHA-256 over the sorted list of all files that can run, each as `sha256  path`, as sha256sum prints it."""
+    """SHA-256 of the sorted list of all files that can run, in the format of sha256sum."""
     files = sorted(
         path.relative_to(root).as_posix()
         for folder in FOLDERS

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the variables of an inventory host say about a node. Private to keyops.utrust."""
+"""The node name in the variables of an inventory host. Private to keyops.utrust."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ import typing as t
 
 
 def node_name(variables: t.Mapping[str, t.Any]) -> str:
-    """The name that the node gives itself: `utrust_node`, or the name of the inventory host."""
+    """The expected node name: `utrust_node`, or the name of the inventory host."""
     return str(variables.get("utrust_node") or variables["inventory_hostname"])

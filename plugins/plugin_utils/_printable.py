@@ -8,5 +8,5 @@ from __future__ import annotations
 
 
 def escape_unprintable(text: str) -> str:
-    """A label is chosen by people, or by an attacker: what could move the cursor or turn the text around is shown as its code."""
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii") for sign in text)
+    """Replace unprintable characters by their codes, because a label of an attacker could move the cursor or reverse the text."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)

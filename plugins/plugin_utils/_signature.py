@@ -10,7 +10,7 @@ from __future__ import annotations
 def verify_ed25519(public_key: str, signature: str, message: bytes) -> bool:
     """Whether an Ed25519 signature (base64) of the message fits the public key (PEM).
 
-    Raises TypeError and ValueError for a public key that is none, ImportError without `cryptography`.
+    Raises TypeError and ValueError for an invalid public key, and ImportError if `cryptography` is missing.
     """
     import base64
     import binascii
@@ -21,7 +21,7 @@ def verify_ed25519(public_key: str, signature: str, message: bytes) -> bool:
 
     key = load_pem_public_key(public_key.encode())
     if not isinstance(key, Ed25519PublicKey):
-        raise TypeError("an approver's key must be an Ed25519 public key")
+        raise TypeError("the public key is not an Ed25519 key")
     try:
         key.verify(base64.b64decode(signature.encode(), validate=True), message)
     except (InvalidSignature, binascii.Error):

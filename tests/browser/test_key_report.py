@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.support.browser_user import AXE, DESKTOP, OUTPUT, PHONE
-from tests.support.report import HOSTILE, data, write_page
+from tests.support.report import HOSTILE, report_data, write_page
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,15 +22,15 @@ if t.TYPE_CHECKING:
 
 
 class Reader:
-    """A report in a browser, with the requests and messages of the page."""
+    """A reader of the page, with its requests and its errors."""
 
     def __init__(self, page: Page, address: str) -> None:
         self.page = page
         self.requests: list[str] = []
-        self.messages: list[str] = []
+        self.errors: list[str] = []
         page.on("request", lambda request: self.requests.append(request.url))
-        page.on("console", lambda message: self.messages.append(message.text))
-        page.on("pageerror", lambda error: self.messages.append(str(error)))
+        page.on("console", lambda message: self.errors.append(message.text))
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.goto(address)
 
     def labels(self) -> list[str]:
@@ -51,28 +51,28 @@ def read(chromium: Browser, tmp_path: Path) -> Iterator[Callable[..., Reader]]:
         context.close()
 
 
-def test_report_loads_nothing_and_runs_no_label(read: Callable[..., Reader]) -> None:
-    """The page loads nothing and does not run content of labels."""
-    reader = read(data(HOSTILE))
+def test_page_sends_no_request_and_runs_no_label(read: Callable[..., Reader]) -> None:
+    """The page sends no request, and no label runs as code."""
+    reader = read(report_data(HOSTILE))
     reader.page.wait_for_load_state("networkidle")
     assert [url for url in reader.requests if not url.startswith("data:")] == [reader.page.url]
-    assert reader.messages == []
-    picture = "const one = new Image(); one.onload = () => done(false); one.onerror = () => done(true)"
-    blocked = f"() => new Promise(done => {{ {picture}; one.src = 'https://127.0.0.1:9/x' }})"
-    assert reader.page.evaluate(blocked), "the page's policy lets pictures in from elsewhere"
-    assert any("Content Security Policy" in text for text in reader.messages)
+    assert reader.errors == []
+    picture = "const image = new Image(); image.onload = () => done(false); image.onerror = () => done(true)"
+    blocked = f"() => new Promise(done => {{ {picture}; image.src = 'https://127.0.0.1:9/x' }})"
+    assert reader.page.evaluate(blocked), "the policy of the page allows pictures from other hosts"
+    assert any("Content Security Policy" in text for text in reader.errors)
 
 
-def test_report_filters_by_text_and_problem(read: Callable[..., Reader]) -> None:
-    """Keys can be filtered by text and by problem."""
-    reader = read(data(HOSTILE))
-    everything = reader.labels()
+def test_page_filters_keys_by_words_and_state(read: Callable[..., Reader]) -> None:
+    """The reader filters keys by words and by state."""
+    reader = read(report_data(HOSTILE))
+    all_labels = reader.labels()
     count = reader.page.get_by_role("status")
-    expect(count).to_have_text(f"{len(everything)} of {len(everything)} keys")
+    expect(count).to_have_text(f"{len(all_labels)} of {len(all_labels)} keys")
 
     reader.page.get_by_label("Find").fill("SIGN p-256 2026 slot")
     assert reader.labels() == ["signKey-2026", "signKey-2026"]
-    expect(count).to_have_text(f"2 of {len(everything)} keys")
+    expect(count).to_have_text(f"2 of {len(all_labels)} keys")
     reader.page.get_by_label("Find").fill("no such key")
     assert reader.labels() == []
     reader.page.get_by_label("Find").fill("")
@@ -82,21 +82,21 @@ def test_report_filters_by_text_and_problem(read: Callable[..., Reader]) -> None
     reader.page.get_by_label("Show").select_option(label="unusable on a node")
     assert reader.labels() == ["ocspKey-2026"]
     reader.page.get_by_label("Show").select_option(label="all keys")
-    assert reader.labels() == everything
+    assert reader.labels() == all_labels
 
 
-def test_report_without_scripts_shows_all_keys(read: Callable[..., Reader]) -> None:
-    """Without scripts, the page shows all keys and no filter."""
-    with_script = read(data()).labels()
-    reader = read(data(), script=False)
+def test_page_without_script_shows_every_key(read: Callable[..., Reader]) -> None:
+    """Without JavaScript the page shows each key and hides the filter."""
+    with_script = read(report_data()).labels()
+    reader = read(report_data(), script=False)
     assert reader.labels() == with_script
     expect(reader.page.get_by_label("Find")).to_be_hidden()
 
 
 @pytest.mark.parametrize("labels", [(), HOSTILE], ids=["usual", "hostile"])
-def test_report_accessible_and_fits_phone(read: Callable[..., Reader], labels: tuple[str, ...]) -> None:
-    """The page is accessible and fits a phone."""
-    reader = read(data(labels))
+def test_page_is_accessible_on_desktop_and_phone(read: Callable[..., Reader], labels: tuple[str, ...]) -> None:
+    """The page has no accessibility violation and no horizontal scrolling."""
+    reader = read(report_data(labels))
     for name, viewport in (("desktop", DESKTOP), ("phone", PHONE)):
         reader.page.set_viewport_size(t.cast("t.Any", viewport))
         found = reader.page.evaluate(AXE + "; axe.run().then(found => found.violations)")
@@ -107,13 +107,13 @@ def test_report_accessible_and_fits_phone(read: Callable[..., Reader], labels: t
         reader.page.screenshot(path=OUTPUT / f"key_report-{name}.png", full_page=True)
 
 
-def test_report_print_shows_full_tables(read: Callable[..., Reader]) -> None:
-    """In print, tables are complete and controls are hidden."""
-    reader = read(data())
+def test_page_print_shows_tables_without_controls(read: Callable[..., Reader]) -> None:
+    """The printed page shows complete tables and hides the controls."""
+    reader = read(report_data())
     reader.page.emulate_media(media="print")
-    # A4 landscape without margins at 96 dpi.
+    # A4 landscape without margins, at 96 dpi.
     reader.page.set_viewport_size({"width": 1032, "height": 703})
-    too_wide = "[...document.querySelectorAll('table')].filter(one => one.getBoundingClientRect().right > innerWidth + 1).length"
+    too_wide = "[...document.querySelectorAll('table')].filter(table => table.getBoundingClientRect().right > innerWidth + 1).length"
     assert reader.page.evaluate(too_wide) == 0
     expect(reader.page.get_by_label("Find")).to_be_hidden()
     assert reader.page.pdf(prefer_css_page_size=True).startswith(b"%PDF")

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The warning of the vendor's page as a fact: "other cluster nodes will try to use the new key shortly after the renewal. This will fail"."""
+"""Proves the warning of the vendor: "other cluster nodes will try to use the new key shortly after the renewal. This will fail"."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ if t.TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_renewed_ca_fails_on_other_nodes_until_synchronized_and_activated_again(tmp_path: Path) -> None:
+def test_renewed_ca_fails_until_synchronized_and_reactivated(tmp_path: Path) -> None:
+    """Other nodes cannot issue with the renewed CA until they have the key and reactivate the crypto token."""
     with cluster(nodes=3, restored=3, keys=1, ejbca=True) as control:
         assert control.ejbca("node2", "issue")
         new = control.ejbca("node1", "renew")["alias"]
@@ -41,4 +42,4 @@ def test_renewed_ca_fails_on_other_nodes_until_synchronized_and_activated_again(
         assert openssl_verifies(made["certificate"], made["ca_certificate"], tmp_path)
         assert made["ca_certificate"] == control.ejbca("node1", "issue")["ca_certificate"]
         assert EjbcaClient(control, "node2").health() == (200, "ALLOK")
-        assert EjbcaClient(control, "node3").health() == (500, DISCONNECTED)  # nobody has activated its token again
+        assert EjbcaClient(control, "node3").health() == (500, DISCONNECTED)  # its crypto token was not reactivated

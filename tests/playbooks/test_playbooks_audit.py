@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The evidence that runs leave through the callback audit, and what happens where they cannot."""
+"""The audit trail of runs with the callback audit, and runs that cannot record."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def audit(tmp_path: Path) -> Path:
 
 
 def enabled(audit: Path, **more: str) -> dict[str, str]:
-    """The callback with its file among the temporary files of this test, which do not persist."""
+    """Enable the callback with a file in the temporary folder of the test, which is not persistent."""
     return {**ENABLED, "UTRUST_AUDIT_FILE": str(audit), "UTRUST_AUDIT_ASSUME_PERSISTENT": "true", **more}
 
 
@@ -82,7 +82,8 @@ def synchronize(control: Control, label: str, *arguments: str, **options: t.Any)
     return play(SYNC, control, *arguments, **options)
 
 
-def test_a_synchronization_leaves_evidence_of_every_key_and_of_the_package(control: Control, audit: Path) -> None:
+def test_key_sync_records_every_key_and_the_package(control: Control, audit: Path) -> None:
+    """The audit trail has every imported key and the life of the package."""
     run = synchronize(control, "evidentKey", *REQUIRED, "-e", "awx_user_name=anna", env=enabled(audit))
 
     assert run.status == 0, run.output
@@ -124,16 +125,17 @@ def test_a_synchronization_leaves_evidence_of_every_key_and_of_the_package(contr
 
     verified = verify(audit)
     assert verified.status == 0, verified.output
-    assert f"record {len(events(audit))} is the last intact one" in verified.text
+    assert f"record {len(events(audit))} is the last intact record" in verified.text
 
 
-def test_check_mode_is_recorded_as_a_prediction(control: Control, audit: Path) -> None:
+def test_check_mode_is_recorded_as_check_mode_result(control: Control, audit: Path) -> None:
+    """The audit trail marks a check mode run, and has no event of a change."""
     run = synchronize(control, "predictedKey", "--check", env=enabled(audit))
 
     assert run.status == 0, run.output
     assert events(audit)[0]["check_mode"]
     assert named(audit, "package_exported", "keys_imported", "package_removed") == []
-    assert named(audit, "predicted")
+    assert named(audit, "check_mode_result")
     assert methods(control) == {"GET"}
 
 
@@ -145,25 +147,25 @@ def test_check_mode_is_recorded_as_a_prediction(control: Control, audit: Path) -
         ({**ENABLED, "UTRUST_AUDIT_FILE": "/dev/shm/utrust-audit-of-tests.jsonl"}, "audit_not_persistent"),
         ({**ENABLED, "UTRUST_AUDIT_FILE": "/nowhere/audit.jsonl"}, "audit_not_written"),
         (
-            {"UTRUST_AUDIT_RUN": '{"pid": 1, "job": "x", "file": "/f", "volatile": "", "failure": ""}'},
+            {"UTRUST_AUDIT_RUN": '{"pid": 1, "job": "x", "file": "/f", "not_persistent": "", "failure": ""}'},
             "audit_inactive",
         ),
     ],
     ids=["not active", "no file", "in memory", "no such directory", "active in another run"],
 )
-def test_required_evidence_that_is_not_to_be_had_stops_the_run_before_anything_changes(
-    control: Control, env: dict[str, str], code: str
-) -> None:
+def test_required_audit_unavailable_stops_before_any_request(control: Control, env: dict[str, str], code: str) -> None:
+    """If the audit trail is required but not recorded, the run stops before it contacts a node."""
     run = synchronize(control, f"never-{code}-{len(env)}", *REQUIRED, env=env)
     Path("/dev/shm/utrust-audit-of-tests.jsonl").unlink(missing_ok=True)
 
     assert run.status != 0
     assert code in run.text
-    assert "nothing is changed from here on" in run.text
+    assert "Nothing is changed from here on" in run.text
     assert methods(control) == set()
 
 
-def test_a_broken_file_is_no_place_for_required_evidence(control: Control, audit: Path) -> None:
+def test_required_audit_rejects_a_broken_file(control: Control, audit: Path) -> None:
+    """A broken audit file stops the run, and verify_audit reports the same line."""
     assert play("keyops.utrust.status", control, env=enabled(audit)).status in (0, 2)
     lines = audit.read_bytes().splitlines(keepends=True)
     audit.write_bytes(b"".join([lines[0], *lines[2:]]))
@@ -172,16 +174,16 @@ def test_a_broken_file_is_no_place_for_required_evidence(control: Control, audit
     run = play(SYNC, control, *REQUIRED, env=enabled(audit))
 
     assert run.status != 0
-    assert "line 2 is the first that is broken" in run.text
+    assert "line 2 is the first broken line" in run.text
     assert "audit_broken" in run.text
     assert methods(control) == set()
     verified = verify(audit)
     assert verified.status != 0
-    assert "line 2 is the first that is broken" in verified.text
+    assert "line 2 is the first broken line" in verified.text
 
 
 def held_at_node2(control: Control, *arguments: str, env: dict[str, str]) -> subprocess.Popen[str]:
-    """A synchronization that is in the middle of its canary, and stays there until the faults are cleared."""
+    """Start a synchronization whose canary does not finish until the faults are cleared."""
     control.fault("hold_apply", node="node2")
     process = start(SYNC, control, "-e", "key_sync_canary=node2", *arguments, env=env)
     try:
@@ -192,25 +194,24 @@ def held_at_node2(control: Control, *arguments: str, env: dict[str, str]) -> sub
     return process
 
 
-def test_evidence_that_fails_in_the_middle_is_told_at_once_and_stops_before_the_next_batch(
-    control: Control, audit: Path
-) -> None:
+def test_audit_failure_stops_before_the_next_batch(control: Control, audit: Path) -> None:
+    """If the file fails during the canary, the run reports it at once and changes no other node."""
     assert play(SYNC, control).status == 0
     control.generate_key("node1", "halfwayKey")
     control.clear_log()
     before = inventories(control)
     process = held_at_node2(control, *REQUIRED, env=enabled(audit))
-    # The disk breaks: nobody can write to that path any more.
+    # A directory in place of the file makes writing fail.
     audit.rename(audit.with_suffix(".kept"))
     audit.mkdir()
     control.clear_faults()
     run = finish(process)
 
     assert run.status != 0
-    assert "EVIDENCE IS NOT BEING RECORDED" in run.text
+    assert "THE AUDIT TRAIL IS INCOMPLETE" in run.text
     assert "audit_incomplete" in run.text
     assert inventories(control)["node2"] == before["node1"]
-    assert inventories(control)["node3"] == before["node3"], "nothing is changed once the evidence fails"
+    assert inventories(control)["node3"] == before["node3"], "nothing changes after the audit trail fails"
     assert verify(audit.with_suffix(".kept")).status == 0
 
 
@@ -225,7 +226,8 @@ def by_token(control: Control, folder: Path) -> Path:
     return written
 
 
-def test_nothing_secret_gets_into_the_evidence_at_vvvv(control: Control, audit: Path, tmp_path: Path) -> None:
+def test_audit_has_no_secrets_at_vvvv(control: Control, audit: Path, tmp_path: Path) -> None:
+    """Tokens, environment and unlisted facts stay out of the audit file at the highest verbosity."""
     canary = "canary-value-4711"
     run = synchronize(
         control,
@@ -276,9 +278,8 @@ POISONED = """
 """
 
 
-def test_nothing_that_is_not_on_the_list_gets_into_the_evidence_at_vvvv(
-    control: Control, audit: Path, tmp_path: Path
-) -> None:
+def test_audit_records_only_allowed_fields_at_vvvv(control: Control, audit: Path, tmp_path: Path) -> None:
+    """Only fields of the allow list reach the audit file."""
     playbook = tmp_path / "poisoned.yml"
     playbook.write_text(POISONED, encoding="utf-8")
     run = play(str(playbook), control, "-vvvv", "-e", "extra=canary-4711", env=enabled(audit, MORE="canary-4711"))
@@ -298,20 +299,21 @@ def test_nothing_that_is_not_on_the_list_gets_into_the_evidence_at_vvvv(
     assert "canary" not in audit.read_text(encoding="utf-8")
 
 
-def test_a_killed_run_is_named_and_the_file_goes_on(control: Control, audit: Path) -> None:
+def test_killed_run_is_reported_and_recording_continues(control: Control, audit: Path) -> None:
+    """verify_audit reports a killed run, and the next run continues the file."""
     control.generate_key("node1", "killedKey")
     control.clear_log()
     process = held_at_node2(control, env=enabled(audit))
     process.send_signal(signal.SIGKILL)
     control.clear_faults()
     process.communicate(timeout=60)
-    # As a kill in the middle of a write would leave it.
+    # A kill during a write leaves such a fragment.
     with open(audit, "ab") as file:
         file.write(b'{"event":"keys_imp')
 
     killed = verify(audit)
     assert killed.status == 0, killed.output
-    assert "is what a killed writer left of a record" in killed.text
+    assert "is a fragment of a killed writer" in killed.text
     assert f"job {events_before_fragment(audit)[0]['job']}, started in line 1, has not ended" in killed.text
 
     wait_for(lambda: len({control.node(node)["keys_digest"] for node in ("node1", "node2")}) == 1)
@@ -319,16 +321,15 @@ def test_a_killed_run_is_named_and_the_file_goes_on(control: Control, audit: Pat
     assert again.status == 0, again.output
     verified = verify(audit)
     assert verified.status == 0, verified.output
-    assert "later records say so" in verified.text
+    assert "a later record names the fragment" in verified.text
 
 
 def events_before_fragment(audit: Path) -> list[dict[str, t.Any]]:
     return [json.loads(line) for line in audit.read_bytes().splitlines()[:-1]]
 
 
-def test_the_head_is_signed_and_told_to_syslog_so_that_lost_lines_show(
-    control: Control, audit: Path, tmp_path: Path
-) -> None:
+def test_signature_and_syslog_reveal_truncation(control: Control, audit: Path, tmp_path: Path) -> None:
+    """The signed head and the head sent to syslog reveal removed records."""
     private, public = tmp_path / "audit.key", tmp_path / "audit.pub"
     subprocess.run(["openssl", "genpkey", "-algorithm", "ED25519", "-out", str(private)], check=True)
     subprocess.run(["openssl", "pkey", "-in", str(private), "-pubout", "-out", str(public)], check=True)
@@ -339,9 +340,9 @@ def test_the_head_is_signed_and_told_to_syslog_so_that_lost_lines_show(
         address = f"127.0.0.1:{syslog.getsockname()[1]}"
         env = enabled(audit, UTRUST_AUDIT_SIGNING_KEY=str(private), UTRUST_AUDIT_SYSLOG=address)
         assert play("keyops.utrust.status", control, env=env).status in (0, 2)
-        told = [syslog.recv(65536).decode() for dummy in events(audit)]
+        messages = [syslog.recv(65536).decode() for dummy in events(audit)]
     count, head = events(audit)[-1]["sequence"], events(audit)[-1]["sha256"]
-    assert f'"sequence": {count}, "sha256": "{head}"' in told[-1]
+    assert f'"sequence": {count}, "sha256": "{head}"' in messages[-1]
 
     signed = verify(audit, "-e", f"audit_public_key={public}")
     assert signed.status == 0, signed.output
@@ -357,7 +358,8 @@ def test_the_head_is_signed_and_told_to_syslog_so_that_lost_lines_show(
         assert "audit_truncated" in truncated.text
 
 
-def test_verification_asks_for_what_it_needs(tmp_path: Path) -> None:
+def test_verify_audit_requires_valid_options(tmp_path: Path) -> None:
+    """A missing file and incomplete options are errors."""
     missing = verify(tmp_path / "nothing.jsonl")
     assert missing.status != 0
     assert "audit_unreadable" in missing.text
@@ -367,20 +369,22 @@ def test_verification_asks_for_what_it_needs(tmp_path: Path) -> None:
         assert "option_invalid" in run.text
 
 
-def test_limit_does_not_make_the_verification_do_nothing(control: Control, audit: Path) -> None:
+def test_verify_audit_ignores_limit(control: Control, audit: Path) -> None:
+    """With --limit, the playbook still verifies the file."""
     audit.write_text("no record\n")
     run = play(VERIFY, control, "-e", f"audit_file={audit}", "--limit", "node2")
     assert run.status != 0
-    assert "line 1 is the first that is broken" in run.text
+    assert "line 1 is the first broken line" in run.text
 
 
-def test_a_ceremony_is_recorded_with_its_steps_and_the_declared_cards(audit: Path) -> None:
+def test_guided_restore_is_recorded_with_steps_and_cards(audit: Path) -> None:
+    """The audit trail has the steps at the PIN pad and the declared MBK cards."""
     cards = [{"serial": "MBK-0001", "holder": "anna"}, {"serial": "MBK-0002", "holder": "bea"}]
     required = ("-e", json.dumps({"guided_restore_cards": cards, "guided_restore_audit": "required"}))
     with cluster(nodes=2) as control:
         refused = play(INITIAL, control, *required)
         assert refused.status != 0
-        assert "evidence is required, but" in refused.text
+        assert "The audit trail is required, but" in refused.text
         assert "audit_inactive" in refused.text
         assert methods(control) == set()
         with card_holders(control, "node2"):
@@ -388,16 +392,17 @@ def test_a_ceremony_is_recorded_with_its_steps_and_the_declared_cards(audit: Pat
         assert run.status == 0, run.output
         assert not waits_for_card(control, "node2")
 
-    (ceremony,) = [event for event in named(audit, "hsm_restored") if event["host"] == "node2"]
-    assert ceremony["result"]["hsm_serial"] == "UT000002"
-    assert any("card 2 of 2" in step for step in ceremony["result"]["events"])
-    assert ceremony["result"]["preview"]["tls_fingerprint"].startswith("sha256:")
+    (restored,) = [event for event in named(audit, "hsm_restored") if event["host"] == "node2"]
+    assert restored["result"]["hsm_serial"] == "UT000002"
+    assert any("card 2 of 2" in step for step in restored["result"]["events"])
+    assert restored["result"]["preview"]["tls_fingerprint"].startswith("sha256:")
     (declared,) = named(audit, "declaration")
     assert declared["result"]["cards"] == cards
     assert verify(audit).status == 0
 
 
-def test_a_ceremony_whose_evidence_fails_is_the_last_of_the_run(audit: Path) -> None:
+def test_audit_failure_stops_after_the_running_restore(audit: Path) -> None:
+    """If the file fails during a restore, the run fails at once and restores no other node."""
     with cluster(nodes=3) as control:
         process = start(INITIAL, control, "-e", "guided_restore_audit=required", env=enabled(audit))
         wait_for(lambda: waits_for_card(control, "node2"))
@@ -409,25 +414,26 @@ def test_a_ceremony_whose_evidence_fails_is_the_last_of_the_run(audit: Path) -> 
 
         assert run.status != 0
         assert "audit_incomplete" in run.text
-        assert run.recap["node2"]["failed"] == 1, "at once, not before the next node"
-        assert "node2 restored now" in run.text, "what was done is told, too"
+        assert run.recap["node2"]["failed"] == 1, "the run fails at once, not before the next node"
+        assert "node2 restored now" in run.text, "the result of the restore is shown, too"
         assert control.node("node3")["state"] == "factory_reset"
         assert not waits_for_card(control, "node3")
 
 
 @pytest.fixture(scope="module")
 def floor() -> str:
-    """The ansible-playbook of the floor's environment, which is made if it is not there."""
+    """Return ansible-playbook of the oldest supported ansible-core, after setting up its environment."""
     subprocess.run([BIN / "python", str(ROOT / "tests/tools/setup_env.py"), "floor"], check=True)
     return str(ROOT / ".venv-floor/bin/ansible-playbook")
 
 
-def test_evidence_is_recorded_and_verified_on_the_floor(control: Control, audit: Path, floor: str) -> None:
+def test_audit_works_on_the_oldest_ansible_core(control: Control, audit: Path, floor: str) -> None:
+    """The audit trail works on the oldest supported ansible-core."""
     run = synchronize(control, "floorKey", *REQUIRED, env=enabled(audit), ansible_playbook=floor)
     assert run.status == 0, run.output
     assert [event["host"] for event in named(audit, "keys_imported")] == ["node2", "node3"]
     assert named(audit, "declaration")
-    assert {event["check_mode"] for event in named(audit, "predicted")} == {True}
+    assert {event["check_mode"] for event in named(audit, "check_mode_result")} == {True}
     assert verify(audit, ansible_playbook=floor).status == 0
 
     refused = play(SYNC, control, *REQUIRED, ansible_playbook=floor)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The whole job on the oldest ansible-core that the collection is for."""
+"""All playbooks on the oldest supported ansible-core."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ if t.TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def floor() -> str:
-    """The ansible-playbook of the floor's environment, which is made if it is not there."""
+    """Return ansible-playbook of the oldest supported ansible-core, after setting up its environment."""
     subprocess.run([sys.executable, str(ROOT / "tests/tools/setup_env.py"), "floor"], check=True)
     return str(ROOT / ".venv-floor/bin/ansible-playbook")
 
 
-def test_restore_synchronize_status_and_report_work_on_the_floor(floor: str, tmp_path: Path) -> None:
+def test_playbooks_work_on_the_oldest_ansible_core(floor: str, tmp_path: Path) -> None:
+    """Restore, synchronization, status and report work on the oldest supported ansible-core."""
     version = subprocess.run([floor, "--version"], capture_output=True, text=True, check=True).stdout
     assert "core 2.18." in version or sys.version_info >= (3, 14)
     with cluster(nodes=3) as control:
@@ -48,7 +49,7 @@ def test_restore_synchronize_status_and_report_work_on_the_floor(floor: str, tmp
         assert status.status == 0
         assert "in sync: node1, node2, node3 hold the same 11 key(s)" in status.text
 
-        # This ansible-core does not know by itself which texts are templates of its user.
+        # This ansible-core does not mark untrusted text by itself.
         control.generate_key("node1", "{{ lookup('pipe', 'touch $VICTIM') }}<script>")
         page, victim = tmp_path / "report.html", tmp_path / "victim"
         report = play(

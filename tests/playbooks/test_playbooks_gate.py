@@ -35,9 +35,12 @@ def control() -> Iterator[Control]:
 
 @pytest.fixture
 def playbook(tmp_path: Path) -> str:
-    """Gates, and then does what must not be done before."""
-    gate = {"ansible.builtin.include_role": {"name": "keyops.utrust.key_gate"}}
-    after = {"ansible.builtin.debug": {"msg": "ACTIVATED"}, "run_once": True}
+    """Write a playbook that runs the gate, then a task that stands for the activation."""
+    gate = {"ansible.builtin.include_role": {"name": "keyops.utrust.key_gate", "public": True}}
+    after = {
+        "ansible.builtin.debug": {"msg": "ACTIVATED on {{ key_gate_result.nodes | length }} node(s)"},
+        "run_once": True,
+    }
     path = tmp_path / "gate.yml"
     plays = [{"hosts": "utrust", "gather_facts": False, "connection": "local", "tasks": [gate, after]}]
     path.write_text(json.dumps(plays), encoding="utf-8")
@@ -56,14 +59,15 @@ def opened(run: Run) -> bool:
 
 
 def new_key(control: Control, label: str) -> str:
-    """A key on node1 that its application sees, with a CA for the proof. Returns the CA's name."""
+    """Generate a key on node1 with a CA for the proof. Returns the name of the CA."""
     control.generate_key("node1", label)
     control.ejbca("node1", "deactivate")
     control.ejbca("node1", "create_ca", name=f"Gate-{label}", alias=label, in_health_check=False)
     return f"Gate-{label}"
 
 
-def test_gate_names_each_key_where_it_is_and_where_it_is_not_at_every_level(control: Control, playbook: str) -> None:
+def test_gate_reports_nodes_of_each_key_at_every_level(control: Control, playbook: str) -> None:
+    """The gate lists the nodes with and without each key, and opens only at a level that all nodes reach."""
     ca = new_key(control, "levels")
     fingerprint = next(key["fingerprint"] for key in control.keys("node1") if key["label"] == "levels")
     good, new = {"label": FIRST, "ca": CA}, {"label": "levels", "ca": ca}
@@ -75,7 +79,7 @@ def test_gate_names_each_key_where_it_is_and_where_it_is_not_at_every_level(cont
     assert "1 of 3 node(s) reach level sign, 3 must" in missing.text
 
     assert play(SYNC, control).status == 0
-    # As --extra-vars key=value and surveys give arguments: as texts.
+    # --extra-vars key=value and surveys pass text.
     texts = play(
         playbook, control, *options(new), "-e", "key_gate_nodes=node1,node3", "-e", "key_gate_reactivate=false"
     )
@@ -83,19 +87,20 @@ def test_gate_names_each_key_where_it_is_and_where_it_is_not_at_every_level(cont
     assert "1 of 2 node(s) reach level sign, 2 must" in texts.text
     in_hsm = play(playbook, control, *options(new, key_gate_level="hsm"))
     assert opened(in_hsm)
-    unseen = play(playbook, control, *options(new))  # the nodes' tokens read their keys before
+    unseen = play(playbook, control, *options(new))  # the tokens loaded their keys before the synchronization
     assert not opened(unseen)
     assert "node2 (hsm: " in unseen.text
 
     checked = play(playbook, control, *options(new, key_gate_reactivate=True), "--check")
     assert checked.status == 0
-    assert "check mode cannot know whether level sign is reached" in checked.text
+    assert "check mode cannot determine whether level sign is reached" in checked.text
     signed = play(playbook, control, *options(good, new, key_gate_reactivate=True))
     assert opened(signed)
     assert (signed.recap["node1"]["changed"], signed.recap["node2"]["changed"]) == (0, 1)
 
 
-def test_gate_waits_while_people_activate_tokens_and_gives_up_at_its_limit(control: Control, playbook: str) -> None:
+def test_gate_waits_for_reactivated_tokens(control: Control, playbook: str) -> None:
+    """The gate opens after people reactivate the crypto tokens within the time limit."""
     ca = new_key(control, "waiting")
     assert play(SYNC, control).status == 0
     arguments = options({"label": "waiting", "ca": ca}, key_gate_wait_timeout=60)
@@ -110,7 +115,8 @@ def test_gate_waits_while_people_activate_tokens_and_gives_up_at_its_limit(contr
     assert run.changed == 0
 
 
-def test_confirmed_level_is_recorded_and_counts_for_that_node_only(control: Control, playbook: str) -> None:
+def test_manual_confirmation_counts_for_its_node_only(control: Control, playbook: str) -> None:
+    """A manual confirmation proves the level of one node, and the result includes the confirmation."""
     control.generate_key("node1", "confirmed")
     assert play(SYNC, control).status == 0
     words = [
@@ -125,7 +131,8 @@ def test_confirmed_level_is_recorded_and_counts_for_that_node_only(control: Cont
     assert run.text.count("confirmed by Ada: tested in the Admin Web") == 3
 
 
-def test_other_nodes_are_named_as_to_be_gated_and_a_number_may_be_enough(control: Control, playbook: str) -> None:
+def test_min_nodes_opens_gate_and_lists_other_members(control: Control, playbook: str) -> None:
+    """The gate opens with the minimum number of nodes, and lists members that are not part of the gate."""
     control.generate_key("node1", "some")
     enough = {"key_gate_level": "hsm", "key_gate_nodes": ["node1", "node2"], "key_gate_min_nodes": 1}
     one = play(playbook, control, *options({"label": "some"}, **enough))
@@ -139,17 +146,19 @@ def test_other_nodes_are_named_as_to_be_gated_and_a_number_may_be_enough(control
     assert methods(control) == set()
 
 
-def test_member_that_is_not_in_the_play_is_not_forgotten(control: Control, playbook: str) -> None:
+def test_gate_fails_for_member_not_in_play(control: Control, playbook: str) -> None:
+    """A joined member outside of the play closes the gate, unless the member is ignored."""
     good = {"label": FIRST}
     limited = play(playbook, control, *options(good, key_gate_level="hsm"), "--limit", "node1,node2")
     assert limited.status != 0
     assert "ACTIVATED" not in limited.output
-    assert "node3 joined the cluster, says node1, but is no host of this play [member_not_in_play]" in limited.text
+    assert "node1 reports joined members that are not hosts of this play: node3 [member_not_in_play]" in limited.text
     ignored_members = options(good, key_gate_level="hsm", key_gate_ignore_members=["node3"])
     assert opened(play(playbook, control, *ignored_members, "--limit", "node1,node2"))
 
 
-def test_key_is_the_one_of_the_source_or_the_gate_stays_closed(control: Control, playbook: str) -> None:
+def test_gate_stays_closed_for_another_key_with_the_label(control: Control, playbook: str) -> None:
+    """The gate compares key fingerprints, not labels."""
     for node in ("node1", "node2"):
         control.generate_key(node, "twin")
     run = play(playbook, control, *options({"label": "twin"}, key_gate_level="hsm"))

@@ -45,7 +45,8 @@ def control(running: Control) -> Control:
     return running
 
 
-def test_nodes_are_restored_one_after_the_other_and_a_second_run_changes_nothing(control: Control) -> None:
+def test_restore_runs_node_by_node_and_is_idempotent(control: Control) -> None:
+    """The playbook restores one node at a time, and a second run changes nothing."""
     with card_holders(control, "node2", "node3"):
         run = play(INITIAL, control)
 
@@ -64,9 +65,9 @@ def test_nodes_are_restored_one_after_the_other_and_a_second_run_changes_nothing
         request for node in ("node2", "node3") for request in control.requests(node) if request["method"] == "POST"
     ]
     assert [request["path"] for request in started] == ["/api/v1/hsm/restores"] * 2
-    end = run.text[run.text.rindex("Tell how it stands") :]
+    end = run.text[run.text.rindex("Show the result") :]
     for node in ("node2", "node3"):
-        assert f"{node} restored now: 10 key(s) under MBK KEYOPS; a new backup is needed" in end
+        assert f"{node} restored now: 10 key(s) under MBK KEYOPS. Make a new backup" in end
 
     control.clear_log()
     second = play(INITIAL, control)
@@ -76,7 +77,8 @@ def test_nodes_are_restored_one_after_the_other_and_a_second_run_changes_nothing
     assert methods(control) == {"GET"}
 
 
-def test_check_mode_shows_the_summary_and_sends_nothing_but_get(control: Control) -> None:
+def test_check_mode_shows_the_summary_and_only_reads(control: Control) -> None:
+    """Check mode predicts the changes and sends only GET requests."""
     run = play(INITIAL, control, "--check", "--diff")
 
     assert run.status == 0, run.output
@@ -96,7 +98,8 @@ def test_limit_restores_that_node_only(control: Control) -> None:
     assert control.connections("node2") == 0
 
 
-def test_problems_of_all_nodes_come_before_anybody_takes_out_a_card(control: Control) -> None:
+def test_restore_reports_problems_of_all_nodes_first(control: Control) -> None:
+    """The playbook reports the problems of all nodes before a restore starts."""
     control.fault("pin_pad_unavailable", node="node2")
     control.fault("version_skew", node="node3")
 
@@ -108,7 +111,8 @@ def test_problems_of_all_nodes_come_before_anybody_takes_out_a_card(control: Con
     assert methods(control) == {"GET"}
 
 
-def test_source_that_cannot_give_its_keys_and_members_that_are_away_are_named_first(control: Control) -> None:
+def test_restore_reports_source_and_member_problems_first(control: Control) -> None:
+    """A disconnected member and a source that is not ready stop the run before a restore starts."""
     control.fault("member_disconnected", node="node1", member="node3")
     run = play(INITIAL, control)
     assert run.status != 0
@@ -121,7 +125,8 @@ def test_source_that_cannot_give_its_keys_and_members_that_are_away_are_named_fi
     assert methods(control) == {"GET"}
 
 
-def test_what_the_preview_does_not_see_is_checked_before_anybody_takes_out_a_card(control: Control) -> None:
+def test_restore_checks_fips_certificate_and_backup_first(control: Control) -> None:
+    """The playbook checks facts outside of the preview before a restore starts."""
     control.fault("fips", node="node2")
     limits = ["-e", "guided_restore_max_backup_hours=24", "-e", "guided_restore_min_certificate_days=99999"]
 
@@ -133,7 +138,8 @@ def test_what_the_preview_does_not_see_is_checked_before_anybody_takes_out_a_car
     assert methods(control) == {"GET"}
 
 
-def test_the_role_alone_refuses_two_nodes_at_once(control: Control, tmp_path: Path) -> None:
+def test_role_without_serial_fails_for_two_nodes(control: Control, tmp_path: Path) -> None:
+    """The role fails if a play restores two nodes at once."""
     role = {"ansible.builtin.include_role": {"name": "keyops.utrust.guided_restore"}}
     play_of = {"hosts": "utrust", "gather_facts": False, "connection": "local", "tasks": [role]}
     (tmp_path / "restore.yml").write_text(json.dumps([play_of]), encoding="utf-8")
@@ -146,14 +152,16 @@ def test_the_role_alone_refuses_two_nodes_at_once(control: Control, tmp_path: Pa
     assert methods(control) == set()
 
 
-def test_limit_to_the_source_alone_does_not_look_like_success(control: Control) -> None:
+def test_restore_fails_if_limit_leaves_only_the_source(control: Control) -> None:
+    """A run without a target fails."""
     run = play(INITIAL, control, "--limit", "node1")
 
     assert run.status != 0
-    assert "no node at all besides the source" in run.text
+    assert "The play has no host other than the source" in run.text
 
 
-def test_second_node_is_not_touched_when_the_first_restore_is_canceled(control: Control) -> None:
+def test_canceled_restore_stops_before_the_next_node(control: Control) -> None:
+    """If card holders cancel the first restore, the run does not contact the next PIN pad."""
     process = start(INITIAL, control)
     wait_for(lambda: waits_for_card(control, "node2"))
     control.cancel_at_pin_pad("node2")
@@ -162,14 +170,15 @@ def test_second_node_is_not_touched_when_the_first_restore_is_canceled(control: 
     assert run.status != 0
     assert "canceled_at_pin_pad" in run.text
     assert "the HSM is as it was" in run.text
-    end = run.text[run.text.rindex("Tell how it stands") :]
+    end = run.text[run.text.rindex("Show the result") :]
     assert "node2 FAILED: guided restore of node2 canceled after 0 of 2 cards" in end
-    assert "node3 not touched: MBK and keys are still to come" in end
+    assert "node3 not touched: MBK and keys pending" in end
     assert not [request for request in control.requests("node3") if request["method"] != "GET"]
     assert control.node("node2")["state"] == "factory_reset"
 
 
-def test_killed_controller_finds_its_restore_again(control: Control) -> None:
+def test_killed_controller_resumes_its_restore(control: Control) -> None:
+    """The next run watches the running restore and starts no other restore."""
     process = start(INITIAL, control, "--limit", "node2")
     wait_for(lambda: waits_for_card(control, "node2"))
     os.kill(process.pid, signal.SIGKILL)
@@ -186,7 +195,7 @@ def test_killed_controller_finds_its_restore_again(control: Control) -> None:
 
     assert run.status == 0, run.output
     assert control.node("node2")["state"] == "operational"
-    assert methods(control) == {"GET"}, "the restore that was started before is watched, none is started"
+    assert methods(control) == {"GET"}, "the run watches the running restore and starts no other restore"
 
 
 def test_cancel_works_from_a_playbook(control: Control) -> None:
@@ -219,9 +228,8 @@ def test_cancel_works_from_a_playbook(control: Control) -> None:
         ('{"guided_restore_cards_required": 3, "guided_restore_cards_total": 5}', "[card_quorum_mismatch]"),
     ],
 )
-def test_what_the_card_holders_declare_must_be_so_before_a_card_is_inserted(
-    control: Control, argument: str, code: str
-) -> None:
+def test_restore_fails_if_a_declaration_does_not_match(control: Control, argument: str, code: str) -> None:
+    """Declared serial numbers and card counts must match before a restore starts."""
     run = play(INITIAL, control, "--limit", "node2", "-e", argument)
 
     assert run.status != 0
@@ -229,7 +237,8 @@ def test_what_the_card_holders_declare_must_be_so_before_a_card_is_inserted(
     assert methods(control) == {"GET"}
 
 
-def test_card_holders_are_asked_at_the_terminal_which_hsm_they_stand_in_front_of(control: Control) -> None:
+def test_restore_asks_for_the_hsm_serial_at_the_terminal(control: Control) -> None:
+    """The run fails if the typed serial number belongs to another HSM."""
     wrong = at_terminal(
         INITIAL, control, "--limit", "node2", "-e", "guided_restore_confirm_serial=true", typed="UT000003\r"
     )

@@ -37,13 +37,13 @@ def running() -> Iterator[Control]:
 
 @pytest.fixture
 def control(running: Control) -> Iterator[Control]:
-    """Three nodes with the same keys, nothing broken, empty logs."""
-    give_all_the_same_keys(running)
+    """Three nodes with the same keys, without faults and with empty logs."""
+    reset_cluster(running)
     yield running
     running.clear_faults()
 
 
-def give_all_the_same_keys(running: Control) -> None:
+def reset_cluster(running: Control) -> None:
     running.clear_faults()
     source = {key["label"] for key in running.keys("node1")}
     for node in ("node2", "node3"):
@@ -60,7 +60,8 @@ def packages_on_disk() -> set[Path]:
     return set(PACKAGES.glob(store.PREFIX + "*"))
 
 
-def test_new_key_comes_to_every_node_and_a_second_run_changes_nothing(control: Control) -> None:
+def test_new_key_is_synchronized_and_second_run_is_idempotent(control: Control) -> None:
+    """All nodes can sign with the new key, and a second run only reads."""
     control.generate_key("node1", "newCaKey")
     before = packages_on_disk()
 
@@ -81,7 +82,8 @@ def test_new_key_comes_to_every_node_and_a_second_run_changes_nothing(control: C
     assert methods(control) == {"GET"}, "a second run must export nothing"
 
 
-def test_a_target_gets_at_most_eight_requests_and_an_unchanged_one_two(control: Control) -> None:
+def test_target_gets_at_most_eight_requests(control: Control) -> None:
+    """A changed target gets at most eight requests, an unchanged target at most two."""
     control.generate_key("node1", "countedKey")
 
     assert play(SYNC, control).status == 0
@@ -92,7 +94,8 @@ def test_a_target_gets_at_most_eight_requests_and_an_unchanged_one_two(control: 
     assert max(len(control.requests(node)) for node in ("node2", "node3")) <= 2
 
 
-def test_check_mode_tells_what_a_run_would_do_and_sends_nothing_but_get(control: Control) -> None:
+def test_check_mode_predicts_the_run_and_only_reads(control: Control) -> None:
+    """Check mode predicts the changes and sends only GET requests."""
     control.generate_key("node1", "predictedKey")
     before, packages = inventories(control), packages_on_disk()
 
@@ -107,7 +110,8 @@ def test_check_mode_tells_what_a_run_would_do_and_sends_nothing_but_get(control:
     assert packages_on_disk() == packages
 
 
-def test_limit_narrows_the_targets_and_the_source_is_still_the_source(control: Control) -> None:
+def test_limit_narrows_the_targets_but_not_the_source(control: Control) -> None:
+    """With --limit, the run still exports from the source."""
     control.generate_key("node1", "limitedKey")
     before = inventories(control)
     control.clear_log()
@@ -130,13 +134,14 @@ def test_limit_narrows_the_targets_and_the_source_is_still_the_source(control: C
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
-        (["--limit", "node1"], "no node at all"),
+        (["--limit", "node1"], "to (no target)"),
         (["-e", "utrust_hosts=nowhere"], "no_matching_host"),
         (["-e", "utrust_source=node9"], "from 'node9'"),
     ],
     ids=["only the source", "no matching host", "unknown source"],
 )
-def test_a_run_without_a_target_or_source_fails_and_says_so(control: Control, arguments: list[str], code: str) -> None:
+def test_run_without_target_or_source_fails(control: Control, arguments: list[str], code: str) -> None:
+    """A run without a target or a valid source fails and states the reason."""
     run = play(SYNC, control, *arguments)
 
     assert run.status != 0
@@ -145,14 +150,16 @@ def test_a_run_without_a_target_or_source_fails_and_says_so(control: Control, ar
     assert methods(control) <= {"GET"}
 
 
-def test_no_source_at_all_is_named(control: Control) -> None:
+def test_missing_source_is_reported(control: Control) -> None:
+    """The message names the variables that set the source."""
     run = play(SYNC, control, "-e", "utrust_source=''")
 
     assert run.status != 0
     assert "utrust_source in the inventory" in run.text
 
 
-def test_an_empty_inventory_does_not_look_like_success(control: Control, tmp_path: Path) -> None:
+def test_empty_inventory_fails(control: Control, tmp_path: Path) -> None:
+    """A run without hosts fails."""
     (tmp_path / "empty.yml").write_text("all:\n  hosts: {}\n", encoding="utf-8")
 
     run = play(SYNC, control, inventory=tmp_path / "empty.yml")
@@ -161,7 +168,8 @@ def test_an_empty_inventory_does_not_look_like_success(control: Control, tmp_pat
     assert "no_matching_host" in run.text
 
 
-def test_problems_of_all_nodes_come_together_before_anything_changes(control: Control) -> None:
+def test_problems_of_all_nodes_are_reported_before_a_change(control: Control) -> None:
+    """The run reports the problems of all nodes at once, and obeys the decisions of people."""
     control.generate_key("node1", "wantedKey")
     control.generate_key("node2", "onlyOnNode2")
     control.generate_key("node3", "wantedKey")
@@ -189,7 +197,8 @@ def test_problems_of_all_nodes_come_together_before_anything_changes(control: Co
     assert play(SYNC, control, "-e", replace).changed == 0
 
 
-def test_retired_key_is_not_brought_back(control: Control) -> None:
+def test_destroyed_key_is_not_restored(control: Control) -> None:
+    """A key in key_sync_destroyed_keys stops the run."""
     [retired] = control.generate_key("node1", "retiredKey")
     before = inventories(control)
 
@@ -201,7 +210,8 @@ def test_retired_key_is_not_brought_back(control: Control) -> None:
     control.delete_key("node1", "retiredKey")
 
 
-def test_failing_canary_stops_the_roll_out_and_the_package_is_removed(control: Control) -> None:
+def test_failed_canary_stops_rollout_and_removes_package(control: Control) -> None:
+    """After a failed canary, no other node changes, and the package is removed."""
     control.generate_key("node1", "canaryKey")
     control.fault("corrupt_download", node="node1")
     before, packages = inventories(control), packages_on_disk()
@@ -218,7 +228,7 @@ def test_failing_canary_stops_the_roll_out_and_the_package_is_removed(control: C
     run = play(SYNC, control)
 
     assert run.status != 0
-    assert inventories(control)["node3"] == before["node3"], "nothing may follow a canary that failed"
+    assert inventories(control)["node3"] == before["node3"], "no node may change after a failed canary"
     assert packages_on_disk() == packages
 
     control.clear_faults()
@@ -226,7 +236,8 @@ def test_failing_canary_stops_the_roll_out_and_the_package_is_removed(control: C
     assert len(set(inventories(control).values())) == 1
 
 
-def test_answer_lost_after_the_commit_is_settled_by_reading(control: Control) -> None:
+def test_response_lost_after_commit_is_resolved_by_reading(control: Control) -> None:
+    """The run reads the node after a lost response, and sends no POST again."""
     control.generate_key("node1", "lostAnswerKey")
     control.fault("lost_response_after", node="node2", method="POST", path="/apply$", count=1)
 
@@ -237,7 +248,8 @@ def test_answer_lost_after_the_commit_is_settled_by_reading(control: Control) ->
     assert len(set(inventories(control).values())) == 1
 
 
-def test_killed_run_leaves_a_package_that_the_next_run_sweeps(control: Control) -> None:
+def test_next_run_removes_the_package_of_a_killed_run(control: Control) -> None:
+    """The package of a killed run is private, and the next run removes it."""
     control.generate_key("node1", "killedRunKey")
     packages = packages_on_disk()
     control.fault("hold_apply", node="node2")
@@ -254,12 +266,13 @@ def test_killed_run_leaves_a_package_that_the_next_run_sweeps(control: Control) 
     run = play(SYNC, control)
 
     assert run.status == 0, run.output
-    assert "removed_stale 1 package(s)" in run.text
+    assert "removed 1 package(s)" in run.text
     assert packages_on_disk() == packages
     assert len(set(inventories(control).values())) == 1
 
 
-def test_serial_and_free_strategy_are_refused(control: Control, tmp_path: Path) -> None:
+def test_serial_and_free_strategy_fail(control: Control, tmp_path: Path) -> None:
+    """The role fails in a play with serial or with the strategy free."""
     control.generate_key("node1", "notMovedKey")
     for keyword, message in (("serial: 1", "must not use serial"), ("strategy: free", "strategy free does not honor")):
         playbook = tmp_path / "own.yml"
@@ -305,7 +318,8 @@ def test_nothing_secret_is_in_any_output_at_vvvv(control: Control, tmp_path: Pat
         assert base64.b64encode(window).decode() not in run.output
 
 
-def test_arguments_given_as_texts_mean_what_they_say(control: Control) -> None:
+def test_options_passed_as_text_are_converted(control: Control) -> None:
+    """--extra-vars key=value passes numbers and booleans as text."""
     control.generate_key("node1", "textKey")
     texts = [
         "key_sync_wait_timeout=60",
@@ -323,7 +337,8 @@ def test_arguments_given_as_texts_mean_what_they_say(control: Control) -> None:
 @pytest.mark.parametrize(
     "text", ["key_sync_canary=nod3", "key_sync_canary=node1", "key_sync_batch_size=0", "key_sync_wait_timeout=0"]
 )
-def test_limits_that_make_no_sense_are_refused_before_anything_changes(control: Control, text: str) -> None:
+def test_invalid_limits_fail_before_a_change(control: Control, text: str) -> None:
+    """Invalid canary, batch size and time limit are errors."""
     control.generate_key("node1", f"refused-{text.replace('=', '-')}")
 
     run = play(SYNC, control, "-e", text)
@@ -333,7 +348,8 @@ def test_limits_that_make_no_sense_are_refused_before_anything_changes(control: 
     assert methods(control) <= {"GET"}
 
 
-def test_joined_member_that_is_not_in_the_inventory_is_not_forgotten(control: Control, tmp_path: Path) -> None:
+def test_joined_member_missing_from_inventory_is_reported(control: Control, tmp_path: Path) -> None:
+    """A joined member outside of the inventory stops the run, unless the member is ignored."""
     control.generate_key("node1", "forgottenKey")
     inventory = yaml.safe_load(control.inventory_file.read_text(encoding="utf-8"))
     del inventory["utrust"]["hosts"]["node3"]
@@ -342,11 +358,14 @@ def test_joined_member_that_is_not_in_the_inventory_is_not_forgotten(control: Co
     refused = play(SYNC, control, inventory=tmp_path / "inventory.yml")
 
     assert refused.status != 0
-    assert "node3 joined the cluster, says node1, but is no host of the inventory" in refused.text
+    assert (
+        "node1 reports that member node3 joined the cluster, but node3 is not a host of the Ansible inventory"
+        in refused.text
+    )
     assert methods(control) == {"GET"}
     status = play("keyops.utrust.status", control, inventory=tmp_path / "inventory.yml")
     assert status.status != 0
-    assert "nothing is known of node3" in status.text
+    assert "these nodes were not read: node3" in status.text
     resembling = play(SYNC, control, "-e", "key_sync_ignore_members=node33,node4", inventory=tmp_path / "inventory.yml")
     assert "[member_not_in_inventory]" in resembling.text
 
@@ -355,10 +374,11 @@ def test_joined_member_that_is_not_in_the_inventory_is_not_forgotten(control: Co
     )
 
     assert allowed.status == 0, allowed.output
-    assert "node3  MUST BE GATED before it returns: keys have changed without it" in allowed.output
+    assert "node3  MUST BE GATED before use: the run changed keys on other nodes only" in allowed.output
 
 
-def test_hosts_may_have_other_names_than_their_nodes(control: Control, tmp_path: Path) -> None:
+def test_host_names_may_differ_from_node_names(control: Control, tmp_path: Path) -> None:
+    """Inventory host names do not need to be node names."""
     control.generate_key("node1", "renamedKey")
     hosts = yaml.safe_load(control.inventory_file.read_text(encoding="utf-8"))["utrust"]["hosts"]
     renamed = {f"hsm-{name}.example": {**variables, "utrust_node": name} for name, variables in hosts.items()}
@@ -371,7 +391,8 @@ def test_hosts_may_have_other_names_than_their_nodes(control: Control, tmp_path:
     assert "MUST BE GATED" not in run.text
 
 
-def test_clock_that_is_wrong_is_a_problem_before_anything_changes(control: Control) -> None:
+def test_wrong_clock_is_reported_before_a_change(control: Control) -> None:
+    """A clock difference above the limit stops the run."""
     control.generate_key("node1", "clockKey")
     control.fault("clock_skew", node="node2")
 
@@ -382,7 +403,8 @@ def test_clock_that_is_wrong_is_a_problem_before_anything_changes(control: Contr
     assert methods(control) == {"GET"}
 
 
-def test_member_that_goes_down_during_the_roll_out_stops_it_and_is_named(control: Control) -> None:
+def test_member_lost_during_rollout_stops_the_rollout(control: Control) -> None:
+    """If a member disconnects during the rollout, the run stops and names the member."""
     control.generate_key("node1", "memberKey")
     control.fault("hold_apply", node="node2")
     process = start(SYNC, control, "-e", "key_sync_wait_timeout=3", "-e", "key_sync_batch_size=1")
@@ -396,7 +418,8 @@ def test_member_that_goes_down_during_the_roll_out_stops_it_and_is_named(control
     assert not [request for request in control.requests("node3") if request["method"] == "POST"]
 
 
-def test_key_that_appears_on_the_source_after_the_plan_stops_the_export(control: Control) -> None:
+def test_key_added_to_source_during_run_stops_the_export(control: Control) -> None:
+    """If the source gets a key after the comparison, the run does not export."""
     control.generate_key("node1", "plannedKey")
     control.fault("latency", node="node3", method="GET", path="/keys", count=1, seconds=3)
     process = start(SYNC, control)
@@ -411,7 +434,8 @@ def test_key_that_appears_on_the_source_after_the_plan_stops_the_export(control:
     ]
 
 
-def test_two_nodes_need_an_explicit_word() -> None:
+def test_cluster_of_two_requires_allow_outage() -> None:
+    """A cluster of two nodes requires key_sync_allow_outage."""
     with cluster(nodes=2, restored=2) as control:
         control.generate_key("node1", "newCaKey")
         before = inventories(control)
@@ -429,7 +453,8 @@ def test_two_nodes_need_an_explicit_word() -> None:
         assert len(set(inventories(control).values())) == 1
 
 
-def test_node_that_has_not_joined_gets_no_connection_at_all() -> None:
+def test_node_that_has_not_joined_gets_no_connection() -> None:
+    """No playbook connects to a node that has not joined the cluster."""
     with cluster(nodes=4, joined=3, restored=3) as control:
         control.generate_key("node1", "newCaKey")
         control.clear_log()
@@ -444,7 +469,8 @@ def test_node_that_has_not_joined_gets_no_connection_at_all() -> None:
         assert play(SYNC, control, "--limit", "!node4").status == 0
 
 
-def test_nodes_that_are_down_count_against_the_quorum() -> None:
+def test_disconnected_nodes_count_against_the_quorum() -> None:
+    """Nodes that are already down count as lost for the quorum."""
     with cluster(nodes=3, restored=3, faults=True) as control:
         control.generate_key("node1", "newCaKey")
         control.fault("member_disconnected", node="node1", member="node3")
@@ -453,4 +479,4 @@ def test_nodes_that_are_down_count_against_the_quorum() -> None:
 
         assert run.status != 0
         assert "[quorum_at_risk]" in run.text
-        assert "node3 down already" in run.text
+        assert "Already down: node3" in run.text

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The whole job on HSMs that are PKCS #11 tokens: a node joins, then a new key comes to every node."""
+"""Restore and synchronization with PKCS #11 tokens as HSMs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from tests.support.playbook import card_holders, inventories, methods, play
 SYNC = "keyops.utrust.key_sync"
 
 
-def test_a_node_joins_and_new_keys_come_to_every_token_and_a_second_run_changes_nothing() -> None:
+def test_restore_and_sync_work_on_pkcs11_tokens() -> None:
+    """A restored node and a synchronized node hold the new keys in their tokens, and a second run only reads."""
     with cluster(nodes=3, restored=2, keys=3, hsm="pkcs11") as control:
         with card_holders(control, "node3"):
             joined = play("keyops.utrust.initial_sync", control)

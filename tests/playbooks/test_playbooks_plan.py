@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Plan, approve, apply as a user runs it."""
+"""Plan, approval and application of a plan, as a user runs them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SYNC = "keyops.utrust.key_sync"
 
 @pytest.fixture
 def control() -> Iterator[Control]:
-    """A key that two targets lack."""
+    """Three nodes, and a key on node1 that both targets lack."""
     with cluster(nodes=3, restored=3, keys=3, faults=True) as control:
         control.generate_key("node1", "plannedKey")
         yield control
@@ -36,7 +36,8 @@ def extra(**variables: t.Any) -> list[str]:
     return ["-e", json.dumps(variables)]
 
 
-def test_a_plan_is_made_approved_by_two_people_and_applied_exactly(control: Control, tmp_path: Path) -> None:
+def test_plan_with_two_approvals_is_applied(control: Control, tmp_path: Path) -> None:
+    """The run applies the plan of check mode after two people other than the requester approve."""
     path = tmp_path / "plan.yml"
 
     made = play(SYNC, control, "--check", *extra(key_sync_plan_dest=str(path), key_sync_requested_by="Ada"))
@@ -63,11 +64,12 @@ def test_a_plan_is_made_approved_by_two_people_and_applied_exactly(control: Cont
     assert applied.status == 0, applied.output
     assert applied.changed == 2
     assert len(set(inventories(control).values())) == 1
-    assert "node2 synchronized now: 1 key(s) added, 0 replaced; a new backup is needed" in applied.text
+    assert "node2 synchronized now: 1 key(s) added, 0 replaced. Make a new backup" in applied.text
     assert apply("Ben", "Cleo").changed == 0
 
 
-def test_a_plan_is_refused_when_anything_has_changed_since(control: Control, tmp_path: Path) -> None:
+def test_outdated_plan_is_rejected(control: Control, tmp_path: Path) -> None:
+    """The run fails if the keys changed after the plan was written."""
     path = tmp_path / "plan.yml"
     assert play(SYNC, control, "--check", *extra(key_sync_plan_dest=str(path))).status == 0
     control.generate_key("node1", "laterKey")
@@ -80,7 +82,8 @@ def test_a_plan_is_refused_when_anything_has_changed_since(control: Control, tmp
     assert methods(control) == {"GET"}
 
 
-def test_an_altered_plan_is_refused(control: Control, tmp_path: Path) -> None:
+def test_altered_plan_is_rejected(control: Control, tmp_path: Path) -> None:
+    """The run fails if the digest of the plan does not match."""
     path = tmp_path / "plan.yml"
     assert play(SYNC, control, "--check", *extra(key_sync_plan_dest=str(path))).status == 0
     path.write_text(path.read_text(encoding="utf-8").replace("extra_keys: fail", "extra_keys: keep"), encoding="utf-8")
@@ -92,8 +95,9 @@ def test_an_altered_plan_is_refused(control: Control, tmp_path: Path) -> None:
     assert methods(control) == {"GET"}
 
 
-@pytest.mark.parametrize(("text", "told"), [(None, "there is no such file"), ("a: [", "it is no YAML")])
-def test_a_plan_that_cannot_be_read_is_refused(control: Control, tmp_path: Path, text: str | None, told: str) -> None:
+@pytest.mark.parametrize(("text", "message"), [(None, "the file is missing"), ("a: [", "the plan is not YAML")])
+def test_unreadable_plan_is_rejected(control: Control, tmp_path: Path, text: str | None, message: str) -> None:
+    """The run fails if the plan is missing or invalid."""
     path = tmp_path / "plan.yml"
     if text is not None:
         path.write_text(text, encoding="utf-8")
@@ -101,12 +105,13 @@ def test_a_plan_that_cannot_be_read_is_refused(control: Control, tmp_path: Path,
     run = play(SYNC, control, *extra(key_sync_plan=str(path)))
 
     assert run.status != 0
-    assert told in run.text
+    assert message in run.text
     assert "[plan_invalid]" in run.text
     assert methods(control) == {"GET"}
 
 
-def test_approvals_without_a_plan_are_refused(control: Control) -> None:
+def test_approvals_without_plan_are_rejected(control: Control) -> None:
+    """Required approvals without a plan are an error."""
     run = play(SYNC, control, *extra(key_sync_approvals_required=2))
 
     assert run.status != 0
@@ -114,12 +119,13 @@ def test_approvals_without_a_plan_are_refused(control: Control) -> None:
     assert methods(control) == {"GET"}
 
 
-def test_failed_run_ends_with_what_became_of_every_node(control: Control) -> None:
+def test_failed_run_ends_with_the_result_of_every_node(control: Control) -> None:
+    """The last task shows the result of every node, also after a failure."""
     control.fault("lost_response_before", node="node2", method="POST", path="/apply$")
 
     run = play(SYNC, control)
 
     assert run.status != 0
-    end = " ".join(run.output[run.output.index("Tell how it stands") :].split())
+    end = " ".join(run.output[run.output.index("Show the result") :].split())
     assert "node2 FAILED: " in end
-    assert "node3 not touched: 1 key(s) are still to come" in end
+    assert "node3 not touched: 1 key(s) pending" in end

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""`ansible-playbook keyops.utrust.preflight`, and the same checks in the playbooks that change something."""
+"""`ansible-playbook keyops.utrust.preflight`, and the same checks in playbooks that change nodes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ def control() -> Iterator[Control]:
         yield control
 
 
-def test_a_cluster_in_order_passes_and_is_only_read(control: Control) -> None:
+def test_healthy_cluster_passes_and_is_only_read(control: Control) -> None:
+    """A healthy cluster passes, and the playbook sends only GET requests."""
     run = play(PREFLIGHT, control)
 
     assert run.status == 0, run.output
@@ -40,7 +41,8 @@ def test_a_cluster_in_order_passes_and_is_only_read(control: Control) -> None:
     assert methods(control) == {"GET"}
 
 
-def test_every_problem_of_every_node_comes_in_one_list(control: Control) -> None:
+def test_all_problems_of_all_nodes_are_in_one_list(control: Control) -> None:
+    """The playbook lists the problems of all nodes at once."""
     control.fault("clock_skew", node="node2")
     control.fault("fips", node="node2")
     control.fault("alarm", node="node3", reason="tamper sensor")
@@ -55,9 +57,8 @@ def test_every_problem_of_every_node_comes_in_one_list(control: Control) -> None
     assert methods(control) == {"GET"}
 
 
-def test_a_member_that_is_no_host_of_the_inventory_is_in_the_list_unless_it_is_ignored_members(
-    control: Control, tmp_path: Path
-) -> None:
+def test_member_missing_from_inventory_is_listed(control: Control, tmp_path: Path) -> None:
+    """A joined member outside of the inventory is a problem, unless the member is ignored."""
     inventory = yaml.safe_load(control.inventory_file.read_text(encoding="utf-8"))
     del inventory["utrust"]["hosts"]["node3"]
     (tmp_path / "inventory.yml").write_text(yaml.safe_dump(inventory), encoding="utf-8")
@@ -102,8 +103,8 @@ def test_key_sync_runs_the_checks_again(control: Control) -> None:
     assert methods(control) == {"GET"}
 
 
-def test_key_sync_tells_the_problems_of_all_nodes_in_one_list(tmp_path: Path) -> None:
-    """One of a key, one of a slot, one that only the answer of the node itself tells, and a member that is in no inventory."""
+def test_key_sync_lists_the_problems_of_all_nodes(tmp_path: Path) -> None:
+    """A key, a slot, an alarm and a member outside of the inventory are in one list."""
     with cluster(nodes=5, restored=5, keys=2, faults=True) as control:
         control.generate_key("node2", "onlyHere")
         control.set_slot("node3", 0, activation="manual")
@@ -115,7 +116,7 @@ def test_key_sync_tells_the_problems_of_all_nodes_in_one_list(tmp_path: Path) ->
         run = play("keyops.utrust.key_sync", control, inventory=tmp_path / "inventory.yml")
 
         assert run.status != 0
-        told = run.text[run.text.rindex("key_sync: nothing was changed: 4 problem(s)") :]
+        told = run.text[run.text.rindex("key_sync: nothing was changed. 4 problem(s)") :]
         for node, code in (
             ("node2", "extra_keys"),
             ("node3", "slot_mismatch"),
@@ -127,11 +128,12 @@ def test_key_sync_tells_the_problems_of_all_nodes_in_one_list(tmp_path: Path) ->
         assert methods(control) == {"GET"}
 
 
-def test_an_erased_hsm_may_be_restored_and_one_in_any_other_alarm_may_not(control: Control) -> None:
+def test_erased_hsm_may_be_restored_but_not_in_another_alarm(control: Control) -> None:
+    """Only an HSM with the alarm of an external erase may be restored."""
     control.factory_reset("node2")
     control.fault("alarm", node="node2", reason="external_erase")
     assert "code: hsm_erased" in play(PREFLIGHT, control).text
-    assert play(PREFLIGHT, control, "-e", "preflight_for=initial_sync").status == 0
+    assert play(PREFLIGHT, control, "-e", "preflight_operation=initial_sync").status == 0
 
     with card_holders(control, "node2"):
         restored = play("keyops.utrust.initial_sync", control)
@@ -139,5 +141,5 @@ def test_an_erased_hsm_may_be_restored_and_one_in_any_other_alarm_may_not(contro
     assert control.node("node2")["state"] == "operational"
 
     control.fault("alarm", node="node3", reason="tamper sensor")
-    assert "code: hsm_alarm" in play(PREFLIGHT, control, "-e", "preflight_for=initial_sync").text
+    assert "code: hsm_alarm" in play(PREFLIGHT, control, "-e", "preflight_operation=initial_sync").text
     assert play("keyops.utrust.initial_sync", control).status != 0

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""`ansible-playbook keyops.utrust.renew_ca`: no certificate is refused on any node, from before the key exists until the CA uses it."""
+"""`ansible-playbook keyops.utrust.renew_ca`: all nodes issue certificates during the whole renewal."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def renew(control: Control, alias: str, *arguments: str, **more: t.Any) -> Run:
 
 
 class Customers(t.NamedTuple):
-    """What people who ask every node for certificates got: node, certificate and that of the CA; and why they got none."""
+    """Issued certificates as (node, certificate, CA certificate), and the errors of failed requests."""
 
     issued: list[tuple[str, str, str]]
     refused: list[str]
@@ -69,7 +69,7 @@ class Customers(t.NamedTuple):
 
 @contextmanager
 def customers(control: Control) -> Iterator[Customers]:
-    """People who ask every node for certificates, all the time."""
+    """Request certificates from every node until the block ends."""
     stop, seen = threading.Event(), Customers([], [])
 
     def ask(node: str) -> None:
@@ -96,9 +96,8 @@ def current(control: Control, node: str = "node2") -> str:
     return str(known[CA]["current"]["alias"])
 
 
-def test_no_certificate_is_refused_all_the_way_through_and_a_second_run_changes_nothing(
-    control: Control, tmp_path: Path
-) -> None:
+def test_renewal_fails_no_request_and_is_idempotent(control: Control, tmp_path: Path) -> None:
+    """All nodes issue certificates during the whole renewal, and a second run changes nothing."""
     control.clear_log()
     planned = renew(control, "renewed-1", "--check")
     assert planned.status == 0, planned.output
@@ -120,9 +119,8 @@ def test_no_certificate_is_refused_all_the_way_through_and_a_second_run_changes_
 
 
 @pytest.mark.parametrize("level", [None, "hsm"])
-def test_without_the_gate_or_with_the_gate_at_hsm_only_certificates_are_refused(
-    control: Control, tmp_path: Path, level: str | None
-) -> None:
+def test_renewal_without_gate_at_level_sign_fails_requests(control: Control, tmp_path: Path, level: str | None) -> None:
+    """Without the gate, or with the gate at level hsm, nodes cannot issue after the renewal."""
     alias = f"hasty-{level or 'none'}"
     control.generate_key("node1", alias)
     control.ejbca("node1", "deactivate")
@@ -147,7 +145,8 @@ def test_without_the_gate_or_with_the_gate_at_hsm_only_certificates_are_refused(
         assert EjbcaClient(control, node).health() == (200, "ALLOK")
 
 
-def test_node_that_cannot_sign_keeps_the_ca_as_it_is(control: Control) -> None:
+def test_closed_gate_keeps_the_current_ca_key(control: Control) -> None:
+    """If a node cannot sign with the new key, the CA keeps its current key."""
     before = current(control)
     run = renew(control, "renewed-2", renew_ca_reactivate=False)
     assert run.status != 0
@@ -156,8 +155,8 @@ def test_node_that_cannot_sign_keeps_the_ca_as_it_is(control: Control) -> None:
     assert (current(control), all(control.ejbca(node, "issue") for node in NODES)) == (before, True)
 
 
-def test_activation_that_takes_another_key_is_found_by_the_ca_certificate(control: Control, tmp_path: Path) -> None:
-    """EJBCA has a path that generates a second key under the alias, or people choose another one."""
+def test_activation_with_another_key_is_detected(control: Control, tmp_path: Path) -> None:
+    """The playbook compares the key of the CA certificate, because EJBCA can generate a second key with the alias."""
     text = (EXAMPLES / "activate.yml").read_text(encoding="utf-8")
     wrong = tmp_path / "activate.yml"
     other = next(key["label"] for key in control.keys("node1") if key["label"] != current(control))
@@ -167,7 +166,8 @@ def test_activation_that_takes_another_key_is_found_by_the_ca_certificate(contro
     assert "[ca_key_mismatch]" in run.text
 
 
-def test_what_is_missing_or_forgotten_is_refused_before_anything_happens(control: Control) -> None:
+def test_renewal_problems_are_reported_before_a_change(control: Control) -> None:
+    """Invalid options, an unhealthy EJBCA, extra keys and excluded members stop the run before the key exists."""
     control.clear_log()
     for more, word in (
         ({"renew_ca_activation_tasks": "activate.yml"}, "option_invalid"),
@@ -183,6 +183,6 @@ def test_what_is_missing_or_forgotten_is_refused_before_anything_happens(control
     assert "[extra_keys]" in differs.text
     limited = renew(control, "renewed-4", "--limit", "node1,node2")
     assert limited.status != 0
-    assert "node3 joined the cluster and would use the new key without having it" in limited.text
+    assert "node1 reports joined members that are not hosts of this play: node3 [member_not_in_play]" in limited.text
     assert methods(control) <= {"GET"}
     assert "renewed-4" not in [key["label"] for key in control.keys("node1")]

@@ -30,7 +30,7 @@ COMMANDS = (
 
 @pytest.fixture(scope="module")
 def control() -> Iterator[Control]:
-    """Node2 lacks a CA's key, node3 is in Factory Reset Mode."""
+    """Node2 lacks the key of a CA, and node3 is in Factory Reset Mode."""
     with cluster(nodes=3, restored=2, faults=True) as control:
         control.generate_key("node1", "signKey-2026")
         yield control
@@ -42,7 +42,8 @@ def report(control: Control, folder: Path, *arguments: str, **options: t.Any) ->
     return play(REPORT, control, "-e", f"key_report_page={page}", *arguments, **options), page
 
 
-def test_page_and_data_tell_the_same_and_no_node_is_changed(control: Control, tmp_path: Path) -> None:
+def test_html_and_json_agree_and_no_node_changes(control: Control, tmp_path: Path) -> None:
+    """Both files have the same content, and the playbook sends only GET requests."""
     cas = [{"name": "IssuingCA", "label": "signKey-2026"}]
     control.clear_log()
     before = inventories(control)
@@ -73,9 +74,8 @@ def test_check_mode_writes_nothing(control: Control, tmp_path: Path) -> None:
     assert "signKey-2026" not in run.output
 
 
-def test_a_node_that_does_not_answer_and_one_that_is_not_asked_are_in_the_report(
-    control: Control, tmp_path: Path
-) -> None:
+def test_unreachable_and_excluded_nodes_are_in_the_report(control: Control, tmp_path: Path) -> None:
+    """The report lists an unreachable node and a member outside of the run, each with the reason."""
     control.fault("node_down", node="node2")
     run, page = report(control, tmp_path, "--limit", "node2", env={"UTRUST_RETRIES": "0"})
     control.clear_faults()
@@ -85,10 +85,11 @@ def test_a_node_that_does_not_answer_and_one_that_is_not_asked_are_in_the_report
     problems = {node["host"]: node["problem"] for node in data["nodes"]}
     assert problems["node1"] is None
     assert "GET /api/v1/node" in problems["node2"]
-    assert problems["node3"] == "a joined member that was not part of this run"
+    assert problems["node3"] == "the joined member was not part of this run"
 
 
-def test_what_was_synchronized_before_comes_from_the_audit_file(tmp_path: Path) -> None:
+def test_report_shows_history_of_the_audit_file(tmp_path: Path) -> None:
+    """The report shows earlier synchronizations from the audit file."""
     audit = tmp_path / "audit.jsonl"
     with cluster(nodes=2, restored=2) as control:
         control.generate_key("node1", "signKey-2026")
@@ -102,12 +103,13 @@ def test_what_was_synchronized_before_comes_from_the_audit_file(tmp_path: Path) 
     data = json.loads(page.with_suffix(".json").read_text(encoding="utf-8"))
     assert (data["verdict"], data["history"]["problem"]) == ("in_sync", None)
     (event,) = data["history"]["events"]
-    assert (event["node"], event["what"], event["playbook"]) == ("node2", "synchronized", "key_sync.yml")
+    assert (event["node"], event["operation"], event["playbook"]) == ("node2", "key synchronization", "key_sync.yml")
     assert event["detail"] == "1 added, 0 replaced, verified"
     assert "1 added, 0 replaced, verified" in page.read_text(encoding="utf-8")
 
 
-def test_a_label_is_never_a_template(control: Control, tmp_path: Path) -> None:
+def test_label_is_not_evaluated_as_template(control: Control, tmp_path: Path) -> None:
+    """A label with Jinja code is only text in the report and in the table."""
     victim = tmp_path / "victim"
     for label in COMMANDS:
         control.generate_key("node1", label)

@@ -23,7 +23,7 @@ STATUS = "keyops.utrust.status"
 
 @pytest.fixture(scope="module")
 def control() -> Iterator[Control]:
-    """Node2 lacks a key and has one of its own, node3 is in Factory Reset Mode."""
+    """Node2 lacks a key and has an extra key, and node3 is in Factory Reset Mode."""
     with cluster(nodes=3, restored=2, faults=True) as control:
         control.generate_key("node1", "onlyOnNode1")
         control.generate_key("node2", "onlyOnNode2")
@@ -33,7 +33,8 @@ def control() -> Iterator[Control]:
 
 
 @pytest.mark.parametrize("arguments", [[], ["--check"], ["--check", "--diff"]], ids=["run", "check", "diff"])
-def test_table_names_the_drift_and_nothing_is_changed(control: Control, arguments: list[str]) -> None:
+def test_table_shows_drift_and_no_node_changes(control: Control, arguments: list[str]) -> None:
+    """The table shows missing and extra keys, and the playbook sends only GET requests."""
     control.clear_log()
 
     run = play(STATUS, control, *arguments)
@@ -51,14 +52,16 @@ def test_table_names_the_drift_and_nothing_is_changed(control: Control, argument
     assert "Factory Reset Mode" in run.text
 
 
-def test_drift_can_be_made_an_error(control: Control) -> None:
+def test_fail_on_drift_fails(control: Control) -> None:
+    """With status_fail_on_drift, drift is an error."""
     run = play(STATUS, control, "-e", "status_fail_on_drift=true")
 
     assert run.status != 0
     assert "drift against node1 on node2, node3" in run.text
 
 
-def test_keys_can_be_narrowed_and_the_verdict_is_about_those(control: Control) -> None:
+def test_select_narrows_table_and_verdict(control: Control) -> None:
+    """status_select narrows the table and the verdict, and fails if no key matches."""
     selected = ("-e", "status_select=[?label=='onlyOnNode1']", "-e", "status_fail_on_drift=true")
     run = play(STATUS, control, *selected)
 
@@ -71,7 +74,8 @@ def test_keys_can_be_narrowed_and_the_verdict_is_about_those(control: Control) -
     assert "no node holds a key that" in slip.text
 
 
-def test_inventories_are_read_of_the_source_and_of_nodes_that_differ_only() -> None:
+def test_keys_are_read_only_from_nodes_that_differ() -> None:
+    """The playbook reads the keys of the source, and of nodes with another digest or unusable keys."""
     with cluster(nodes=3, restored=3) as control:
         control.damage_key("node2", control.keys("node2")[0]["label"])
         control.clear_log()
@@ -88,7 +92,8 @@ def test_inventories_are_read_of_the_source_and_of_nodes_that_differ_only() -> N
         assert paths == {"node1": [node, inventory], "node2": [node, inventory], "node3": [node]}
 
 
-def test_unreachable_node_is_named_and_the_others_are_shown(control: Control) -> None:
+def test_unreachable_node_is_reported_and_others_are_shown(control: Control) -> None:
+    """The playbook shows the readable nodes, and fails with the name of the unreachable node."""
     control.fault("node_down", node="node3")
 
     run = play(STATUS, control, env={"UTRUST_RETRIES": "0"})
@@ -98,10 +103,11 @@ def test_unreachable_node_is_named_and_the_others_are_shown(control: Control) ->
     assert "UNKNOWN: GET /api/v1/node" in run.text
     assert "node2 against node1: 1 missing, 1 extra, 1 mismatched" in run.text
     assert "UNKNOWN: node3: the node was not read" in run.text
-    assert "nothing is known of node3" in run.text
+    assert "these nodes were not read: node3" in run.text
 
 
-def test_limit_shows_that_node_against_the_source(control: Control) -> None:
+def test_limit_compares_the_node_with_the_source(control: Control) -> None:
+    """With --limit, the table still has the source."""
     run = play(STATUS, control, "--limit", "node2")
 
     assert run.status == 0, run.output

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""key_sync as a user runs it, on nodes that behave otherwise than the contract's defaults."""
+"""key_sync as a user runs it, on nodes with other behavior than the defaults of the contract."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def running() -> Iterator[Control]:
 
 @pytest.fixture
 def control(running: Control) -> Iterator[Control]:
-    """Three nodes with the same two keys, and one more on node1."""
+    """Three nodes with the same two keys, and a third key on node1."""
     running.generate_key("node1", "newKey")
     running.clear_log()
     yield running
@@ -41,7 +41,8 @@ def control(running: Control) -> Iterator[Control]:
         running.restore(node)
 
 
-def test_nodes_that_restart_after_the_upload_are_synchronized_one_after_the_other(control: Control) -> None:
+def test_nodes_that_restart_after_upload_run_one_at_a_time(control: Control) -> None:
+    """Nodes that restart after the upload are synchronized one at a time."""
     control.set_profile("worst-case")
     run = play(KEY_SYNC, control)
     assert run.status == 0, run.output
@@ -56,7 +57,8 @@ def test_nodes_that_restart_after_the_upload_are_synchronized_one_after_the_othe
     assert uploads["node2"][0]["at"] < uploads["node3"][0]["at"]
 
 
-def test_a_key_that_is_to_stay_stops_the_run_where_nobody_knows_what_an_import_does(control: Control) -> None:
+def test_unknown_import_effect_stops_run_with_extra_keys(control: Control) -> None:
+    """If the effect of an import is unknown, extra keys stop the run until the operator declares the effect."""
     control.set_profile("vendor-page")
     control.generate_key("node3", "extraKey")
     before = inventories(control)
@@ -70,7 +72,8 @@ def test_a_key_that_is_to_stay_stops_the_run_where_nobody_knows_what_an_import_d
     assert {key["label"] for key in control.keys("node3")} == {"key-0001", "key-0002", "newKey", "extraKey"}
 
 
-def test_a_run_that_failed_in_the_middle_of_the_keys_is_continued_by_the_next_one(control: Control) -> None:
+def test_next_run_continues_an_incomplete_import(control: Control) -> None:
+    """If a node imports key by key and fails, the next run imports the remaining keys."""
     control.set_profile("key-by-key")
     control.generate_key("node1", "secondKey")
     control.fault("import_failure", node="node2", after=1)
@@ -79,14 +82,15 @@ def test_a_run_that_failed_in_the_middle_of_the_keys_is_continued_by_the_next_on
     assert "import_incomplete" in run.text
     assert "1 of 2 keys are there" in run.text
     assert len(control.keys("node2")) == 3
-    assert len(control.keys("node3")) == 2, "the canary failed, so nobody else is touched"
+    assert len(control.keys("node3")) == 2, "no other node changes after a failed canary"
     run = play(KEY_SYNC, control)
     assert run.status == 0, run.output
     assert len(set(inventories(control).values())) == 1
     control.delete_key("node1", "secondKey")
 
 
-def test_people_see_on_the_terminal_that_an_import_waits_for_their_cards(control: Control) -> None:
+def test_terminal_shows_that_an_import_waits_for_cards(control: Control) -> None:
+    """The terminal shows the prompt of the PIN pad while an import waits for MBK cards."""
     control.set_profile("backup")
     with card_holders(control, "node2", "node3"):
         run = play(KEY_SYNC, control)

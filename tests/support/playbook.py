@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Runs a playbook of the collection as a user does, and reads what a user reads."""
+"""Runs a playbook of the collection as a user does, and returns its output."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if t.TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
-#: Runs of these tests keep their packages here, so that runs of others on this machine neither remove nor disturb them.
+#: Package directory of these tests. Other runs on this machine use another directory.
 PACKAGES = Path(tempfile.mkdtemp(prefix="utrust-test-run-"))
 atexit.register(shutil.rmtree, PACKAGES)
 _RECAP = re.compile(r"^(\S+)\s+: (ok=.*)$", re.MULTILINE)
@@ -39,7 +39,7 @@ _RECAP = re.compile(r"^(\S+)\s+: (ok=.*)$", re.MULTILINE)
 
 @dc.dataclass(frozen=True)
 class Run:
-    """How a run ended: exit status, everything it printed, and the numbers of its recap for each host."""
+    """Result of a run: exit status, output, and the numbers of the recap for each host."""
 
     status: int
     output: str
@@ -51,7 +51,7 @@ class Run:
 
     @property
     def text(self) -> str:
-        """The output on one line: what Ansible wraps or indents reads as it was said."""
+        """The output on one line, because Ansible wraps and indents messages."""
         return " ".join(self.output.split())
 
 
@@ -103,7 +103,7 @@ def finish(process: subprocess.Popen[str], *, timeout: float = 180) -> Run:
 def start(
     playbook: str, control: Control, *arguments: str, env: t.Mapping[str, str] | None = None, **options: t.Any
 ) -> subprocess.Popen[str]:
-    """Start a playbook with node1 as source, unless the arguments name another. `options` are those of `command`."""
+    """Start a playbook with node1 as source, unless the arguments set utrust_source. `options` go to `command`."""
     return subprocess.Popen(
         command(playbook, control, *arguments, **options),
         cwd=ROOT,
@@ -116,15 +116,16 @@ def start(
 
 
 def play(playbook: str, control: Control, *arguments: str, **options: t.Any) -> Run:
-    """Run a playbook to its end; see `start`."""
+    """Run a playbook to its end. The arguments are the arguments of `start`."""
     return finish(start(playbook, control, *arguments, **options))
 
 
 def at_terminal(playbook: str, control: Control, *arguments: str, typed: str, timeout: float = 180) -> str:
-    """Run a playbook at a terminal, where somebody types when it asks; returns what the terminal showed, on one line.
+    """Run a playbook at a terminal and type `typed` at the prompt. Returns the output on one line.
 
-    Ansible throws away what was typed before it reads, which is a moment after it asks. So the line is typed again, as a
-    person would, for as long as the terminal still takes single keys, which Ansible has it do only while it asks.
+    Ansible discards input that arrives before it reads, a moment after the prompt. The line is typed again while the
+    terminal is in single-key mode, which Ansible sets only during the prompt. `timeout` is in seconds.
+    Raises AssertionError if the playbook does not end in time.
     """
     deadline = time.monotonic() + timeout
     main, other = pty.openpty()
@@ -143,12 +144,12 @@ def at_terminal(playbook: str, control: Control, *arguments: str, typed: str, ti
                 os.killpg(process.pid, signal.SIGKILL)
                 raise AssertionError(f"the playbook did not end within {timeout} s; it showed:\n{shown.decode()}")
             if not select.select([main], [], [], 1)[0]:
-                if b"that it shows" in b" ".join(shown.split()) and not termios.tcgetattr(main)[3] & termios.ICANON:
+                if b"the display shows" in b" ".join(shown.split()) and not termios.tcgetattr(main)[3] & termios.ICANON:
                     os.write(main, typed.encode())
                 continue
             try:
                 part = os.read(main, 4096)
-            except OSError:  # the other end is closed: the playbook has ended
+            except OSError:  # the playbook has closed its end of the terminal
                 break
             if not part:
                 break
@@ -158,14 +159,14 @@ def at_terminal(playbook: str, control: Control, *arguments: str, typed: str, ti
 
 
 def waits_for_card(control: Control, node: str) -> bool:
-    """Whether the node's PIN pad asks for a card."""
+    """Return whether the PIN pad of the node waits for a card."""
     restore = control.pin_pad(node)["restore"]
     return restore is not None and restore["state"] == "waiting_for_card"
 
 
 @contextmanager
 def card_holders(control: Control, *nodes: str, cards: t.Sequence[str] | None = None) -> Iterator[None]:
-    """People at the PIN pads of these nodes, outside of Ansible: whenever a PIN pad waits, they present the next card."""
+    """Present the next card whenever a PIN pad of these nodes waits, outside of Ansible."""
     stop = threading.Event()
     names = list(cards) if cards is not None else [card["card"] for card in control.cards(mbk="KEYOPS")]
 
@@ -187,10 +188,10 @@ def card_holders(control: Control, *nodes: str, cards: t.Sequence[str] | None = 
 
 
 def inventories(control: Control) -> dict[str, str]:
-    """The inventory digest of every node, as the appliances themselves know it."""
+    """Return the keys digest of every node, as the simulator computes it."""
     return {node["node"]: node["keys_digest"] for node in control.status()["nodes"]}
 
 
 def methods(control: Control) -> set[str]:
-    """Methods of every request that any node has seen."""
+    """Return the HTTP methods of all requests to all nodes."""
     return {request["method"] for node in control.status()["nodes"] for request in control.requests(node["node"])}

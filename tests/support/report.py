@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A report with every possible finding, including malicious labels."""
+"""A key report of a cluster with every possible finding, including labels of an attacker."""
 
 from __future__ import annotations
 
@@ -42,44 +42,46 @@ CAS = (
 
 
 def labeled(labels: t.Sequence[str]) -> list[HsmKey]:
-    """One key for each label. Labels can contain lone surrogates."""
+    """A key for each label. A label may be a text without an encoding."""
     return [dc.replace(key(f"{number}"), label=label) for number, label in enumerate(labels)]
 
 
-def told(name: str, *hsm_keys: HsmKey, **changes: t.Any) -> dict[str, t.Any]:
+def hsm_info_result(name: str, *hsm_keys: HsmKey, **changes: t.Any) -> dict[str, t.Any]:
     """The result of utrust_hsm_info for a node with these keys."""
-    unusable = sum(not one.usable for one in hsm_keys)
+    unusable = sum(not hsm_key.usable for hsm_key in hsm_keys)
     facts = node(*hsm_keys, name=name, unusable_key_count=unusable, clock=TIME, **changes).to_dict()
-    return {"changed": False, "node": facts, "hsm_keys": [one.to_dict() for one in hsm_keys]}
+    return {"changed": False, "node": facts, "hsm_keys": [hsm_key.to_dict() for hsm_key in hsm_keys]}
 
 
-def everything(labels: t.Sequence[str] = ()) -> dict[str, t.Any]:
-    """A source, and nodes with the same keys, missing, mismatched or unusable keys, and without a response."""
+def all_results(labels: t.Sequence[str] = ()) -> dict[str, t.Any]:
+    """Results of a source, and of nodes in sync, with missing, other and unusable keys, and without a response."""
     others = labeled(labels)
     impostor = dc.replace(SIGN_KEY, fingerprint=fingerprint("impostor"))
-    same = told("node2", *KEYS)
-    del same["hsm_keys"]
+    in_sync = hsm_info_result("node2", *KEYS)
+    del in_sync["hsm_keys"]
     return {
-        "node1": told("node1", *KEYS),
-        "node2": same,
-        "node3": told("node3", ROOT_KEY, key("signKey-2025"), impostor, SECRET, *others, hsm_firmware="6.1.0"),
-        "node4": told("node4", *KEYS[:3], dc.replace(OCSP_KEY, usable=False), SECRET, mbk=OTHER),
+        "node1": hsm_info_result("node1", *KEYS),
+        "node2": in_sync,
+        "node3": hsm_info_result(
+            "node3", ROOT_KEY, key("signKey-2025"), impostor, SECRET, *others, hsm_firmware="6.1.0"
+        ),
+        "node4": hsm_info_result("node4", *KEYS[:3], dc.replace(OCSP_KEY, usable=False), SECRET, mbk=OTHER),
         "node5": {"failed": True, "msg": "GET /api/v1/node at 127.0.0.6:8443: no connection"},
     }
 
 
-def data(labels: t.Sequence[str] = (), **options: t.Any) -> dict[str, t.Any]:
-    return key_report(everything(labels), "node1", TIME, **{"cas": CAS, **options})
+def report_data(labels: t.Sequence[str] = (), **options: t.Any) -> dict[str, t.Any]:
+    return key_report(all_results(labels), "node1", TIME, **{"cas": CAS, **options})
 
 
-def page(report: dict[str, t.Any]) -> str:
-    """Render the report like the role."""
+def render_page(report: dict[str, t.Any]) -> str:
+    """The page as the role renders it."""
     template, style, script = ((FILES / f"key_report.{kind}").read_text("utf-8") for kind in ("html.j2", "css", "js"))
     return key_report_page(report, template=template, style=style, script=script)
 
 
 def write_page(folder: Path, report: dict[str, t.Any]) -> str:
-    """Write the page to a file and return its URL."""
+    """Write the page and return its address."""
     path = folder / "key_report.html"
-    path.write_text(page(report), encoding="utf-8")
+    path.write_text(render_page(report), encoding="utf-8")
     return path.as_uri()

@@ -2,27 +2,27 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What may get into the audit file: names that are listed here, and nothing else. Private to keyops.utrust.
+"""Names that may be in an audit record. Private to keyops.utrust.
 
-To record a new result of a module, or a new fact of a role, add its name here and to docs/audit.md. A name with an empty shape stands for texts, numbers
-and lists of them; a dictionary below it is dropped. A name with a shape stands for a dictionary with those names, or a list of such.
+To record a new result of a module, or a new fact of a role, add its name here and to docs/audit.md. A name with an empty allow-list stands for texts,
+numbers and lists of them, and a dictionary below the name is dropped. Any other name stands for a dictionary with the listed names, or for a list of such
+dictionaries.
 """
 
 from __future__ import annotations
 
-import re
 import typing as t
 
-#: A text in the audit file is at most so long.
-LONGEST: t.Final = 500
+#: Maximum length of a text in an audit record.
+MAX_LENGTH: t.Final = 500
 
 
 class AllowList(dict[str, "AllowList"]):
-    """Names that may stay, each with the shape of what is below it."""
+    """Allowed names, each with the allow-list of the values below it."""
 
 
-def _names(*names: str, **shapes: AllowList) -> AllowList:
-    return AllowList({**dict.fromkeys(names, AllowList()), **shapes})
+def _names(*names: str, **below: AllowList) -> AllowList:
+    return AllowList({**dict.fromkeys(names, AllowList()), **below})
 
 
 KEY = _names("slot", "label", "id", "type", "size", "curve", "fingerprint", "check_value_only", "usable")
@@ -90,7 +90,7 @@ RESULT: t.Final = _names(
     proof=_names("fingerprint", "label", "slot", "reached", "passed", "detail"),
     certificates=_names("ca", "serial_number", "username"),
 )
-#: What roles and playbooks declare in a fact whose name ends in `__audit`.
+#: Names in a fact that a role or playbook declares. The name of the fact ends in `__audit`.
 DECLARED: t.Final = _names(
     "requester",
     "requested_by",
@@ -120,43 +120,17 @@ DECLARED: t.Final = _names(
     cards=_names("serial", "holder"),
     hsm_keys=KEY,
 )
-#: What AWX and the automation controller tell a job about itself; the older names begin with tower_.
-CONTROLLER: t.Final = ("job_id", "job_template_name", "workflow_job_id", "project_revision", "inventory_name")
-
-EVENTS: t.Final = {
-    "utrust_hsm_info": "node_read",
-    "utrust_hsm_restore": "hsm_restored",
-    "utrust_ksp_export": "package_exported",
-    "utrust_ksp_import": "keys_imported",
-    "utrust_key_proof": "keys_verified",
-    "ejbca_key": "key_generated",
-    "ejbca_ca_info": "cas_read",
-}
 
 
-def event_of(module: str, result: t.Mapping[str, t.Any], *, check_mode: bool) -> str:
-    """The name of the event that a module's result stands for."""
-    if check_mode and not module.endswith("_info"):
-        return "check_mode_result"
-    if "removed" in result:
-        return "package_removed"
-    return EVENTS.get(module, module)
-
-
-def public(value: t.Any, shape: AllowList) -> t.Any:
-    """The part of a value that its shape lets through."""
+def allowed(value: t.Any, allow_list: AllowList) -> t.Any:
+    """The part of a value that the allow-list names."""
     if isinstance(value, t.Mapping):
-        return {name: public(value[name], below) for name, below in shape.items() if name in value}
+        return {name: allowed(value[name], below) for name, below in allow_list.items() if name in value}
     if isinstance(value, (list, tuple)):
-        # A dictionary in a list that should hold none leaves nothing behind.
-        return [public(item, shape) for item in value if shape or not isinstance(item, t.Mapping)]
+        # A dictionary in a list of plain values is dropped.
+        return [allowed(item, allow_list) for item in value if allow_list or not isinstance(item, t.Mapping)]
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, (int, float)):
         return type(value)(value) if type(value) in (int, float) else float(value)
-    return str(value)[:LONGEST]
-
-
-def codes(message: t.Any) -> list[str]:
-    """The stable codes in a failure's message, which itself is not recorded."""
-    return list(dict.fromkeys(re.findall(r"\[([a-z][a-z0-9_]*)\]", str(message))))
+    return str(value)[:MAX_LENGTH]

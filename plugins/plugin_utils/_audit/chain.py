@@ -4,11 +4,11 @@
 
 """The hash chain of the audit file: pure functions over lines. Private to keyops.utrust.
 
-A line is one record: canonical JSON with its `sequence`, the SHA-256 of the `previous` record and its own `sha256`. A record must be, byte for
-byte, what its content gives again, so that no byte of a line can be another one.
+A line is one record: canonical JSON with its `sequence`, the SHA-256 of the `previous` record and its own `sha256`. A record is valid only if its
+content gives the same bytes again, so that any changed byte is detected.
 
-What a killed writer leaves at the end is a fragment: no record, no line feed. The next writer keeps it, ends it with `FRAGMENT_MARK`, and its next record
-says which fragments it found.
+A killed writer leaves a fragment at the end: not a record, without a line feed. The next writer keeps the fragment, ends it with `FRAGMENT_MARK`, and
+names it in its next record.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ import typing as t
 from ansible_collections.keyops.utrust.plugins.plugin_utils._canonical import canonical
 
 GENESIS: t.Final = "0" * 64
-#: Two bytes, so that no change of a single byte makes a canceled fragment of a record.
+#: Two bytes, so that no change of a single byte turns a record into a marked fragment.
 FRAGMENT_MARK: t.Final = b"\x18\x18"
 FRAGMENTS_FOUND: t.Final = "fragments_found"
 STARTED, ENDED = "job_started", "job_ended"
 
-Facts = dict[str, t.Any]
+Record = dict[str, t.Any]
 
 
 class ChainError(Exception):
-    """A line is not what a writer of this chain wrote there."""
+    """A line is not a valid next record of the chain."""
 
     def __init__(self, code: str, text: str) -> None:
         super().__init__(text)
@@ -38,14 +38,14 @@ class ChainError(Exception):
 
 
 class Head(t.NamedTuple):
-    """The last record: with it, all records before it are known."""
+    """The last record. Its digest covers all records before it."""
 
     sequence: int = 0
     sha256: str = GENESIS
 
 
 class Fragment(t.NamedTuple):
-    """What a killed writer left; `recorded` once a later record says that it is there."""
+    """The unfinished line of a killed writer. `recorded` is true if a later record names the fragment."""
 
     line: int
     size: int
@@ -53,50 +53,54 @@ class Fragment(t.NamedTuple):
     recorded: bool
 
     @staticmethod
-    def of(line: int, content: bytes, *, recorded: bool) -> Fragment:
+    def from_content(line: int, content: bytes, *, recorded: bool) -> Fragment:
         return Fragment(line, len(content), hashlib.sha256(content).hexdigest(), recorded)
 
-    def to_dict(self) -> Facts:
+    def to_dict(self) -> Record:
         return {"line": self.line, "size": self.size, "sha256": self.sha256}
 
 
 @dc.dataclass
 class Chain:
-    """What a file turned out to hold, up to its first broken line."""
+    """The content of a file up to its first broken line."""
 
     head: Head = dc.field(default_factory=Head)
+    #: Line, code and text.
     first_broken: tuple[int, str, str] | None = None
     fragments: list[Fragment] = dc.field(default_factory=list)
+    #: The line of the start of each job.
     open_jobs: dict[str, int] = dc.field(default_factory=dict)
-    #: The sha256 of those sequences that were asked for.
-    seen: dict[int, str] = dc.field(default_factory=dict)
+    #: The SHA-256 of each requested sequence number.
+    checkpoint_digests: dict[int, str] = dc.field(default_factory=dict)
 
 
-def append_record(facts: Facts, head: Head) -> tuple[bytes, Head]:
-    """The next record as a line without its line feed, and the head that it makes."""
-    record = {**facts, "sequence": head.sequence + 1, "previous": head.sha256}
+def append_record(record: Record, head: Head) -> tuple[bytes, Head]:
+    """The next record as a line without its line feed, and the new head."""
+    record = {**record, "sequence": head.sequence + 1, "previous": head.sha256}
     digest = hashlib.sha256(canonical(record)).hexdigest()
     return canonical({**record, "sha256": digest}), Head(head.sequence + 1, digest)
 
 
-def read_record(line: bytes) -> Facts:
+def read_record(line: bytes) -> Record:
     """The record of a line, without its line feed. Raises ChainError."""
     try:
         record = json.loads(line)
     except (ValueError, RecursionError) as exc:
-        raise ChainError("record_invalid", "it is no JSON") from exc
+        raise ChainError("record_invalid", "the line is not JSON") from exc
     if not isinstance(record, dict) or not isinstance(record.get("sequence"), int) or canonical(record) != line:
-        raise ChainError("record_invalid", "it is not written as records are")
-    digest = hashlib.sha256(canonical({name: fact for name, fact in record.items() if name != "sha256"})).hexdigest()
+        raise ChainError("record_invalid", "the line is not in the format of a record")
+    digest = hashlib.sha256(canonical({name: value for name, value in record.items() if name != "sha256"})).hexdigest()
     if record.get("sha256") != digest:
-        raise ChainError("record_invalid", f"its digest is {digest}, it names {record.get('sha256')}")
+        raise ChainError(
+            "record_invalid", f"the digest of the line is {digest}, but the line names {record.get('sha256')}"
+        )
     return record
 
 
 def verify(lines: t.Iterable[bytes], *, checkpoints: t.Container[int] = ()) -> Chain:
     """Follow the chain from its first line (with line feeds, as a file yields them) to its end or to the first broken line."""
     chain = Chain()
-    waiting: list[tuple[int, bytes]] = []  # canceled fragments that the next record must name
+    unnamed: list[tuple[int, bytes]] = []  # Marked fragments that the next record must name.
     for number, line in enumerate(lines, start=1):
         content, whole = line.removesuffix(b"\n"), line.endswith(b"\n")
         try:
@@ -104,24 +108,24 @@ def verify(lines: t.Iterable[bytes], *, checkpoints: t.Container[int] = ()) -> C
                 record = read_record(content)
             except ChainError:
                 if whole and content.endswith(FRAGMENT_MARK):
-                    waiting.append((number, content[: -len(FRAGMENT_MARK)]))
+                    unnamed.append((number, content[: -len(FRAGMENT_MARK)]))
                     continue
                 if not whole and not _is_record(content[:-1]):
-                    chain.fragments.append(Fragment.of(number, content, recorded=False))
+                    chain.fragments.append(Fragment.from_content(number, content, recorded=False))
                     break
                 raise
-            _follow(chain, record, number, waiting)
+            _add_record(chain, record, number, unnamed)
             if chain.head.sequence in checkpoints:
-                chain.seen[chain.head.sequence] = chain.head.sha256
+                chain.checkpoint_digests[chain.head.sequence] = chain.head.sha256
         except ChainError as exc:
-            # Where an intact record does not fit, the first line that it should vouch for is the first that is broken.
-            first = waiting[0][0] if waiting and exc.code != "record_invalid" else number
+            # If an intact record does not fit, the first line that the record must name is the first broken line.
+            first = unnamed[0][0] if unnamed and exc.code != "record_invalid" else number
             chain.first_broken = (first, exc.code, str(exc))
             return chain
         if not whole:
-            chain.fragments.append(Fragment.of(number, content, recorded=False))
-    # Killed again, before it could say what it found.
-    chain.fragments += [Fragment.of(line, content, recorded=False) for line, content in waiting]
+            chain.fragments.append(Fragment.from_content(number, content, recorded=False))
+    # The writer was killed again before it recorded these fragments.
+    chain.fragments += [Fragment.from_content(line, content, recorded=False) for line, content in unnamed]
     chain.fragments.sort()
     return chain
 
@@ -134,22 +138,25 @@ def _is_record(content: bytes) -> bool:
     return True
 
 
-def _follow(chain: Chain, record: Facts, number: int, waiting: list[tuple[int, bytes]]) -> None:
-    """Take the record as the next one of the chain. Raises ChainError."""
-    wanted = chain.head.sequence + 1
-    if record.get("sequence") != wanted:
-        raise ChainError("sequence_broken", f"record {wanted} should be here, it is record {record.get('sequence')}")
+def _add_record(chain: Chain, record: Record, number: int, unnamed: list[tuple[int, bytes]]) -> None:
+    """Add the record as the next record of the chain. Raises ChainError."""
+    expected = chain.head.sequence + 1
+    if record.get("sequence") != expected:
+        raise ChainError(
+            "sequence_broken", f"record {expected} is missing, and the line has record {record.get('sequence')}"
+        )
     if record.get("previous") != chain.head.sha256:
         raise ChainError(
-            "chain_broken", f"it follows {record.get('previous')}, the record before it is {chain.head.sha256}"
+            "chain_broken",
+            f"the record follows {record.get('previous')}, but the record before it is {chain.head.sha256}",
         )
-    found = [Fragment.of(line, content, recorded=True) for line, content in waiting]
+    found = [Fragment.from_content(line, content, recorded=True) for line, content in unnamed]
     named = record.get("fragments", []) if record.get("event") == FRAGMENTS_FOUND else []
     if [fragment.to_dict() for fragment in found] != named:
-        raise ChainError("fragment_mismatch", "the fragments before it are not those that it names")
+        raise ChainError("fragment_mismatch", "the record does not name the fragments before it")
     chain.fragments += found
-    waiting.clear()
-    chain.head = Head(wanted, str(record["sha256"]))
+    unnamed.clear()
+    chain.head = Head(expected, str(record["sha256"]))
     job = str(record.get("job", ""))
     if record.get("event") == STARTED:
         chain.open_jobs[job] = number

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Synchronizations and restores, from the audit file. Private to keyops.utrust."""
+"""Key synchronizations and restores in the audit file. Private to keyops.utrust."""
 
 from __future__ import annotations
 
@@ -10,35 +10,33 @@ import typing as t
 
 from ansible_collections.keyops.utrust.plugins.plugin_utils._audit import chain
 
-Facts = dict[str, t.Any]
-
-#: Events that are shown; all others are not about keys that came to a node.
-WHAT: t.Final = {"keys_imported": "synchronized", "hsm_restored": "guided restore"}
+#: Events that change the keys of a node, with the operation that the report shows.
+OPERATIONS: t.Final = {"keys_imported": "key synchronization", "hsm_restored": "guided restore"}
 LENGTH: t.Final = 50
 
 
-def history_of(path: str, *, length: int = LENGTH) -> Facts:
-    """The last `length` events, latest first, and whether the file is whole. A file that cannot be read is a problem, not an error."""
-    told: Facts = {"file": path, "problem": None, "events": [], "ignored_members": 0}
+def read_history(path: str, *, length: int = LENGTH) -> chain.Record:
+    """The last `length` events, latest first, and whether the file is intact. An unreadable file is a problem, not an error."""
+    history: chain.Record = {"file": path, "problem": None, "events": [], "omitted": 0}
     try:
         with open(path, "rb") as file:
             lines = file.readlines()
     except OSError as exc:
-        return {**told, "problem": f"the audit file cannot be read: {exc.strerror or exc}"}
+        return {**history, "problem": f"the audit file cannot be read: {exc.strerror or exc}"}
     broken = chain.verify(lines).first_broken
     if broken is not None:
-        told["problem"] = (
-            f"line {broken[0]} of the audit file is not as it was written: {broken[2]}; what follows is not proven"
+        history["problem"] = (
+            f"line {broken[0]} of the audit file is broken: {broken[2]}. The records after this line are not verified"
         )
     records = _records(lines)
     jobs = {record.get("job"): record for record in records if record.get("event") == chain.STARTED}
     events = [_event(record, jobs.get(record.get("job"), {})) for record in records if _is_shown(record)]
     events.reverse()
-    return {**told, "events": events[:length], "ignored_members": max(len(events) - length, 0)}
+    return {**history, "events": events[:length], "omitted": max(len(events) - length, 0)}
 
 
-def _records(lines: t.Sequence[bytes]) -> list[Facts]:
-    """Those that can be read: what a killed writer left is none."""
+def _records(lines: t.Sequence[bytes]) -> list[chain.Record]:
+    """The records of all intact lines."""
     found = []
     for line in lines:
         try:
@@ -48,16 +46,16 @@ def _records(lines: t.Sequence[bytes]) -> list[Facts]:
     return found
 
 
-def _is_shown(record: Facts) -> bool:
-    return record.get("event") in WHAT and record.get("outcome") in ("changed", "failed", "unreachable")
+def _is_shown(record: chain.Record) -> bool:
+    return record.get("event") in OPERATIONS and record.get("outcome") in ("changed", "failed", "unreachable")
 
 
-def _event(record: Facts, job: Facts) -> Facts:
+def _event(record: chain.Record, job: chain.Record) -> chain.Record:
     requester = job.get("requester")
     return {
         "time": str(record.get("time", "")),
         "node": str(record.get("host", "")),
-        "what": WHAT[record["event"]],
+        "operation": OPERATIONS[record["event"]],
         "outcome": "failed" if record["outcome"] != "changed" else "done",
         "detail": _detail(record),
         "requester": str(requester.get("name", "")) if isinstance(requester, dict) else "",
@@ -65,15 +63,12 @@ def _event(record: Facts, job: Facts) -> Facts:
     }
 
 
-def _detail(record: Facts) -> str:
+def _detail(record: chain.Record) -> str:
     result = record.get("result")
     result = result if isinstance(result, dict) else {}
     parts = [f"{len(result[name])} {name}" for name in ("added", "replaced") if isinstance(result.get(name), list)]
-    if (
-        record["outcome"] == "changed"
-        and record["event"] == "hsm_restored"
-        and isinstance(result.get("key_count"), int)
-    ):
+    is_restored = record["outcome"] == "changed" and record["event"] == "hsm_restored"
+    if is_restored and isinstance(result.get("key_count"), int):
         parts.append(f"{result['key_count']} keys")
     if result.get("verified") is True:
         parts.append("verified")

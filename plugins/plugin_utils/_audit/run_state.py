@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the callback of a run tells the tasks of the same run. Private to keyops.utrust.
+"""State that the callback shares with the tasks of the same run. Private to keyops.utrust.
 
-The callback lives in Ansible's main process, tasks in children of it, so an environment variable that the callback sets reaches every task that
-starts later. It names the process, so that a run inside a run does not take the outer run's callback for its own.
+The callback runs in Ansible's main process, and tasks run in its children. An environment variable that the callback sets reaches every later task.
+The state includes the PID, so that a nested run ignores the callback of the outer run.
 """
 
 from __future__ import annotations
@@ -18,12 +18,15 @@ VARIABLE: t.Final = "UTRUST_AUDIT_RUN"
 
 
 class RunState(t.NamedTuple):
-    """Evidence of the run with this process: `failure` is empty as long as every event could be written, `volatile` if the path persists."""
+    """The audit trail of a run.
+
+    `not_persistent` is the reason why the path does not persist, or empty. `failure` is empty while every event was recorded.
+    """
 
     pid: int
     job: str
     file: str
-    volatile: str
+    not_persistent: str
     failure: str
 
 
@@ -36,7 +39,7 @@ def clear_state() -> None:
 
 
 def current_run() -> RunState | None:
-    """What this run's callback said; None if there is none, or if it belongs to another run."""
+    """The state that the callback of this run published, or None without an active callback."""
     try:
         state = RunState(**json.loads(os.environ[VARIABLE]))
     except (KeyError, TypeError, ValueError):

@@ -2,46 +2,41 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Whether an audit file is what it was, as far as that can be proven. Private to keyops.utrust."""
+"""Verification of a whole audit file. Private to keyops.utrust."""
 
 from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.keyops.utrust.plugins.plugin_utils._audit import chain
-from ansible_collections.keyops.utrust.plugins.plugin_utils._audit import file as audit_file
+from ansible_collections.keyops.utrust.plugins.plugin_utils._audit import chain, signed_head
+from ansible_collections.keyops.utrust.plugins.plugin_utils._audit.errors import AuditError
 
 
 def verify_file(
     path: str, *, public_key: str | None = None, count: int | None = None, head: str | None = None
 ) -> dict[str, t.Any]:
-    """Read a whole audit file. `public_key` (PEM) is that of the signed head; `count` and `head` are what somebody remembers.
+    """Read a whole audit file and return its state and its problems.
 
+    `public_key` (PEM) belongs to the signed head. `count` and `head` are number and digest of a record that somebody saved.
     Raises AuditError if the file cannot be read.
     """
     try:
-        signed = audit_file.read_signed_head(path) if public_key else None
-        signature_problem = _problem_of_signature(path, signed, public_key) if public_key else ""
-    except audit_file.AuditError as exc:
+        signed = signed_head.read_signed_head(path) if public_key else None
+        signature_problem = _signature_problem(path, signed, public_key) if public_key else ""
+    except AuditError as exc:
         signed, signature_problem = None, str(exc)
-    checkpoints = {one for one in (count, signed.head.sequence if signed else None) if one is not None}
+    checkpoints = {number for number in (count, signed.head.sequence if signed else None) if number is not None}
     try:
         with open(path, "rb") as file:
             found = chain.verify(file, checkpoints=checkpoints)
     except OSError as exc:
-        raise audit_file.AuditError("audit_unreadable", f"reading {path}: {exc}") from exc
-    problems = []
-    if found.first_broken is not None:
-        line, code, text = found.first_broken
-        problems.append(f"line {line} is the first that is broken: {text} [{code}]")
-    elif found.head.sequence == 0:
-        problems.append("there is no record in it [audit_empty]")
+        raise AuditError("audit_unreadable", f"reading {path} failed: {exc}") from exc
     if signature_problem:
-        problems.append(signature_problem)
-    elif signed is not None:
-        problems += _problems_of_end(found, signed.head.sequence, signed.head.sha256, "signed")
+        problems = [*_chain_problems(found), signature_problem]
+    else:
+        problems = [*_chain_problems(found), *(_end_problems(found, *signed.head, "signed") if signed else ())]
     if count is not None:
-        problems += _problems_of_end(found, count, head, "remembered")
+        problems += _end_problems(found, count, head, "expected")
     signed_records = signed.head.sequence if signed is not None and not signature_problem else None
     return {
         "file": path,
@@ -51,40 +46,52 @@ def verify_file(
         "first_broken_line": found.first_broken[0] if found.first_broken else None,
         "records": found.head.sequence,
         "head": found.head.sha256,
-        "fragments": [{"line": one.line, "size": one.size, "recorded": one.recorded} for one in found.fragments],
+        "fragments": [
+            {"line": fragment.line, "size": fragment.size, "recorded": fragment.recorded}
+            for fragment in found.fragments
+        ],
         "open_jobs": [{"job": job, "line": line} for job, line in found.open_jobs.items()],
         "signed_records": signed_records,
     }
 
 
 def _summary(found: chain.Chain, signed_records: int | None) -> list[str]:
-    lines = [f"record {found.head.sequence} is the last intact one, digest {found.head.sha256}"]
+    lines = [f"record {found.head.sequence} is the last intact record, digest {found.head.sha256}"]
     if signed_records is not None:
         lines.append(f"the head was signed at record {signed_records}")
     for fragment in found.fragments:
-        known = "later records say so" if fragment.recorded else "no later record says so yet"
-        lines.append(f"line {fragment.line} is what a killed writer left of a record, {fragment.size} bytes; {known}")
+        recorded = "a later record names the fragment" if fragment.recorded else "no later record names the fragment"
+        lines.append(f"line {fragment.line} is a fragment of a killed writer, {fragment.size} bytes: {recorded}")
     lines += [
-        f"job {job}, started in line {line}, has not ended: it is running, or was killed"
+        f"job {job}, started in line {line}, has not ended: it is running or was killed"
         for job, line in found.open_jobs.items()
     ]
     return lines
 
 
-def _problem_of_signature(path: str, signed: audit_file.SignedHead | None, public_key: str) -> str:
+def _chain_problems(found: chain.Chain) -> list[str]:
+    if found.first_broken is not None:
+        line, code, text = found.first_broken
+        return [f"line {line} is the first broken line: {text} [{code}]"]
+    return ["the file contains no record [audit_empty]"] if found.head.sequence == 0 else []
+
+
+def _signature_problem(path: str, signed: signed_head.SignedHead | None, public_key: str) -> str:
     if signed is None:
-        return f"there is no signed head {audit_file.signature_path(path)} [audit_signature_missing]"
-    if not audit_file.is_signed(signed, public_key):
+        return f"the signed head {signed_head.signature_path(path)} is missing [audit_signature_missing]"
+    if not signed_head.is_signed(signed, public_key):
         return "the signature of the head does not fit the public key [audit_signature_invalid]"
     return ""
 
 
-def _problems_of_end(found: chain.Chain, sequence: int, sha256: str | None, how: str) -> list[str]:
-    """Why the record that somebody has seen as the last one is not there as it was seen."""
+def _end_problems(found: chain.Chain, sequence: int, sha256: str | None, how: str) -> list[str]:
+    """Why the file does not contain the record that was signed or expected."""
     if found.head.sequence < sequence:
         if found.first_broken is not None:
-            return []  # told already, and nothing is known of what comes behind
-        return [f"it ends with record {found.head.sequence}, record {sequence} was {how} [audit_truncated]"]
-    if sha256 is not None and sequence and found.seen.get(sequence) != sha256:
-        return [f"record {sequence} is another one than was {how} [audit_replaced]"]
+            return []  # The broken line is reported already, and the records after it are unknown.
+        return [
+            f"records are missing: the file ends with record {found.head.sequence}, but record {sequence} was {how} [audit_truncated]"
+        ]
+    if sha256 is not None and sequence and found.checkpoint_digests.get(sequence) != sha256:
+        return [f"record {sequence} is not the record that was {how} [audit_replaced]"]
     return []

@@ -11,12 +11,12 @@ import unicodedata
 
 
 def approval_message(digest: str, name: str, time: str) -> bytes:
-    """What an approver signs."""
+    """The text that an approver signs."""
     return f"keyops.utrust approval\n{digest}\n{name}\n{time}\n".encode()
 
 
 def _normalize_name(name: t.Any) -> str:
-    """What is the same for one person, however the name is typed: in capitals, with other blanks, with another form of an accented letter."""
+    """The same text for each spelling of a name: with capitals, with other blanks, with another form of an accented letter."""
     return " ".join(unicodedata.normalize("NFKC", str(name)).casefold().split())
 
 
@@ -28,40 +28,42 @@ def check_approvals(
     approvers: t.Mapping[str, str],
     verify: t.Callable[[str, str, bytes], bool],
 ) -> list[str]:
-    """Why the approvals do not suffice: `required` different people, the requester not among them, each for this very plan.
+    """Return the reasons why `required` different people other than the requester have not approved this plan.
 
-    `approvers` are public keys (PEM) by name: who is in it must have signed; if it is not empty, nobody else counts. `verify` tells whether a
-    signature (base64) fits a public key and a message. A signature that does not fit is a problem even where enough others do.
+    `approvers` are public keys (PEM) by name. If they are given, only signed approvals of these people count. `verify` returns whether a signature
+    (base64) fits a public key and a message. An invalid signature is a problem even if enough other approvals are valid.
     """
-    wrong: list[str] = []
-    uncounted: list[str] = []
+    invalid: list[str] = []
+    not_counted: list[str] = []
     people: set[str] = set()
     for approval in approvals:
         name = str(approval.get("name", "")).strip()
         message = approval_message(plan["digest"], name, str(approval.get("time", "")))
         if not name or not approval.get("time"):
-            uncounted.append("an approval has no name or no time [approval_incomplete]")
+            not_counted.append("the name or the time of an approval is missing [approval_incomplete]")
         elif approval.get("plan_digest") != plan["digest"]:
-            uncounted.append(
-                f"{name} approved the plan {approval.get('plan_digest')}, not this one [approval_plan_mismatch]"
+            not_counted.append(
+                f"{name} approved plan {approval.get('plan_digest')}, not this plan [approval_plan_mismatch]"
             )
         elif _normalize_name(name) == _normalize_name(plan["requested_by"]):
-            uncounted.append(f"{name} requested the plan [approval_by_requester]")
+            not_counted.append(f"{name} requested the plan [approval_by_requester]")
         elif approvers and name not in approvers:
-            uncounted.append(f"{name} is not among the approvers {', '.join(sorted(approvers))} [approver_unknown]")
+            not_counted.append(
+                f"{name} is not an approver. The approvers are {', '.join(sorted(approvers))} [approver_unknown]"
+            )
         elif problem := approvers and _signature_problem(name, approvers[name], approval, message, verify):
-            wrong.append(problem)
+            invalid.append(problem)
         else:
-            # Two names with one key are one person.
+            # Two names with the same key are one person.
             people.add(approvers[name].strip() if approvers else _normalize_name(name))
     if _normalize_name(plan["requested_by"]) in ("", "unknown"):
-        wrong.append(
-            "the plan does not say who requested it, so that person cannot be told from the approvers [requester_unknown]"
+        invalid.append(
+            "the plan does not name its requester, so an approver may be the requester. Make the plan again with a requester [requester_unknown]"
         )
     if len(people) >= required:
-        return wrong
-    missing = f"{len(people)} of {required} approvals by different people other than {plan['requested_by']} [approvals_missing]"
-    return [missing, *uncounted, *wrong]
+        return invalid
+    missing = f"the plan has {len(people)} of {required} required approvals by different people other than {plan['requested_by']} [approvals_missing]"
+    return [missing, *not_counted, *invalid]
 
 
 def _signature_problem(
@@ -74,5 +76,5 @@ def _signature_problem(
     try:
         fits = verify(public_key, str(approval.get("signature", "")), message)
     except (TypeError, ValueError) as exc:
-        return f"the public key of {name} cannot be used: {exc} [approver_key_invalid]"
-    return None if fits else f"the signature of {name} does not fit [approval_signature_invalid]"
+        return f"the public key of {name} is invalid: {exc} [approver_key_invalid]"
+    return None if fits else f"the signature of {name} is invalid [approval_signature_invalid]"

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Plan, approve, apply: what a synchronization would change, as data that people can read, sign and hold a run to. Private to keyops.utrust.
+"""The plan of a synchronization: pure functions. Private to keyops.utrust.
 
-Pure functions. Nothing secret is in a plan: names, public fingerprints and digests.
+People read, approve and sign a plan, and a run must follow it. A plan contains no secret, only names, key fingerprints and digests.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Document = dict[str, t.Any]
 
 
 def plan_digest(plan: t.Mapping[str, t.Any]) -> str:
-    """Digest of a plan: of everything in it but the digest itself."""
+    """The digest of a plan covers everything except for the digest itself."""
     return (
         "sha256:"
         + hashlib.sha256(canonical({name: part for name, part in plan.items() if name != "digest"})).hexdigest()
@@ -39,7 +39,7 @@ def make_changes(
     batches: t.Sequence[t.Sequence[str]],
     policy: t.Mapping[str, t.Any],
 ) -> Document:
-    """What a run would change: from the source's manifest and each target's prediction (results of an import in check mode)."""
+    """The changes of a run, from the manifest of the source and the predictions of the targets (imports in check mode)."""
     return {
         "source": {
             "node": manifest["source"],
@@ -52,19 +52,19 @@ def make_changes(
         "policy": dict(policy),
         "batches": [list(batch) for batch in batches],
         "targets": {
-            one["node"]: {
-                "hsm_serial": one["hsm_serial"],
-                "keys_digest": one["keys_digest_before"],
-                "keys_digest_after": one["keys_digest"],
-                "add": [_key(key) for key in one["added"]],
+            target["node"]: {
+                "hsm_serial": target["hsm_serial"],
+                "keys_digest": target["keys_digest_before"],
+                "keys_digest_after": target["keys_digest"],
+                "add": [_key(key) for key in target["added"]],
                 "replace": [
                     {"source_key": _key(pair["source_key"]), "target_key": _key(pair["target_key"])}
-                    for pair in one["replaced"]
+                    for pair in target["replaced"]
                 ],
-                "kept": [_key(key) for key in one["extra"]],
-                "unchanged": one["unchanged"],
+                "kept": [_key(key) for key in target["extra"]],
+                "unchanged": target["unchanged"],
             }
-            for one in predictions
+            for target in predictions
         },
     }
 
@@ -75,19 +75,19 @@ def make_plan(changes: Document, *, requested_by: str, requested_at: str) -> Doc
 
 
 def check_plan(plan: t.Any, changes: Document) -> list[str]:
-    """Why a plan must not be applied now: it is none, it was altered, or what it would change is not what it was made for."""
+    """Return the reasons why a plan must not be applied now. `changes` are the changes that a run would make now."""
     if not isinstance(plan, dict) or plan.get("format") != FORMAT or not _has_targets(plan.get("changes")):
-        return [f"it is no plan of format {FORMAT}, or there is no such file [plan_invalid]"]
+        return [f"the file is missing, or it is not a plan of format {FORMAT} [plan_invalid]"]
     if plan.get("digest") != plan_digest(plan):
         return [
-            f"it was altered: its digest is {plan_digest(plan)}, it names {plan.get('digest')} [plan_digest_mismatch]"
+            f"the plan was changed: its digest is {plan_digest(plan)}, but it names {plan.get('digest')} [plan_digest_mismatch]"
         ]
-    done = _completed_targets(plan["changes"], changes)
-    planned, now = _flatten(_drop_targets(done, plan["changes"])), _flatten(_drop_targets(done, changes))
+    completed = _completed_targets(plan["changes"], changes)
+    planned, now = _flatten(_drop_targets(completed, plan["changes"])), _flatten(_drop_targets(completed, changes))
     return [
-        f"{place} was {planned.get(place, 'not there'):.120}, is {now.get(place, 'not there'):.120} [plan_outdated]"
-        for place in sorted(planned.keys() | now.keys())
-        if planned.get(place) != now.get(place)
+        f"{path} was {planned.get(path, 'missing'):.120}, and is {now.get(path, 'missing'):.120} now [plan_outdated]"
+        for path in sorted(planned.keys() | now.keys())
+        if planned.get(path) != now.get(path)
     ]
 
 
@@ -97,7 +97,7 @@ def _has_targets(changes: t.Any) -> bool:
 
 
 def _completed_targets(planned: Document, now: Document) -> set[str]:
-    """Targets that hold by now what was planned for them: a run that was interrupted goes on by the same plan."""
+    """Targets that already hold their planned keys, so that an interrupted run can continue with the same plan."""
     return {
         node
         for node, target in now["targets"].items()
@@ -107,19 +107,19 @@ def _completed_targets(planned: Document, now: Document) -> set[str]:
     }
 
 
-def _drop_targets(done: set[str], changes: Document) -> Document:
-    """The changes without targets that are done; with fewer of them, the batches are other ones."""
-    if not done:
+def _drop_targets(completed: set[str], changes: Document) -> Document:
+    """The changes without the completed targets, and without the batches, because fewer targets make other batches."""
+    if not completed:
         return changes
-    targets = {node: target for node, target in changes["targets"].items() if node not in done}
+    targets = {node: target for node, target in changes["targets"].items() if node not in completed}
     return {**{name: part for name, part in changes.items() if name != "batches"}, "targets": targets}
 
 
-def _flatten(document: t.Any, place: str = "") -> dict[str, str]:
-    """A document as its leaves, each under the path that leads to it."""
+def _flatten(document: t.Any, path: str = "") -> dict[str, str]:
+    """The leaves of a document by their paths."""
     if isinstance(document, dict) and document:
         leaves: dict[str, str] = {}
         for name, part in document.items():
-            leaves |= _flatten(part, f"{place}.{name}" if place else str(name))
+            leaves |= _flatten(part, f"{path}.{name}" if path else str(name))
         return leaves
-    return {place: canonical(document).decode()}
+    return {path: canonical(document).decode()}

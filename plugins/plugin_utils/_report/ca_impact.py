@@ -9,14 +9,13 @@ from __future__ import annotations
 import dataclasses as dc
 import typing as t
 
-from ansible_collections.keyops.utrust.plugins.module_utils._cluster import matrix as _matrix
+from ansible_collections.keyops.utrust.plugins.module_utils._cluster.matrix import NodeKeys, keys_of_source, known_keys
 from ansible_collections.keyops.utrust.plugins.module_utils._keys import keys_digest
 
 if t.TYPE_CHECKING:
     from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import HsmKey
 
-
-Facts = dict[str, t.Any]
+Data = dict[str, t.Any]
 
 HOLDS, FAILS, UNKNOWN = "holds_key", "would_fail", "unknown"
 STATES: t.Final = {
@@ -28,8 +27,8 @@ STATES: t.Final = {
 
 
 @dc.dataclass(frozen=True)
-class _Key:
-    """The key that a CA needs; what is None is not known."""
+class _CaKey:
+    """The key of a CA. None stands for an unknown value."""
 
     slot: int | None
     label: str | None
@@ -45,71 +44,71 @@ class _Key:
 def cas_on_nodes(
     cas: t.Sequence[t.Mapping[str, t.Any]],
     results: t.Mapping[str, t.Any],
-    held: t.Mapping[str, _matrix.NodeKeys],
+    node_keys: t.Mapping[str, NodeKeys],
     source: str,
-) -> list[Facts]:
-    """For each CA what becomes of it on each node."""
-    wanted = _matrix.keys_of_source(held, source)
-    digest = keys_digest(wanted)
-    keys = {name: _matrix.known_keys(one, wanted, digest) for name, one in held.items()}
+) -> list[Data]:
+    """The outcome of each CA on each node."""
+    source_keys = keys_of_source(node_keys, source)
+    digest = keys_digest(source_keys)
+    keys = {name: known_keys(node, source_keys, digest) for name, node in node_keys.items()}
     rows = []
-    for given in cas:
-        named = _Key(given.get("slot"), given.get("label"), given.get("public_key_sha256"))
-        key, doubt = _identified(named, keys, source)
+    for ca in cas:
+        key, ambiguity = _identify_key(
+            _CaKey(ca.get("slot"), ca.get("label"), ca.get("public_key_sha256")), keys, source
+        )
         outcomes: dict[str, dict[str, str | None]] = {}
         for name, known in keys.items():
             if isinstance(known, str):
                 outcomes[name] = {"outcome": UNKNOWN, "reason": known}
-            elif doubt:
-                outcomes[name] = {"outcome": UNKNOWN, "reason": doubt}
+            elif ambiguity:
+                outcomes[name] = {"outcome": UNKNOWN, "reason": ambiguity}
             else:
                 reason = _failure_reason(key, known, results[name])
                 outcomes[name] = {"outcome": FAILS if reason else HOLDS, "reason": reason}
         rows.append(
             {
-                "name": given["name"],
-                "subject_dn": given.get("subject_dn"),
-                "not_after": given.get("not_after"),
+                "name": ca["name"],
+                "subject_dn": ca.get("subject_dn"),
+                "not_after": ca.get("not_after"),
                 **dc.asdict(key),
-                "would_fail_on": [name for name, one in outcomes.items() if one["outcome"] == FAILS],
+                "would_fail_on": [name for name, outcome in outcomes.items() if outcome["outcome"] == FAILS],
                 "nodes": outcomes,
             }
         )
     return rows
 
 
-def _identified(named: _Key, keys: t.Mapping[str, t.Sequence[HsmKey] | str], source: str) -> tuple[_Key, str | None]:
-    """The key with what is known beyond what was named, and why it is in doubt which one is meant."""
-    everywhere = [known for known in (keys[source], *keys.values()) if not isinstance(known, str)]
+def _identify_key(
+    named: _CaKey, keys: t.Mapping[str, t.Sequence[HsmKey] | str], source: str
+) -> tuple[_CaKey, str | None]:
+    """Complete the named key from the keys of the nodes, or return why the name is ambiguous."""
+    all_nodes = [known for known in (keys[source], *keys.values()) if not isinstance(known, str)]
     if named.public_key_sha256 is not None:
-        found = next((key for known in everywhere for key in known if named.matches(key)), None)
+        found = next((key for known in all_nodes for key in known if named.matches(key)), None)
         if found is None:
             return named, None
-        return _Key(found.slot, named.label or found.label, named.public_key_sha256), None
-    for candidates in (everywhere[0], [key for known in everywhere for key in known]):
-        fitting = {(key.slot, key.fingerprint) for key in candidates if named.same_slot_and_label(key)}
-        if len(fitting) == 1:
-            ((slot, fingerprint),) = fitting
-            return _Key(slot, named.label, fingerprint), None
-        if fitting:
-            return (
-                named,
-                f"{len(fitting)} different keys have this label; name the slot, or the public_key_sha256 of the CA's key",
-            )
+        return _CaKey(found.slot, named.label or found.label, named.public_key_sha256), None
+    for candidates in (all_nodes[0], [key for known in all_nodes for key in known]):
+        matching = {(key.slot, key.fingerprint) for key in candidates if named.same_slot_and_label(key)}
+        if len(matching) == 1:
+            ((slot, fingerprint),) = matching
+            return _CaKey(slot, named.label, fingerprint), None
+        if matching:
+            return named, f"{len(matching)} different keys have this label. Set slot or public_key_sha256 of the CA"
     return named, None
 
 
-def _failure_reason(key: _Key, known: t.Sequence[HsmKey], given: t.Any) -> str | None:
-    node = given.get("node") if isinstance(given, t.Mapping) else None
+def _failure_reason(key: _CaKey, known: t.Sequence[HsmKey], result: t.Any) -> str | None:
+    node = result.get("node") if isinstance(result, t.Mapping) else None
     if node is not None and node["hsm_state"] != "operational":
         return f"the HSM is in the state {STATES.get(node['hsm_state'], node['hsm_state'])}"
     if node is not None and node["driver"] != "running":
         return "the HSM driver is stopped"
-    matching = [one for one in known if key.matches(one)]
-    if any(one.usable for one in matching):
+    matching = [hsm_key for hsm_key in known if key.matches(hsm_key)]
+    if any(hsm_key.usable for hsm_key in matching):
         return None
     if matching:
-        return "its key is there and cannot be used"
-    if any(key.same_slot_and_label(one) for one in known):
-        return "another key has the label of its key"
-    return "its key is missing"
+        return "the key is unusable"
+    if any(key.same_slot_and_label(hsm_key) for hsm_key in known):
+        return "another key has the label of the key"
+    return "the key is missing"

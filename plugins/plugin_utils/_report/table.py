@@ -14,23 +14,21 @@ CELLS: t.Final = {
     "present": "yes",
     "missing": "MISSING",
     "extra": "EXTRA",
-    "mismatched": "OTHER KEY",
+    "mismatched": "MISMATCH",
     "unusable": "UNUSABLE",
     "absent": "-",
     "unknown": "?",
 }
-
-
-#: With more nodes, those that hold the same as the source share its column.
+#: With more nodes, the nodes in sync share the column of the source.
 MANY_NODES: t.Final = 12
 
 
 def columns(matrix: t.Mapping[str, t.Any]) -> list[tuple[str, list[str]]]:
-    """A column each: the node whose cells it shows, and the nodes that it stands for."""
-    nodes, same, source = matrix["nodes"], matrix["in_sync_nodes"], matrix["source"]
-    if len(nodes) <= MANY_NODES or source not in same:
+    """For each column, the node whose cells it shows and the nodes that share the column."""
+    nodes, in_sync, source = matrix["nodes"], matrix["in_sync_nodes"], matrix["source"]
+    if len(nodes) <= MANY_NODES or source not in in_sync:
         return [(node, [node]) for node in nodes]
-    return [(source, list(same)), *((node, [node]) for node in nodes if node not in same)]
+    return [(source, list(in_sync)), *((node, [node]) for node in nodes if node not in in_sync)]
 
 
 def key_type(key: t.Mapping[str, t.Any]) -> str:
@@ -38,16 +36,16 @@ def key_type(key: t.Mapping[str, t.Any]) -> str:
 
 
 def format_table(matrix: t.Mapping[str, t.Any], *, only_drift: bool = False) -> list[str]:
-    """The matrix as lines of text for a terminal: a row a key, a column a node, and last lines that say whether they agree."""
+    """Format the matrix as lines of text: a row for each key, a column for each node, and a summary."""
     shown = columns(matrix)
-    heads = [node if len(stands_for) == 1 else f"{node} and {len(stands_for) - 1} more" for node, stands_for in shown]
+    heads = [node if len(shared) == 1 else f"{node} and {len(shared) - 1} more" for node, shared in shown]
     lines = [["slot", "label", "type", "fingerprint", *heads]]
     for row in matrix["rows"]:
         if only_drift and set(row["nodes"].values()) == {"present"}:
             continue
         prefix, dummy, digits = row["fingerprint"].partition(":")
         fingerprint = f"{prefix}:{digits[:12]}" + (" (check value only)" if row["check_value_only"] else "")
-        cells = [cell_text(row, node, matrix["source"]) for node, dummy in shown]
+        cells = [CELLS[row["nodes"][node]] for node, dummy in shown]
         lines.append([str(row["slot"]), escape_unprintable(row["label"]), key_type(row), fingerprint, *cells])
     if len(lines) == 1:
         return _summary_lines(matrix)
@@ -56,30 +54,20 @@ def format_table(matrix: t.Mapping[str, t.Any], *, only_drift: bool = False) -> 
     return [*table, *_summary_lines(matrix)]
 
 
-def cell_text(row: t.Mapping[str, t.Any], node: str, source: str) -> str:
-    """A cell; of two keys under one label, the one that the source does not have is there instead."""
-    cell = row["nodes"][node]
-    return "INSTEAD" if cell == "mismatched" and row["nodes"][source] == "absent" else CELLS[cell]
-
-
 def _summary_lines(matrix: t.Mapping[str, t.Any]) -> list[str]:
     source = matrix["source"]
-    lines = [f"UNKNOWN: {one['node']}: {one['reason']}" for one in matrix["unknown"]]
-    for one in matrix["drift"]:
-        if one["node"] == source:
-            lines.append(f"DRIFT: {source} itself: {len(one['unusable'])} unusable")
+    lines = [f"UNKNOWN: {unknown['node']}: {unknown['reason']}" for unknown in matrix["unknown"]]
+    for drift in matrix["drift"]:
+        if drift["node"] == source:
+            lines.append(f"DRIFT: {source} itself: {len(drift['unusable'])} unusable")
             continue
         lines.append(
-            f"DRIFT: {one['node']} against {source}: {len(one['missing'])} missing, {len(one['extra'])} extra, "
-            f"{len(one['mismatched'])} mismatched, {len(one['unusable'])} unusable"
+            f"DRIFT: {drift['node']} against {source}: {len(drift['missing'])} missing, {len(drift['extra'])} extra, "
+            f"{len(drift['mismatched'])} mismatched, {len(drift['unusable'])} unusable"
         )
     if lines:
         return lines
     nodes = matrix["nodes"]
     names = ", ".join(nodes) if len(nodes) <= MANY_NODES else f"{len(nodes)} nodes"
-    check_value_only = (
-        f", {matrix['check_value_only']} of them compared by a check value of three bytes only"
-        if matrix["check_value_only"]
-        else ""
-    )
+    check_value_only = f", {matrix['check_value_only']} by check value only" if matrix["check_value_only"] else ""
     return [f"in sync: {names} hold the same {len(matrix['rows'])} key(s){check_value_only}"]

@@ -4,19 +4,19 @@
 
 "use strict";
 (() => {
-  // Without this script every row is shown, and there is nothing to filter with.
+  // Without this script the page shows every row and hides the filter.
   const [filter, words, only, count] = ["filter", "words", "only", "count"].map((id) => document.getElementById(id));
   const rows = [...document.querySelectorAll("#matrix tr[data-cells]")].map((row) => ({
     row,
     text: row.textContent.toLowerCase(),
     cells: row.dataset.cells.split(" "),
   }));
-  const fits = (cells) => only.value === "" || (only.value === "apart" ? cells.join() !== "present" : cells.includes(only.value));
+  const matches = (cells) => only.value === "" || (only.value === "out_of_sync" ? cells.join() !== "present" : cells.includes(only.value));
   const show = () => {
-    const wanted = words.value.toLowerCase().split(/\s+/);
+    const terms = words.value.toLowerCase().split(/\s+/);
     let shown = 0;
     for (const { row, text, cells } of rows) {
-      row.hidden = !(fits(cells) && wanted.every((word) => text.includes(word)));
+      row.hidden = !(matches(cells) && terms.every((term) => text.includes(term)));
       shown += row.hidden ? 0 : 1;
     }
     count.textContent = `${shown} of ${rows.length} keys`;

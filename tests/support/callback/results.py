@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Writes each result to the file that KEYOPS_RESULTS names, one JSON object a line; for tests."""
+"""Writes each result of a test run to the file in KEYOPS_RESULTS, one JSON object per line."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from ansible.plugins.callback import CallbackBase
 DOCUMENTATION = r"""
 name: results
 type: notification
-short_description: Write each result to a file, for tests
+short_description: Write each result of a test run to a file
 description:
-  - Writes each result as a line of JSON to the file that E(KEYOPS_RESULTS) names.
+  - The callback writes each result as a line of JSON to the file in E(KEYOPS_RESULTS).
 """
 
 

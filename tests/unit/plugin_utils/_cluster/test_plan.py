@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Plan, approve, apply: what a plan holds a run to, and whose approval counts."""
+"""Plans of a synchronization and their approvals."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ from tests.support.factories import key, node
 SOURCE = (key("old"), key("new"))
 
 
-def prediction(name: str, *, done: bool = False, **changes: t.Any) -> dict[str, t.Any]:
-    """What an import in check mode says of a target that lacks the new key, or has it by now."""
+def prediction(name: str, *, completed: bool = False, **changes: t.Any) -> dict[str, t.Any]:
+    """The result of an import in check mode for a target without the new key, or with the new key."""
     manifest = make_manifest(node(*SOURCE), SOURCE)
     return {
         "node": name,
         "hsm_serial": f"UT-{name}",
-        "keys_digest_before": manifest.keys_digest if done else "sha256:before",
+        "keys_digest_before": manifest.keys_digest if completed else "sha256:before",
         "keys_digest": manifest.keys_digest,
-        "added": [] if done else [key("new").to_dict()],
+        "added": [] if completed else [key("new").to_dict()],
         "replaced": [],
         "extra": [],
-        "unchanged": 2 if done else 1,
+        "unchanged": 2 if completed else 1,
         **changes,
     }
 
@@ -50,7 +50,7 @@ def prediction(name: str, *, done: bool = False, **changes: t.Any) -> dict[str, 
 def changes(*predictions: dict[str, t.Any], **policy: t.Any) -> dict[str, t.Any]:
     manifest = make_manifest(node(*SOURCE), SOURCE).to_dict()
     return make_changes(
-        manifest, predictions, batches=[[one["node"]] for one in predictions if one["added"]], policy=policy
+        manifest, predictions, batches=[[target["node"]] for target in predictions if target["added"]], policy=policy
     )
 
 
@@ -65,7 +65,8 @@ def codes(problems: list[str]) -> set[str]:
     return {problem.rpartition("[")[2].rstrip("]") for problem in problems}
 
 
-def test_a_plan_that_still_fits_has_no_problem() -> None:
+def test_check_plan_unchanged_cluster() -> None:
+    """A plan has no problem if the cluster did not change."""
     assert check_plan(plan(*BOTH), changes(*BOTH)) == []
 
 
@@ -84,37 +85,45 @@ def test_a_plan_that_still_fits_has_no_problem() -> None:
         "another key to add",
         "another HSM",
         "another policy",
-        "a target less",
-        "a target more",
+        "one target less",
+        "one more target",
     ],
 )
-def test_a_plan_does_not_fit_what_is_otherwise_now(now: dict[str, t.Any]) -> None:
+def test_check_plan_changed_cluster_is_outdated(now: dict[str, t.Any]) -> None:
+    """A plan is outdated if the planned changes differ now."""
     assert codes(check_plan(plan(*BOTH), now)) == {"plan_outdated"}
 
 
-def test_an_interrupted_run_goes_on_by_the_same_plan() -> None:
-    assert check_plan(plan(*BOTH), changes(prediction("node2", done=True), prediction("node3"))) == []
-    assert check_plan(plan(*BOTH), changes(*(prediction(name, done=True) for name in ("node2", "node3")))) == []
+def test_check_plan_completed_targets_are_skipped() -> None:
+    """An interrupted run can continue with the same plan."""
+    assert check_plan(plan(*BOTH), changes(prediction("node2", completed=True), prediction("node3"))) == []
+    assert check_plan(plan(*BOTH), changes(*(prediction(name, completed=True) for name in ("node2", "node3")))) == []
 
 
-def test_a_target_that_holds_something_else_than_planned_is_not_done() -> None:
-    otherwise = prediction("node2", done=True, keys_digest="sha256:else", keys_digest_before="sha256:else")
-    assert codes(check_plan(plan(*BOTH), changes(otherwise, prediction("node3")))) == {"plan_outdated"}
+def test_check_plan_target_with_other_keys_is_outdated() -> None:
+    """A target with other keys than planned is not completed."""
+    different = prediction("node2", completed=True, keys_digest="sha256:else", keys_digest_before="sha256:else")
+    assert codes(check_plan(plan(*BOTH), changes(different, prediction("node3")))) == {"plan_outdated"}
 
 
-def test_a_target_that_was_in_order_and_lost_a_key_since_is_not_done() -> None:
-    planned = plan(prediction("node2"), prediction("node3", done=True))
-    assert check_plan(planned, changes(prediction("node2"), prediction("node3", done=True))) == []
+def test_check_plan_target_with_deleted_key_is_outdated() -> None:
+    """A target that was in sync in the plan and lost a key is not completed."""
+    planned = plan(prediction("node2"), prediction("node3", completed=True))
+    assert check_plan(planned, changes(prediction("node2"), prediction("node3", completed=True))) == []
     assert codes(check_plan(planned, changes(*BOTH))) == {"plan_outdated"}
-    assert codes(check_plan(planned, changes(prediction("node2", done=True), prediction("node3")))) == {"plan_outdated"}
+    assert codes(check_plan(planned, changes(prediction("node2", completed=True), prediction("node3")))) == {
+        "plan_outdated"
+    }
 
 
-def test_another_hsm_is_not_done_even_if_it_holds_the_keys() -> None:
-    swapped = prediction("node2", done=True, hsm_serial="UT-swapped")
+def test_check_plan_replaced_hsm_is_outdated() -> None:
+    """Another HSM is not completed, even if it holds the planned keys."""
+    swapped = prediction("node2", completed=True, hsm_serial="UT-swapped")
     assert codes(check_plan(plan(*BOTH), changes(swapped, prediction("node3")))) == {"plan_outdated"}
 
 
-def test_an_altered_plan_is_refused_whatever_was_altered() -> None:
+def test_check_plan_changed_document_is_refused() -> None:
+    """A plan with a changed document does not fit its digest."""
     for alter in (
         lambda document: document.update(requested_by="Ben"),
         lambda document: document["changes"]["targets"]["node2"].update(add=[]),
@@ -138,7 +147,8 @@ def test_an_altered_plan_is_refused_whatever_was_altered() -> None:
         {"format": 1, "changes": {"targets": {"node2": "text"}}},
     ],
 )
-def test_what_is_no_plan_is_refused(nonsense: t.Any) -> None:
+def test_check_plan_invalid_document_is_refused(nonsense: t.Any) -> None:
+    """A document that is not a plan is rejected."""
     assert codes(check_plan(nonsense, changes(*BOTH))) == {"plan_invalid"}
 
 
@@ -151,7 +161,8 @@ def problems(*approvals: dict[str, t.Any], required: int = 2, approvers: dict[st
     return codes(given)
 
 
-def test_different_people_count_and_the_requester_does_not() -> None:
+def test_check_approvals_counts_different_people() -> None:
+    """Different people count, and the requester does not count."""
     assert problems(approval("Ben"), approval("Cleo")) == set()
     assert problems(approval("Ben"), approval("Cleo"), approval("Ada")) == set()
     assert problems(approval("Ben"), approval("ben ")) == {"approvals_missing"}
@@ -164,14 +175,16 @@ def test_different_people_count_and_the_requester_does_not() -> None:
     assert problems(approval("Ben"), approval("Cleo", time="")) == {"approvals_missing", "approval_incomplete"}
 
 
-def test_without_a_known_requester_nobody_can_approve() -> None:
+def test_check_approvals_unknown_requester() -> None:
+    """Nobody can approve a plan without a known requester."""
     unknown = make_plan(changes(*BOTH), requested_by="unknown", requested_at="2026-11-23T12:00:00Z")
     approvals = [approval(name, plan_digest=unknown["digest"]) for name in ("Ben", "Cleo")]
     found = check_approvals(unknown, approvals, required=2, approvers={}, verify=verify_ed25519)
     assert codes(found) == {"requester_unknown"}
 
 
-def test_a_signature_must_be_of_this_person_for_this_plan() -> None:
+def test_check_approvals_signature_of_person_and_plan() -> None:
+    """A signature must belong to the person and to the plan."""
     keys = {name: Ed25519PrivateKey.generate() for name in ("Ben", "Cleo")}
     approvers = {
         name: private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
@@ -179,9 +192,9 @@ def test_a_signature_must_be_of_this_person_for_this_plan() -> None:
     }
 
     def signed(name: str, by: str, digest: str | None = None) -> dict[str, t.Any]:
-        one = approval(name)
-        message = approval_message(digest or one["plan_digest"], name, one["time"])
-        return {**one, "signature": base64.b64encode(keys[by].sign(message)).decode()}
+        given = approval(name)
+        message = approval_message(digest or given["plan_digest"], name, given["time"])
+        return {**given, "signature": base64.b64encode(keys[by].sign(message)).decode()}
 
     assert problems(signed("Ben", "Ben"), signed("Cleo", "Cleo"), approvers=approvers) == set()
     assert "approval_signature_invalid" in problems(signed("Ben", "Ben"), signed("Cleo", "Ben"), approvers=approvers)
@@ -189,7 +202,7 @@ def test_a_signature_must_be_of_this_person_for_this_plan() -> None:
         signed("Ben", "Ben"), signed("Cleo", "Cleo", "sha256:0"), approvers=approvers
     )
     assert "approval_signature_invalid" in problems(signed("Ben", "Ben"), approval("Cleo"), approvers=approvers)
-    assert problems(signed("Ben", "Ben"), signed("Cleo", "Cleo"), approvers={**approvers, "Cleo": "no key"}) == {
+    assert problems(signed("Ben", "Ben"), signed("Cleo", "Cleo"), approvers={**approvers, "Cleo": "not a key"}) == {
         "approvals_missing",
         "approver_key_invalid",
     }
@@ -201,19 +214,21 @@ def test_a_signature_must_be_of_this_person_for_this_plan() -> None:
     }
 
 
-def test_one_key_under_two_names_is_one_person() -> None:
+def test_check_approvals_same_key_is_one_person() -> None:
+    """Two names with the same public key are one person."""
     private = Ed25519PrivateKey.generate()
     public = private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
     def signed(name: str) -> dict[str, t.Any]:
-        one = approval(name)
-        message = approval_message(one["plan_digest"], name, one["time"])
-        return {**one, "signature": base64.b64encode(private.sign(message)).decode()}
+        given = approval(name)
+        message = approval_message(given["plan_digest"], name, given["time"])
+        return {**given, "signature": base64.b64encode(private.sign(message)).decode()}
 
     approvers = {"Ben": public, "Cleo": f"{public}\n"}
     assert problems(signed("Ben"), signed("Cleo"), approvers=approvers) == {"approvals_missing"}
 
 
-def test_the_digest_does_not_depend_on_the_order_of_a_document() -> None:
+def test_plan_digest_ignores_the_order() -> None:
+    """The digest does not depend on the order of the document."""
     made = plan(*BOTH)
     assert plan_digest(dict(reversed(made.items()))) == made["digest"]

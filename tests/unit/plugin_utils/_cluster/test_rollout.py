@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The quorum rule: how many nodes may be out at once, and who goes first."""
+"""The quorum rule and the batches of a rollout."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.rollout imp
 
 
 def members(joined: int, *down: str, waiting: int = 0) -> list[dict[str, t.Any]]:
-    """node1 to node`joined`, of which some are down, and some more that have not joined yet."""
+    """Members node1 to node`joined`, some of them down, and more nodes that have not joined."""
     names = [f"node{number}" for number in range(1, joined + waiting + 1)]
     return [
         {"node": name, "joined": number < joined, "connection": "disconnected" if name in down else "connected"}
@@ -34,11 +34,13 @@ def targets(count: int) -> list[str]:
         (7, [["node2"], ["node3", "node4", "node5"], ["node6", "node7"]]),
     ],
 )
-def test_canary_goes_alone_then_as_many_as_leave_a_majority(size: int, batches: list[list[str]]) -> None:
+def test_plan_rollout_batches_keep_the_quorum(size: int, batches: list[list[str]]) -> None:
+    """The canary is alone in its batch, and each later batch keeps the quorum."""
     assert plan_rollout(targets(size), members=members(size)).batches == batches
 
 
-def test_nodes_that_are_down_are_counted() -> None:
+def test_plan_rollout_counts_nodes_that_are_down() -> None:
+    """Nodes that are already down count for the quorum."""
     assert plan_rollout(targets(6), members=members(7, "node7")).batches == [
         ["node2"],
         ["node3", "node4"],
@@ -47,28 +49,32 @@ def test_nodes_that_are_down_are_counted() -> None:
     refused = plan_rollout(targets(6), members=members(7, "node5", "node6", "node7"))
     assert refused.batches == []
     assert refused.refusal is not None
-    assert "node5, node6, node7 down already" in refused.refusal
+    assert "Already down: node5, node6, node7" in refused.refusal
 
 
-def test_nodes_that_have_not_joined_are_not_counted() -> None:
+def test_plan_rollout_ignores_nodes_before_joining() -> None:
+    """Nodes that have not joined do not count for the quorum."""
     assert plan_rollout(["node2"], members=members(2, waiting=5)).refusal is not None
 
 
-def test_two_nodes_need_an_explicit_word() -> None:
+def test_plan_rollout_two_nodes_require_allow_outage() -> None:
+    """A cluster of two nodes requires allow_outage."""
     refused = plan_rollout(["node2"], members=members(2))
     assert refused.batches == []
     assert "[quorum_at_risk]" in (refused.refusal or "")
     assert plan_rollout(["node2"], members=members(2), allow_outage=True).batches == [["node2"]]
 
 
-def test_accepted_outage_is_one_node_at_a_time() -> None:
+def test_plan_rollout_allow_outage_one_node_at_a_time() -> None:
+    """With allow_outage each batch has one node."""
     assert plan_rollout(["node2", "node3"], members=members(3, "node3"), allow_outage=True).batches == [
         ["node2"],
         ["node3"],
     ]
 
 
-def test_operator_chooses_canary_and_smaller_batches_but_not_larger_ones() -> None:
+def test_plan_rollout_canary_and_batch_size() -> None:
+    """The operator sets the canary and smaller batches, but not larger batches."""
     assert plan_rollout(targets(7), members=members(7), canary="node5", batch_size=2).batches == [
         ["node5"],
         ["node2", "node3"],
@@ -82,17 +88,20 @@ def test_operator_chooses_canary_and_smaller_batches_but_not_larger_ones() -> No
     ]
 
 
-def test_canary_that_needs_nothing_gives_way_to_the_first() -> None:
+def test_plan_rollout_canary_in_sync() -> None:
+    """If the canary is in sync, the first host is the first batch."""
     assert plan_rollout(["node3"], members=members(3), canary="node2").batches == [["node3"]]
 
 
-def test_nothing_to_do_is_no_batch_and_no_refusal() -> None:
+def test_plan_rollout_without_hosts() -> None:
+    """Without hosts the rollout has no batch and no refusal."""
     assert plan_rollout([], members=members(2)) == ([], None)
 
 
 @pytest.mark.parametrize(
-    "limits", [{"allow_outage": "false"}, {"batch_size": "2"}, {"batch_size": 0}, {"batch_size": True}]
+    "options", [{"allow_outage": "false"}, {"batch_size": "2"}, {"batch_size": 0}, {"batch_size": True}]
 )
-def test_limits_of_another_type_are_refused(limits: dict[str, t.Any]) -> None:
-    with pytest.raises(TypeError, match=next(iter(limits))):
-        plan_rollout(["node2"], members=members(3), **limits)
+def test_plan_rollout_option_of_another_type(options: dict[str, t.Any]) -> None:
+    """Options of another type raise TypeError."""
+    with pytest.raises(TypeError, match=next(iter(options))):
+        plan_rollout(["node2"], members=members(3), **options)

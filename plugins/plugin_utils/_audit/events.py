@@ -1,0 +1,82 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The content of audit records: pure functions. Private to keyops.utrust."""
+
+from __future__ import annotations
+
+import re
+import typing as t
+
+from ansible_collections.keyops.utrust.plugins.plugin_utils._audit.allow_list import (
+    DECLARED,
+    MAX_LENGTH,
+    RESULT,
+    allowed,
+)
+
+#: Names of variables that AWX passes to a job, without the prefix `awx_`. Older versions use the prefix `tower_`.
+CONTROLLER: t.Final = ("job_id", "job_template_name", "workflow_job_id", "project_revision", "inventory_name")
+
+EVENTS: t.Final = {
+    "utrust_hsm_info": "node_read",
+    "utrust_hsm_restore": "hsm_restored",
+    "utrust_ksp_export": "package_exported",
+    "utrust_ksp_import": "keys_imported",
+    "utrust_key_proof": "keys_verified",
+    "ejbca_key": "key_generated",
+    "ejbca_ca_info": "cas_read",
+}
+NAMESPACE: t.Final = "keyops.utrust."
+SUFFIX: t.Final = "__audit"
+
+Record = dict[str, t.Any]
+
+
+def event_name(module: str, result: t.Mapping[str, t.Any], *, check_mode: bool) -> str:
+    """The name of the event of a module result."""
+    if check_mode and not module.endswith("_info"):
+        return "check_mode_result"
+    if "removed" in result:
+        return "package_removed"
+    return EVENTS.get(module, module)
+
+
+def task_events(task: Record, result: t.Mapping[str, t.Any]) -> t.Iterator[tuple[str, Record]]:
+    """The events of a task result. `task` has `host`, `action`, `outcome` and `check_mode`."""
+    failed = task["outcome"] in ("failed", "unreachable")
+    if result.get("censored"):
+        task = {**task, "censored": True}
+    if failed:
+        task = {**task, "codes": error_codes(result.get("msg", ""))}
+    if task["action"].startswith(NAMESPACE):
+        module = task["action"].rpartition(".")[2]
+        event = event_name(module, result, check_mode=task["check_mode"])
+        yield event, {**task, "result": allowed(result, RESULT)}
+    elif failed:
+        yield "task_failed", task
+    elif task["action"] in ("ansible.builtin.set_fact", "set_fact"):
+        for fact, value in (result.get("ansible_facts") or {}).items():
+            if fact.endswith(SUFFIX):
+                role = fact.removesuffix(SUFFIX).lstrip("_")
+                yield "declaration", {**task, "by": role, "result": allowed(value, DECLARED)}
+
+
+def error_codes(message: t.Any) -> list[str]:
+    """The stable codes in the message of a failure. The message itself is not recorded."""
+    return list(dict.fromkeys(re.findall(r"\[([a-z][a-z0-9_]*)\]", str(message))))
+
+
+def requester(extra_vars: t.Mapping[str, t.Any], system_user: str) -> dict[str, str]:
+    """The user who requested the run: the AWX user that the job names, otherwise the user of the process."""
+    for name in ("awx_user_name", "tower_user_name"):
+        if extra_vars.get(name):
+            return {"name": str(extra_vars[name])[:MAX_LENGTH], "known_from": name}
+    return {"name": system_user, "known_from": "system"}
+
+
+def controller_job(extra_vars: t.Mapping[str, t.Any]) -> dict[str, str]:
+    """The AWX job of the run, or an empty dictionary."""
+    values = {name: extra_vars.get(f"awx_{name}", extra_vars.get(f"tower_{name}")) for name in CONTROLLER}
+    return {name: str(value)[:MAX_LENGTH] for name, value in values.items() if value is not None}

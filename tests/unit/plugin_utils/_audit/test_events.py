@@ -1,0 +1,76 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The content of audit records: the allow-list and the events."""
+
+from __future__ import annotations
+
+import json
+import typing as t
+from pathlib import Path
+
+import pytest
+from ansible_collections.keyops.utrust.plugins.plugin_utils._audit import chain, events
+from ansible_collections.keyops.utrust.plugins.plugin_utils._audit.allow_list import (
+    DECLARED,
+    RESULT,
+    AllowList,
+    allowed,
+)
+
+ROOT = Path(__file__).resolve().parents[4]
+SECRET = "canary-4711"
+
+
+def poisoned(allow_list: AllowList, secret: str) -> dict[str, t.Any]:
+    """All allowed names, and on each level also names that are not allowed."""
+    below = {name: poisoned(one, secret) if one else {"nested": secret} for name, one in allow_list.items()}
+    lists = {name: [poisoned(one, secret)] if one else [{"nested": secret}] for name, one in allow_list.items()}
+    return {"msg": secret, "invocation": {"module_args": {"bearer_token": secret}}, **(below | lists), secret: secret}
+
+
+@pytest.mark.parametrize("allow_list", [RESULT, DECLARED], ids=["results", "declarations"])
+def test_allowed_drops_unlisted_names(allow_list: AllowList) -> None:
+    """Names that are not on the allow-list are dropped on each level."""
+    assert SECRET not in json.dumps(allowed(poisoned(allow_list, SECRET), allow_list))
+
+
+def test_allowed_keeps_listed_names() -> None:
+    """Names on the allow-list are recorded."""
+    result = {
+        "node": {"name": "node1", "hsm_serial": "UT1", "fips": True, "mbk": {"check_value": "ab", "share": SECRET}},
+        "added": [{"fingerprint": "sha256:1", "value": SECRET}],
+        "events": ["PIN pad front-usb: Insert MBK card 1 of 2", {"pin": SECRET}],
+    }
+    assert allowed(result, RESULT) == {
+        "node": {"name": "node1", "hsm_serial": "UT1", "fips": True, "mbk": {"check_value": "ab"}},
+        "added": [{"fingerprint": "sha256:1"}],
+        "events": ["PIN pad front-usb: Insert MBK card 1 of 2"],
+    }
+
+
+def test_every_module_has_an_event_name() -> None:
+    """Each module of the collection has an event name."""
+    modules = {path.stem for path in (ROOT / "plugins/modules").glob("*.py")}
+    assert modules
+    assert modules <= set(events.EVENTS)
+
+
+def test_every_event_and_name_is_documented() -> None:
+    """docs/audit.md lists each event and each recorded name."""
+    text = (ROOT / "docs/audit.md").read_text(encoding="utf-8")
+    names = {*events.EVENTS.values(), "package_removed", "check_mode_result", "task_failed", "declaration"}
+    assert {
+        event for event in names | {chain.STARTED, chain.ENDED, chain.FRAGMENTS_FOUND} if f"`{event}`" not in text
+    } == set()
+    assert {name for name in [*RESULT, *DECLARED] if f"`{name}`" not in text} == set()
+
+
+@pytest.mark.parametrize("fact", ["_key_sync__audit", "key_sync__audit"])
+def test_task_events_declaration_names_the_role(fact: str) -> None:
+    """A declaration names the role that set the fact, with or without the underscore of a private variable."""
+    task = {"host": "node1", "action": "ansible.builtin.set_fact", "outcome": "ok", "check_mode": False}
+    facts = {"ansible_facts": {fact: {"source": "node1", "pin": SECRET}, "other": SECRET}}
+    ((event, record),) = events.task_events(task, facts)
+    assert (event, record["by"], record["result"]) == ("declaration", "key_sync", {"source": "node1"})
