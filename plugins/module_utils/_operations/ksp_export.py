@@ -55,7 +55,7 @@ class ExportOptions:
     """Options of the module.
 
     Without `dest`, the package is in a private directory of this run.
-    The directory belongs to process `owner_pid`. If `owner_pid` is None, the directory expires after `ttl` seconds.
+    The directory belongs to process `owner_pid`. Without `owner_pid`, the directory expires after `ttl` seconds.
     """
 
     expect_node: str | None
