@@ -83,7 +83,7 @@ def refused(outcome: Outcome, code: str, *words: str) -> dict[str, t.Any]:
     ],
     ids=["truncated", "altered", "altered with its digest", "cut off", "never made"],
 )
-def test_an_export_that_does_not_arrive_whole_leaves_what_was_there(
+def test_export_incomplete_download_leaves_nothing(
     control: Control,
     runner: AnsibleRunner,
     tmp_path: Path,
@@ -92,6 +92,7 @@ def test_an_export_that_does_not_arrive_whole_leaves_what_was_there(
     code: str,
     words: tuple[str, ...],
 ) -> None:
+    """A damaged or interrupted download leaves no file and no copy on the node."""
     control.fault(fault, node="node1", **params)
     before = inventories(control)
     refused(runner.run(task(EXPORT, reach(control, "node1", dest=str(tmp_path / "cluster.ksp")))), code, *words)
@@ -101,16 +102,17 @@ def test_an_export_that_does_not_arrive_whole_leaves_what_was_there(
     assert len(destroyed) == (0 if code == "response_lost" else 1), "the node keeps no copy"
 
 
-def test_an_export_whose_answer_is_lost_goes_on_with_the_package_that_was_made(
+def test_export_response_lost_continues_with_the_package(
     control: Control, runner: AnsibleRunner, tmp_path: Path
 ) -> None:
+    """The export finds the package of the lost response and downloads it."""
     control.fault("lost_answer_after", node="node1", method="POST")
     result = runner.run(task(EXPORT, reach(control, "node1", dest=str(tmp_path / "cluster.ksp")))).result
     assert (result["failed"], result["changed"]) == (False, True)
     assert posts(control, "node1") == ["packages"]
 
 
-def test_an_export_to_a_disk_that_is_full_leaves_nothing_behind(runner: AnsibleRunner, tmp_path: Path) -> None:
+def test_export_disk_full_leaves_nothing_behind(runner: AnsibleRunner, tmp_path: Path) -> None:
     """The system itself refuses to let the file grow: a limit of the process, as of a quota."""
     limit = ("sh", "-c", 'ulimit -f 1200; exec "$@"', "sh")  # 600 KiB, room enough for Ansible's own files
     with cluster(nodes=1, keys=1, key_mix={"ec-p256": 1}) as large:
@@ -130,9 +132,8 @@ def test_an_export_to_a_disk_that_is_full_leaves_nothing_behind(runner: AnsibleR
     assert len(destroyed) == 1, "the node keeps no copy"
 
 
-def test_an_export_to_a_directory_that_is_missing_or_open_to_others_is_refused(
-    control: Control, runner: AnsibleRunner, tmp_path: Path
-) -> None:
+def test_export_directory_missing_or_public_is_refused(control: Control, runner: AnsibleRunner, tmp_path: Path) -> None:
+    """A package is a copy of every CA key: its directory must exist and be private."""
     missing, public = tmp_path / "missing", tmp_path / "public"
     public.mkdir(mode=0o755)
     ran = runner.run(
@@ -150,9 +151,8 @@ def test_an_export_to_a_directory_that_is_missing_or_open_to_others_is_refused(
 # Import
 
 
-def test_an_import_whose_answer_is_lost_after_the_commit_is_a_success_and_sent_once(
-    control: Control, runner: AnsibleRunner, package: str
-) -> None:
+def test_import_response_lost_after_commit_succeeds(control: Control, runner: AnsibleRunner, package: str) -> None:
+    """The import is sent once and succeeds, because the node holds the keys."""
     control.fault("lost_answer_after", node="node2", method="POST", path="/apply$")
     result = runner.run(task(IMPORT, reach(control, "node2", src=package))).result
     assert (result["failed"], result["changed"], result["verified"], result["in_sync"]) == (False, True, True, True)
@@ -160,7 +160,7 @@ def test_an_import_whose_answer_is_lost_after_the_commit_is_a_success_and_sent_o
     assert inventories(control)["node2"] == inventories(control)["node1"]
 
 
-def test_an_import_whose_answer_and_node_are_lost_after_the_commit_is_settled_when_the_node_is_back(
+def test_import_node_lost_after_commit_succeeds_when_back(
     control: Control, runner: AnsibleRunner, package: str
 ) -> None:
     """As when the node restarts upon the import."""
@@ -171,9 +171,10 @@ def test_an_import_whose_answer_and_node_are_lost_after_the_commit_is_settled_wh
     assert posts(control, "node2") == ["imports", "apply"]
 
 
-def test_an_import_that_was_lost_before_the_commit_says_so_and_can_be_run_again(
+def test_import_request_lost_before_commit_can_be_repeated(
     control: Control, runner: AnsibleRunner, package: str
 ) -> None:
+    """The message states that nothing was changed, and the next run imports."""
     before = inventories(control)
     control.fault("lost_answer_before", node="node2", method="POST", path="/apply$")
     refused(
@@ -189,9 +190,8 @@ def test_an_import_that_was_lost_before_the_commit_says_so_and_can_be_run_again(
 
 
 @pytest.mark.parametrize("fault", ["lost_answer_before", "reset_mid_transfer"])
-def test_an_upload_that_is_lost_changes_nothing(
-    control: Control, runner: AnsibleRunner, package: str, fault: str
-) -> None:
+def test_import_upload_lost_changes_nothing(control: Control, runner: AnsibleRunner, package: str, fault: str) -> None:
+    """The upload is sent once, and the message states that nothing was changed."""
     before = inventories(control)
     control.fault(fault, node="node2", method="POST")
     refused(
@@ -205,23 +205,24 @@ def test_an_upload_that_is_lost_changes_nothing(
     assert posts(control, "node2") == ["imports"]
 
 
-def test_an_upload_whose_answer_is_lost_is_found_and_applied(
+def test_import_upload_response_lost_is_found_and_applied(
     control: Control, runner: AnsibleRunner, package: str
 ) -> None:
+    """The module finds the staged import of the lost response and applies it."""
     control.fault("lost_answer_after", node="node2", method="POST", path="/imports$")
     assert runner.run(task(IMPORT, reach(control, "node2", src=package))).result["in_sync"] is True
     assert posts(control, "node2") == ["imports", "apply"]
 
 
-def test_a_node_that_is_busy_is_asked_again(control: Control, runner: AnsibleRunner, package: str) -> None:
+def test_import_node_busy_repeats_the_request(control: Control, runner: AnsibleRunner, package: str) -> None:
+    """A node that responds with 429 has not processed the request."""
     control.fault("status", node="node2", method="POST", status=429, retry_after=0, count=2)
     assert runner.run(task(IMPORT, reach(control, "node2", src=package, retries=2))).result["in_sync"] is True
     assert posts(control, "node2") == ["imports", "imports", "imports", "apply"]
 
 
-def test_a_second_import_at_the_same_time_is_refused_and_the_first_ends_well(
-    control: Control, runner: AnsibleRunner, package: str
-) -> None:
+def test_import_second_at_the_same_time_is_refused(control: Control, runner: AnsibleRunner, package: str) -> None:
+    """The first import succeeds."""
     control.fault("hold_apply", node="node2")
     arguments = reach(control, "node2", src=package)
     first = runner.start(task(IMPORT, arguments))
@@ -247,9 +248,10 @@ def test_a_second_import_at_the_same_time_is_refused_and_the_first_ends_well(
     ],
     ids=["before staging", "before applying"],
 )
-def test_a_key_that_appears_on_the_target_meanwhile_stops_the_import(
+def test_import_target_key_appears_stops_the_import(
     control: Control, runner: AnsibleRunner, package: str, path: str, code: str, words: tuple[str, ...]
 ) -> None:
+    """A key that is generated on the target during the import stops the import, and nothing stays staged."""
     # The node is busy until the key is there.
     control.fault("status", node="node2", method="POST", path=path, status=503, retry_after=1, count=1000)
     process = runner.start(task(IMPORT, reach(control, "node2", src=package, retries=1000)))
@@ -263,7 +265,8 @@ def test_a_key_that_appears_on_the_target_meanwhile_stops_the_import(
     assert discarded == [204], "nothing stays staged"
 
 
-def test_a_full_slot_refuses_the_whole_package(control: Control, runner: AnsibleRunner, package: str) -> None:
+def test_import_slot_full_imports_no_key(control: Control, runner: AnsibleRunner, package: str) -> None:
+    """A package that does not fit into a slot changes nothing."""
     before = inventories(control)
     held = sum(key["slot"] == 0 for key in control.keys("node2"))
     control.set_slot("node2", 0, capacity=held)
@@ -272,7 +275,7 @@ def test_a_full_slot_refuses_the_whole_package(control: Control, runner: Ansible
     assert inventories(control) == before
 
 
-def test_a_package_that_the_node_finds_to_be_of_another_cluster_is_refused_by_the_node(
+def test_import_node_rejects_package_of_another_cluster(
     control: Control, runner: AnsibleRunner, tmp_path: Path
 ) -> None:
     """The manifest is what the source said of itself; the package is what it is."""

@@ -445,9 +445,8 @@ def refusals(control: Control, runner: AnsibleRunner, tmp_path_factory: pytest.T
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_refusal_has_its_code_and_says_what_was_tried_what_came_back_and_what_to_do(
-    refusals: Refusals, case: str
-) -> None:
+def test_refusal_has_its_code_and_words(refusals: Refusals, case: str) -> None:
+    """The message has the action, the reason and the remedy."""
     result, expected = refusals.results[case], CASES[case]
     assert result["failed"] is True, result
     assert result["changed"] is False
@@ -462,21 +461,25 @@ def test_a_refusal_has_its_code_and_says_what_was_tried_what_came_back_and_what_
         )
 
 
-def test_no_refusal_changes_anything_or_even_tries(refusals: Refusals) -> None:
+def test_refusals_send_only_get_requests(refusals: Refusals) -> None:
+    """A refusal changes no key and leaves no file."""
     assert refusals.after == refusals.before
     assert {request["method"] for requests in refusals.requests.values() for request in requests} == {"GET"}
     assert refusals.left_over == []
 
 
-def test_a_node_that_cannot_prove_who_it_is_gets_no_request(refusals: Refusals) -> None:
+def test_refusal_unauthenticated_node_gets_no_request(refusals: Refusals) -> None:
+    """The module closes the connection after the TLS handshake."""
     assert refusals.connections[UNTOUCHED] == 2, "the wrong CA and the wrong pin, seen in the handshake"
     assert refusals.requests[UNTOUCHED] == []
 
 
-def test_a_node_that_has_not_joined_gets_no_connection_at_all(refusals: Refusals) -> None:
+def test_refusal_node_not_joined_gets_no_connection(refusals: Refusals) -> None:
+    """A node that was contacted before it joined can no longer join."""
     assert refusals.connections[NOT_JOINED] == 0
 
 
-def test_a_refused_login_does_not_show_its_token(refusals: Refusals) -> None:
+def test_refusal_login_does_not_show_the_token(refusals: Refusals) -> None:
+    """Neither the output nor the result has the bearer token."""
     assert "wrong-bearer-token" not in refusals.output
     assert "wrong-bearer-token" not in json.dumps(refusals.results)
