@@ -14,7 +14,7 @@ from utrust_appliance.testing import cluster
 
 from tests.support.application import CA, DISCONNECTED, FIRST, TOKEN, Web
 from tests.support.playbook import methods
-from tests.support.runners import reach, task
+from tests.support.runners import connection_args, task
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +28,7 @@ if t.TYPE_CHECKING:
 def library(runner: AnsibleRunner) -> None:
     """Where the module runs, the library cryptography is installed: its Python is this one."""
     if runner.name == "module":
-        runner._host["ansible_python_interpreter"] = sys.executable
+        runner.host_vars["ansible_python_interpreter"] = sys.executable
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def ejbca(control: Control, node: str, **changes: t.Any) -> Arguments:
 
 
 def at(control: Control, node: str, **more: t.Any) -> Arguments:
-    return {**reach(control, node), "ejbca": ejbca(control, node), **more}
+    return {**connection_args(control, node), "ejbca": ejbca(control, node), **more}
 
 
 def key_of(control: Control, label: str, node: str = "node1", **more: t.Any) -> dict[str, t.Any]:
@@ -88,7 +88,7 @@ def test_ejbca_ca_info_connection_problem_has_its_code(control: Control, runner:
     closed = ejbca(control, "node1", port=1)
     results = runner.run(
         *(
-            task("ejbca_ca_info", {**reach(control, "node1"), "ejbca": given})
+            task("ejbca_ca_info", {**connection_args(control, "node1"), "ejbca": given})
             for given in (stranger, ejbca(control, "node1", **guest), url, closed)
         )
     ).results
@@ -178,13 +178,13 @@ def test_key_proof_missing_other_and_unusable_key(control: Control, runner: Ansi
     label = f"apart-{runner.name}"
     control.generate_key("node1", label)
     wanted = key_of(control, label)
-    proof = task("utrust_key_proof", {**reach(control, "node2"), "hsm_keys": [wanted], "level": "hsm"})
+    proof = task("utrust_key_proof", {**connection_args(control, "node2"), "hsm_keys": [wanted], "level": "hsm"})
     missing = runner.run(proof).result
     control.generate_key("node2", label)
     another = runner.run(proof).result
     control.damage_key("node1", label)
     broken = runner.run(
-        task("utrust_key_proof", {**reach(control, "node1"), "hsm_keys": [wanted], "level": "hsm"})
+        task("utrust_key_proof", {**connection_args(control, "node1"), "hsm_keys": [wanted], "level": "hsm"})
     ).result
     control.fault("node_down", node="node2")
     away = runner.run(proof).result

@@ -14,7 +14,7 @@ from utrust_appliance.control import Control
 from utrust_appliance.testing import cluster
 
 from tests.support.playbook import inventories
-from tests.support.runners import reach, task
+from tests.support.runners import connection_args, task
 from tests.support.waiting import wait_for
 
 if t.TYPE_CHECKING:
@@ -53,7 +53,7 @@ def control(running: Control) -> Iterator[Control]:
 def package(control: Control, runner: AnsibleRunner, tmp_path: Path) -> str:
     """A package of node1, on the machine that executes."""
     dest = str(tmp_path / "cluster.ksp")
-    assert runner.run(task(EXPORT, reach(control, "node1", dest=dest))).result["changed"] is True
+    assert runner.run(task(EXPORT, connection_args(control, "node1", dest=dest))).result["changed"] is True
     control.clear_log()
     return dest
 
@@ -86,7 +86,12 @@ def test_import_target_not_allowed_gets_only_get_requests(
     """A target in maintenance or with another MBK is not changed."""
     before = inventories(control)
     control.fault(fault, node="node2", **params)
-    refused(runner.run(task(IMPORT, reach(control, "node2", src=package))).result, code, "importing into node2", *words)
+    refused(
+        runner.run(task(IMPORT, connection_args(control, "node2", src=package))).result,
+        code,
+        "importing into node2",
+        *words,
+    )
     assert changing(control, "node2") == []
     assert inventories(control) == before
 
@@ -96,7 +101,8 @@ def test_import_source_with_other_mbk_is_refused(control: Control, runner: Ansib
     before, dest = inventories(control), str(tmp_path / "cluster.ksp")
     control.fault("other_mbk", node="node1", mbk="OTHER")
     dummy, imported = runner.run(
-        task(EXPORT, reach(control, "node1", dest=dest)), task(IMPORT, reach(control, "node2", src=dest))
+        task(EXPORT, connection_args(control, "node1", dest=dest)),
+        task(IMPORT, connection_args(control, "node2", src=dest)),
     ).results
     refused(imported, "mbk_mismatch", "importing into node2", "OTHER", "find out which MBK is the right one")
     assert changing(control, "node2") == []
@@ -106,7 +112,7 @@ def test_import_source_with_other_mbk_is_refused(control: Control, runner: Ansib
 def test_hsm_info_returns_fips_mode(control: Control, runner: AnsibleRunner) -> None:
     """The result has the FIPS mode of each HSM."""
     control.fault("fips", node="node2")
-    told = [task(INFO, reach(control, node)) for node in ("node1", "node2")]
+    told = [task(INFO, connection_args(control, node)) for node in ("node1", "node2")]
     assert [result["node"]["fips"] for result in runner.run(*told).results] == [False, True]
 
 
@@ -117,7 +123,7 @@ def test_export_wrong_digest_leaves_nothing(control: Control, runner: AnsibleRun
     """A package whose digest is not the digest in the response is deleted."""
     control.fault("wrong_digest", node="node1")
     before, dest = inventories(control), str(tmp_path / "cluster.ksp")
-    result = runner.run(task(EXPORT, reach(control, "node1", dest=dest))).result
+    result = runner.run(task(EXPORT, connection_args(control, "node1", dest=dest))).result
     refused(result, "download_corrupt", "downloading package", "digest", "nothing was kept", "Run again")
     assert list(tmp_path.iterdir()) == []
     assert inventories(control) == before
@@ -128,7 +134,7 @@ def test_export_package_never_ready_times_out(control: Control, runner: AnsibleR
     """The module waits for the response as long as option timeout allows."""
     control.fault("hold_package", node="node1")
     before, dest = inventories(control), str(tmp_path / "cluster.ksp")
-    result = runner.run(task(EXPORT, reach(control, "node1", dest=dest, timeout=5, retries=3))).result
+    result = runner.run(task(EXPORT, connection_args(control, "node1", dest=dest, timeout=5, retries=3))).result
     refused(result, "response_lost", "POST /api/v1/hsm/packages", "timed out", "nothing was changed", "Run again")
     assert list(tmp_path.iterdir()) == []
     assert inventories(control) == before
@@ -141,7 +147,7 @@ def test_import_node_stays_busy_fails_after_retries(
     """The module repeats the request as often as option retries allows."""
     before = inventories(control)
     control.fault("status", node="node2", method="POST", status=status, retry_after=0, count=100)
-    result = runner.run(task(IMPORT, reach(control, "node2", src=package, retries=1))).result
+    result = runner.run(task(IMPORT, connection_args(control, "node2", src=package, retries=1))).result
     refused(result, code, "importing into node2", f"HTTP {status}", "try again", "nothing was changed", "run again")
     assert changing(control, "node2") == ["imports", "imports"]
     assert inventories(control) == before
@@ -156,7 +162,7 @@ def test_import_slot_without_space_is_refused_by_the_node(
     """The node refuses the upload, and the message has the reason."""
     before = inventories(control)
     control.fault("slot_full", node="node2", slot=0)
-    result = runner.run(task(IMPORT, reach(control, "node2", src=package))).result
+    result = runner.run(task(IMPORT, connection_args(control, "node2", src=package))).result
     refused(result, "slot_full", "importing into node2", "HTTP 409", "slot 0 takes 2 keys", "nothing was changed")
     assert changing(control, "node2") == ["imports"]
     assert inventories(control) == before
@@ -166,10 +172,10 @@ def test_import_hsm_write_error_changes_nothing(control: Control, runner: Ansibl
     """The next run imports the package."""
     before = inventories(control)
     control.fault("import_fails", node="node2")
-    result = runner.run(task(IMPORT, reach(control, "node2", src=package))).result
+    result = runner.run(task(IMPORT, connection_args(control, "node2", src=package))).result
     refused(result, "import_failed", "importing into node2", "could not be written", "nothing was changed", "Run again")
     assert inventories(control) == before
-    again = runner.run(task(IMPORT, reach(control, "node2", src=package))).result
+    again = runner.run(task(IMPORT, connection_args(control, "node2", src=package))).result
     assert (again["changed"], again["in_sync"]) == (True, True)
 
 
@@ -178,7 +184,7 @@ def test_import_node_restarts_while_applying(control: Control, runner: AnsibleRu
     """The module waits for the node and reads its keys to determine the outcome."""
     before = inventories(control)
     control.fault("restart_applying", node="node2", keys=keys, seconds=3)
-    result = runner.run(task(IMPORT, reach(control, "node2", src=package, wait_timeout=60))).result
+    result = runner.run(task(IMPORT, connection_args(control, "node2", src=package, wait_timeout=60))).result
     assert changing(control, "node2").count("apply") == 1, "an import is never sent twice"
     if keys == "old":
         same = "node2 holds the same keys as before, so nothing was changed"
@@ -194,7 +200,7 @@ def test_import_power_failure_while_applying(control: Control, runner: AnsibleRu
     """The module waits for the node and reads its keys to determine the outcome."""
     before = inventories(control)
     control.fault("crash_at", node="node2", point=point)
-    started = runner.start(task(IMPORT, reach(control, "node2", src=package, wait_timeout=60)))
+    started = runner.start(task(IMPORT, connection_args(control, "node2", src=package, wait_timeout=60)))
     wait_for(lambda: process.running(control.folder) is None)
     Control.up(control.folder, faults=True)
     result = runner.finish(started).result
@@ -210,7 +216,7 @@ def test_import_never_ends_is_reported_as_unknown(control: Control, runner: Ansi
     """The outcome is unknown until the import has ended."""
     before = inventories(control)
     control.fault("hold_apply", node="node2")
-    arguments = reach(control, "node2", src=package, timeout=5, retries=3, wait_timeout=1)
+    arguments = connection_args(control, "node2", src=package, timeout=5, retries=3, wait_timeout=1)
     result = runner.run(task(IMPORT, arguments)).result
     assert (result["failed"], result["code"]) == (True, "node_wait_timeout")
     for words in ("node2", "outcome is not known", "within 1 s", "may have changed", "Look at the node", "run again"):
@@ -229,8 +235,8 @@ def test_import_never_ends_is_reported_as_unknown(control: Control, runner: Ansi
 def test_restore_never_ends_times_out_and_is_watched_again(control: Control, runner: AnsibleRunner) -> None:
     """The message has the state of the restore, and the next run watches it."""
     control.fault("hold_restore", node="node3")
-    source = runner.run(task(INFO, reach(control, "node1"))).result["node"]
-    arguments = {**reach(control, "node3"), "source": source, "pin_pad": "front-usb"}
+    source = runner.run(task(INFO, connection_args(control, "node1"))).result["node"]
+    arguments = {**connection_args(control, "node3"), "source": source, "pin_pad": "front-usb"}
     assert runner.run(task(RESTORE, {**arguments, "restore_timeout": 0.01})).result["code"] == "restore_timeout"
     for card in ("KEYOPS-1", "KEYOPS-2"):
         control.present("node3", card)

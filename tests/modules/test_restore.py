@@ -18,7 +18,7 @@ import pytest
 from utrust_appliance.testing import cluster
 
 from tests.support.playbook import inventories, waits_for_card
-from tests.support.runners import reach, task
+from tests.support.runners import connection_args, task
 from tests.support.waiting import wait_for
 
 if t.TYPE_CHECKING:
@@ -113,13 +113,13 @@ def control(runner: AnsibleRunner) -> Iterator[Control]:
 
 @pytest.fixture(scope="module")
 def source(control: Control, runner: AnsibleRunner) -> dict[str, t.Any]:
-    node: dict[str, t.Any] = runner.run(task("utrust_hsm_info", reach(control, "node1"))).result["node"]
+    node: dict[str, t.Any] = runner.run(task("utrust_hsm_info", connection_args(control, "node1"))).result["node"]
     return node
 
 
 def options(control: Control, node: str, source: dict[str, t.Any], **changes: t.Any) -> dict[str, t.Any]:
     cards = {"cards_required": 2, "cards_total": 3}
-    return {**reach(control, node), "source": source, "pin_pad": "front-usb", **cards, **changes}
+    return {**connection_args(control, node), "source": source, "pin_pad": "front-usb", **cards, **changes}
 
 
 class People(threading.Thread):
@@ -306,12 +306,12 @@ def test_restore_already_running_is_watched(control: Control, runner: AnsibleRun
 
 def test_restore_state_canceled_cancels_once(control: Control, runner: AnsibleRunner, source: dict[str, t.Any]) -> None:
     """Check mode cancels nothing."""
-    cancel = {**reach(control, CANCELED), "state": "canceled"}
+    cancel = {**connection_args(control, CANCELED), "state": "canceled"}
     ran = runner.run(
         task(RESTORE, cancel),
         task(RESTORE, options(control, CANCELED, source, restore_timeout=0.01)),
         task(RESTORE, cancel, check_mode=True),
-        task("utrust_hsm_info", {**reach(control, CANCELED), "gather": ["restore"]}),
+        task("utrust_hsm_info", {**connection_args(control, CANCELED), "gather": ["restore"]}),
         task(RESTORE, cancel),
         task(RESTORE, cancel),
     )
@@ -342,7 +342,7 @@ def test_restore_responses_lost_is_started_once(
 def test_restore_without_card_holders_times_out(runner: AnsibleRunner) -> None:
     """The PIN pad ends the restore, and the HSM is not changed."""
     with cluster(nodes=2, keys=1, key_mix={"ec-p256": 1}, card_timeout=0.5) as impatient:
-        source = runner.run(task("utrust_hsm_info", reach(impatient, "node1"))).result["node"]
+        source = runner.run(task("utrust_hsm_info", connection_args(impatient, "node1"))).result["node"]
         before = inventories(impatient)
         result = runner.run(task(RESTORE, options(impatient, "node2", source))).result
         assert (result["failed"], result["changed"], result["code"]) == (True, False, "card_timeout")

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
 import socket
 import typing as t
@@ -16,7 +15,7 @@ import pytest
 from utrust_appliance.testing import cluster
 
 from tests.support.playbook import methods
-from tests.support.runners import RUNNERS, AnsibleRunner, reach, task
+from tests.support.runners import RUNNERS, AnsibleRunner, connection_args, task
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,14 +91,14 @@ def test_option_missing_is_named(runner: AnsibleRunner) -> None:
 
 def test_option_validate_certs_does_not_exist(control: Control, runner: AnsibleRunner) -> None:
     """The verification of TLS cannot be switched off."""
-    result = runner.run(task(INFO, reach(control, "node1", validate_certs=False))).result
+    result = runner.run(task(INFO, connection_args(control, "node1", validate_certs=False))).result
     assert result["failed"] is True
     assert "validate_certs" in result["msg"]
 
 
 def test_module_defaults_of_the_action_group_apply(control: Control, runner: AnsibleRunner) -> None:
     """The connection options can be set once for all modules."""
-    shared = reach(control, "node1")
+    shared = connection_args(control, "node1")
     block = {"module_defaults": {"group/keyops.utrust.utrust": shared}, "block": [task(INFO, {})]}
     assert runner.run(block).result["node"]["name"] == "node1"
 
@@ -110,8 +109,8 @@ def test_module_defaults_of_the_action_group_apply(control: Control, runner: Ans
 def test_become_is_refused_by_the_action(control: Control, tmp_path: Path) -> None:
     """An action runs in the process of Ansible, where become has no effect."""
     control.clear_log()
-    with contextlib.closing(AnsibleRunner("action", tmp_path)) as runner:
-        result = runner.run(task(INFO, reach(control, "node1"), become=True)).result
+    runner = AnsibleRunner("action", tmp_path)
+    result = runner.run(task(INFO, connection_args(control, "node1"), become=True)).result
     assert result["failed"] is True
     assert "become has no effect here" in result["msg"]
     assert "remove it" in result["msg"]
@@ -121,7 +120,7 @@ def test_become_is_refused_by_the_action(control: Control, tmp_path: Path) -> No
 def test_async_is_refused(control: Control, runner: AnsibleRunner) -> None:
     """An asynchronous task could outlive its run."""
     control.clear_log()
-    result = runner.run(task(INFO, reach(control, "node1"), **{"async": 10, "poll": 0})).result
+    result = runner.run(task(INFO, connection_args(control, "node1"), **{"async": 10, "poll": 0})).result
     assert result["failed"] is True
     assert "async" in result["msg"]
     assert control.connections("node1") == 0
@@ -158,13 +157,19 @@ def test_output_and_results_have_no_secret(control: Control, runner: AnsibleRunn
     login = {"client_cert": None, "client_key": None, "bearer_token": "{{ lookup('file', token_file) }}"}
     files = {"token_file": str(control.folder / "clients" / "operator.token")}
     ran = runner.run(
-        task(EXPORT, reach(control, "node1", dest=str(package), **login), vars=files),
-        task(EXPORT, reach(control, "node1", dest=str(kept), **login), vars=files, check_mode=True, diff=True),
-        task(IMPORT, reach(control, "node2", src=str(package), **login), vars=files, diff=True),
-        task(IMPORT, reach(control, "node2", src=str(package), expected_new_keys=["nonsense"], **login), vars=files),
-        task(INFO, reach(control, "node2", gather=["keys", "pin_pads"], **login), vars=files),
-        task(INFO, reach(control, "node2", host="127.0.0.1", port=1, **login), vars=files),
-        task(INFO, reach(control, "node1"), vars=files),
+        task(EXPORT, connection_args(control, "node1", dest=str(package), **login), vars=files),
+        task(
+            EXPORT, connection_args(control, "node1", dest=str(kept), **login), vars=files, check_mode=True, diff=True
+        ),
+        task(IMPORT, connection_args(control, "node2", src=str(package), **login), vars=files, diff=True),
+        task(
+            IMPORT,
+            connection_args(control, "node2", src=str(package), expected_new_keys=["nonsense"], **login),
+            vars=files,
+        ),
+        task(INFO, connection_args(control, "node2", gather=["keys", "pin_pads"], **login), vars=files),
+        task(INFO, connection_args(control, "node2", host="127.0.0.1", port=1, **login), vars=files),
+        task(INFO, connection_args(control, "node1"), vars=files),
         arguments=["-vvvvvv", "--diff"],
         # Older versions of Ansible always return the arguments, too.
         env={"ANSIBLE_PIPELINING": "0", "ANSIBLE_INJECT_INVOCATION": "true"},
@@ -186,7 +191,7 @@ def test_output_and_results_have_no_secret(control: Control, runner: AnsibleRunn
 
 def test_module_leaves_no_file_behind(control: Control, runner: AnsibleRunner, tmp_path: Path) -> None:
     """The module leaves no file on the machine that executes it."""
-    runner.run(task(INFO, reach(control, "node1")), env={"ANSIBLE_PIPELINING": "0"})
+    runner.run(task(INFO, connection_args(control, "node1")), env={"ANSIBLE_PIPELINING": "0"})
     remote = runner.folder / "remote"
     assert [path for path in remote.rglob("*") if path.is_file()] == []
     assert list(tmp_path.iterdir()) == []
@@ -202,12 +207,11 @@ def test_action_and_module_return_the_same(control: Control, tmp_path: Path) -> 
     for name in RUNNERS:
         (tmp_path / name).mkdir()
         tasks = [
-            task(INFO, {**reach(control, "node1"), "gather": ["keys", "pin_pads", "restore"]}),
-            task(EXPORT, reach(control, "node1"), check_mode=True),
-            task(INFO, reach(control, "node2", expect_node="node1")),
+            task(INFO, {**connection_args(control, "node1"), "gather": ["keys", "pin_pads", "restore"]}),
+            task(EXPORT, connection_args(control, "node1"), check_mode=True),
+            task(INFO, connection_args(control, "node2", expect_node="node1")),
         ]
-        with contextlib.closing(AnsibleRunner(name, tmp_path / name)) as runner:
-            ran = runner.run(*tasks)
+        ran = AnsibleRunner(name, tmp_path / name).run(*tasks)
         for result in ran.results:
             result.pop("invocation", None)
             for moving in ("clock", "clock_skew"):
