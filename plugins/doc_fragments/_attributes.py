@@ -12,13 +12,13 @@ class ModuleDocFragment:
 options: {}
 attributes:
   check_mode:
-    description: Can run in check mode and tell the result without changing the node or the disk.
+    description: Whether the module can predict its result without changing the node or the disk.
   diff_mode:
-    description: Shows what changes, or would change.
+    description: Whether the module returns details on what it changed, or would change in check mode.
   idempotent:
-    description: Changes nothing when the state is already as described.
+    description: Whether a second run with the same options changes nothing.
   async:
-    description: Supports being used with the C(async) keyword.
+    description: Whether the module supports the C(async) keyword.
     support: none
 """
 

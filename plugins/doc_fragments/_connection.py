@@ -12,99 +12,104 @@ class ModuleDocFragment:
 options:
   host:
     description:
-      - Host name or address of the node, without scheme and path. HTTPS is always used; there is no option that switches TLS or its verification off.
-      - If not set, the environment variable E(UTRUST_HOST) is used.
+      - Host name or address of the node, without scheme and path.
+      - The module always uses HTTPS and always verifies the node. This cannot be switched off.
+      - If not set, the module uses the environment variable E(UTRUST_HOST).
     type: str
     required: true
   port:
     description:
-      - Port of the node's appliance API.
-      - If not set, the environment variable E(UTRUST_PORT) is used.
+      - Port of the appliance API of the node.
+      - If not set, the module uses the environment variable E(UTRUST_PORT).
     type: int
     default: 443
   client_cert:
     description:
-      - PEM file with the client certificate that the node accepts, and its chain if it has one. Use a certificate of its own for automation.
-      - The path belongs to the machine that executes the module; with a local connection this is the controller.
-      - One of O(client_cert) and O(bearer_token) is needed.
-      - If not set, the environment variable E(UTRUST_CLIENT_CERT) is used.
+      - Path of a PEM file with the client certificate and, if there is one, its chain.
+      - Use a separate certificate for automation.
+      - The path is on the machine that executes the module. With a local connection this machine is the controller.
+      - One of O(client_cert) and O(bearer_token) is required.
+      - If not set, the module uses the environment variable E(UTRUST_CLIENT_CERT).
     type: path
   client_key:
     description:
-      - PEM file with the private key of O(client_cert), without a passphrase, if it is not in the same file.
-      - If not set, the environment variable E(UTRUST_CLIENT_KEY) is used.
+      - Path of a PEM file with the private key of O(client_cert), without a passphrase.
+      - Omit this option if the key is in the file of O(client_cert).
+      - If not set, the module uses the environment variable E(UTRUST_CLIENT_KEY).
     type: path
   bearer_token:
     description:
       - Token that the node accepts instead of a client certificate.
-      - If not set, the environment variable E(UTRUST_BEARER_TOKEN) is used.
+      - If not set, the module uses the environment variable E(UTRUST_BEARER_TOKEN).
     type: str
   ca_file:
     description:
-      - PEM file with the CA certificates that may have signed the node's certificate.
-      - At least one of O(ca_file) and O(tls_fingerprint) is needed. With both, both must agree.
-      - If not set, the environment variable E(UTRUST_CA_FILE) is used.
+      - Path of a PEM file with the CA certificates that can issue the certificate of the node.
+      - At least one of O(ca_file) and O(tls_fingerprint) is required. If both are set, the certificate must match both.
+      - If not set, the module uses the environment variable E(UTRUST_CA_FILE).
     type: path
   tls_fingerprint:
     description:
-      - SHA-256 fingerprints of the node's own certificate, as its front display shows it; colons and the prefix V(sha256:) may be there.
-      - The certificate of the very connection that carries a request is compared before anything is sent. With a pin alone, no CA is needed, and
-        the host name is not compared.
-      - It is a list so that the next certificate can be named before the node changes to it.
-      - If not set, the environment variable E(UTRUST_TLS_FINGERPRINT) is used (comma separated).
+      - SHA-256 certificate fingerprints of the node, as its front display shows them. Colons and the prefix V(sha256:) are optional.
+      - The module compares the certificate of each connection before it sends a request.
+      - With this option alone, the module needs no CA certificate and does not compare the host name.
+      - To replace the certificate of a node, add the fingerprint of the new certificate first.
+      - If not set, the module uses the environment variable E(UTRUST_TLS_FINGERPRINT), a comma-separated list.
     type: list
     elements: str
   expect_node:
     description:
-      - Name that the node must give itself. Another node at this address is refused before anything is changed.
+      - Expected node name. The module fails before any change if the node reports another name.
     type: str
   members:
     description:
-      - Names of the nodes that have joined the cluster, as the member list of the source node tells them.
-      - If set, a node whose O(expect_node) is not among them gets no connection at all, because a node that anybody has contacted before it joined can no
-        longer join.
+      - Names of the nodes that have joined the cluster, as the source node reports them.
+      - If set, the module does not connect to a node whose O(expect_node) is not in the list.
+        A node that was contacted before it joined can no longer join.
     type: list
     elements: str
   transport:
     description:
-      - How the node is reached. V(rest) is appliance API v1, which is the contract of this project itself; the vendor documents no API.
+      - Interface of the node.
+      - V(rest) is appliance API v1, a contract of this project.
     type: str
     choices: [rest]
     default: rest
   connect_timeout:
     description:
       - Seconds to wait for a connection.
-      - If not set, the environment variable E(UTRUST_CONNECT_TIMEOUT) is used.
+      - If not set, the module uses the environment variable E(UTRUST_CONNECT_TIMEOUT).
     type: float
     default: 10.0
   timeout:
     description:
-      - Seconds to wait for an answer.
-      - If not set, the environment variable E(UTRUST_TIMEOUT) is used.
+      - Seconds to wait for a response.
+      - If not set, the module uses the environment variable E(UTRUST_TIMEOUT).
     type: float
     default: 30.0
   max_clock_skew:
     description:
-      - Seconds that the node's clock may differ from that of the machine that executes the module, because the clocks of a cluster must agree. It is looked at
-        before anything is changed; reading a node does not depend on it.
-      - If not set, the environment variable E(UTRUST_MAX_CLOCK_SKEW) is used.
+      - Maximum difference in seconds between the clock of the node and the clock of the machine that executes the module.
+      - Modules that change a node check the difference first, because all clocks of a cluster must agree.
+      - If not set, the module uses the environment variable E(UTRUST_MAX_CLOCK_SKEW).
     type: float
     default: 60.0
   retries:
     description:
-      - How often a request is repeated when the node was busy (HTTP 429 or 503), or when no answer came to a request that changes nothing. A request that may
-        have changed something is never sent again after a lost answer; the node is read instead.
-      - If not set, the environment variable E(UTRUST_RETRIES) is used.
+      - Maximum number of repetitions of a request.
+      - The module repeats a request if the node is busy (HTTP 429 or 503), or if a reading request gets no response.
+      - The module never repeats a request that can change something after a lost response. It reads the node instead.
+      - If not set, the module uses the environment variable E(UTRUST_RETRIES).
     type: int
     default: 3
 notes:
-  - The vendor documents no API of the appliance. This module speaks appliance API v1, a contract of this project, which has been verified against the
-    reference appliance in C(tests/appliance) and has not met hardware.
-  - With a local connection the operation runs in Ansible's own process and shows its progress on the terminal. With any other connection the module runs on
-    that machine, which needs Python 3.11 or newer, nothing else. The result's RV(ignore:executed_on) tells which machine it was.
-  - No PIN, no share of the MBK and no key passes through this module.
+  - The vendor documents no API of the appliance. Transport V(rest) is a contract of this project.
+    It was tested with the appliance simulator in C(tests/appliance), and never with hardware.
+  - With a local connection, the operation runs in the process of Ansible and shows its progress on the terminal.
+  - With any other connection, the module runs on the remote machine, which needs Python 3.11 or newer.
+  - PINs, shares of the Master Backup Key (MBK) and plaintext keys never pass through this module.
 seealso:
-  - name: Synchronize the HSMs of a cluster
-    description: What to do with the modules, roles and playbooks of this collection.
+  - name: keyops.utrust on GitHub
+    description: Modules, roles and playbooks that synchronize the HSMs of a cluster.
     link: https://github.com/keyops/keyops.utrust
 """

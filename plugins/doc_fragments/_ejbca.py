@@ -12,11 +12,12 @@ class ModuleDocFragment:
 options:
   ejbca:
     description:
-      - Where EJBCA of this node is, and how to log in there. P(keyops.utrust.ejbca_options#filter) makes it from inventory variables.
+      - Connection to EJBCA on this node.
+      - The filter P(keyops.utrust.ejbca_options#filter) returns this option from host variables.
     type: dict
     suboptions:
       host:
-        description: Host name or address, without scheme and path. HTTPS is always used.
+        description: Host name or address of EJBCA, without scheme and path. The module always uses HTTPS.
         type: str
         required: true
       port:
@@ -24,22 +25,24 @@ options:
         type: int
         default: 443
       client_cert:
-        description: PEM file with the client certificate of an EJBCA administrator or RA operator.
+        description: Path of a PEM file with the client certificate of an EJBCA administrator or RA operator.
         type: path
         required: true
       client_key:
-        description: PEM file with its private key, without a passphrase, if it is not in the same file.
+        description:
+          - Path of a PEM file with the private key of O(ejbca.client_cert), without a passphrase.
+          - Omit this option if the key is in the file of O(ejbca.client_cert).
         type: path
       ca_file:
-        description: PEM file with the CA certificates that may have signed EJBCA's TLS certificate. One of this and O(ejbca.tls_fingerprint) is needed.
+        description:
+          - Path of a PEM file with the CA certificates that can issue the TLS certificate of EJBCA.
+          - At least one of O(ejbca.ca_file) and O(ejbca.tls_fingerprint) is required.
         type: path
       tls_fingerprint:
-        description: SHA-256 fingerprints of EJBCA's TLS certificate.
+        description: SHA-256 certificate fingerprints of EJBCA's TLS certificate.
         type: list
         elements: str
 notes:
-  - EJBCA's paths and members are those of its published OpenAPI description. They have been verified against the reference application in C(tests/appliance),
-    not against EJBCA.
-  - Certificates are read with the Python library cryptography, which every controller has, because ansible-core needs it. Where the module runs on another
-    machine, it must be installed there.
+  - The module uses the paths and members of EJBCA's published OpenAPI description.
+    It was tested with the EJBCA simulator in C(tests/appliance), and not with EJBCA.
 """

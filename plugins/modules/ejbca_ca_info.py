@@ -7,13 +7,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: ejbca_ca_info
-short_description: Read the CAs and the health check of EJBCA on a node
+short_description: Read the CAs and the health check of EJBCA
 version_added: 1.0.0
 description:
-  - Reads which CAs EJBCA has on a node, with the fingerprint of the public key in each CA's active certificate, and what its health check says.
-  - The health check is no proof that a node has the keys that it needs. EJBCA does not look at keys that are mapped as a CA's next or previous one. See
-    M(keyops.utrust.utrust_key_proof) for a proof.
-  - Changes nothing.
+  - Reads the CAs of EJBCA on one node, and the result of its health check.
+  - A healthy result does not prove that the node has all keys that it needs.
+    EJBCA does not test the next key or the previous key of a CA. Use M(keyops.utrust.utrust_key_proof) for a proof.
 author:
   - The keyops.utrust authors (@keyops)
 extends_documentation_fragment:
@@ -21,44 +20,51 @@ extends_documentation_fragment:
   - keyops.utrust._ejbca
   - keyops.utrust._attributes
   - keyops.utrust._attributes.actiongroup_utrust
+requirements:
+  - cryptography on the machine that executes the module (ansible-core installs it on the controller)
 attributes:
   check_mode:
     support: full
     details:
-      - This module changes nothing.
+      - This module does not change anything.
   diff_mode:
     support: N/A
     details:
-      - This module changes nothing.
+      - This module does not change anything.
   idempotent:
     support: full
     details:
-      - This module changes nothing.
+      - This module does not change anything.
 options:
   ejbca:
     required: true
 seealso:
-  - module: keyops.utrust.utrust_key_proof
   - module: keyops.utrust.ejbca_key
+  - module: keyops.utrust.utrust_key_proof
 """
 
 EXAMPLES = r"""
-- name: Read the CAs of this node
+---
+- name: Read the CAs of EJBCA on this node
   keyops.utrust.ejbca_ca_info:
     ejbca: "{{ hostvars[inventory_hostname] | keyops.utrust.ejbca_options }}"
   module_defaults:
     group/keyops.utrust.utrust: "{{ hostvars[inventory_hostname] | keyops.utrust.connection_options }}"
   register: cas
+
+- name: Show the names of the CAs
+  ansible.builtin.debug:
+    msg: "{{ cas.authorities | map(attribute='name') }}"
 """
 
 RETURN = r"""
 health:
-  description: What the health check complains of, or nothing where it answers C(ALLOK).
+  description: Error of the health check, or null if EJBCA reports C(ALLOK).
   returned: success
   type: str
   sample: "CA: Error CA Token is disconnected, CA Name : IssuingCA"
 authorities:
-  description: The CAs.
+  description: CAs of EJBCA.
   returned: success
   type: list
   elements: dict
@@ -68,24 +74,29 @@ authorities:
       type: str
       returned: success
     subject_dn:
-      description: Subject of the CA.
+      description: Subject DN of the CA.
       type: str
       returned: success
     public_key_sha256:
-      description: Fingerprint of the public key in the CA's active certificate, as the inventory of an HSM has it.
+      description: Key fingerprint of the current key of the CA, in the format of RV(keyops.utrust.utrust_hsm_info#module:hsm_keys).
       type: str
       returned: success
     not_after:
-      description: When that certificate expires, UTC.
+      description: End of validity of the CA certificate, UTC.
       type: str
       returned: success
+  sample:
+    - name: IssuingCA
+      subject_dn: CN=IssuingCA,O=Example
+      public_key_sha256: "sha256:a1..."
+      not_after: "2036-05-01T12:00:00+00:00"
 executed_on:
-  description: Host name of the machine that executed this.
+  description: Host name of the machine that executed the operation.
   returned: always
   type: str
   sample: awx-task-1
 code:
-  description: Stable code of the failure.
+  description: Code of the failure.
   returned: failure
   type: str
   sample: ejbca_unreachable

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: ejbca_key
-short_description: Generate a key pair in an EJBCA crypto token of a node
+short_description: Generate a key pair in a crypto token of EJBCA
 version_added: 1.0.0
 description:
-  - Lets EJBCA on one node generate a key pair in its crypto token, unless the node's HSM holds a key under that alias already.
-  - EJBCA's REST interface does not list keys, so the inventory of the HSM tells whether the key is there, before and after. After a lost answer, it tells
-    whether the key was made; a request to generate a key is never sent twice.
-  - The key is on this node only. Synchronize it to all others and prove it there before any CA uses it.
+  - Generates a key pair in a crypto token of EJBCA on one node.
+    The module generates no key if the HSM of the node already holds a key with the alias.
+  - EJBCA's REST interface does not list keys. The module reads the keys of the HSM instead, before and after the request.
+  - The module never sends the request twice. After a lost response, the keys of the HSM show whether the key exists.
+  - The key exists only on this node. Synchronize and prove the key on all other nodes before a CA uses it.
 author:
   - The keyops.utrust authors (@keyops)
 extends_documentation_fragment:
@@ -32,36 +33,43 @@ options:
   ejbca:
     required: true
   crypto_token:
-    description: Name of the crypto token in EJBCA.
+    description:
+      - Name of the crypto token in EJBCA.
     type: str
     required: true
   slot:
-    description: Slot of the HSM that the crypto token uses.
+    description:
+      - HSM slot of the crypto token.
     type: int
     default: 0
   alias:
-    description: Alias of the key pair, which is its label in the HSM.
+    description:
+      - Alias of the key pair. The alias is the label of the key in the HSM.
     type: str
     required: true
   key_alg:
-    description: Algorithm of the key.
+    description:
+      - Algorithm of the key.
     type: str
     choices: [RSA, EC]
     required: true
   key_spec:
-    description: Size of an RSA key, such as V(3072), or curve of an EC key, such as V(P-384).
+    description:
+      - Size of an RSA key, for example V(3072), or curve of an EC key, for example V(P-384).
     type: str
     required: true
   wait_timeout:
-    description: Seconds to wait for the node when it does not answer after the key was asked for.
+    description:
+      - Seconds to wait for the node if it does not respond after the request.
     type: float
     default: 60.0
 seealso:
-  - module: keyops.utrust.utrust_key_proof
   - module: keyops.utrust.ejbca_ca_info
+  - module: keyops.utrust.utrust_key_proof
 """
 
 EXAMPLES = r"""
+---
 - name: Generate the next key of a CA on the source node
   keyops.utrust.ejbca_key:
     ejbca: "{{ hostvars['node1'] | keyops.utrust.ejbca_options }}"
@@ -73,21 +81,27 @@ EXAMPLES = r"""
     group/keyops.utrust.utrust: "{{ hostvars['node1'] | keyops.utrust.connection_options }}"
   run_once: true
   register: generated
+
+- name: Show the key fingerprint
+  ansible.builtin.debug:
+    msg: "{{ generated.hsm_key.fingerprint }}"
 """
 
 RETURN = r"""
 hsm_key:
-  description: The key as the inventory of the HSM has it, or nothing where check mode would make it.
+  description:
+    - Public facts of the key, as RV(keyops.utrust.utrust_hsm_info#module:hsm_keys) has them.
+    - Null if check mode would generate the key.
   returned: success
   type: dict
   sample: {slot: 0, label: signKey-2027, id: "01", type: rsa, size: 3072, curve: null, fingerprint: "sha256:a1...", usable: true, check_value_only: false}
 executed_on:
-  description: Host name of the machine that executed this.
+  description: Host name of the machine that executed the operation.
   returned: always
   type: str
   sample: awx-task-1
 code:
-  description: Stable code of the failure.
+  description: Code of the failure.
   returned: failure
   type: str
   sample: ejbca_unreachable

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: utrust_hsm_info
-short_description: Read a node of a hardware appliance cluster and its HSM
+short_description: Read the state of a node and its HSM
 version_added: 1.0.0
 description:
-  - Reads identity, versions, HSM state, MBK and cluster members of one node, and on request the inventory of its HSM, its PIN pads and a running guided
-    restore.
-  - Changes nothing.
+  - Reads identity, versions, HSM state, Master Backup Key (MBK) and cluster members of one node.
+  - On request, the module also reads the keys of the HSM, the PIN pads and a running guided restore.
 author:
   - The keyops.utrust authors (@keyops)
 extends_documentation_fragment:
@@ -23,32 +22,36 @@ attributes:
   check_mode:
     support: full
     details:
-      - This module changes nothing.
+      - This module does not change anything.
   diff_mode:
     support: N/A
     details:
-      - This module changes nothing.
+      - This module does not change anything.
   idempotent:
     support: full
     details:
-      - This module changes nothing.
+      - This module does not change anything.
 options:
   gather:
     description:
-      - What to read beyond the node itself.
-      - V(keys) returns RV(hsm_keys). It is not needed to tell whether two HSMs hold the same keys; for this compare RV(node.keys_digest).
+      - Facts to read in addition to RV(node).
+      - V(keys) returns RV(hsm_keys). To find out whether two HSMs hold the same keys, compare RV(node.keys_digest) instead.
+      - V(pin_pads) returns RV(pin_pads).
+      - V(restore) returns RV(restore).
     type: list
     elements: str
     choices: [keys, pin_pads, restore]
     default: []
   skip_keys_if_digest:
     description:
-      - The RV(node.keys_digest) of another node, whose keys you know. Where the node names the same one, O(gather=keys) reads no inventory and
-        returns no RV(hsm_keys), unless the node cannot use some, but not all, of its keys.
+      - RV(node.keys_digest) of another node whose keys you already have.
+      - If this node has the same digest, O(gather=keys) reads no keys and returns no RV(hsm_keys).
+      - The module still reads the keys if some of them are usable and some are not.
     type: str
   wait_for_members:
     description:
-      - Names of nodes that this node must see as Connected. The module waits for that, and fails and names those that are not when O(wait_timeout) is over.
+      - Names of nodes that this node must report as Connected.
+      - The module waits for them. If O(wait_timeout) is over, the module fails and names the missing nodes.
     type: list
     elements: str
     default: []
@@ -64,7 +67,8 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Read a node and the inventory of its HSM
+---
+- name: Read a node and the keys of its HSM
   keyops.utrust.utrust_hsm_info:
     host: node1.example.com
     client_cert: /etc/ansible/pki/operator.pem
@@ -75,14 +79,14 @@ EXAMPLES = r"""
       - keys
   register: info
 
-- name: Show which keys it holds
+- name: Show the labels of the keys
   ansible.builtin.debug:
     msg: "{{ info.hsm_keys | map(attribute='label') }}"
 """
 
 RETURN = r"""
 node:
-  description: The node.
+  description: Identity and state of the node.
   returned: success
   type: dict
   contains:
@@ -111,11 +115,11 @@ node:
       type: str
       returned: success
     hsm_state:
-      description: One of V(factory_reset) (Factory Reset Mode), V(operational), V(alarm), V(maintenance).
+      description: State of the HSM. One of V(factory_reset) (Factory Reset Mode), V(operational), V(alarm), V(maintenance).
       type: str
       returned: success
     alarm:
-      description: The alarm's reason where RV(node.hsm_state=alarm).
+      description: Reason of the alarm if RV(node.hsm_state=alarm), or null.
       type: str
       returned: success
     fips:
@@ -127,15 +131,15 @@ node:
       type: str
       returned: success
     clock:
-      description: The node's clock, UTC.
+      description: Time of the node's clock, UTC.
       type: str
       returned: success
     clock_skew:
-      description: Seconds between the node's clock and that of the machine that read it.
+      description: Difference in seconds between the clock of the node and the clock of the machine that executes the module.
       type: float
       returned: success
     mbk:
-      description: Public facts of the Master Backup Key, or nothing in Factory Reset Mode.
+      description: Public facts of the Master Backup Key (MBK), or null in Factory Reset Mode.
       type: dict
       returned: success
       contains:
@@ -144,19 +148,19 @@ node:
           type: str
           returned: success
         check_value:
-          description: MBK check value. Two HSMs with the same one hold the same MBK.
+          description: Check value (KCV) of the MBK. Two HSMs with the same check value hold the same MBK.
           type: str
           returned: success
         m:
-          description: Cards needed, where the node can tell.
+          description: Number of MBK cards (Backup Protection Smart Cards) that a restore requires, or null if the node does not report it.
           type: int
           returned: success
         n:
-          description: Cards in the set, where the node can tell.
+          description: Number of MBK cards in the set, or null if the node does not report it.
           type: int
           returned: success
     slots:
-      description: The PKCS#11 slots with their label, way of activation and number of keys.
+      description: PKCS#11 slots, each with C(slot), C(label), C(activation), C(activated) and C(key_count).
       type: list
       elements: dict
       returned: success
@@ -165,15 +169,15 @@ node:
       type: int
       returned: success
     unusable_key_count:
-      description: Number of keys that are there but cannot be used, since their slot is not activated or their objects are incomplete.
+      description: Number of keys that cannot be used, because their slot is not activated or their objects are incomplete.
       type: int
       returned: success
     keys_digest:
-      description: Digest of the inventory. Two HSMs with the same one hold the same keys.
+      description: Digest of the keys. Two HSMs with the same digest hold the same keys.
       type: str
       returned: success
     cluster_id:
-      description: Identity of the cluster.
+      description: ID of the cluster.
       type: str
       returned: success
     cluster_name:
@@ -181,20 +185,20 @@ node:
       type: str
       returned: success
     members:
-      description: The cluster's members as this node sees them, with C(node), C(address), C(port), C(joined) and C(connection).
+      description: Cluster members as this node reports them, each with C(node), C(address), C(port), C(joined) and C(connection).
       type: list
       elements: dict
       returned: success
     last_backup_at:
-      description: When the last backup of the node was made, where the node can tell.
+      description: Time of the last backup of the node, or null if the node does not report it.
       type: str
       returned: success
     tls_expires_at:
-      description: When the node's TLS certificate expires, where the node can tell.
+      description: End of validity of the node's TLS certificate, or null if the node does not report it.
       type: str
       returned: success
     running:
-      description: Kind and id of the job that occupies the HSM now, or nothing.
+      description: Job that uses the HSM, with C(kind) and C(id), or null.
       type: dict
       returned: success
   sample:
@@ -204,30 +208,34 @@ node:
     key_count: 10
     mbk: {name: KEYOPS, check_value: 5c1de3b2a4f60718, m: 2, n: 3}
 hsm_keys:
-  description: The inventory. C(fingerprint) identifies a key; where C(check_value_only) is true it is a three-byte key check value, which proves little.
-  returned: if O(gather) has V(keys), and O(skip_keys_if_digest) does not tell the same
+  description:
+    - Keys in the HSM.
+    - C(fingerprint) is the key fingerprint, the SHA-256 of the public key.
+    - If C(check_value_only) is true, C(fingerprint) is the three-byte check value (KCV) of a secret key.
+      Two different keys can have the same check value.
+  returned: if O(gather) contains V(keys) and O(skip_keys_if_digest) does not match
   type: list
   elements: dict
   sample:
     - {slot: 0, label: signKey-2026, id: "01", type: ec, size: 256, curve: P-256, fingerprint: "sha256:a1...", usable: true, check_value_only: false}
 pin_pads:
-  description: The configured PIN pads.
-  returned: if O(gather) has V(pin_pads)
+  description: Configured PIN pads.
+  returned: if O(gather) contains V(pin_pads)
   type: list
   elements: dict
   sample:
     - {name: front-usb, kind: local, address: null, status: ready}
 restore:
-  description: The guided restore that has not ended, or nothing.
-  returned: if O(gather) has V(restore)
+  description: Running guided restore, or null.
+  returned: if O(gather) contains V(restore)
   type: dict
 executed_on:
-  description: Host name of the machine that read the node.
+  description: Host name of the machine that executed the operation.
   returned: always
   type: str
   sample: awx-task-1
 code:
-  description: Stable code of the failure.
+  description: Code of the failure.
   returned: failure
   type: str
   sample: node_unreachable

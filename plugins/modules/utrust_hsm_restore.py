@@ -7,16 +7,17 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: utrust_hsm_restore
-short_description: Restore the HSM of a node that has joined the cluster, with card holders at its PIN pad
+short_description: Restore the HSM of a joined node at its PIN pad
 version_added: 1.0.0
 description:
-  - Brings the HSM of a node from Factory Reset Mode to the MBK and the keys of the cluster, as Webconf does with I(Synchronize HSM).
-  - Checks everything first and names every problem at once, shows the I(HSM Guided Restore Summary), starts the restore, shows what the PIN pad waits for,
-    waits, and verifies the result by MBK check value and inventory digest.
-  - People insert the MBK cards and type their PINs at the PIN pad. This module never handles a PIN and never repeats a card step, because three wrong PINs
-    in a row disable a card for good.
-  - If the controller dies meanwhile, run the task again; it watches the restore that is still running.
-  - An HSM that is operational under another MBK is never overwritten.
+  - Restores the Master Backup Key (MBK) and the keys of the cluster to an HSM in Factory Reset Mode, as I(Synchronize HSM) in Webconf does.
+  - The module checks the node and reports all problems before it starts the restore.
+  - The module shows the I(HSM Guided Restore Summary) and the prompts of the PIN pad, and waits for the end of the restore.
+    Then the module verifies the MBK check value (KCV) and the keys digest.
+  - People insert the MBK cards (Backup Protection Smart Cards) and type their PINs at the PIN pad.
+    The module never handles a PIN and never repeats a card step, because three wrong PINs in a row lock a card for good.
+  - If the controller fails during a restore, run the task again. The module then watches the running restore.
+  - The module never overwrites an operational HSM with another MBK.
 author:
   - The keyops.utrust authors (@keyops)
 extends_documentation_fragment:
@@ -31,47 +32,49 @@ attributes:
   idempotent:
     support: full
     details:
-      - A node that is operational under the MBK of O(source) is not changed. If its keys differ, a warning says so; O(state=restored) does not synchronize keys
-        afterwards, M(keyops.utrust.utrust_ksp_import) does.
+      - The module does not change an HSM that is operational with the MBK of O(source).
+      - If the keys of such an HSM differ, the module returns a warning. Use M(keyops.utrust.utrust_ksp_import) to synchronize the keys.
 options:
   state:
     description:
-      - V(restored) restores the HSM, or watches a restore that is running.
-      - V(canceled) cancels a restore that is running; the HSM stays in Factory Reset Mode.
+      - V(restored) restores the HSM, or watches a running restore. It requires O(expect_node), O(source) and O(pin_pad).
+      - V(canceled) cancels a running restore. The HSM stays in Factory Reset Mode.
     type: str
     choices: [restored, canceled]
     default: restored
   source:
     description:
-      - The source node, as RV(keyops.utrust.utrust_hsm_info#module:node) was read from it just before. Its cluster, versions, MBK check value and
-        inventory digest are what the restored node must have.
-      - Needed with O(state=restored).
+      - Source node, as RV(keyops.utrust.utrust_hsm_info#module:node) returned it immediately before.
+      - The module compares cluster, versions, MBK check value and keys digest of the restored node with this node.
     type: dict
   pin_pad:
     description:
-      - Name of the configured PIN pad where the card holders are.
-      - Needed with O(state=restored).
+      - Name of the configured PIN pad at which the card holders are.
     type: str
   cards_required:
     description:
-      - How many MBK cards are needed, as the operator declares it (m of I(m out of n)). If set, the node must say the same.
+      - Number of MBK cards that a restore requires (m of I(m out of n)). Set O(cards_total) too.
+      - The module fails before it starts the restore if the node reports another number.
     type: int
   cards_total:
     description:
-      - How many MBK cards there are, as the operator declares it (n of I(m out of n)).
+      - Number of MBK cards in the set (n of I(m out of n)). Set O(cards_required) too.
+      - The module fails before it starts the restore if the node reports another number.
     type: int
   cards_available:
     description:
-      - How many MBK cards the card holders have with them, as the operator declares it. If they are fewer than needed, nothing is started.
+      - Number of MBK cards that the card holders have with them.
+      - The module fails before it starts the restore if a restore requires more cards.
     type: int
   expect_hsm_serial:
     description:
-      - Serial number of the HSM as the card holders have read it at the front display. Another HSM is refused before a card is inserted.
+      - Serial number of the HSM, as the card holders read it at the front display.
+      - The module fails before it starts the restore if the HSM has another serial number.
     type: str
   restore_timeout:
     description:
-      - Seconds to wait for the end of the restore. When they are over the task fails, but the restore goes on at the PIN pad. The PIN pad has a time limit
-        of its own for each step.
+      - Seconds to wait for the end of the restore.
+      - The task fails if the time is over. The restore continues at the PIN pad, which has its own time limit for each step.
     type: float
     default: 1800.0
 seealso:
@@ -80,6 +83,7 @@ seealso:
 """
 
 EXAMPLES = r"""
+---
 - name: Read the source node
   keyops.utrust.utrust_hsm_info:
     host: node1.example.com
@@ -89,7 +93,7 @@ EXAMPLES = r"""
     expect_node: node1
   register: source
 
-- name: Restore node2 with two of the three card holders at its PIN pad
+- name: Restore node2 with two of three card holders
   keyops.utrust.utrust_hsm_restore:
     host: node2.example.com
     client_cert: /etc/ansible/pki/operator.pem
@@ -102,12 +106,13 @@ EXAMPLES = r"""
     cards_required: 2
     cards_total: 3
 
-- name: Cancel a restore because a card holder had to leave
+- name: Cancel the restore of node2
   keyops.utrust.utrust_hsm_restore:
     host: node2.example.com
     client_cert: /etc/ansible/pki/operator.pem
     client_key: /etc/ansible/pki/operator.key
     tls_fingerprint: "{{ node2_fingerprints }}"
+    expect_node: node2
     state: canceled
 """
 
@@ -118,17 +123,17 @@ node:
   type: str
   sample: node2
 hsm_serial:
-  description: Serial number of its HSM.
+  description: Serial number of the HSM.
   returned: success
   type: str
   sample: UT000002
 hsm_state:
-  description: State of the HSM afterwards.
+  description: State of the HSM after the restore.
   returned: if the HSM is restored
   type: str
   sample: operational
 mbk:
-  description: Public facts of the MBK that the HSM holds.
+  description: Public facts of the MBK in the HSM.
   returned: if the HSM is restored
   type: dict
   sample: {name: KEYOPS, check_value: 5c1de3b2a4f60718, m: 2, n: 3}
@@ -138,41 +143,66 @@ key_count:
   type: int
   sample: 10
 keys_digest:
-  description: Digest of the HSM's inventory.
+  description: Digest of the keys in the HSM.
   returned: if the HSM is restored
   type: str
+  sample: "sha256:1f..."
 in_sync:
-  description: Whether the HSM holds the same keys as the source did.
+  description: Whether the HSM holds the same keys as O(source).
   returned: if the HSM is restored
   type: bool
 preview:
-  description: The HSM Guided Restore Summary, with serial and TLS fingerprint to read aloud and compare with the front display.
-  returned: if a restore was or would be started
+  description:
+    - The I(HSM Guided Restore Summary).
+    - Card holders compare C(hsm_serial) and C(tls_fingerprint) with the front display.
+  returned: if the module started a restore, or would start it in check mode
   type: dict
 restore:
-  description: Id, PIN pad and source of the restore.
-  returned: if there is one
+  description: The restore, with C(id), C(pin_pad) and C(source).
+  returned: if a restore ran, or is running
   type: dict
 events:
-  description: What the PIN pad asked and answered, in order.
-  returned: success, and when a restore failed
+  description: Prompts and errors of the PIN pad, in chronological order.
+  returned: success, or if a restore failed
   type: list
   elements: str
   sample: ["PIN pad front-usb: Insert MBK card 1 of 2 (card 1 of 2, 120 s left)"]
+restore_id:
+  description: ID of the restore that failed or still runs.
+  returned: if a restore failed or timed out
+  type: str
 executed_on:
-  description: Host name of the machine that ran the operation.
+  description: Host name of the machine that executed the operation.
   returned: always
   type: str
+  sample: awx-task-1
 code:
-  description: Stable code of the failure, or of the first of RV(problems).
+  description: Code of the failure, or of the first of RV(problems).
   returned: failure
   type: str
   sample: card_timeout
 problems:
-  description: Every problem that was found before anything was changed, each with C(code), C(node), C(text) and C(remedy).
-  returned: if there were problems
+  description: All problems that the module found before any change.
+  returned: if a check failed
   type: list
   elements: dict
+  contains:
+    code:
+      description: Code of the problem.
+      type: str
+      returned: always
+    node:
+      description: Name of the node with the problem.
+      type: str
+      returned: always
+    text:
+      description: Description of the problem.
+      type: str
+      returned: always
+    remedy:
+      description: Instruction to fix the problem.
+      type: str
+      returned: always
 """
 
 from ansible.module_utils.basic import AnsibleModule

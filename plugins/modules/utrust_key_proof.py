@@ -7,18 +7,22 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: utrust_key_proof
-short_description: Prove how far a node can use keys
+short_description: Prove that a node can use keys
 version_added: 1.0.0
 description:
-  - Tells for each key whether it is in the node's HSM (level V(hsm)), whether the node's crypto token sees it (level V(token)), and whether this node has
-    signed with it (level V(sign)). Only the last one says that a CA that uses the key works on this node.
-  - EJBCA's Java PKCS#11 token reads which keys there are once, when it is activated. A key that arrived later does not exist for it.
-  - EJBCA's REST interface neither lists nor tests keys. Level V(token) is therefore proven by activating the crypto token again after the key was in the HSM
-    (O(reactivate)), and level V(sign) by a certificate that this node issues for a throw-away key, from a CA whose current key is this one
-    (O(hsm_keys[].ca)). Its signature is verified under the fingerprint that is asked for.
-  - For a key that no CA uses yet, make a CA for the proof in EJBCA on the node that made the key. Exclude it from the health check, and let it have an end
-    entity profile of its own. Where that is not wanted, a person tests the key in the Admin Web of each node (button C(Test)), and is named in O(manual_confirmations).
-  - A key that does not reach the level is a result (RV(passed)), not a failure. The role P(keyops.utrust.key_gate#role) makes one of it.
+  - Tests keys on one node. Level V(hsm) proves that the key is in the HSM.
+    Level V(token) proves that EJBCA's crypto token contains the key. Level V(sign) proves that the node signs with the key.
+  - Only level V(sign) proves that a CA with this key works on the node.
+  - EJBCA's Java PKCS#11 crypto token reads its keys only when EJBCA activates the crypto token.
+    It cannot use a key that was imported later.
+  - EJBCA's REST interface does not list or test keys.
+    The module proves level V(token) by activating the crypto token again (O(reactivate)).
+    The module proves level V(sign) by a test certificate of a CA that uses the key (O(hsm_keys[].ca)).
+  - If no CA uses the key yet, create a test CA in EJBCA on the node that generated the key.
+    Exclude the test CA from the health check, and create an end entity profile for it.
+  - Without a test CA, a person tests the key with button C(Test) in the Admin Web of each node.
+    Then add the person and the key to O(manual_confirmations).
+  - The module does not fail if a key does not reach the level. Check RV(passed). The role P(keyops.utrust.key_gate#role) fails in this case.
 author:
   - The keyops.utrust authors (@keyops)
 extends_documentation_fragment:
@@ -26,72 +30,82 @@ extends_documentation_fragment:
   - keyops.utrust._ejbca
   - keyops.utrust._attributes
   - keyops.utrust._attributes.actiongroup_utrust
+requirements:
+  - cryptography on the machine that executes the module (ansible-core installs it on the controller)
 attributes:
   check_mode:
     support: partial
     details:
-      - Check mode reads the HSM only. What shows only by activating a token or issuing a certificate is unknown there.
+      - Check mode only reads the HSM, and returns null for a result that needs a crypto token or a certificate.
   diff_mode:
     support: none
   idempotent:
     support: partial
     details:
-      - Activating a crypto token again is a change each time, and happens with O(reactivate) at level V(token), or at level V(sign) where
-        the signature fails before.
-      - A throw-away certificate is not reported as a change. Its serial number is in RV(certificates).
+      - To activate the crypto token again is a change.
+        With O(reactivate), the module does this at level V(token), or at level V(sign) if a signature fails.
+      - A test certificate is not a change. RV(certificates) has its serial number.
 options:
   hsm_keys:
-    description: The keys.
+    description:
+      - Keys to test.
     type: list
     elements: dict
     required: true
     suboptions:
       fingerprint:
-        description: Fingerprint of the key, from the inventory of the source node.
+        description: Key fingerprint, as the source node reports it.
         type: str
         required: true
       label:
-        description: Its label.
+        description: Label of the key.
         type: str
         required: true
       slot:
-        description: Its slot.
+        description: HSM slot of the key.
         type: int
         required: true
       ca:
-        description: Name of a CA in EJBCA whose current key is this one.
+        description: Name of a CA in EJBCA whose current key is this key.
         type: str
   level:
-    description: The level to prove.
+    description:
+      - Level to prove.
     type: str
     choices: [hsm, token, sign]
     default: sign
   crypto_token:
-    description: Name of the crypto token in EJBCA. Needed for O(reactivate).
+    description:
+      - Name of the crypto token in EJBCA.
+      - Required if O(reactivate=true).
     type: str
   reactivate:
     description:
-      - Allow to activate the crypto token again, by deactivating it. Only for a crypto token with auto-activation, because its activation code
-        never passes through Ansible. One without stays offline, which is a failure that says so.
-      - The CAs of the token are offline on this node for that moment.
+      - Whether to deactivate the crypto token so that EJBCA activates the crypto token again.
+      - Set this to V(true) only for a crypto token with auto-activation. Any other crypto token stays offline until a person activates the crypto token.
+      - The CAs of the crypto token are offline on this node during the deactivation.
     type: bool
     default: false
   certificate_profile:
-    description: Certificate profile of the throw-away certificate.
+    description:
+      - Certificate profile of the test certificate.
     type: str
     default: ENDUSER
   end_entity_profile:
-    description: End entity profile of the throw-away certificate.
+    description:
+      - End entity profile of the test certificate.
     type: str
     default: EMPTY
   manual_confirmations:
-    description: Statements of people that stand for a proof beyond level V(hsm), for this node only. The HSM's inventory is compared nevertheless.
+    description:
+      - Confirmations by people that replace a proof beyond level V(hsm), for this node only.
+      - The module still compares the keys of the HSM.
     type: list
     elements: dict
     default: []
     suboptions:
       key:
-        description: Fingerprint of the key.
+        description: Key fingerprint.
         type: str
         required: true
       confirmed_by:
@@ -99,19 +113,21 @@ options:
         type: str
         required: true
       reason:
-        description: What was done, for example that the key was tested in the Admin Web of this node.
+        description: Reason, for example a test of the key in the Admin Web of this node.
         type: str
         required: true
   wait_timeout:
-    description: Seconds to try again until all keys reach the level, for example while people activate crypto tokens.
+    description:
+      - Seconds to repeat the tests until all keys reach the level, for example while people activate crypto tokens.
     type: float
     default: 0.0
 seealso:
-  - module: keyops.utrust.ejbca_key
   - module: keyops.utrust.ejbca_ca_info
+  - module: keyops.utrust.ejbca_key
 """
 
 EXAMPLES = r"""
+---
 - name: Prove that this node signs with the new key
   keyops.utrust.utrust_key_proof:
     ejbca: "{{ hostvars[inventory_hostname] | keyops.utrust.ejbca_options }}"
@@ -125,59 +141,71 @@ EXAMPLES = r"""
   module_defaults:
     group/keyops.utrust.utrust: "{{ hostvars[inventory_hostname] | keyops.utrust.connection_options }}"
   register: proof
+
+- name: Check that the new key passed
+  ansible.builtin.assert:
+    that: proof.passed
+    fail_msg: "{{ proof.proof | map(attribute='detail') | join(', ') }}"
 """
 
 RETURN = r"""
 passed:
-  description: Whether every key reaches the level. Nothing where check mode cannot know.
+  description: Whether every key reached the level. Null if unknown in check mode.
   returned: success
   type: bool
 proof:
-  description: One row for each key.
+  description: Results, one for each key.
   returned: success
   type: list
   elements: dict
   contains:
     fingerprint:
-      description: Fingerprint of the key that was asked for.
+      description: Key fingerprint.
       type: str
       returned: success
     label:
-      description: Its label.
+      description: Label of the key.
       type: str
       returned: success
     slot:
-      description: Its slot.
+      description: HSM slot of the key.
       type: int
       returned: success
     reached:
-      description: The highest level that is proven or confirmed, one of V(none), V(hsm), V(token), V(sign).
+      description: Highest level that is proven or confirmed. One of V(none), V(hsm), V(token), V(sign).
       type: str
       returned: success
     passed:
-      description: Whether that is the level that was asked for. Nothing where check mode cannot know.
+      description: Whether the key reached O(level). Null if unknown in check mode.
       type: bool
       returned: success
     detail:
-      description: What proves it, or what is in the way.
+      description: Description of the proof, or reason of the failure.
       type: str
       returned: success
+  sample:
+    - fingerprint: "sha256:a1..."
+      label: signKey-2027
+      slot: 0
+      reached: sign
+      passed: true
+      detail: certificate 5C61AE90 of CA Gate signKey-2027 verifies with this key
 reactivated:
-  description: Whether the crypto token was activated again.
+  description: Whether EJBCA activated the crypto token again.
   returned: success
   type: bool
 certificates:
-  description: Throw-away certificates that were issued, with C(ca), C(serial_number) and the C(username) of the end entity.
+  description: Issued test certificates, each with C(ca), C(serial_number) and C(username) of the end entity.
   returned: success
   type: list
   elements: dict
 executed_on:
-  description: Host name of the machine that executed this.
+  description: Host name of the machine that executed the operation.
   returned: always
   type: str
   sample: awx-task-1
 code:
-  description: Stable code of the failure.
+  description: Code of the failure.
   returned: failure
   type: str
   sample: ejbca_unreachable

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: utrust_ksp_export
-short_description: Export a Key Synchronization Package from the source node
+short_description: Export a Key Synchronization Package
 version_added: 1.0.0
 description:
-  - Downloads a Key Synchronization Package (KSP) from the node with the latest key material, and writes beside it a manifest that says what is in it.
-  - The package is a copy of every key in the HSM, encrypted under the MBK. It is written with mode 0600 under a temporary name, synced and renamed, never
-    returned and never logged. The manifest (the package's name with C(.manifest.json)) holds no secret.
-  - Every run first removes the private directories that killed runs have left on this machine.
+  - Downloads a Key Synchronization Package (KSP) from the node with the latest keys, and writes a manifest beside the package.
+  - The package contains all keys of the HSM, encrypted under the Master Backup Key (MBK).
+    The module writes the package with mode 0600, and never returns or logs its content.
+  - The name of the manifest is the name of the package with C(.manifest.json) appended. The manifest contains no secret.
+  - Every run first deletes private directories of killed runs on this machine.
 author:
   - The keyops.utrust authors (@keyops)
 extends_documentation_fragment:
@@ -24,69 +25,73 @@ attributes:
   check_mode:
     support: full
     details:
-      - Returns the manifest that a run would write, without digest and size of the package, for M(keyops.utrust.utrust_ksp_import) to predict with.
+      - Check mode returns the manifest that a run would write, without digest and size of the package.
+        M(keyops.utrust.utrust_ksp_import) predicts an import from this manifest.
   diff_mode:
     support: none
     details:
-      - The package is secret, and nothing else changes.
+      - The content of a package is secret.
   idempotent:
     support: partial
     details:
-      - With O(dest), a package that fits its manifest and the node's inventory is kept. Without O(dest) every run makes a new package.
+      - With O(dest), the module keeps a package that has the current keys. Without O(dest), every run writes a new package.
 options:
   state:
     description:
-      - V(present) exports a package.
-      - V(absent) removes the package at O(dest), its manifest, and the private directory in which it is. The connection options are not used then.
+      - V(present) exports a package. It requires O(expect_node).
+      - V(absent) deletes the package at O(dest), its manifest and its private directory. The module then does not connect to the node.
     type: str
     choices: [present, absent]
     default: present
   dest:
     description:
-      - Path of the package on the machine that executes the module. Its directory must exist, and nobody else may look into it (mode 0700).
-      - If not set, a private directory is made for this run, in memory where the machine has C(XDG_RUNTIME_DIR) or C(/dev/shm). It belongs to this run;
-        remove it with O(state=absent) in C(always). When a run is killed, the next one removes it.
+      - Path of the package on the machine that executes the module.
+      - The directory must exist and must be private (mode 0700).
+      - If not set, the module creates a private directory for this run.
+        The directory is in C(XDG_RUNTIME_DIR), C(/dev/shm) or the directory for temporary files, the first one that exists.
+      - Delete the private directory with O(state=absent) in an C(always) section. If a run is killed, the next run deletes the directory.
     type: path
   force:
     description:
-      - Export even if the package at O(dest) fits.
+      - Whether to export even if the package at O(dest) has the current keys.
     type: bool
     default: false
   ttl:
     description:
-      - Seconds that a private directory outlives its run where the run's process cannot be watched, because the module runs on another machine.
+      - Seconds until a private directory expires if the module runs on another machine than the controller.
     type: int
     default: 14400
   expect_keys_digest:
     description:
-      - Digest of the inventory that the node is expected to have. If its keys have changed since that was read, nothing is exported.
+      - Expected keys digest of the node. The module fails before any change if the keys have another digest.
     type: str
 seealso:
-  - module: keyops.utrust.utrust_ksp_import
   - module: keyops.utrust.utrust_hsm_info
+  - module: keyops.utrust.utrust_ksp_import
 """
 
 EXAMPLES = r"""
-- name: Synchronize one node by hand, without the role key_sync
+---
+- name: Synchronize node2 without the role key_sync
   module_defaults:
     group/keyops.utrust.utrust:
       client_cert: /etc/ansible/pki/operator.pem
       client_key: /etc/ansible/pki/operator.key
       ca_file: /etc/ansible/pki/appliance-ca.pem
   block:
-    - name: Export from node1
+    - name: Export a package from node1
       keyops.utrust.utrust_ksp_export:
         host: node1.example.com
         expect_node: node1
       register: export
 
-    - name: Import into node2
+    - name: Import the package into node2
       keyops.utrust.utrust_ksp_import:
         host: node2.example.com
         expect_node: node2
         src: "{{ export.package.path }}"
   always:
-    - name: Remove the package
+    - name: Delete the package
       keyops.utrust.utrust_ksp_export:
         host: node1.example.com
         state: absent
@@ -96,70 +101,97 @@ EXAMPLES = r"""
 
 RETURN = r"""
 package:
-  description: Public facts of the package; never its content.
+  description: Public facts of the package.
   returned: if O(state=present)
   type: dict
   contains:
     path:
-      description: Where the package is. Nothing in check mode without O(dest).
+      description: Path of the package. Null in check mode without O(dest).
       type: str
       returned: success
     sha256:
-      description: Digest of the package. Nothing in check mode.
+      description: Digest of the package. Null if check mode would export a new package.
       type: str
       returned: success
     size:
-      description: Bytes. Nothing in check mode.
+      description: Size of the package in bytes. Null if check mode would export a new package.
       type: int
       returned: success
     source:
-      description: Name of the node that made it.
+      description: Name of the node that exported the package.
       type: str
       returned: success
     mbk:
-      description: Public facts of the MBK that protects it.
+      description: Public facts of the MBK that encrypts the package.
       type: dict
       returned: success
     key_count:
-      description: Number of keys in it.
+      description: Number of keys in the package.
       type: int
       returned: success
     keys_digest:
-      description: Digest of the inventory in it.
+      description: Digest of the keys in the package.
       type: str
       returned: success
+  sample:
+    path: /run/user/1000/keyops-utrust-ksp-pid-4711-0123456789ab-x1/cluster.ksp
+    sha256: "sha256:9c..."
+    size: 14336
+    source: node1
+    mbk: {name: KEYOPS, check_value: 5c1de3b2a4f60718, m: 2, n: 3}
+    key_count: 10
+    keys_digest: "sha256:1f..."
 manifest:
   description:
-    - The manifest, without secrets. In check mode the one that a run would write, for O(keyops.utrust.utrust_ksp_import#module:manifest).
+    - Content of the manifest, without secrets.
+    - In check mode, the manifest that a run would write, for O(keyops.utrust.utrust_ksp_import#module:manifest).
   returned: if O(state=present)
   type: dict
 node:
-  description: The source node as RV(keyops.utrust.utrust_hsm_info#module:node) has it, read before the export.
+  description: Source node before the export, as RV(keyops.utrust.utrust_hsm_info#module:node) has it.
   returned: if O(state=present)
   type: dict
 removed:
-  description: Public facts of the package that was removed, or would be, as RV(package) has them; nothing if there was none that fitted its manifest.
+  description: Public facts of the deleted package, as RV(package) has them. Null if no package with a matching manifest existed.
   returned: if O(state=absent)
   type: dict
 removed_stale:
-  description: Private directories of killed runs that were removed, or would be.
+  description: Deleted private directories of killed runs. In check mode, the directories that a run would delete.
   returned: success
   type: list
   elements: str
 executed_on:
-  description: Host name of the machine on which the package is.
+  description: Host name of the machine that executed the operation.
   returned: always
   type: str
+  sample: awx-task-1
 code:
-  description: Stable code of the failure, or of the first of RV(problems).
+  description: Code of the failure, or of the first of RV(problems).
   returned: failure
   type: str
   sample: node_name_mismatch
 problems:
-  description: Every problem that was found before anything was changed, each with C(code), C(node), C(text) and C(remedy).
-  returned: if there were problems
+  description: All problems that the module found before any change.
+  returned: if a check failed
   type: list
   elements: dict
+  contains:
+    code:
+      description: Code of the problem.
+      type: str
+      returned: always
+    node:
+      description: Name of the node with the problem.
+      type: str
+      returned: always
+    text:
+      description: Description of the problem.
+      type: str
+      returned: always
+    remedy:
+      description: Instruction to fix the problem.
+      type: str
+      returned: always
 """
 
 from ansible.module_utils.basic import AnsibleModule

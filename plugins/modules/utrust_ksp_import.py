@@ -7,17 +7,19 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: utrust_ksp_import
-short_description: Import a Key Synchronization Package into a target node
+short_description: Import a Key Synchronization Package into a node
 version_added: 1.0.0
 description:
-  - Brings the HSM of a node to the keys of a Key Synchronization Package, and verifies the result key by key against the package's manifest.
-  - Checks everything first and names every problem at once. Keys are compared by fingerprint and in both directions. Nothing is ever deleted, and nothing is
-    overwritten that the operator has not named.
-  - The package is staged, the node's own table is compared with what the manifest predicts, and only then it is applied, all of it or nothing, and only onto
-    the inventory that was read. Where a node cannot stage, the upload is the commit, and everything but its table is checked before. Where a node writes keys
-    one by one, a failure says which of them are there, and running again continues.
-  - A node says how its imports behave, as far as it can tell. What it does not know is never guessed; an import whose outcome hangs on it is refused.
-  - After a lost answer the node is read, and the result says what is true.
+  - Imports the keys of a Key Synchronization Package (KSP) into the HSM of a node, and verifies the result key by key.
+  - The module checks the node, the package and the keys first, and reports all problems before any change.
+  - The module compares keys by their key fingerprint and in both directions.
+    It never deletes a key, and it overwrites only the keys in O(allow_replace).
+  - If the node can stage an import, the module stages the package and compares the preview of the node with its own prediction.
+    Then it applies the package. The node applies all keys or no key, and only if its keys did not change.
+  - If the node cannot stage an import, the upload is the commit.
+  - If a node imports key by key and fails, the error lists the imported keys. Run the task again to continue.
+  - Nodes report how they import packages. If the result depends on something the node does not report, the module refuses the import.
+  - After a lost response, the module reads the node and reports the actual result.
 author:
   - The keyops.utrust authors (@keyops)
 extends_documentation_fragment:
@@ -28,7 +30,7 @@ attributes:
   check_mode:
     support: full
     details:
-      - Compares inventories and never stages.
+      - Check mode compares the keys of the node with the manifest. It uploads nothing.
   diff_mode:
     support: full
   idempotent:
@@ -36,81 +38,86 @@ attributes:
 options:
   src:
     description:
-      - Path of the package on the machine that executes the module; its manifest must be beside it.
-      - Exactly one of O(src) and O(manifest) is needed, and O(expect_node) with O(src).
+      - Path of the package on the machine that executes the module. The manifest must be beside the package.
+      - Exactly one of O(src) and O(manifest) is required. O(src) requires O(expect_node).
     type: path
   manifest:
     description:
-      - A manifest as RV(keyops.utrust.utrust_ksp_export#module:manifest) returned it, for a prediction in check mode without a package.
+      - Manifest as RV(keyops.utrust.utrust_ksp_export#module:manifest) returned it, to predict an import in check mode without a package.
     type: dict
   expect_keys_digest:
     description:
-      - Digest of the inventory that the source has now. A package of another inventory is stale and refused.
-      - Staleness is judged by this digest, never by a clock.
+      - Current keys digest of the source. The module fails before any change if the package has another digest.
     type: str
   extra_keys:
     description:
-      - What to do when the node holds a key that the package does not have. Such a key exists once, and is at risk.
-      - V(fail) stops before anything is changed, except for keys named in O(allowed_extra_keys).
-      - V(keep) goes on; extra keys stay where they are. It is refused where an import would remove them, or where nobody knows; see
-        O(import_effect).
+      - Action for a key that the node holds and the package does not contain. Such a key may have no other copy.
+      - V(fail) fails before any change, except for keys in O(allowed_extra_keys).
+      - V(keep) continues and keeps the key. The module still fails if an import would delete the key, or if the effect is unknown.
+        See O(import_effect).
     type: str
     choices: [fail, keep]
     default: fail
   allowed_extra_keys:
     description:
-      - Fingerprints of keys that only this node has, on purpose.
+      - Key fingerprints of keys that intentionally exist only on this node.
     type: list
     elements: str
     default: []
   destroyed_keys:
     description:
-      - Fingerprints of keys that were destroyed on purpose. A package that would bring one of them back is refused.
+      - Key fingerprints of intentionally destroyed keys. The module fails before any change if the import would add such a key.
     type: list
     elements: str
     default: []
   expected_new_keys:
     description:
-      - Fingerprints of the keys that may be added or put in the place of others. If set, any other is refused. If not set, any key may be added.
+      - Key fingerprints of keys that the import may add, also as a replacement of another key.
+        The module fails before any change if the import would add a different key.
+      - If not set, the import may add any key.
     type: list
     elements: str
   allow_replace:
     description:
-      - Keys of the package that may overwrite another key under the same slot and label.
+      - Keys of the package that may overwrite another key with the same slot and label.
     type: list
     elements: dict
     default: []
     suboptions:
       fingerprint:
-        description: Fingerprint of the key as the source has it.
+        description: Key fingerprint on the source.
         type: str
         required: true
       reason:
-        description: Why, for those who read the playbook later.
+        description: Reason, for people who read the playbook later.
         type: str
         required: true
   import_effect:
     description:
-      - What an import does on a node that cannot tell by itself, declared by you after you have tried it on a node that takes no requests. It is needed only if
-        keys are to stay (O(extra_keys), O(allowed_extra_keys)) or to be replaced (O(allow_replace)); else every effect comes to the same.
-      - V(additive) adds keys and leaves alone all that is there; V(overwriting) puts a key in the place of another one under its slot and label, too. Both also
-        declare that keys which were destroyed on the source stay.
-      - V(replacing) leaves no key but those of the package.
-      - Refused if the node says otherwise.
+      - Effect of an import on a node that does not report its effect. Test the effect on a node that serves no requests first.
+      - Required only if the import must keep extra keys (O(extra_keys), O(allowed_extra_keys)) or replace keys (O(allow_replace)).
+        Otherwise the effect makes no difference.
+      - V(additive) adds keys and keeps all existing keys.
+      - V(overwriting) adds keys, and replaces a key that has the same slot and label.
+      - V(replacing) deletes all keys that the package does not contain.
+      - V(additive) and V(overwriting) also declare that the import does not delete keys that were deleted on the source.
+      - The module fails before any change if the node reports another effect.
     type: str
     choices: [additive, overwriting, replacing]
   wait_timeout:
     description:
-      - Seconds to wait for the node to answer again after the import, because it may restart.
-      - Also how long people have in all, where an import asks for MBK cards at the PIN pad.
+      - Seconds to wait for the node after the import, because the node may restart.
+      - If an import requires MBK cards at the PIN pad, this is also the time limit for the card holders.
     type: float
     default: 600.0
 seealso:
-  - module: keyops.utrust.utrust_ksp_export
   - module: keyops.utrust.utrust_hsm_info
+  - module: keyops.utrust.utrust_hsm_restore
+  - module: keyops.utrust.utrust_ksp_export
 """
 
 EXAMPLES = r"""
+---
 - name: Import the package that was exported from node1
   keyops.utrust.utrust_ksp_import:
     host: node2.example.com
@@ -121,7 +128,7 @@ EXAMPLES = r"""
     src: "{{ export.package.path }}"
     expect_keys_digest: "{{ export.manifest.keys_digest }}"
 
-- name: Tell what an import would do, without a package
+- name: Predict an import without a package
   keyops.utrust.utrust_ksp_import:
     host: node2.example.com
     client_cert: /etc/ansible/pki/operator.pem
@@ -139,83 +146,106 @@ node:
   type: str
   sample: node2
 hsm_serial:
-  description: Serial number of its HSM.
+  description: Serial number of the HSM.
   returned: success
   type: str
+  sample: UT000002
 added:
-  description: Keys that were added, or would be.
-  returned: success
+  description: Added keys. In check mode, the keys that a run would add.
+  returned: success, or if an import failed after some keys
   type: list
   elements: dict
 replaced:
-  description: Keys that were replaced, or would be, each with C(source_key) and C(target_key).
+  description: Replaced keys, each with C(source_key) and C(target_key). In check mode, the keys that a run would replace.
   returned: success
   type: list
   elements: dict
 extra:
-  description: Keys that only this node has; they stayed.
+  description: Keys that only this node holds. The import keeps these keys.
   returned: success
   type: list
   elements: dict
 pending:
-  description: Number of keys that are still to be added or replaced; more than 0 in check mode only.
-  returned: success
+  description: Number of keys that are not imported yet. 0 after a successful run.
+  returned: success, or if an import failed after some keys
   type: int
 target:
-  description: The node as RV(keyops.utrust.utrust_hsm_info#module:node) has it, read before the import.
+  description: Target node before the import, as RV(keyops.utrust.utrust_hsm_info#module:node) has it.
   returned: success
   type: dict
 unchanged:
-  description: Number of keys that the node held already.
+  description: Number of keys that the node already held.
   returned: success
   type: int
-weak:
-  description: How many of RV(unchanged) are secret keys, which can be compared by a three-byte check value only.
+check_value_only:
+  description:
+    - Number of keys in RV(unchanged) that are secret keys.
+    - Secret keys can only be compared by their three-byte check value (KCV). Two different keys can have the same check value.
   returned: success
   type: int
 keys_digest_before:
-  description: Digest of the inventory before.
+  description: Digest of the keys before the import.
   returned: success
   type: str
 keys_digest:
-  description: Digest of the inventory afterwards, or as predicted.
+  description: Digest of the keys after the import. In check mode, the predicted digest.
   returned: success
   type: str
 in_sync:
-  description: Whether the node holds the source's inventory exactly; in check mode, whether it does so already. With extra keys it does not.
+  description:
+    - Whether the node holds exactly the keys of the source.
+    - In check mode, whether the node already holds exactly the keys of the source.
   returned: success
   type: bool
 unusable_key_count:
-  description: Number of keys that are in the HSM but cannot be used. Not predicted in check mode.
-  returned: when known
+  description: Number of keys in the HSM that cannot be used.
+  returned: success, except if check mode predicts a change
   type: int
 verified:
-  description: Whether the inventory was read and found as it should be; false for a prediction.
+  description: Whether the module read the keys after the import and found no difference from the prediction. V(false) if check mode predicts a change.
   returned: success
   type: bool
 lost:
-  description: With RV(code=import_not_verified), keys that were in the HSM before the import and are not any more.
-  returned: if an import was not verified
+  description: Keys that were in the HSM before the import and are missing after the import.
+  returned: if RV(code=import_not_verified)
   type: list
   elements: dict
 difference:
-  description: With RV(code=import_not_verified) and RV(code=import_incomplete), what the node lacks, has beyond the package, or holds otherwise.
-  returned: if keys have changed and the import failed
+  description: Difference between the package and the node, with C(missing), C(extra), C(mismatched) and C(unusable) keys.
+  returned: if RV(code=import_not_verified) or RV(code=import_incomplete)
   type: dict
 executed_on:
-  description: Host name of the machine that ran the operation.
+  description: Host name of the machine that executed the operation.
   returned: always
   type: str
+  sample: awx-task-1
 code:
-  description: Stable code of the failure, or of the first of RV(problems).
+  description: Code of the failure, or of the first of RV(problems).
   returned: failure
   type: str
   sample: mbk_mismatch
 problems:
-  description: Every problem that was found before anything was changed, each with C(code), C(node), C(text) and C(remedy).
-  returned: if there were problems
+  description: All problems that the module found before any change.
+  returned: if a check failed
   type: list
   elements: dict
+  contains:
+    code:
+      description: Code of the problem.
+      type: str
+      returned: always
+    node:
+      description: Name of the node with the problem.
+      type: str
+      returned: always
+    text:
+      description: Description of the problem.
+      type: str
+      returned: always
+    remedy:
+      description: Instruction to fix the problem.
+      type: str
+      returned: always
 """
 
 from ansible.module_utils.basic import AnsibleModule

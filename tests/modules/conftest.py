@@ -12,14 +12,9 @@ import pytest
 
 from tests.support.runners import RUNNERS, AnsibleRunner
 
-if t.TYPE_CHECKING:
-    from collections.abc import Iterator
-
 
 @pytest.fixture(scope="module", params=RUNNERS)
-def runner(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AnsibleRunner]:
-    """Each test that asks for it runs twice: through the action plugin and through the module."""
+def runner(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AnsibleRunner:
+    """Return a runner. A test runs twice: through the action plugin and through the module."""
     name = t.cast("str", request.param)
-    opened = AnsibleRunner(name, tmp_path_factory.mktemp(name))
-    yield opened
-    opened.close()
+    return AnsibleRunner(name, tmp_path_factory.mktemp(name))

@@ -13,7 +13,7 @@ import pytest
 from utrust_appliance.testing import cluster
 
 from tests.support.playbook import inventories
-from tests.support.runners import reach, task
+from tests.support.runners import connection_args, task
 from tests.support.wait import wait_for
 
 if t.TYPE_CHECKING:
@@ -50,7 +50,7 @@ def control(running: Control) -> Iterator[Control]:
 def package(control: Control, runner: AnsibleRunner, tmp_path: Path) -> str:
     """A package of node1, on the machine that executes."""
     dest = str(tmp_path / "cluster.ksp")
-    result = runner.run(task(EXPORT, reach(control, "node1", dest=dest))).result
+    result = runner.run(task(EXPORT, connection_args(control, "node1", dest=dest))).result
     assert result["changed"] is True
     control.clear_log()
     return dest
@@ -98,7 +98,7 @@ def refused(outcome: Outcome, code: str, *words: str) -> dict[str, t.Any]:
     ],
     ids=["truncated", "altered", "altered with its digest", "cut off", "never made"],
 )
-def test_an_export_that_does_not_arrive_whole_leaves_what_was_there(
+def test_export_incomplete_download_leaves_nothing(
     control: Control,
     runner: AnsibleRunner,
     tmp_path: Path,
@@ -107,25 +107,29 @@ def test_an_export_that_does_not_arrive_whole_leaves_what_was_there(
     code: str,
     words: tuple[str, ...],
 ) -> None:
+    """A damaged or interrupted download leaves no file and no copy on the node."""
     control.fault(fault, node="node1", **params)
     before = inventories(control)
-    refused(runner.run(task(EXPORT, reach(control, "node1", dest=str(tmp_path / "cluster.ksp")))), code, *words)
+    refused(
+        runner.run(task(EXPORT, connection_args(control, "node1", dest=str(tmp_path / "cluster.ksp")))), code, *words
+    )
     assert list(tmp_path.iterdir()) == []
     assert inventories(control) == before
     destroyed = [request for request in control.requests("node1") if request["method"] == "DELETE"]
     assert len(destroyed) == (0 if code == "response_lost" else 1), "the node keeps no copy"
 
 
-def test_an_export_whose_answer_is_lost_goes_on_with_the_package_that_was_made(
+def test_export_response_lost_continues_with_the_package(
     control: Control, runner: AnsibleRunner, tmp_path: Path
 ) -> None:
+    """The export finds the package of the lost response and downloads it."""
     control.fault("lost_response_after", node="node1", method="POST")
-    result = runner.run(task(EXPORT, reach(control, "node1", dest=str(tmp_path / "cluster.ksp")))).result
+    result = runner.run(task(EXPORT, connection_args(control, "node1", dest=str(tmp_path / "cluster.ksp")))).result
     assert (result["failed"], result["changed"]) == (False, True)
     assert posts(control, "node1") == ["packages"]
 
 
-def test_an_export_to_a_disk_that_is_full_leaves_nothing_behind(runner: AnsibleRunner, tmp_path: Path) -> None:
+def test_export_disk_full_leaves_nothing_behind(runner: AnsibleRunner, tmp_path: Path) -> None:
     """The system itself refuses to let the file grow: a limit of the process, as of a quota."""
     limit = ("sh", "-c", 'ulimit -f 1200; exec "$@"', "sh")  # 600 KiB, room enough for Ansible's own files
     with cluster(nodes=1, keys=1, key_mix={"ec-p256": 1}) as large:
@@ -133,7 +137,7 @@ def test_an_export_to_a_disk_that_is_full_leaves_nothing_behind(runner: AnsibleR
         large.generate_key("node1", "k" * 90, kind="aes-256", count=3000)
         dest = str(tmp_path / "cluster.ksp")
         refused(
-            runner.run(task(EXPORT, reach(large, "node1", dest=dest)), before=limit),
+            runner.run(task(EXPORT, connection_args(large, "node1", dest=dest)), before=limit),
             "package_not_written",
             "downloading package",
             "File too large",
@@ -145,13 +149,12 @@ def test_an_export_to_a_disk_that_is_full_leaves_nothing_behind(runner: AnsibleR
     assert len(destroyed) == 1, "the node keeps no copy"
 
 
-def test_an_export_to_a_directory_that_is_missing_or_open_to_others_is_refused(
-    control: Control, runner: AnsibleRunner, tmp_path: Path
-) -> None:
+def test_export_directory_missing_or_public_is_refused(control: Control, runner: AnsibleRunner, tmp_path: Path) -> None:
+    """A package is a copy of every CA key: its directory must exist and be private."""
     missing, public = tmp_path / "missing", tmp_path / "public"
     public.mkdir(mode=0o755)
     ran = runner.run(
-        *[task(EXPORT, reach(control, "node1", dest=f"{place}/cluster.ksp")) for place in (missing, public)]
+        *[task(EXPORT, connection_args(control, "node1", dest=f"{place}/cluster.ksp")) for place in (missing, public)]
     )
     assert [result["code"] for result in ran.results] == ["directory_missing", "directory_not_private"]
     for result, place in zip(ran.results, (missing, public), strict=True):
@@ -165,34 +168,34 @@ def test_an_export_to_a_directory_that_is_missing_or_open_to_others_is_refused(
 # Import
 
 
-def test_an_import_whose_answer_is_lost_after_the_commit_is_a_success_and_sent_once(
-    control: Control, runner: AnsibleRunner, package: str
-) -> None:
+def test_import_response_lost_after_commit_succeeds(control: Control, runner: AnsibleRunner, package: str) -> None:
+    """The import is sent once and succeeds, because the node holds the keys."""
     control.fault("lost_response_after", node="node2", method="POST", path="/apply$")
-    result = runner.run(task(IMPORT, reach(control, "node2", src=package))).result
+    result = runner.run(task(IMPORT, connection_args(control, "node2", src=package))).result
     assert (result["failed"], result["changed"], result["verified"], result["in_sync"]) == (False, True, True, True)
     assert posts(control, "node2") == ["imports", "apply"]
     assert inventories(control)["node2"] == inventories(control)["node1"]
 
 
-def test_an_import_whose_answer_and_node_are_lost_after_the_commit_is_settled_when_the_node_is_back(
+def test_import_node_lost_after_commit_succeeds_when_back(
     control: Control, runner: AnsibleRunner, package: str
 ) -> None:
-    """As when the node restarts upon the import."""
+    """The module waits for the node and then reads its keys, as when the node restarts during the import."""
     control.fault("lost_response_after", node="node2", method="POST", path="/apply$")
     control.fault("lost_response_before", node="node2", method="GET", path="/imports/", count=1)
-    result = runner.run(task(IMPORT, reach(control, "node2", src=package))).result
+    result = runner.run(task(IMPORT, connection_args(control, "node2", src=package))).result
     assert (result["failed"], result["changed"], result["verified"]) == (False, True, True)
     assert posts(control, "node2") == ["imports", "apply"]
 
 
-def test_an_import_that_was_lost_before_the_commit_says_so_and_can_be_run_again(
+def test_import_request_lost_before_commit_can_be_repeated(
     control: Control, runner: AnsibleRunner, package: str
 ) -> None:
+    """The message states that nothing was changed, and the next run imports."""
     before = inventories(control)
     control.fault("lost_response_before", node="node2", method="POST", path="/apply$")
     refused(
-        runner.run(task(IMPORT, reach(control, "node2", src=package))),
+        runner.run(task(IMPORT, connection_args(control, "node2", src=package))),
         "response_lost",
         "/apply",
         "the response was lost",
@@ -200,17 +203,16 @@ def test_an_import_that_was_lost_before_the_commit_says_so_and_can_be_run_again(
         "Run again",
     )
     assert inventories(control) == before
-    assert runner.run(task(IMPORT, reach(control, "node2", src=package))).result["changed"] is True
+    assert runner.run(task(IMPORT, connection_args(control, "node2", src=package))).result["changed"] is True
 
 
 @pytest.mark.parametrize("fault", ["lost_response_before", "reset_mid_transfer"])
-def test_an_upload_that_is_lost_changes_nothing(
-    control: Control, runner: AnsibleRunner, package: str, fault: str
-) -> None:
+def test_import_upload_lost_changes_nothing(control: Control, runner: AnsibleRunner, package: str, fault: str) -> None:
+    """The upload is sent once, and the message states that nothing was changed."""
     before = inventories(control)
     control.fault(fault, node="node2", method="POST")
     refused(
-        runner.run(task(IMPORT, reach(control, "node2", src=package))),
+        runner.run(task(IMPORT, connection_args(control, "node2", src=package))),
         "response_lost",
         "POST /api/v1/hsm/imports",
         "nothing was changed",
@@ -220,25 +222,26 @@ def test_an_upload_that_is_lost_changes_nothing(
     assert posts(control, "node2") == ["imports"]
 
 
-def test_an_upload_whose_answer_is_lost_is_found_and_applied(
+def test_import_upload_response_lost_is_found_and_applied(
     control: Control, runner: AnsibleRunner, package: str
 ) -> None:
+    """The module finds the staged import of the lost response and applies it."""
     control.fault("lost_response_after", node="node2", method="POST", path="/imports$")
-    assert runner.run(task(IMPORT, reach(control, "node2", src=package))).result["in_sync"] is True
+    assert runner.run(task(IMPORT, connection_args(control, "node2", src=package))).result["in_sync"] is True
     assert posts(control, "node2") == ["imports", "apply"]
 
 
-def test_a_node_that_is_busy_is_asked_again(control: Control, runner: AnsibleRunner, package: str) -> None:
+def test_import_node_busy_repeats_the_request(control: Control, runner: AnsibleRunner, package: str) -> None:
+    """A node that responds with 429 has not processed the request."""
     control.fault("status", node="node2", method="POST", status=429, retry_after=0, count=2)
-    assert runner.run(task(IMPORT, reach(control, "node2", src=package, retries=2))).result["in_sync"] is True
+    assert runner.run(task(IMPORT, connection_args(control, "node2", src=package, retries=2))).result["in_sync"] is True
     assert posts(control, "node2") == ["imports", "imports", "imports", "apply"]
 
 
-def test_a_second_import_at_the_same_time_is_refused_and_the_first_ends_well(
-    control: Control, runner: AnsibleRunner, package: str
-) -> None:
+def test_import_second_at_the_same_time_is_refused(control: Control, runner: AnsibleRunner, package: str) -> None:
+    """The first import succeeds."""
     control.fault("hold_apply", node="node2")
-    arguments = reach(control, "node2", src=package)
+    arguments = connection_args(control, "node2", src=package)
     first = runner.start(task(IMPORT, arguments))
     wait_for(lambda: control.node("node2")["running"] is not None)
     refused(
@@ -262,12 +265,13 @@ def test_a_second_import_at_the_same_time_is_refused_and_the_first_ends_well(
     ],
     ids=["before staging", "before applying"],
 )
-def test_a_key_that_appears_on_the_target_meanwhile_stops_the_import(
+def test_import_target_key_appears_stops_the_import(
     control: Control, runner: AnsibleRunner, package: str, path: str, code: str, words: tuple[str, ...]
 ) -> None:
+    """A key that is generated on the target during the import stops the import, and nothing stays staged."""
     # The node is busy until the key is there.
     control.fault("status", node="node2", method="POST", path=path, status=503, retry_after=1, count=1000)
-    process = runner.start(task(IMPORT, reach(control, "node2", src=package, retries=1000)))
+    process = runner.start(task(IMPORT, connection_args(control, "node2", src=package, retries=1000)))
     wait_for(lambda: any(request["status"] == 503 for request in control.requests("node2")))
     control.generate_key("node2", "meanwhile")
     before = inventories(control)
@@ -278,22 +282,32 @@ def test_a_key_that_appears_on_the_target_meanwhile_stops_the_import(
     assert discarded == [204], "nothing stays staged"
 
 
-def test_a_full_slot_refuses_the_whole_package(control: Control, runner: AnsibleRunner, package: str) -> None:
+def test_import_slot_full_imports_no_key(control: Control, runner: AnsibleRunner, package: str) -> None:
+    """A package that does not fit into a slot changes nothing."""
     before = inventories(control)
     held = sum(key["slot"] == 0 for key in control.keys("node2"))
     control.set_slot("node2", 0, capacity=held)
-    refused(runner.run(task(IMPORT, reach(control, "node2", src=package))), "slot_full", "POST", "HTTP 409", "slot 0")
+    refused(
+        runner.run(task(IMPORT, connection_args(control, "node2", src=package))),
+        "slot_full",
+        "POST",
+        "HTTP 409",
+        "slot 0",
+    )
     control.set_slot("node2", 0, capacity=1000)
     assert inventories(control) == before
 
 
-def test_a_package_that_the_node_finds_to_be_of_another_cluster_is_refused_by_the_node(
+def test_import_node_rejects_package_of_another_cluster(
     control: Control, runner: AnsibleRunner, tmp_path: Path
 ) -> None:
-    """The manifest is what the source said of itself; the package is what it is."""
+    """The node checks the package itself. The manifest has only what the source reported."""
     before, dest = inventories(control), str(tmp_path / "cluster.ksp")
     control.fault("package_cluster", node="node1")
-    ran = runner.run(task(EXPORT, reach(control, "node1", dest=dest)), task(IMPORT, reach(control, "node2", src=dest)))
+    ran = runner.run(
+        task(EXPORT, connection_args(control, "node1", dest=dest)),
+        task(IMPORT, connection_args(control, "node2", src=dest)),
+    )
     result = ran.results[1]
     assert (result["failed"], result["code"]) == (True, "cluster_mismatch"), json.dumps(result)
     assert "another-cluster" in result["msg"]

@@ -14,7 +14,7 @@ from utrust_appliance.testing import cluster
 
 from tests.support.ejbca_client import CA, DISCONNECTED, FIRST, TOKEN, EjbcaClient
 from tests.support.playbook import methods
-from tests.support.runners import reach, task
+from tests.support.runners import connection_args, task
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +28,7 @@ if t.TYPE_CHECKING:
 def library(runner: AnsibleRunner) -> None:
     """Where the module runs, the library cryptography is installed: its Python is this one."""
     if runner.name == "module":
-        runner._host["ansible_python_interpreter"] = sys.executable
+        runner.host_vars["ansible_python_interpreter"] = sys.executable
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def ejbca(control: Control, node: str, **changes: t.Any) -> Arguments:
 
 
 def at(control: Control, node: str, **more: t.Any) -> Arguments:
-    return {**reach(control, node), "ejbca": ejbca(control, node), **more}
+    return {**connection_args(control, node), "ejbca": ejbca(control, node), **more}
 
 
 def key_of(control: Control, label: str, node: str = "node1", **more: t.Any) -> dict[str, t.Any]:
@@ -66,7 +66,8 @@ def key_of(control: Control, label: str, node: str = "node1", **more: t.Any) -> 
     return {name: found[name] for name in ("fingerprint", "label", "slot")} | more
 
 
-def test_utrust_ca_info_reads_cas_and_health_and_changes_nothing(control: Control, runner: AnsibleRunner) -> None:
+def test_ejbca_ca_info_returns_cas_and_health(control: Control, runner: AnsibleRunner) -> None:
+    """The module sends GET requests only."""
     control.ejbca("node1", "deactivate")
     control.fault("alarm", node="node2")
     well, ill = runner.run(
@@ -79,14 +80,15 @@ def test_utrust_ca_info_reads_cas_and_health_and_changes_nothing(control: Contro
     assert methods(control) == {"GET"}
 
 
-def test_utrust_ca_info_says_what_is_wrong_with_the_connection(control: Control, runner: AnsibleRunner) -> None:
+def test_ejbca_ca_info_connection_problem_has_its_code(control: Control, runner: AnsibleRunner) -> None:
+    """Each connection problem has its own code."""
     stranger = ejbca(control, "node1", tls_fingerprint=["ab" * 32])
     guest = dict(zip(("client_cert", "client_key"), map(str, control.client("guest")), strict=True))
     url = ejbca(control, "node1", host="http://127.0.0.1")
     closed = ejbca(control, "node1", port=1)
     results = runner.run(
         *(
-            task("ejbca_ca_info", {**reach(control, "node1"), "ejbca": given})
+            task("ejbca_ca_info", {**connection_args(control, "node1"), "ejbca": given})
             for given in (stranger, ejbca(control, "node1", **guest), url, closed)
         )
     ).results
@@ -99,7 +101,8 @@ def test_utrust_ca_info_says_what_is_wrong_with_the_connection(control: Control,
     assert "CN=guest is valid but not registered" in results[1]["msg"]
 
 
-def test_utrust_token_key_makes_a_key_once_and_check_mode_makes_none(control: Control, runner: AnsibleRunner) -> None:
+def test_ejbca_key_generates_once_and_never_in_check_mode(control: Control, runner: AnsibleRunner) -> None:
+    """A key of another kind with the same alias is refused."""
     alias = f"key-{runner.name}"
     arguments = at(control, "node1", crypto_token=TOKEN, alias=alias, key_alg="EC", key_spec="P-256")
     check = task("ejbca_key", arguments, check_mode=True)
@@ -117,9 +120,8 @@ def test_utrust_token_key_makes_a_key_once_and_check_mode_makes_none(control: Co
     assert alias not in [key["label"] for key in control.keys("node2")]
 
 
-def test_utrust_token_key_settles_a_lost_response_by_the_hsm_and_never_asks_twice(
-    control: Control, runner: AnsibleRunner
-) -> None:
+def test_ejbca_key_response_lost_reads_the_hsm(control: Control, runner: AnsibleRunner) -> None:
+    """The request is sent once. The keys of the HSM show whether the key exists."""
     alias = f"lost-{runner.name}"
     arguments = at(control, "node1", crypto_token=TOKEN, alias=alias, key_alg="EC", key_spec="P-256", retries=3)
     control.fault("lost_response_after", path="generatekeys")
@@ -133,7 +135,8 @@ def test_utrust_token_key_settles_a_lost_response_by_the_hsm_and_never_asks_twic
     assert (refused["code"], "The crypto token Nothing does not exist" in refused["msg"]) == ("ejbca_rejected", True)
 
 
-def test_utrust_key_proof_climbs_from_hsm_to_token_to_sign(control: Control, runner: AnsibleRunner) -> None:
+def test_key_proof_reaches_hsm_then_token_then_sign(control: Control, runner: AnsibleRunner) -> None:
+    """Each level needs its own proof, or a manual confirmation."""
     label, proof_ca = f"proof-{runner.name}", f"Proof-{runner.name}"
     for node in ("node1", "node2"):  # as if synchronized: node2's copy of the same key is what the second half is about
         control.ejbca(node, "deactivate")
@@ -170,19 +173,18 @@ def test_utrust_key_proof_climbs_from_hsm_to_token_to_sign(control: Control, run
     assert (other["passed"], f"CA {CA} signs with another key here" in other["proof"][0]["detail"]) == (False, True)
 
 
-def test_utrust_key_proof_tells_a_missing_another_and_an_unusable_key_apart(
-    control: Control, runner: AnsibleRunner
-) -> None:
+def test_key_proof_missing_other_and_unusable_key(control: Control, runner: AnsibleRunner) -> None:
+    """Each of these keys fails with its own detail."""
     label = f"apart-{runner.name}"
     control.generate_key("node1", label)
     wanted = key_of(control, label)
-    proof = task("utrust_key_proof", {**reach(control, "node2"), "hsm_keys": [wanted], "level": "hsm"})
+    proof = task("utrust_key_proof", {**connection_args(control, "node2"), "hsm_keys": [wanted], "level": "hsm"})
     missing = runner.run(proof).result
     control.generate_key("node2", label)
     another = runner.run(proof).result
     control.damage_key("node1", label)
     broken = runner.run(
-        task("utrust_key_proof", {**reach(control, "node1"), "hsm_keys": [wanted], "level": "hsm"})
+        task("utrust_key_proof", {**connection_args(control, "node1"), "hsm_keys": [wanted], "level": "hsm"})
     ).result
     control.fault("node_down", node="node2")
     away = runner.run(proof).result
@@ -196,16 +198,16 @@ def test_utrust_key_proof_tells_a_missing_another_and_an_unusable_key_apart(
         assert word in result["proof"][0]["detail"]
 
 
-def test_utrust_key_proof_in_check_mode_writes_nothing_and_says_unknown(
-    control: Control, runner: AnsibleRunner
-) -> None:
+def test_key_proof_check_mode_returns_unknown(control: Control, runner: AnsibleRunner) -> None:
+    """Check mode sends GET requests only and cannot prove a level beyond hsm."""
     arguments = at(control, "node2", hsm_keys=[key_of(control, FIRST, ca=CA)], crypto_token=TOKEN, reactivate=True)
     result = runner.run(task("utrust_key_proof", arguments, check_mode=True)).result
     assert (result["passed"], result["proof"][0]["reached"], result["certificates"]) == (None, "hsm", [])
     assert methods(control) == {"GET"}
 
 
-def test_utrust_key_proof_says_at_once_when_a_token_stays_offline(control: Control, runner: AnsibleRunner) -> None:
+def test_key_proof_token_stays_offline_is_reported(control: Control, runner: AnsibleRunner) -> None:
+    """A crypto token without auto-activation stays offline after the deactivation."""
     control.ejbca("node2", "set", auto_activation=False)
     try:
         arguments = at(control, "node2", hsm_keys=[key_of(control, FIRST)], level="token", crypto_token=TOKEN)

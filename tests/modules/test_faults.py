@@ -14,7 +14,7 @@ from utrust_appliance.control import Control
 from utrust_appliance.testing import cluster
 
 from tests.support.playbook import inventories
-from tests.support.runners import reach, task
+from tests.support.runners import connection_args, task
 from tests.support.wait import wait_for
 
 if t.TYPE_CHECKING:
@@ -53,7 +53,7 @@ def control(running: Control) -> Iterator[Control]:
 def package(control: Control, runner: AnsibleRunner, tmp_path: Path) -> str:
     """A package of node1, on the machine that executes."""
     dest = str(tmp_path / "cluster.ksp")
-    assert runner.run(task(EXPORT, reach(control, "node1", dest=dest))).result["changed"] is True
+    assert runner.run(task(EXPORT, connection_args(control, "node1", dest=dest))).result["changed"] is True
     control.clear_log()
     return dest
 
@@ -85,69 +85,75 @@ def refused(result: Result, code: str, *words: str) -> None:
     ],
     ids=["maintenance", "MBK of another cluster"],
 )
-def test_a_target_that_may_not_be_changed_gets_nothing_but_questions(
+def test_import_target_not_allowed_gets_only_get_requests(
     control: Control, runner: AnsibleRunner, package: str, fault: str, params: Result, code: str, words: tuple[str, ...]
 ) -> None:
+    """A target in maintenance or with another MBK is not changed."""
     before = inventories(control)
     control.fault(fault, node="node2", **params)
-    refused(runner.run(task(IMPORT, reach(control, "node2", src=package))).result, code, "importing into node2", *words)
+    refused(
+        runner.run(task(IMPORT, connection_args(control, "node2", src=package))).result,
+        code,
+        "importing into node2",
+        *words,
+    )
     assert changing(control, "node2") == []
     assert inventories(control) == before
 
 
-def test_a_package_of_a_source_under_the_mbk_of_another_cluster_is_not_imported(
-    control: Control, runner: AnsibleRunner, tmp_path: Path
-) -> None:
+def test_import_source_with_other_mbk_is_refused(control: Control, runner: AnsibleRunner, tmp_path: Path) -> None:
+    """The package of a source with the MBK of another cluster is not imported."""
     before, dest = inventories(control), str(tmp_path / "cluster.ksp")
     control.fault("other_mbk", node="node1", mbk="OTHER")
     dummy, imported = runner.run(
-        task(EXPORT, reach(control, "node1", dest=dest)), task(IMPORT, reach(control, "node2", src=dest))
+        task(EXPORT, connection_args(control, "node1", dest=dest)),
+        task(IMPORT, connection_args(control, "node2", src=dest)),
     ).results
     refused(imported, "mbk_mismatch", "importing into node2", "OTHER", "find out which MBK is correct")
     assert changing(control, "node2") == []
     assert inventories(control) == before
 
 
-def test_an_hsm_in_fips_mode_says_so(control: Control, runner: AnsibleRunner) -> None:
+def test_hsm_info_returns_fips_mode(control: Control, runner: AnsibleRunner) -> None:
+    """The result has the FIPS mode of each HSM."""
     control.fault("fips", node="node2")
-    told = [task(INFO, reach(control, node)) for node in ("node1", "node2")]
+    told = [task(INFO, connection_args(control, node)) for node in ("node1", "node2")]
     assert [result["node"]["fips"] for result in runner.run(*told).results] == [False, True]
 
 
 # Packages
 
 
-def test_a_package_that_another_digest_is_said_to_be_of_is_not_kept(
-    control: Control, runner: AnsibleRunner, tmp_path: Path
-) -> None:
+def test_export_wrong_digest_leaves_nothing(control: Control, runner: AnsibleRunner, tmp_path: Path) -> None:
+    """A package whose digest is not the digest in the response is deleted."""
     control.fault("wrong_digest", node="node1")
     before, dest = inventories(control), str(tmp_path / "cluster.ksp")
-    result = runner.run(task(EXPORT, reach(control, "node1", dest=dest))).result
-    refused(result, "download_corrupt", "downloading package", "digest", "The file was deleted", "Run again")
+    result = runner.run(task(EXPORT, connection_args(control, "node1", dest=dest))).result
+    refused(result, "download_corrupt", "downloading package", "digest", "nothing was kept", "Run again")
     assert list(tmp_path.iterdir()) == []
     assert inventories(control) == before
     assert len([path for path in changing(control, "node1") if path != "packages"]) == 1, "the node keeps no copy"
 
 
-def test_a_package_that_is_never_ready_is_waited_for_as_long_as_was_said(
-    control: Control, runner: AnsibleRunner, tmp_path: Path
-) -> None:
+def test_export_package_never_ready_times_out(control: Control, runner: AnsibleRunner, tmp_path: Path) -> None:
+    """The module waits for the response as long as option timeout allows."""
     control.fault("hold_package", node="node1")
     before, dest = inventories(control), str(tmp_path / "cluster.ksp")
-    result = runner.run(task(EXPORT, reach(control, "node1", dest=dest, timeout=5, retries=3))).result
+    result = runner.run(task(EXPORT, connection_args(control, "node1", dest=dest, timeout=5, retries=3))).result
     refused(result, "response_lost", "POST /api/v1/hsm/packages", "timed out", "nothing was changed", "Run again")
     assert list(tmp_path.iterdir()) == []
     assert inventories(control) == before
 
 
 @pytest.mark.parametrize(("status", "code"), [(429, "too_many_requests"), (503, "unavailable")])
-def test_a_node_that_stays_busy_is_left_alone_after_so_many_attempts(
+def test_import_node_stays_busy_fails_after_retries(
     control: Control, runner: AnsibleRunner, package: str, status: int, code: str
 ) -> None:
+    """The module repeats the request as often as option retries allows."""
     before = inventories(control)
     control.fault("status", node="node2", method="POST", status=status, retry_after=0, count=100)
-    result = runner.run(task(IMPORT, reach(control, "node2", src=package, retries=1))).result
-    refused(result, code, "importing into node2", f"HTTP {status}", "try again", "Nothing was changed", "run again")
+    result = runner.run(task(IMPORT, connection_args(control, "node2", src=package, retries=1))).result
+    refused(result, code, "importing into node2", f"HTTP {status}", "try again", "nothing was changed", "run again")
     assert changing(control, "node2") == ["imports", "imports"]
     assert inventories(control) == before
 
@@ -155,36 +161,35 @@ def test_a_node_that_stays_busy_is_left_alone_after_so_many_attempts(
 # Imports
 
 
-def test_a_slot_without_room_is_told_before_anything_changes(
+def test_import_slot_without_space_is_refused_by_the_node(
     control: Control, runner: AnsibleRunner, package: str
 ) -> None:
+    """The node refuses the upload, and the message has the reason."""
     before = inventories(control)
     control.fault("slot_full", node="node2", slot=0)
-    result = runner.run(task(IMPORT, reach(control, "node2", src=package))).result
-    refused(result, "slot_full", "importing into node2", "HTTP 409", "slot 0 takes 2 keys", "Nothing was changed")
+    result = runner.run(task(IMPORT, connection_args(control, "node2", src=package))).result
+    refused(result, "slot_full", "importing into node2", "HTTP 409", "slot 0 takes 2 keys", "nothing was changed")
     assert changing(control, "node2") == ["imports"]
     assert inventories(control) == before
 
 
-def test_an_import_that_the_hsm_cannot_write_changes_nothing(
-    control: Control, runner: AnsibleRunner, package: str
-) -> None:
+def test_import_hsm_write_error_changes_nothing(control: Control, runner: AnsibleRunner, package: str) -> None:
+    """The next run imports the package."""
     before = inventories(control)
     control.fault("import_failure", node="node2")
-    result = runner.run(task(IMPORT, reach(control, "node2", src=package))).result
+    result = runner.run(task(IMPORT, connection_args(control, "node2", src=package))).result
     refused(result, "import_failed", "importing into node2", "could not be written", "nothing was changed", "Run again")
     assert inventories(control) == before
-    again = runner.run(task(IMPORT, reach(control, "node2", src=package))).result
+    again = runner.run(task(IMPORT, connection_args(control, "node2", src=package))).result
     assert (again["changed"], again["in_sync"]) == (True, True)
 
 
 @pytest.mark.parametrize("keys", ["old", "new"])
-def test_a_node_that_restarts_while_it_applies_is_waited_for_and_asked_what_it_holds(
-    control: Control, runner: AnsibleRunner, package: str, keys: str
-) -> None:
+def test_import_node_restarts_while_applying(control: Control, runner: AnsibleRunner, package: str, keys: str) -> None:
+    """The module waits for the node and reads its keys to determine the outcome."""
     before = inventories(control)
     control.fault("restart_during_import", node="node2", keys=keys, seconds=3)
-    result = runner.run(task(IMPORT, reach(control, "node2", src=package, wait_timeout=60))).result
+    result = runner.run(task(IMPORT, connection_args(control, "node2", src=package, wait_timeout=60))).result
     assert changing(control, "node2").count("apply") == 1, "an import is never sent twice"
     if keys == "old":
         same = "node2 holds the same keys as before, so nothing was changed"
@@ -196,12 +201,11 @@ def test_a_node_that_restarts_while_it_applies_is_waited_for_and_asked_what_it_h
 
 
 @pytest.mark.parametrize("point", ["hsm.before_commit", "hsm.after_commit"])
-def test_a_machine_that_loses_its_power_while_it_applies_is_asked_what_it_holds(
-    control: Control, runner: AnsibleRunner, package: str, point: str
-) -> None:
+def test_import_power_failure_while_applying(control: Control, runner: AnsibleRunner, package: str, point: str) -> None:
+    """The module waits for the node and reads its keys to determine the outcome."""
     before = inventories(control)
     control.fault("crash_at", node="node2", point=point)
-    started = runner.start(task(IMPORT, reach(control, "node2", src=package, wait_timeout=60)))
+    started = runner.start(task(IMPORT, connection_args(control, "node2", src=package, wait_timeout=60)))
     wait_for(lambda: process.running(control.folder) is None)
     Control.up(control.folder, faults=True)
     result = runner.finish(started).result
@@ -213,12 +217,11 @@ def test_a_machine_that_loses_its_power_while_it_applies_is_asked_what_it_holds(
         assert inventories(control)["node2"] == before["node1"]
 
 
-def test_an_import_that_never_ends_is_no_success_and_no_failure_until_it_has_ended(
-    control: Control, runner: AnsibleRunner, package: str
-) -> None:
+def test_import_never_ends_is_reported_as_unknown(control: Control, runner: AnsibleRunner, package: str) -> None:
+    """The outcome is unknown until the import has ended."""
     before = inventories(control)
     control.fault("hold_apply", node="node2")
-    arguments = reach(control, "node2", src=package, timeout=5, retries=3, wait_timeout=1)
+    arguments = connection_args(control, "node2", src=package, timeout=5, retries=3, wait_timeout=1)
     result = runner.run(task(IMPORT, arguments)).result
     assert (result["failed"], result["code"]) == (True, "node_wait_timeout")
     for words in (
@@ -241,12 +244,11 @@ def test_an_import_that_never_ends_is_no_success_and_no_failure_until_it_has_end
 # Guided restore
 
 
-def test_a_restore_that_never_ends_is_told_with_what_it_does_and_watched_by_the_next_run(
-    control: Control, runner: AnsibleRunner
-) -> None:
+def test_restore_never_ends_times_out_and_is_watched_again(control: Control, runner: AnsibleRunner) -> None:
+    """The message has the state of the restore, and the next run watches it."""
     control.fault("hold_restore", node="node3")
-    source = runner.run(task(INFO, reach(control, "node1"))).result["node"]
-    arguments = {**reach(control, "node3"), "source": source, "pin_pad": "front-usb"}
+    source = runner.run(task(INFO, connection_args(control, "node1"))).result["node"]
+    arguments = {**connection_args(control, "node3"), "source": source, "pin_pad": "front-usb"}
     assert runner.run(task(RESTORE, {**arguments, "restore_timeout": 0.01})).result["code"] == "restore_timeout"
     for card in ("KEYOPS-1", "KEYOPS-2"):
         control.present_card("node3", card)

@@ -16,7 +16,7 @@ import pytest
 from utrust_appliance.testing import cluster
 
 from tests.support.playbook import inventories, methods
-from tests.support.runners import reach, task
+from tests.support.runners import connection_args, task
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,10 +52,11 @@ def modes(path: Path) -> dict[str, int]:
 # utrust_hsm_info
 
 
-def test_utrust_hsm_info_reads_a_node_and_changes_nothing(control: Control, runner: AnsibleRunner) -> None:
-    everything = {**reach(control, "node1"), "gather": ["keys", "pin_pads", "restore"]}
+def test_hsm_info_returns_the_node_and_gathered_facts(control: Control, runner: AnsibleRunner) -> None:
+    """The module sends GET requests only."""
+    everything = {**connection_args(control, "node1"), "gather": ["keys", "pin_pads", "restore"]}
     ran = runner.run(
-        task("utrust_hsm_info", reach(control, "node1")),
+        task("utrust_hsm_info", connection_args(control, "node1")),
         task("utrust_hsm_info", everything),
         task("utrust_hsm_info", everything, check_mode=True),
     )
@@ -79,20 +80,19 @@ def test_utrust_hsm_info_reads_a_node_and_changes_nothing(control: Control, runn
     assert methods(control) == {"GET"}
 
 
-def test_utrust_hsm_info_reads_a_node_in_factory_reset_mode(control: Control, runner: AnsibleRunner) -> None:
-    result = runner.run(task("utrust_hsm_info", {**reach(control, "node3"), "gather": ["keys"]})).result
+def test_hsm_info_node_in_factory_reset_mode(control: Control, runner: AnsibleRunner) -> None:
+    """A node in Factory Reset Mode has no MBK and no keys."""
+    result = runner.run(task("utrust_hsm_info", {**connection_args(control, "node3"), "gather": ["keys"]})).result
     assert (result["node"]["hsm_state"], result["node"]["mbk"], result["hsm_keys"]) == ("factory_reset", None, [])
 
 
 # utrust_ksp_export
 
 
-def test_utrust_ksp_export_keeps_a_package_that_fits_and_replaces_one_that_does_not(
-    control: Control, runner: AnsibleRunner, tmp_path: Path
-) -> None:
+def test_ksp_export_replaces_only_an_outdated_package(control: Control, runner: AnsibleRunner, tmp_path: Path) -> None:
     """Kubernetes.core's twelve: each step once in check mode, then for real."""
     dest = tmp_path / "cluster.ksp"
-    arguments = {**reach(control, "node1"), "dest": str(dest)}
+    arguments = {**connection_args(control, "node1"), "dest": str(dest)}
     check = task("utrust_ksp_export", arguments, check_mode=True)
     real = task("utrust_ksp_export", arguments)
 
@@ -138,14 +138,11 @@ def test_utrust_ksp_export_keeps_a_package_that_fits_and_replaces_one_that_does_
     assert list(tmp_path.iterdir()) == []
 
 
-def test_utrust_ksp_export_without_dest_uses_a_private_directory_that_goes_with_the_run(
-    control: Control, runner: AnsibleRunner
-) -> None:
-    arguments = {**reach(control, "node1"), "ttl": 0}
-    # In an Ansible of its own, which has come to its end afterwards.
-    package = runner.run(task("utrust_ksp_export", arguments), hosts=["here"]).result["package"]
+def test_ksp_export_without_dest_uses_a_private_directory(control: Control, runner: AnsibleRunner) -> None:
+    """The next run removes the private directory of a run that has ended."""
+    arguments = {**connection_args(control, "node1"), "ttl": 0}
+    package = runner.run(task("utrust_ksp_export", arguments)).result["package"]
     path = Path(package["path"])
-    # The run is over (its lease, on a bastion): nobody removed the package, so the next run does.
     assert (modes(path.parent), stat.S_IMODE(path.parent.stat().st_mode)) == (
         {"cluster.ksp": 0o600, "cluster.ksp.manifest.json": 0o600},
         0o700,
@@ -159,10 +156,9 @@ def test_utrust_ksp_export_without_dest_uses_a_private_directory_that_goes_with_
     assert not path.parent.exists()
 
 
-def test_the_package_of_a_run_that_still_lives_is_there_for_its_next_task(
-    control: Control, runner: AnsibleRunner
-) -> None:
-    export = {**reach(control, "node1")}
+def test_ksp_export_running_run_keeps_its_package(control: Control, runner: AnsibleRunner) -> None:
+    """A second export of the same run does not remove the package of the first export."""
+    export = {**connection_args(control, "node1")}
     ran = runner.run(
         task("utrust_ksp_export", export, register="first"),
         task("utrust_ksp_export", export, register="second"),
@@ -179,13 +175,11 @@ def test_the_package_of_a_run_that_still_lives_is_there_for_its_next_task(
 # utrust_ksp_import
 
 
-def test_utrust_ksp_import_brings_a_target_to_the_sources_keys_once(
-    control: Control, runner: AnsibleRunner, tmp_path: Path
-) -> None:
+def test_ksp_import_adds_the_keys_of_the_source_once(control: Control, runner: AnsibleRunner, tmp_path: Path) -> None:
     """Kubernetes.core's twelve: each step once in check mode, then for real, from export to proof."""
     src = str(tmp_path / "cluster.ksp")
-    export = task("utrust_ksp_export", {**reach(control, "node1"), "dest": src})
-    arguments = {**reach(control, "node2"), "src": src}
+    export = task("utrust_ksp_export", {**connection_args(control, "node1"), "dest": src})
+    arguments = {**connection_args(control, "node2"), "src": src}
     check = task("utrust_ksp_import", arguments, check_mode=True, diff=True)
     real = task("utrust_ksp_import", arguments)
 
@@ -217,10 +211,11 @@ def test_utrust_ksp_import_brings_a_target_to_the_sources_keys_once(
     assert sent == ["POST", "POST"], "staged and applied, once"
 
 
-def test_a_prediction_needs_no_package(control: Control, runner: AnsibleRunner) -> None:
+def test_ksp_import_check_mode_needs_only_a_manifest(control: Control, runner: AnsibleRunner) -> None:
+    """A real import needs the package."""
     control.generate_key("node1", "newKey")
-    export = task("utrust_ksp_export", reach(control, "node1"), check_mode=True, register="export")
-    arguments = {**reach(control, "node2"), "manifest": "{{ export.manifest }}"}
+    export = task("utrust_ksp_export", connection_args(control, "node1"), check_mode=True, register="export")
+    arguments = {**connection_args(control, "node2"), "manifest": "{{ export.manifest }}"}
     ran = runner.run(
         export, task("utrust_ksp_import", arguments, check_mode=True), task("utrust_ksp_import", arguments)
     )
@@ -230,13 +225,14 @@ def test_a_prediction_needs_no_package(control: Control, runner: AnsibleRunner) 
     assert methods(control) == {"GET"}
 
 
-def test_an_extra_key_stays_where_it_is(control: Control, runner: AnsibleRunner, tmp_path: Path) -> None:
+def test_ksp_import_extra_key_stays(control: Control, runner: AnsibleRunner, tmp_path: Path) -> None:
+    """An extra key is refused by default, and stays if the operator allows the key."""
     control.generate_key("node1", "newKey")
     [extra] = control.generate_key("node2", "extraKey")
     src = str(tmp_path / "cluster.ksp")
-    arguments = {**reach(control, "node2"), "src": src}
+    arguments = {**connection_args(control, "node2"), "src": src}
     dummy, refused, kept, known = runner.run(
-        task("utrust_ksp_export", {**reach(control, "node1"), "dest": src}),
+        task("utrust_ksp_export", {**connection_args(control, "node1"), "dest": src}),
         task("utrust_ksp_import", arguments),
         task("utrust_ksp_import", {**arguments, "extra_keys": "keep"}),
         task("utrust_ksp_import", {**arguments, "allowed_extra_keys": [extra["fingerprint"]]}),
@@ -247,16 +243,15 @@ def test_an_extra_key_stays_where_it_is(control: Control, runner: AnsibleRunner,
     assert {"newKey", "extraKey"} <= {key["label"] for key in control.keys("node2")}
 
 
-def test_another_key_under_the_same_label_is_replaced_only_where_it_is_named(
-    control: Control, runner: AnsibleRunner, tmp_path: Path
-) -> None:
+def test_ksp_import_replaces_only_a_named_key(control: Control, runner: AnsibleRunner, tmp_path: Path) -> None:
+    """A mismatched key is replaced only if allow_replace names the key."""
     [ours] = control.generate_key("node1", "caKey")
     [theirs] = control.generate_key("node2", "caKey")
     before, src = inventories(control), str(tmp_path / "cluster.ksp")
-    arguments = {**reach(control, "node2"), "src": src}
+    arguments = {**connection_args(control, "node2"), "src": src}
     replace = {"allow_replace": [{"fingerprint": ours["fingerprint"], "reason": "a test key"}]}
     dummy, refused, predicted = runner.run(
-        task("utrust_ksp_export", {**reach(control, "node1"), "dest": src}),
+        task("utrust_ksp_export", {**connection_args(control, "node1"), "dest": src}),
         task("utrust_ksp_import", {**arguments, "extra_keys": "keep"}),
         task("utrust_ksp_import", {**arguments, **replace}, check_mode=True, diff=True),
     ).results
@@ -278,14 +273,15 @@ def test_another_key_under_the_same_label_is_replaced_only_where_it_is_named(
     assert inventories(control)["node2"] == inventories(control)["node1"]
 
 
-def test_expected_new_keys_limits_what_an_import_may_bring(
+def test_ksp_import_expected_new_keys_limits_the_import(
     control: Control, runner: AnsibleRunner, tmp_path: Path
 ) -> None:
+    """A key that is not expected or was destroyed is refused."""
     [new] = control.generate_key("node1", "newKey")
     src = str(tmp_path / "cluster.ksp")
-    arguments = {**reach(control, "node2"), "src": src}
+    arguments = {**connection_args(control, "node2"), "src": src}
     dummy, refused, retired, done = runner.run(
-        task("utrust_ksp_export", {**reach(control, "node1"), "dest": src}),
+        task("utrust_ksp_export", {**connection_args(control, "node1"), "dest": src}),
         task("utrust_ksp_import", {**arguments, "expected_new_keys": []}),
         task("utrust_ksp_import", {**arguments, "destroyed_keys": [new["fingerprint"]]}),
         task("utrust_ksp_import", {**arguments, "expected_new_keys": [new["fingerprint"]]}),
@@ -295,15 +291,14 @@ def test_expected_new_keys_limits_what_an_import_may_bring(
     assert done["changed"] is True
 
 
-def test_a_key_that_arrived_but_cannot_be_used_is_warned_of(
-    control: Control, runner: AnsibleRunner, tmp_path: Path
-) -> None:
+def test_ksp_import_unusable_key_gives_a_warning(control: Control, runner: AnsibleRunner, tmp_path: Path) -> None:
+    """The imported key is in a slot that is not activated."""
     control.generate_key("node1", "newKey", slot=1)
     control.set_slot("node2", 1, activation="manual", activated=False)
     src = str(tmp_path / "cluster.ksp")
     ran = runner.run(
-        task("utrust_ksp_export", {**reach(control, "node1"), "dest": src}),
-        task("utrust_ksp_import", {**reach(control, "node2"), "src": src}),
+        task("utrust_ksp_export", {**connection_args(control, "node1"), "dest": src}),
+        task("utrust_ksp_import", {**connection_args(control, "node2"), "src": src}),
     )
     control.set_slot("node2", 1, activation="auto", activated=True)
     done = ran.results[1]

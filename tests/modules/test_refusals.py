@@ -20,7 +20,7 @@ from utrust_appliance.control import Control  # noqa: TC002
 from utrust_appliance.testing import cluster
 
 from tests.support.playbook import inventories
-from tests.support.runners import Arguments, reach, task
+from tests.support.runners import Arguments, connection_args, task
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +29,7 @@ if t.TYPE_CHECKING:
 
 WRONG_PIN = "sha256:" + "ab" * 32
 #: Each node and its trouble. node1 is the source, node2 holds what node1 held before newKey and caKey were generated there.
-TROUBLES: dict[str, list[tuple[str, dict[str, t.Any]]]] = {
+FAULTS: dict[str, list[tuple[str, dict[str, t.Any]]]] = {
     "node3": [("api_version", {"version": "9.0"})],
     "node4": [("not_json", {"count": 1000})],
     "node5": [("unknown_key_type", {"type": "ml_dsa"})],
@@ -42,7 +42,7 @@ IMPOSTOR, UNTOUCHED, RESET, OTHER_MBK, NOT_JOINED = "node10", "node11", "node12"
 
 
 @dc.dataclass(frozen=True)
-class Place:
+class Env:
     """What the cases are made of."""
 
     control: Control
@@ -55,14 +55,14 @@ class Place:
     def package(self) -> str:
         return str(self.folder / "cluster.ksp")
 
-    def reach(self, node: str, **changes: t.Any) -> Arguments:
-        return reach(self.control, node, **changes)
+    def args(self, node: str, **changes: t.Any) -> Arguments:
+        return connection_args(self.control, node, **changes)
 
-    def import_into(self, node: str, **changes: t.Any) -> Arguments:
-        return self.reach(node, **{"src": self.package, **changes})
+    def import_args(self, node: str, **changes: t.Any) -> Arguments:
+        return self.args(node, **{"src": self.package, **changes})
 
-    def restore_of(self, node: str, **changes: t.Any) -> Arguments:
-        return self.reach(node, **{"source": self.source, "pin_pad": "front-usb", **changes})
+    def restore_args(self, node: str, **changes: t.Any) -> Arguments:
+        return self.args(node, **{"source": self.source, "pin_pad": "front-usb", **changes})
 
     def damaged(self, name: str, *, content: t.Callable[[bytes], bytes] | None = None, **manifest: t.Any) -> str:
         """A copy of the package with its manifest, one of the two changed; a manifest of None is left out."""
@@ -79,7 +79,7 @@ class Case(t.NamedTuple):
     """A task that must be refused with this code and these words: what was tried, what came back, what to do."""
 
     module: str
-    arguments: t.Callable[[Place], Arguments]
+    arguments: t.Callable[[Env], Arguments]
     code: str
     words: tuple[str, ...]
     also: tuple[str, ...] = ()
@@ -91,228 +91,228 @@ CASES: dict[str, Case] = {
     # Who is who: nothing is sent
     "a certificate of an unknown CA": Case(
         INFO,
-        lambda on: on.reach(UNTOUCHED, tls_fingerprint=None, ca_file=str(on.control.folder / "client-ca.pem")),
+        lambda env: env.args(UNTOUCHED, tls_fingerprint=None, ca_file=str(env.control.folder / "client-ca.pem")),
         "certificate_not_trusted",
         ("connecting to", "client-ca.pem", "Nothing was sent", "front display"),
     ),
     "a node that nothing identifies": Case(
         INFO,
-        lambda on: on.reach(UNTOUCHED, tls_fingerprint=None),
+        lambda env: env.args(UNTOUCHED, tls_fingerprint=None),
         "tls_identity_missing",
         ("ca_file and tls_fingerprint are missing", "front display"),
     ),
     "another fingerprint than the pinned one": Case(
         EXPORT,
-        lambda on: on.reach(UNTOUCHED, tls_fingerprint=[WRONG_PIN]),
+        lambda env: env.args(UNTOUCHED, tls_fingerprint=[WRONG_PIN]),
         "tls_fingerprint_mismatch",
         ("connecting to", WRONG_PIN, "Nothing was sent", "front display"),
     ),
     "a fingerprint that is none": Case(
         INFO,
-        lambda on: on.reach(UNTOUCHED, tls_fingerprint=["ab:cd"]),
+        lambda env: env.args(UNTOUCHED, tls_fingerprint=["ab:cd"]),
         "tls_fingerprint_invalid",
         ("'ab:cd'", "front display"),
     ),
     "a client certificate that cannot be read": Case(
         INFO,
-        lambda on: on.reach(UNTOUCHED, client_cert=str(on.folder / "missing.pem")),
+        lambda env: env.args(UNTOUCHED, client_cert=str(env.folder / "missing.pem")),
         "client_cert_unreadable",
         ("missing.pem", "PEM"),
     ),
     "a URL instead of a host": Case(
-        INFO, lambda on: on.reach(UNTOUCHED, host="http://127.0.0.2"), "host_invalid", ("http://127.0.0.2", "HTTPS")
+        INFO, lambda env: env.args(UNTOUCHED, host="http://127.0.0.2"), "host_invalid", ("http://127.0.0.2", "HTTPS")
     ),
     "a node that has not joined": Case(
         INFO,
-        lambda on: on.reach(NOT_JOINED, members=["node1", "node2"]),
+        lambda env: env.args(NOT_JOINED, members=["node1", "node2"]),
         "node_not_joined",
         (f"contacting {NOT_JOINED}", "node1, node2", "Nothing was sent", "page Cluster"),
     ),
     "a restore of a node that has not joined": Case(
         RESTORE,
-        lambda on: on.restore_of(NOT_JOINED, members=["node1"]),
+        lambda env: env.restore_args(NOT_JOINED, members=["node1"]),
         "node_not_joined",
         (f"contacting {NOT_JOINED}", "can no longer join"),
     ),
     # Logins
     "a client certificate that is not registered": Case(
         INFO,
-        lambda on: on.reach(
-            "node2", client_cert=str(on.control.client("guest")[0]), client_key=str(on.control.client("guest")[1])
+        lambda env: env.args(
+            "node2", client_cert=str(env.control.client("guest")[0]), client_key=str(env.control.client("guest")[1])
         ),
         "forbidden",
         ("GET /api/v1/node", "HTTP 403", "CN=guest", "page Access"),
     ),
     "a bearer token that is not accepted": Case(
         INFO,
-        lambda on: on.reach("node2", client_cert=None, client_key=None, bearer_token="wrong-bearer-token"),
+        lambda env: env.args("node2", client_cert=None, client_key=None, bearer_token="wrong-bearer-token"),
         "unauthenticated",
         ("GET /api/v1/node", "HTTP 401", "page Access"),
     ),
     # Answers
     "a node that does not answer": Case(
         INFO,
-        lambda on: on.reach("node2", host="127.0.0.1", port=on.unused_port, retries=1),
+        lambda env: env.args("node2", host="127.0.0.1", port=env.unused_port, retries=1),
         "node_unreachable",
         ("GET /api/v1/node", "2 attempt(s)", "Connection refused", "Check address"),
     ),
     "a node that is down": Case(
-        IMPORT, lambda on: on.import_into("node9"), "node_unreachable", ("GET /api/v1/node", "reset", "Check address")
+        IMPORT, lambda env: env.import_args("node9"), "node_unreachable", ("GET /api/v1/node", "reset", "Check address")
     ),
     "an answer that is no JSON": Case(
-        INFO, lambda on: on.reach("node4"), "response_not_json", ("GET /api/v1/node", "text/html", "proxy or Webconf")
+        INFO, lambda env: env.args("node4"), "response_not_json", ("GET /api/v1/node", "text/html", "proxy or Webconf")
     ),
     "another version of the contract": Case(
-        INFO, lambda on: on.reach("node3"), "api_version_unknown", ("9.0", "supports 1.x", "Update the collection")
+        INFO, lambda env: env.args("node3"), "api_version_unknown", ("9.0", "speaks 1.x", "update the collection")
     ),
     "another version of the contract on import": Case(
-        IMPORT, lambda on: on.import_into("node3"), "api_version_unknown", ("9.0", "Update the collection")
+        IMPORT, lambda env: env.import_args("node3"), "api_version_unknown", ("9.0", "update the collection")
     ),
     "a key of an unknown type on the source": Case(
         EXPORT,
-        lambda on: on.reach("node5", dest=str(on.folder / "exotic.ksp")),
+        lambda env: env.args("node5", dest=str(env.folder / "exotic.ksp")),
         "unknown_key_type",
         ("exotic", "ml_dsa", "Update the collection"),
     ),
     "a key of an unknown type on the target": Case(
-        IMPORT, lambda on: on.import_into("node5"), "unknown_key_type", ("exotic", "ml_dsa", "Update the collection")
+        IMPORT, lambda env: env.import_args("node5"), "unknown_key_type", ("exotic", "ml_dsa", "Update the collection")
     ),
     # The node
     "another node than the named one": Case(
         EXPORT,
-        lambda on: on.reach("node2", expect_node="node1"),
+        lambda env: env.args("node2", expect_node="node1"),
         "node_name_mismatch",
         ("exporting from node1", "is node2, not node1", "expect_node"),
     ),
     "another target than the named one": Case(
         IMPORT,
-        lambda on: on.import_into("node2", expect_node="node11"),
+        lambda env: env.import_args("node2", expect_node="node11"),
         "node_name_mismatch",
         ("importing into node2", "is node2, not node11"),
     ),
     "another appliance version and another firmware": Case(
         IMPORT,
-        lambda on: on.import_into("node6"),
+        lambda env: env.import_args("node6"),
         "appliance_version_mismatch",
         ("importing into node6", "5.2.0", "5.1.0", "6.1.0", "6.0.0", "use the same appliance version"),
         ("hsm_firmware_mismatch",),
     ),
     "an HSM in alarm": Case(
         IMPORT,
-        lambda on: on.import_into("node7"),
+        lambda env: env.import_args("node7"),
         "hsm_not_operational",
         ("importing into node7", "in alarm (tamper sensor)", "page Security"),
     ),
     "an HSM in alarm as source": Case(
-        EXPORT, lambda on: on.reach("node7"), "hsm_not_operational", ("exporting from node7", "tamper sensor")
+        EXPORT, lambda env: env.args("node7"), "hsm_not_operational", ("exporting from node7", "tamper sensor")
     ),
     "an HSM without its driver": Case(
-        EXPORT, lambda on: on.reach("node8"), "driver_stopped", ("node8", "stopped", "page Services")
+        EXPORT, lambda env: env.args("node8"), "driver_stopped", ("node8", "stopped", "page Services")
     ),
     "an import into an HSM in Factory Reset Mode": Case(
         IMPORT,
-        lambda on: on.import_into(RESET),
+        lambda env: env.import_args(RESET),
         "hsm_not_operational",
         (f"importing into {RESET}", "in Factory Reset Mode", "utrust_hsm_restore"),
     ),
     "an import under another MBK": Case(
         IMPORT,
-        lambda on: on.import_into(OTHER_MBK),
+        lambda env: env.import_args(OTHER_MBK),
         "mbk_mismatch",
         (f"importing into {OTHER_MBK}", "OTHER", "KEYOPS", "never overwrites an HSM with another MBK"),
     ),
     # Packages
     "a package that is not there": Case(
         IMPORT,
-        lambda on: on.import_into("node2", src=str(on.folder / "none.ksp")),
+        lambda env: env.import_args("node2", src=str(env.folder / "none.ksp")),
         "manifest_missing",
         ("none.ksp.manifest.json is missing", "nothing was changed", "Export again"),
     ),
     "a package without its manifest": Case(
         IMPORT,
-        lambda on: on.import_into("node2", src=on.damaged("bare", format=None)),
+        lambda env: env.import_args("node2", src=env.damaged("bare", format=None)),
         "manifest_missing",
         ("bare.ksp.manifest.json is missing", "nothing was changed", "Export again"),
     ),
     "a manifest without its package": Case(
         IMPORT,
-        lambda on: on.import_into("node2", src=gone(on.damaged("gone"))),
+        lambda env: env.import_args("node2", src=gone(env.damaged("gone"))),
         "package_missing",
         ("the package", "gone.ksp is missing", "export the package again"),
     ),
     "a manifest that was edited": Case(
         IMPORT,
-        lambda on: on.import_into("node2", src=on.damaged("edited", hsm_keys=[])),
+        lambda env: env.import_args("node2", src=env.damaged("edited", inventory=[])),
         "manifest_invalid",
         ("edited.ksp.manifest.json", "hsm_keys and keys_digest do not match", "Export the package again"),
     ),
     "a truncated package": Case(
         IMPORT,
-        lambda on: on.import_into("node2", src=on.damaged("short", content=lambda whole: whole[:-1])),
+        lambda env: env.import_args("node2", src=env.damaged("short", content=lambda whole: whole[:-1])),
         "package_truncated",
         ("importing into node2", "short.ksp has", "export the package again"),
     ),
     "an altered package": Case(
         IMPORT,
-        lambda on: on.import_into(
-            "node2", src=on.damaged("other", content=lambda whole: whole[:-90] + b"\0" + whole[-89:])
+        lambda env: env.import_args(
+            "node2", src=env.damaged("other", content=lambda whole: whole[:-90] + b"\0" + whole[-89:])
         ),
         "package_digest_mismatch",
         ("importing into node2", "other.ksp is sha256:", "export the package again"),
     ),
     "a package of another cluster": Case(
         IMPORT,
-        lambda on: on.import_into("node2", src=on.damaged("foreign", cluster_id="another-cluster")),
+        lambda env: env.import_args("node2", src=env.damaged("foreign", cluster_id="another-cluster")),
         "cluster_mismatch",
         ("importing into node2", "another-cluster", "use the same cluster"),
     ),
     "a package under another MBK": Case(
         IMPORT,
-        lambda on: on.import_into("node2", src=on.damaged("mbk", mbk=OTHER_MBK_FACTS)),
+        lambda env: env.import_args("node2", src=env.damaged("mbk", mbk=OTHER_MBK_FACTS)),
         "mbk_mismatch",
         ("importing into node2", "OTHER (0a0a0a0a0a0a0a0a)", "find out which MBK is correct"),
     ),
     "a package that is older than the source's inventory": Case(
         IMPORT,
-        lambda on: on.import_into("node2", expect_keys_digest="sha256:" + "0" * 64),
+        lambda env: env.import_args("node2", expect_keys_digest="sha256:" + "0" * 64),
         "package_stale",
         ("importing into node2", "sha256:" + "0" * 64, "export the package again"),
     ),
     "a package of the target itself": Case(
-        IMPORT, lambda on: on.import_into("node1"), "source_is_target", ("importing into node1", "is the source")
+        IMPORT, lambda env: env.import_args("node1"), "source_is_target", ("importing into node1", "is the source")
     ),
     # Keys
     "a key that only the target has": Case(
         IMPORT,
-        lambda on: on.import_into(IMPOSTOR, allow_replace=[{"fingerprint": on.keys["caKey"], "reason": "test"}]),
+        lambda env: env.import_args(IMPOSTOR, allow_replace=[{"fingerprint": env.keys["caKey"], "reason": "test"}]),
         "extra_keys",
         (f"importing into {IMPOSTOR}", "extraKey", "the only copy of the key", "allowed_extra_keys"),
     ),
     "another key under the same label": Case(
         IMPORT,
-        lambda on: on.import_into(IMPOSTOR, extra_keys="keep"),
+        lambda env: env.import_args(IMPOSTOR, extra_keys="keep"),
         "key_mismatch",
         (f"importing into {IMPOSTOR}", "caKey", "find out which key is in use"),
     ),
     "a key that was retired": Case(
         IMPORT,
-        lambda on: on.import_into("node2", destroyed_keys=[on.keys["newKey"]]),
+        lambda env: env.import_args("node2", destroyed_keys=[env.keys["newKey"]]),
         "destroyed_key_would_return",
         ("importing into node2", "newKey", "node1 would import it", "remove it from destroyed_keys"),
     ),
     "a key that nobody expects": Case(
         IMPORT,
-        lambda on: on.import_into("node2", expected_new_keys=[on.keys["caKey"]]),
+        lambda env: env.import_args("node2", expected_new_keys=[env.keys["caKey"]]),
         "key_not_expected",
         ("importing into node2", "newKey", "find out who generated the key"),
     ),
     "everything at once": Case(
         IMPORT,
-        lambda on: on.import_into(
+        lambda env: env.import_args(
             IMPOSTOR,
             expect_node="node2",
-            src=on.damaged("worst", content=lambda whole: whole[:9], cluster_id="another-cluster"),
-            destroyed_keys=[on.keys["newKey"]],
+            src=env.damaged("worst", content=lambda whole: whole[:9], cluster_id="another-cluster"),
+            destroyed_keys=[env.keys["newKey"]],
             expect_keys_digest="sha256:" + "0" * 64,
         ),
         "node_name_mismatch",
@@ -328,50 +328,50 @@ CASES: dict[str, Case] = {
     ),
     "a fingerprint that no key has": Case(
         IMPORT,
-        lambda on: on.import_into("node2", destroyed_keys=["signKey-2025"]),
+        lambda env: env.import_args("node2", destroyed_keys=["signKey-2025"]),
         "option_invalid",
         ("destroyed_keys", "'signKey-2025'", "Nothing was changed"),
     ),
     # Guided restore
     "a PIN pad that is not configured": Case(
         RESTORE,
-        lambda on: on.restore_of(RESET, pin_pad="rack-9"),
+        lambda env: env.restore_args(RESET, pin_pad="rack-9"),
         "pin_pad_not_configured",
         (f"guided restore of {RESET}", "rack-9", "configured: front-usb, rack-2", "choose a configured PIN pad"),
     ),
     "a PIN pad that does not answer": Case(
         RESTORE,
-        lambda on: on.restore_of(RESET, pin_pad="rack-2"),
+        lambda env: env.restore_args(RESET, pin_pad="rack-2"),
         "pin_pad_not_ready",
         (f"guided restore of {RESET}", "rack-2", "unavailable", "connect the PIN pad"),
     ),
     "another number of cards than declared": Case(
         RESTORE,
-        lambda on: on.restore_of(RESET, cards_required=3, cards_total=5),
+        lambda env: env.restore_args(RESET, cards_required=3, cards_total=5),
         "card_quorum_mismatch",
         (f"guided restore of {RESET}", "3 out of 5", "2 out of 3", "which set of MBK cards"),
     ),
     "a source that has changed since it was read": Case(
         RESTORE,
-        lambda on: on.restore_of(RESET, source={**on.source, "keys_digest": "sha256:" + "0" * 64}),
+        lambda env: env.restore_args(RESET, source={**env.source, "keys_digest": "sha256:" + "0" * 64}),
         "source_changed",
         (f"guided restore of {RESET}", "sha256:" + "0" * 64, "run again"),
     ),
     "a source that is no node": Case(
         RESTORE,
-        lambda on: on.restore_of(RESET, source={"name": "node1"}),
+        lambda env: env.restore_args(RESET, source={"name": "node1"}),
         "source_invalid",
         ("option source", "utrust_hsm_info"),
     ),
     "a restore of a node in alarm": Case(
         RESTORE,
-        lambda on: on.restore_of("node7"),
+        lambda env: env.restore_args("node7"),
         "not_factory_reset",
         ("guided restore of node7", "in alarm (tamper sensor), not in Factory Reset Mode", "reset it by hand"),
     ),
     "a restore of a node under another MBK": Case(
         RESTORE,
-        lambda on: on.restore_of(OTHER_MBK),
+        lambda env: env.restore_args(OTHER_MBK),
         "mbk_mismatch",
         (
             f"guided restore of {OTHER_MBK}",
@@ -383,7 +383,7 @@ CASES: dict[str, Case] = {
     ),
     "a restore of another appliance version": Case(
         RESTORE,
-        lambda on: on.restore_of("node6"),
+        lambda env: env.restore_args("node6"),
         "appliance_version_mismatch",
         ("guided restore of node6", "5.2.0", "use the same appliance version"),
         ("hsm_firmware_mismatch",),
@@ -423,17 +423,18 @@ def refusals(control: Control, runner: AnsibleRunner, tmp_path_factory: pytest.T
     """All refusals, run one after the other."""
     folder = tmp_path_factory.mktemp("packages")
     exported, source = runner.run(
-        task(EXPORT, reach(control, "node1", dest=str(folder / "cluster.ksp"))), task(INFO, reach(control, "node1"))
+        task(EXPORT, connection_args(control, "node1", dest=str(folder / "cluster.ksp"))),
+        task(INFO, connection_args(control, "node1")),
     ).results
     assert not exported["failed"], exported
-    for node, faults in TROUBLES.items():
+    for node, faults in FAULTS.items():
         for name, params in faults:
             control.fault(name, node=node, **params)
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     keys = {key["label"]: key["fingerprint"] for key in control.keys("node1")}
-    place = Place(control, folder, keys, source["node"], port)
-    tasks = [task(case.module, case.arguments(place)) for case in CASES.values()]
+    env = Env(control, folder, keys, source["node"], port)
+    tasks = [task(case.module, case.arguments(env)) for case in CASES.values()]
     before, files = inventories(control), {path.name for path in folder.iterdir()}
     control.clear_log()
     ran = runner.run(*tasks)
@@ -451,9 +452,8 @@ def refusals(control: Control, runner: AnsibleRunner, tmp_path_factory: pytest.T
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_refusal_has_its_code_and_says_what_was_tried_what_came_back_and_what_to_do(
-    refusals: Refusals, case: str
-) -> None:
+def test_refusal_has_its_code_and_words(refusals: Refusals, case: str) -> None:
+    """The message has the action, the reason and the remedy."""
     result, expected = refusals.results[case], CASES[case]
     assert result["failed"] is True, result
     assert result["changed"] is False
@@ -468,21 +468,25 @@ def test_a_refusal_has_its_code_and_says_what_was_tried_what_came_back_and_what_
         )
 
 
-def test_no_refusal_changes_anything_or_even_tries(refusals: Refusals) -> None:
+def test_refusals_send_only_get_requests(refusals: Refusals) -> None:
+    """A refusal changes no key and leaves no file."""
     assert refusals.after == refusals.before
     assert {request["method"] for requests in refusals.requests.values() for request in requests} == {"GET"}
     assert refusals.left_over == []
 
 
-def test_a_node_that_cannot_prove_who_it_is_gets_no_request(refusals: Refusals) -> None:
+def test_refusal_unauthenticated_node_gets_no_request(refusals: Refusals) -> None:
+    """The module closes the connection after the TLS handshake."""
     assert refusals.connections[UNTOUCHED] == 2, "the wrong CA and the wrong pin, seen in the handshake"
     assert refusals.requests[UNTOUCHED] == []
 
 
-def test_a_node_that_has_not_joined_gets_no_connection_at_all(refusals: Refusals) -> None:
+def test_refusal_node_not_joined_gets_no_connection(refusals: Refusals) -> None:
+    """A node that was contacted before it joined can no longer join."""
     assert refusals.connections[NOT_JOINED] == 0
 
 
-def test_a_refused_login_does_not_show_its_token(refusals: Refusals) -> None:
+def test_refusal_login_does_not_show_the_token(refusals: Refusals) -> None:
+    """Neither the output nor the result has the bearer token."""
     assert "wrong-bearer-token" not in refusals.output
     assert "wrong-bearer-token" not in json.dumps(refusals.results)

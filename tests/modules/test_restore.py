@@ -18,7 +18,7 @@ import pytest
 from utrust_appliance.testing import cluster
 
 from tests.support.playbook import inventories, waits_for_card
-from tests.support.runners import reach, task
+from tests.support.runners import connection_args, task
 from tests.support.wait import wait_for
 
 if t.TYPE_CHECKING:
@@ -113,13 +113,13 @@ def control(runner: AnsibleRunner) -> Iterator[Control]:
 
 @pytest.fixture(scope="module")
 def source(control: Control, runner: AnsibleRunner) -> dict[str, t.Any]:
-    node: dict[str, t.Any] = runner.run(task("utrust_hsm_info", reach(control, "node1"))).result["node"]
+    node: dict[str, t.Any] = runner.run(task("utrust_hsm_info", connection_args(control, "node1"))).result["node"]
     return node
 
 
 def options(control: Control, node: str, source: dict[str, t.Any], **changes: t.Any) -> dict[str, t.Any]:
     cards = {"cards_required": 2, "cards_total": 3}
-    return {**reach(control, node), "source": source, "pin_pad": "front-usb", **cards, **changes}
+    return {**connection_args(control, node), "source": source, "pin_pad": "front-usb", **cards, **changes}
 
 
 class People(threading.Thread):
@@ -186,9 +186,8 @@ def day(control: Control, runner: AnsibleRunner, source: dict[str, t.Any]) -> Da
     )
 
 
-def test_check_mode_shows_the_summary_and_sends_nothing_but_get(
-    control: Control, day: Day, source: dict[str, t.Any]
-) -> None:
+def test_restore_check_mode_returns_the_preview(control: Control, day: Day, source: dict[str, t.Any]) -> None:
+    """Check mode sends GET requests only."""
     assert day.posts_in_check_mode == 0
     for node in CEREMONIES:
         result, facts = day.predicted[node], control.node(node)
@@ -203,9 +202,8 @@ def test_check_mode_shows_the_summary_and_sends_nothing_but_get(
 
 
 @pytest.mark.parametrize("node", [node for node in CEREMONIES if node != FAILING])
-def test_a_restore_brings_mbk_and_keys_and_proves_it(
-    control: Control, day: Day, source: dict[str, t.Any], node: str
-) -> None:
+def test_restore_restores_mbk_and_keys(control: Control, day: Day, source: dict[str, t.Any], node: str) -> None:
+    """The restored node signs with a key of the source."""
     result = day.results[node]
     assert result["failed"] is False, result
     assert (result["changed"], result["hsm_state"], result["in_sync"]) == (True, "operational", True)
@@ -225,19 +223,22 @@ def test_a_restore_brings_mbk_and_keys_and_proves_it(
         ("node6", "Card KEYOPS-3 is now permanently locked [card_locked]"),
     ],
 )
-def test_what_the_pin_pad_minded_is_in_the_events(day: Day, node: str, notice: str) -> None:
+def test_restore_events_have_pin_pad_errors(day: Day, node: str, notice: str) -> None:
+    """A rejected card or PIN is in the events of a successful restore."""
     told = [event for event in day.results[node]["events"] if notice in event]
     assert told, day.results[node]["events"]
 
 
-def test_a_node_that_is_restored_is_not_restored_again(day: Day) -> None:
+def test_restore_operational_node_is_unchanged(day: Day) -> None:
+    """The second run changes nothing, in check mode too."""
     assert len(day.again) == 2 * (len(CEREMONIES) - 1)
     for result in day.again.values():
         assert (result["failed"], result["changed"], result["in_sync"]) == (False, False, True)
         assert result["hsm_state"] == "operational"
 
 
-def test_canceling_at_the_pin_pad_is_told_with_what_went_before(control: Control, day: Day) -> None:
+def test_restore_canceled_at_the_pin_pad_fails(control: Control, day: Day) -> None:
+    """The message has the last PIN pad error and the number of accepted cards."""
     result = day.results[FAILING]
     assert (result["failed"], result["changed"], result["code"]) == (True, False, "canceled_at_pin_pad")
     for words in (
@@ -251,22 +252,22 @@ def test_canceling_at_the_pin_pad_is_told_with_what_went_before(control: Control
     assert control.node(FAILING)["state"] == "factory_reset"
 
 
-def test_prompts_appear_on_the_terminal_while_people_are_asked(day: Day, runner: AnsibleRunner) -> None:
+def test_restore_action_shows_prompts_on_the_terminal(day: Day, runner: AnsibleRunner) -> None:
     """An action plugin can; a module on a bastion has no terminal, its events come with the result."""
     shown = "HSM UT000002: PIN pad front-usb: Insert MBK card 1 of 2" in " ".join(day.output.split())
     assert shown == (runner.name == "action"), day.output
 
 
-def test_no_pin_is_in_anything_that_ansible_shows_or_returns(control: Control, day: Day) -> None:
+def test_restore_output_has_no_pin(control: Control, day: Day) -> None:
+    """Neither the output nor the results have a PIN."""
     shown = day.output + json.dumps(day.results)
     for card in control.cards():
         assert control.pin_of(card["card"]) not in shown
     assert WRONG_PIN not in shown
 
 
-def test_a_source_that_changes_meanwhile_ends_the_restore(
-    control: Control, runner: AnsibleRunner, source: dict[str, t.Any]
-) -> None:
+def test_restore_source_changes_fails(control: Control, runner: AnsibleRunner, source: dict[str, t.Any]) -> None:
+    """A key that is generated on the source during the restore ends the restore."""
     control.clear_log()
     people = People(control, CHANGED_SOURCE, with_a_source_that_changes)
     result = runner.run(task(RESTORE, options(control, CHANGED_SOURCE, source))).result
@@ -277,9 +278,7 @@ def test_a_source_that_changes_meanwhile_ends_the_restore(
     assert control.node(CHANGED_SOURCE)["state"] == "factory_reset"
 
 
-def test_a_restore_that_runs_already_is_watched_by_the_next_run(
-    control: Control, runner: AnsibleRunner, source: dict[str, t.Any]
-) -> None:
+def test_restore_already_running_is_watched(control: Control, runner: AnsibleRunner, source: dict[str, t.Any]) -> None:
     """As after a controller that died: the restore goes on without it."""
     first = runner.run(task(RESTORE, options(control, WATCHED, source, restore_timeout=0.01))).result
     assert (first["failed"], first["code"]) == (True, "restore_timeout")
@@ -305,15 +304,14 @@ def test_a_restore_that_runs_already_is_watched_by_the_next_run(
     assert {request["method"] for request in control.requests(WATCHED)} == {"GET"}, "it was not started again"
 
 
-def test_a_restore_is_canceled_by_the_module_and_only_once(
-    control: Control, runner: AnsibleRunner, source: dict[str, t.Any]
-) -> None:
-    cancel = {**reach(control, CANCELED), "state": "canceled"}
+def test_restore_state_canceled_cancels_once(control: Control, runner: AnsibleRunner, source: dict[str, t.Any]) -> None:
+    """Check mode cancels nothing."""
+    cancel = {**connection_args(control, CANCELED), "state": "canceled"}
     ran = runner.run(
         task(RESTORE, cancel),
         task(RESTORE, options(control, CANCELED, source, restore_timeout=0.01)),
         task(RESTORE, cancel, check_mode=True),
-        task("utrust_hsm_info", {**reach(control, CANCELED), "gather": ["restore"]}),
+        task("utrust_hsm_info", {**connection_args(control, CANCELED), "gather": ["restore"]}),
         task(RESTORE, cancel),
         task(RESTORE, cancel),
     )
@@ -327,9 +325,10 @@ def test_a_restore_is_canceled_by_the_module_and_only_once(
     assert (node["state"], node["running"]) == ("factory_reset", None)
 
 
-def test_a_restore_whose_answers_are_lost_is_started_once_and_ends_well(
+def test_restore_responses_lost_is_started_once(
     control: Control, runner: AnsibleRunner, source: dict[str, t.Any]
 ) -> None:
+    """The module finds the restore of the lost response and watches it."""
     control.clear_log()
     control.fault("lost_response_after", node=LOST, method="POST")
     control.fault("lost_response_before", node=LOST, method="GET", path="/restores/", count=1)
@@ -340,9 +339,10 @@ def test_a_restore_whose_answers_are_lost_is_started_once_and_ends_well(
     assert [request["method"] for request in control.requests(LOST)].count("POST") == 1
 
 
-def test_a_restore_to_which_nobody_comes_fails_when_the_pin_pad_gives_up(runner: AnsibleRunner) -> None:
+def test_restore_without_card_holders_times_out(runner: AnsibleRunner) -> None:
+    """The PIN pad ends the restore, and the HSM is not changed."""
     with cluster(nodes=2, keys=1, key_mix={"ec-p256": 1}, card_timeout=0.5) as impatient:
-        source = runner.run(task("utrust_hsm_info", reach(impatient, "node1"))).result["node"]
+        source = runner.run(task("utrust_hsm_info", connection_args(impatient, "node1"))).result["node"]
         before = inventories(impatient)
         result = runner.run(task(RESTORE, options(impatient, "node2", source))).result
         assert (result["failed"], result["changed"], result["code"]) == (True, False, "card_timeout")

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
 import socket
 import typing as t
@@ -16,7 +15,7 @@ import pytest
 from utrust_appliance.testing import cluster
 
 from tests.support.playbook import methods
-from tests.support.runners import RUNNERS, AnsibleRunner, reach, task
+from tests.support.runners import RUNNERS, AnsibleRunner, connection_args, task
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,7 +50,7 @@ def surroundings(control: Control) -> dict[str, str]:
 # Environment
 
 
-def test_the_controllers_environment_completes_the_arguments(
+def test_environment_of_the_controller_sets_options(
     control: Control, runner: AnsibleRunner, surroundings: dict[str, str]
 ) -> None:
     """Also of a module on a bastion, whose own environment is empty."""
@@ -61,9 +60,8 @@ def test_the_controllers_environment_completes_the_arguments(
     assert control.token not in json.dumps(result)
 
 
-def test_the_tasks_environment_comes_before_the_controllers_and_arguments_before_both(
-    control: Control, runner: AnsibleRunner, surroundings: dict[str, str]
-) -> None:
+def test_environment_precedence(control: Control, runner: AnsibleRunner, surroundings: dict[str, str]) -> None:
+    """Arguments win over the environment of the task, which wins over the environment of the controller."""
     second = control.node("node2")
     elsewhere = {
         "UTRUST_HOST": second["address"],
@@ -75,28 +73,32 @@ def test_the_tasks_environment_comes_before_the_controllers_and_arguments_before
     assert [result.get("node", result)["name"] for result in ran.results] == ["node2", "node2"]
 
 
-def test_the_tasks_environment_alone_is_enough(
+def test_environment_of_the_task_sets_options(
     control: Control, runner: AnsibleRunner, surroundings: dict[str, str]
 ) -> None:
+    """The token of the environment is not in the output."""
     outcome = runner.run(task(INFO, {}, environment=surroundings))
     assert outcome.result["node"]["name"] == "node1"
     assert control.token not in outcome.output
 
 
-def test_an_argument_that_is_missing_everywhere_is_named(runner: AnsibleRunner) -> None:
+def test_option_missing_is_named(runner: AnsibleRunner) -> None:
+    """The message names an option that neither the task nor the environment sets."""
     result = runner.run(task(INFO, {"bearer_token": "x"})).result
     assert result["failed"] is True
     assert "missing required arguments: host" in result["msg"]
 
 
-def test_there_is_no_option_that_switches_verification_off(control: Control, runner: AnsibleRunner) -> None:
-    result = runner.run(task(INFO, reach(control, "node1", validate_certs=False))).result
+def test_option_validate_certs_does_not_exist(control: Control, runner: AnsibleRunner) -> None:
+    """The verification of TLS cannot be switched off."""
+    result = runner.run(task(INFO, connection_args(control, "node1", validate_certs=False))).result
     assert result["failed"] is True
     assert "validate_certs" in result["msg"]
 
 
 def test_module_defaults_of_the_action_group_apply(control: Control, runner: AnsibleRunner) -> None:
-    shared = reach(control, "node1")
+    """The connection options can be set once for all modules."""
+    shared = connection_args(control, "node1")
     block = {"module_defaults": {"group/keyops.utrust.utrust": shared}, "block": [task(INFO, {})]}
     assert runner.run(block).result["node"]["name"] == "node1"
 
@@ -104,10 +106,11 @@ def test_module_defaults_of_the_action_group_apply(control: Control, runner: Ans
 # What a runner refuses
 
 
-def test_become_is_refused_where_it_would_do_nothing(control: Control, tmp_path: Path) -> None:
+def test_become_is_refused_by_the_action(control: Control, tmp_path: Path) -> None:
+    """An action runs in the process of Ansible, where become has no effect."""
     control.clear_log()
-    with contextlib.closing(AnsibleRunner("action", tmp_path)) as runner:
-        result = runner.run(task(INFO, reach(control, "node1"), become=True)).result
+    runner = AnsibleRunner("action", tmp_path)
+    result = runner.run(task(INFO, connection_args(control, "node1"), become=True)).result
     assert result["failed"] is True
     assert "become has no effect here" in result["msg"]
     assert "remove it" in result["msg"]
@@ -115,8 +118,9 @@ def test_become_is_refused_where_it_would_do_nothing(control: Control, tmp_path:
 
 
 def test_async_is_refused(control: Control, runner: AnsibleRunner) -> None:
+    """An asynchronous task could outlive its run."""
     control.clear_log()
-    result = runner.run(task(INFO, reach(control, "node1"), **{"async": 10, "poll": 0})).result
+    result = runner.run(task(INFO, connection_args(control, "node1"), **{"async": 10, "poll": 0})).result
     assert result["failed"] is True
     assert "async" in result["msg"]
     assert control.connections("node1") == 0
@@ -137,7 +141,8 @@ def traces(content: bytes, shown: str) -> list[str]:
     return [repr(piece) for piece in wanted if piece in raw]
 
 
-def test_a_trace_is_found_however_it_is_written() -> None:
+def test_traces_finds_every_encoding() -> None:
+    """The helper finds a secret as text, in hexadecimal and in Base64."""
     secret = bytes(range(256))
     for shown in (secret.decode("latin-1").encode("utf-8", "surrogateescape").decode()[:120], secret.hex()):
         assert traces(secret, f"msg: {shown}")
@@ -145,21 +150,26 @@ def test_a_trace_is_found_however_it_is_written() -> None:
     assert not traces(secret, "msg: nothing")
 
 
-def test_nothing_secret_is_shown_or_returned_even_at_the_highest_verbosity(
-    control: Control, runner: AnsibleRunner, tmp_path: Path
-) -> None:
+def test_output_and_results_have_no_secret(control: Control, runner: AnsibleRunner, tmp_path: Path) -> None:
+    """Not even at the highest verbosity."""
     control.generate_key("node1", f"secretKey-{runner.name}")
     package, kept = tmp_path / "cluster.ksp", tmp_path / "kept.ksp"
     login = {"client_cert": None, "client_key": None, "bearer_token": "{{ lookup('file', token_file) }}"}
     files = {"token_file": str(control.folder / "clients" / "operator.token")}
     ran = runner.run(
-        task(EXPORT, reach(control, "node1", dest=str(package), **login), vars=files),
-        task(EXPORT, reach(control, "node1", dest=str(kept), **login), vars=files, check_mode=True, diff=True),
-        task(IMPORT, reach(control, "node2", src=str(package), **login), vars=files, diff=True),
-        task(IMPORT, reach(control, "node2", src=str(package), expected_new_keys=["nonsense"], **login), vars=files),
-        task(INFO, reach(control, "node2", gather=["keys", "pin_pads"], **login), vars=files),
-        task(INFO, reach(control, "node2", host="127.0.0.1", port=1, **login), vars=files),
-        task(INFO, reach(control, "node1"), vars=files),
+        task(EXPORT, connection_args(control, "node1", dest=str(package), **login), vars=files),
+        task(
+            EXPORT, connection_args(control, "node1", dest=str(kept), **login), vars=files, check_mode=True, diff=True
+        ),
+        task(IMPORT, connection_args(control, "node2", src=str(package), **login), vars=files, diff=True),
+        task(
+            IMPORT,
+            connection_args(control, "node2", src=str(package), expected_new_keys=["nonsense"], **login),
+            vars=files,
+        ),
+        task(INFO, connection_args(control, "node2", gather=["keys", "pin_pads"], **login), vars=files),
+        task(INFO, connection_args(control, "node2", host="127.0.0.1", port=1, **login), vars=files),
+        task(INFO, connection_args(control, "node1"), vars=files),
         arguments=["-vvvvvv", "--diff"],
         # Older versions of Ansible always return the arguments, too.
         env={"ANSIBLE_PIPELINING": "0", "ANSIBLE_INJECT_INVOCATION": "true"},
@@ -179,8 +189,9 @@ def test_nothing_secret_is_shown_or_returned_even_at_the_highest_verbosity(
         assert result["executed_on"] == socket.gethostname()
 
 
-def test_a_module_leaves_no_file_behind(control: Control, runner: AnsibleRunner, tmp_path: Path) -> None:
-    runner.run(task(INFO, reach(control, "node1")), env={"ANSIBLE_PIPELINING": "0"})
+def test_module_leaves_no_file_behind(control: Control, runner: AnsibleRunner, tmp_path: Path) -> None:
+    """The module leaves no file on the machine that executes it."""
+    runner.run(task(INFO, connection_args(control, "node1")), env={"ANSIBLE_PIPELINING": "0"})
     remote = runner.folder / "remote"
     assert [path for path in remote.rglob("*") if path.is_file()] == []
     assert list(tmp_path.iterdir()) == []
@@ -189,18 +200,18 @@ def test_a_module_leaves_no_file_behind(control: Control, runner: AnsibleRunner,
 # One operation
 
 
-def test_both_doors_say_the_same(control: Control, tmp_path: Path) -> None:
+def test_action_and_module_return_the_same(control: Control, tmp_path: Path) -> None:
+    """Both runners return the same results for the same tasks."""
     control.clear_log()
     said = []
     for name in RUNNERS:
         (tmp_path / name).mkdir()
         tasks = [
-            task(INFO, {**reach(control, "node1"), "gather": ["keys", "pin_pads", "restore"]}),
-            task(EXPORT, reach(control, "node1"), check_mode=True),
-            task(INFO, reach(control, "node2", expect_node="node1")),
+            task(INFO, {**connection_args(control, "node1"), "gather": ["keys", "pin_pads", "restore"]}),
+            task(EXPORT, connection_args(control, "node1"), check_mode=True),
+            task(INFO, connection_args(control, "node2", expect_node="node1")),
         ]
-        with contextlib.closing(AnsibleRunner(name, tmp_path / name)) as runner:
-            ran = runner.run(*tasks)
+        ran = AnsibleRunner(name, tmp_path / name).run(*tasks)
         for result in ran.results:
             result.pop("invocation", None)
             for moving in ("clock", "clock_skew"):

@@ -18,6 +18,7 @@ ARGUMENT_SPEC: t.Final[Spec] = {"ejbca": ejbca_option(required=True)}
 
 
 def run(invocation: Invocation) -> Result:
+    """Return the health and the CAs. Raises UtrustError."""
     with open_ejbca(invocation.params) as ejbca:
         return {
             "changed": False,

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A key pair in a crypto token of one node. Private to keyops.utrust.
+"""Generate a key pair in a crypto token of one node. Private to keyops.utrust.
 
-EJBCA makes the key and cannot say which keys there are; the HSM's inventory says what is true, before and after.
+EJBCA's REST interface does not list keys. The keys of the HSM show whether the key exists, before and after.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if t.TYPE_CHECKING:
     from ansible_collections.keyops.utrust.plugins.module_utils._ejbca.protocol import EjbcaNode
 
 
-# Names and types of keys: nothing here is secret.
+# Names and types of keys are public.
 ARGUMENT_SPEC: t.Final[Spec] = {
     "ejbca": ejbca_option(required=True),
     "crypto_token": {"type": "str", "required": True, "no_log": False},
@@ -49,7 +49,7 @@ ARGUMENT_SPEC: t.Final[Spec] = {
 
 @dc.dataclass(frozen=True)
 class EjbcaKeyOptions:
-    """`slot` is the slot of the HSM that the crypto token uses."""
+    """Options of the module. `slot` is the HSM slot that the crypto token uses."""
 
     expect_node: str | None
     crypto_token: str
@@ -61,6 +61,7 @@ class EjbcaKeyOptions:
 
     @classmethod
     def from_params(cls, params: Params) -> EjbcaKeyOptions:
+        """Return the options from validated parameters."""
         return cls(
             expect_node=params["expect_node"],
             crypto_token=params["crypto_token"],
@@ -75,17 +76,15 @@ class EjbcaKeyOptions:
 def generate_key(
     appliance: Appliance, ejbca: EjbcaNode, options: EjbcaKeyOptions, *, dry_run: bool
 ) -> dict[str, t.Any]:
-    """Make the key unless the HSM holds one under the alias; after a lost answer, the HSM tells whether it was made."""
+    """Generate the key unless the HSM holds a key with the alias. After a lost response, the HSM shows whether the key exists.
+
+    Raises UtrustError (`key_spec_mismatch`, `alias_ambiguous`, `key_not_found`, `response_lost`).
+    """
     action = f"generating {options.alias} in crypto token {options.crypto_token} of {options.expect_node or 'the node'}"
     raise_for_problems(action, check_identity(appliance.node(), options.expect_node))
-    if (held := _find(appliance, options, action)) is not None:
-        if not _is_as_asked(held, options):
-            raise UtrustError(
-                f"{action}: the HSM holds another kind of key under that alias ({held.type} {held.curve or held.size}); choose another alias",
-                code="key_spec_mismatch",
-                hsm_key=held.to_dict(),
-            )
-        return {"changed": False, "hsm_key": held.to_dict()}
+    if (existing := _find_key(appliance, options, action)) is not None:
+        _check_key_spec(existing, options, action)
+        return {"changed": False, "hsm_key": existing.to_dict()}
     if dry_run:
         return {"changed": True, "hsm_key": None}
     lost: ResponseLostError | None = None
@@ -93,39 +92,53 @@ def generate_key(
         ejbca.generate(options.crypto_token, options.alias, options.key_alg, options.key_spec)
     except ResponseLostError as exc:
         lost = exc
-    made = wait_until_available(lambda: _find(appliance, options, action), options.patience, action)
-    if made is None:
-        if lost is not None:
-            raise UtrustError(
-                f"{action}: the answer was lost, and the HSM holds no such key now. Look into EJBCA's log, then run again",
-                code="response_lost",
-            ) from lost
+    generated = wait_until_available(lambda: _find_key(appliance, options, action), options.patience, action)
+    if generated is not None:
+        return {"changed": True, "hsm_key": generated.to_dict()}
+    if lost is not None:
         raise UtrustError(
-            f"{action}: EJBCA says that it made the key, but slot {options.slot} of the HSM holds none under that alias. "
-            "Check the slot of the crypto token",
-            code="key_not_found",
-        )
-    return {"changed": True, "hsm_key": made.to_dict()}
+            f"{action}: the response was lost, and the HSM does not hold the key. Check the log of EJBCA, then run again",
+            code="response_lost",
+        ) from lost
+    raise UtrustError(
+        f"{action}: EJBCA reports that it generated the key, but slot {options.slot} of the HSM holds no key with this alias. "
+        "Check which slot the crypto token uses, and set option slot",
+        code="key_not_found",
+    )
 
 
-def _is_as_asked(held: HsmKey, options: EjbcaKeyOptions) -> bool:
-    """Curves have several names; the one that the inventory uses is compared, others are EJBCA's to know."""
+def _check_key_spec(existing: HsmKey, options: EjbcaKeyOptions, action: str) -> None:
+    """Raise UtrustError (`key_spec_mismatch`) if the existing key has another algorithm, size or curve."""
     if options.key_alg == "RSA":
-        return (held.type, str(held.size)) == ("rsa", options.key_spec)
-    return held.type == "ec" and (held.curve == options.key_spec or not options.key_spec.startswith("P-"))
-
-
-def _find(appliance: Appliance, options: EjbcaKeyOptions, action: str) -> HsmKey | None:
-    held = [key for key in appliance.list_keys() if (key.slot, key.label) == (options.slot, options.alias)]
-    if len(held) > 1:
+        matches = (existing.type, str(existing.size)) == ("rsa", options.key_spec)
+    else:
+        # Curves have several names. Only a name of the form that the appliance reports can be compared.
+        matches = existing.type == "ec" and (
+            existing.curve == options.key_spec or not options.key_spec.startswith("P-")
+        )
+    if not matches:
         raise UtrustError(
-            f"{action}: slot {options.slot} holds {len(held)} keys under that alias, and nobody can tell which one is meant. Remove all but one",
+            f"{action}: the HSM holds another kind of key with this alias ({existing.type} {existing.curve or existing.size}). "
+            "Choose another alias, or correct key_alg and key_spec",
+            code="key_spec_mismatch",
+            hsm_key=existing.to_dict(),
+        )
+
+
+def _find_key(appliance: Appliance, options: EjbcaKeyOptions, action: str) -> HsmKey | None:
+    """Return the key with the alias in the slot. Raises UtrustError (`alias_ambiguous`) for two or more keys."""
+    found = [key for key in appliance.inventory() if (key.slot, key.label) == (options.slot, options.alias)]
+    if len(found) > 1:
+        raise UtrustError(
+            f"{action}: slot {options.slot} holds {len(found)} keys with this alias. Which key EJBCA uses is undefined. "
+            "Find the key in use, and remove the other keys",
             code="alias_ambiguous",
         )
-    return held[0] if held else None
+    return found[0] if found else None
 
 
 def run(invocation: Invocation) -> Result:
+    """Generate the key, or predict it in check mode. Raises UtrustError."""
     options = EjbcaKeyOptions.from_params(invocation.params)
     with open_appliance(invocation.params) as appliance, open_ejbca(invocation.params) as ejbca:
         return generate_key(appliance, ejbca, options, dry_run=invocation.check_mode)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Read one node. Private to keyops.utrust."""
+"""Read one node and, on request, its keys, PIN pads and running restore. Private to keyops.utrust."""
 
 from __future__ import annotations
 
@@ -32,9 +32,10 @@ ARGUMENT_SPEC: t.Final[Spec] = {
 
 @dc.dataclass(frozen=True)
 class InfoOptions:
-    """`wait_for_members` are names of nodes that this one must see as Connected before it is told.
+    """Options of the module.
 
-    The inventory whose digest is `known_digest` is known to the caller and not read again.
+    The operation first waits until the node reports every member in `wait_for_members` as Connected.
+    It does not read keys whose digest is `known_digest`: the caller has them.
     """
 
     expect_node: str | None
@@ -45,6 +46,7 @@ class InfoOptions:
 
     @classmethod
     def from_params(cls, params: Params) -> InfoOptions:
+        """Return the options from validated parameters."""
         return cls(
             expect_node=params["expect_node"],
             gather=tuple(params["gather"]),
@@ -55,12 +57,12 @@ class InfoOptions:
 
 
 def read_info(appliance: Appliance, options: InfoOptions) -> dict[str, t.Any]:
-    """The node, and what `gather` asks for beyond it."""
-    node = _node(appliance, options)
+    """Return the node and everything that `gather` names. Raises UtrustError (`member_wait_timeout`)."""
+    node = _read_node(appliance, options)
     raise_for_problems(f"reading {options.expect_node or 'the node'}", check_identity(node, options.expect_node))
     result: dict[str, t.Any] = {"changed": False, "node": node_facts(node)}
-    if "keys" in options.gather and not _known(node, options.known_digest):
-        result["hsm_keys"] = [key.to_dict() for key in appliance.list_keys()]
+    if "keys" in options.gather and not _keys_are_known(node, options.known_digest):
+        result["hsm_keys"] = [key.to_dict() for key in appliance.inventory()]
     if "pin_pads" in options.gather:
         result["pin_pads"] = [dc.asdict(pin_pad) for pin_pad in appliance.pin_pads()]
     if "restore" in options.gather:
@@ -69,32 +71,33 @@ def read_info(appliance: Appliance, options: InfoOptions) -> dict[str, t.Any]:
     return result
 
 
-def _known(node: Node, digest: str | None) -> bool:
-    """Whether the digest tells all of the node's keys. Which of them cannot be used is no part of it, unless it is none or all."""
+def _keys_are_known(node: Node, digest: str | None) -> bool:
+    """Whether the digest identifies the keys and their usability. The digest does not cover which keys are usable."""
     return node.keys_digest == digest and node.unusable_key_count in (0, node.key_count)
 
 
-def _node(appliance: Appliance, options: InfoOptions) -> Node:
-    """The node, as soon as it sees every member of `wait_for_members` as Connected."""
+def _read_node(appliance: Appliance, options: InfoOptions) -> Node:
+    """Return the node as soon as it reports every member of `wait_for_members` as Connected."""
     patience = options.patience
     started = patience.clock()
     while True:
         node = appliance.node()
-        up = {member.node for member in node.members if member.up}
-        away = [name for name in options.wait_for_members if name not in up]
-        if not away:
+        connected = {member.node for member in node.members if member.up}
+        disconnected = [name for name in options.wait_for_members if name not in connected]
+        if not disconnected:
             return node
         if patience.clock() - started + patience.interval > patience.timeout:
             raise UtrustError(
-                f"waiting for the members of the cluster: {node.name} does not see {', '.join(away)} as Connected after {patience.timeout:g} s. "
-                "Look at these nodes; when they are Connected, run again",
+                f"waiting for cluster members: timed out after {patience.timeout:g} s. {node.name} does not report "
+                f"{', '.join(disconnected)} as Connected. Check these nodes in Webconf, then run again",
                 code="member_wait_timeout",
-                members=away,
+                members=disconnected,
             )
         patience.sleep(patience.interval)
 
 
 def run(invocation: Invocation) -> Result:
+    """Read the node. Raises UtrustError."""
     options = InfoOptions.from_params(invocation.params)
     with open_appliance(invocation.params) as appliance:
         return read_info(appliance, options)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How far a node can use a key: in its HSM, seen by its crypto token, proven by a signature. Private to keyops.utrust."""
+"""Prove whether a node can use keys: in its HSM, in its crypto token, by a signature. Private to keyops.utrust."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LEVELS: t.Final = ("hsm", "token", "sign")
 
 ARGUMENT_SPEC: t.Final[Spec] = {
     "ejbca": ejbca_option(required=False),
-    # Public facts about keys, not keys.
+    # Key fingerprints and labels are public.
     "hsm_keys": {
         "type": "list",
         "elements": "dict",
@@ -68,8 +68,8 @@ ARGUMENT_SPEC: t.Final[Spec] = {
 RULES: t.Final[Spec] = {"required_if": [("reactivate", True, ("crypto_token", "ejbca"))]}
 
 
-class WantedKey(t.NamedTuple):
-    """A key by fingerprint, and the CA (if any) that has it as its current key: a certificate of that CA proves a signature."""
+class RequestedKey(t.NamedTuple):
+    """A key by its key fingerprint. `ca` is a CA whose current key it is: a certificate of this CA proves a signature."""
 
     fingerprint: str
     label: str
@@ -78,7 +78,7 @@ class WantedKey(t.NamedTuple):
 
 
 class ManualConfirmation(t.NamedTuple):
-    """A person's word for one key, where no program can prove the level."""
+    """The confirmation of a person for a key that no program can prove."""
 
     key: str
     confirmed_by: str
@@ -90,11 +90,15 @@ class ManualConfirmation(t.NamedTuple):
 
 @dc.dataclass(frozen=True)
 class ProofOptions:
-    """`reactivate` allows to activate the crypto token again: at level token it is the proof, at level sign what is action where a signature fails."""
+    """Options of the module.
+
+    `reactivate` allows the operation to activate the crypto token again.
+    At level token the activation is the proof. At level sign the operation activates the token only if a signature fails.
+    """
 
     expect_node: str | None
     level: str
-    wanted: tuple[WantedKey, ...]
+    keys: tuple[RequestedKey, ...]
     crypto_token: str | None
     reactivate: bool
     profiles: Profiles
@@ -103,7 +107,7 @@ class ProofOptions:
 
     @classmethod
     def from_params(cls, params: Params) -> ProofOptions:
-        """Raises UtrustError (`option_invalid`)."""
+        """Return the options from validated parameters. Raises UtrustError (`option_invalid`)."""
         confirmations = tuple(
             ManualConfirmation(given["key"], given["confirmed_by"].strip(), given["reason"].strip())
             for given in params["manual_confirmations"]
@@ -115,8 +119,8 @@ class ProofOptions:
         return cls(
             expect_node=params["expect_node"],
             level=params["level"],
-            wanted=tuple(
-                WantedKey(key["fingerprint"], key["label"], key["slot"], key["ca"] or None)
+            keys=tuple(
+                RequestedKey(key["fingerprint"], key["label"], key["slot"], key["ca"] or None)
                 for key in params["hsm_keys"]
             ),
             crypto_token=params["crypto_token"],
@@ -127,9 +131,8 @@ class ProofOptions:
         )
 
 
-@dc.dataclass(frozen=True)
-class Row:
-    """One key on this node. `reached` is the highest level that is proven or confirmed; `passed` None is "nobody can know in check mode"."""
+class KeyResult(t.NamedTuple):
+    """The result for one key. `reached` is the highest level that is proven or confirmed. `passed` None: unknown in check mode."""
 
     fingerprint: str
     label: str
@@ -138,171 +141,170 @@ class Row:
     passed: bool | None
     detail: str
 
-    def to_dict(self) -> dict[str, t.Any]:
-        return dc.asdict(self)
-
 
 def prove_keys(
     appliance: Appliance, ejbca: EjbcaNode | None, options: ProofOptions, *, dry_run: bool, progress: ProgressCallback
 ) -> dict[str, t.Any]:
-    """One row a key, as soon as all pass or the time is over. Not to pass is a result, no error; who calls decides what it means."""
+    """Return one result a key, as soon as all keys pass or the time is over.
+
+    A key that does not pass is a result and not an error. The caller decides whether to fail.
+    """
     tester = _KeyTester(appliance, ejbca, options, dry_run)
     patience = options.patience
-    started, said = patience.clock(), ""
+    started, last_line = patience.clock(), ""
     while True:
-        rows = tester.rows()
-        open_rows = [row for row in rows if row.passed is False]
-        if not open_rows or dry_run or patience.clock() - started + patience.interval > patience.timeout:
+        results = tester.test_keys()
+        failed = [result for result in results if result.passed is False]
+        if not failed or dry_run or patience.clock() - started + patience.interval > patience.timeout:
             break
-        if (now := "; ".join(f"{row.label}: {row.detail}" for row in open_rows)) != said:
-            said = now
+        if (line := ", ".join(f"{result.label} ({result.detail})" for result in failed)) != last_line:
+            last_line = line
             progress(
-                f"{options.expect_node}: waiting for level {options.level} for up to {patience.timeout:g} s: {now}"
+                f"{options.expect_node}: waiting for level {options.level} for up to {patience.timeout:g} s: {line}"
             )
         patience.sleep(patience.interval)
-    unknown = any(row.passed is None for row in rows)
+    unknown = any(result.passed is None for result in results)
     return {
         "changed": tester.reactivated or (dry_run and options.reactivate and options.level != "hsm" and unknown),
-        "proof": [row.to_dict() for row in rows],
-        "passed": None if unknown and not open_rows else not open_rows,
+        "proof": [result._asdict() for result in results],
+        "passed": None if unknown and not failed else not failed,
         "reactivated": tester.reactivated,
         "certificates": tester.certificates,
     }
 
 
 class _KeyTester:
-    """Tries once per `rows`; what is proven stays proven."""
+    """Tests all keys once per `test_keys`. A proven key is not tested again."""
 
     def __init__(self, appliance: Appliance, ejbca: EjbcaNode | None, options: ProofOptions, dry_run: bool) -> None:
-        self._appliance, self._application = appliance, ejbca
+        self._appliance, self._ejbca = appliance, ejbca
         self._options, self._dry_run = options, dry_run
         self._confirmed = {confirmation.key: confirmation for confirmation in options.manual_confirmations}
-        self._proven: dict[str, Row] = {}
-        self._username = f"key-gate-{secrets.token_hex(8)}"  # one end entity a run, however often it tries
+        self._proven: dict[str, KeyResult] = {}
+        # One end entity a run, even if the run repeats the test.
+        self._username = f"key-gate-{secrets.token_hex(8)}"
         self.reactivated = False
         self.certificates: list[dict[str, str]] = []
 
-    def rows(self) -> list[Row]:
+    def test_keys(self) -> list[KeyResult]:
+        """Return one result a key. A node that cannot be read fails every key."""
         try:
-            held = self._held()
+            hsm_keys = self._hsm_keys_by_label()
         except UtrustError as exc:
-            return [self._row(key, "none", False, f"the node could not be read: {exc}") for key in self._options.wanted]
-        return [self._settle(key, held) for key in self._options.wanted]
+            return [
+                self._result(key, "none", False, f"the node could not be read: {exc}") for key in self._options.keys
+            ]
+        return [self._test_key(key, hsm_keys) for key in self._options.keys]
 
-    def _held(self) -> dict[str, list[HsmKey]]:
+    def _hsm_keys_by_label(self) -> dict[str, list[HsmKey]]:
         node = self._appliance.node()
         raise_for_problems(
             f"reading {self._options.expect_node or 'the node'}", check_identity(node, self._options.expect_node)
         )
-        held: dict[str, list[HsmKey]] = {}
-        for key in self._appliance.list_keys():
-            held.setdefault(key.label, []).append(key)
-        return held
+        hsm_keys: dict[str, list[HsmKey]] = {}
+        for key in self._appliance.inventory():
+            hsm_keys.setdefault(key.label, []).append(key)
+        return hsm_keys
 
-    def _settle(self, wanted: WantedKey, held: dict[str, list[HsmKey]]) -> Row:
-        if row := self._proven.get(wanted.fingerprint):
-            return row
-        row = self._hsm(wanted, held.get(wanted.label, []))
-        if row.passed and self._options.level != "hsm":
-            row = self._test_level(wanted)
-        if row.passed:
-            self._proven[wanted.fingerprint] = row
-        return row
+    def _test_key(self, requested: RequestedKey, hsm_keys: dict[str, list[HsmKey]]) -> KeyResult:
+        if result := self._proven.get(requested.fingerprint):
+            return result
+        result = self._test_hsm(requested, hsm_keys.get(requested.label, []))
+        if result.passed and self._options.level != "hsm":
+            result = self._test_level(requested)
+        if result.passed:
+            self._proven[requested.fingerprint] = result
+        return result
 
-    def _hsm(self, wanted: WantedKey, held: list[HsmKey]) -> Row:
-        here = [key for key in held if key.slot == wanted.slot]
-        same = [key for key in here if key.fingerprint == wanted.fingerprint]
-        if not here:
-            return self._row(wanted, "none", False, "the key is not in the HSM")
+    def _test_hsm(self, requested: RequestedKey, same_label: list[HsmKey]) -> KeyResult:
+        in_slot = [key for key in same_label if key.slot == requested.slot]
+        same = [key for key in in_slot if key.fingerprint == requested.fingerprint]
+        if not in_slot:
+            return self._result(requested, "none", False, "the key is not in the HSM")
         if not same:
-            others = ", ".join(key.fingerprint for key in here)
-            return self._row(wanted, "none", False, f"the HSM holds another key under that label ({others})")
-        if len(here) > 1:
-            return self._row(
-                wanted,
-                "none",
-                False,
-                f"the HSM holds {len(here)} keys under that label, and an ejbca takes any of them",
-            )
+            others = ", ".join(key.fingerprint for key in in_slot)
+            return self._result(requested, "none", False, f"the HSM holds another key with this label ({others})")
+        if len(in_slot) > 1:
+            detail = f"the HSM holds {len(in_slot)} keys with this label. Which key EJBCA uses is undefined"
+            return self._result(requested, "none", False, detail)
         if not same[0].usable:
-            return self._row(
-                wanted,
-                "none",
-                False,
-                "the key is in the HSM, but cannot be used: slot not activated, or objects incomplete",
-            )
-        return self._row(wanted, "hsm", True, "in the HSM")
+            detail = "the key is in the HSM but cannot be used: its slot is not activated or its objects are incomplete"
+            return self._result(requested, "none", False, detail)
+        return self._result(requested, "hsm", True, "the key is in the HSM")
 
-    def _test_level(self, wanted: WantedKey) -> Row:
+    def _test_level(self, requested: RequestedKey) -> KeyResult:
         level = self._options.level
-        if confirmation := self._confirmed.get(wanted.fingerprint):
-            return self._row(wanted, level, True, str(confirmation))
-        if self._application is None:
-            return self._row(wanted, "hsm", False, f"level {level} cannot be proven without a connection to EJBCA")
+        if confirmation := self._confirmed.get(requested.fingerprint):
+            return self._result(requested, level, True, str(confirmation))
+        if self._ejbca is None:
+            detail = f"level {level} cannot be proven without EJBCA. Set option ejbca, or confirm the key manually"
+            return self._result(requested, "hsm", False, detail)
         if self._dry_run:
-            return self._row(
-                wanted,
-                "hsm",
-                None,
-                f"in the HSM; whether it reaches level {level} shows only in a run that may change something",
-            )
+            detail = f"the key is in the HSM. Check mode cannot prove level {level}"
+            return self._result(requested, "hsm", None, detail)
         try:
-            return self._sign(wanted) if level == "sign" or wanted.ca else self._token(wanted)
+            return self._prove_sign(requested) if level == "sign" or requested.ca else self._prove_token(requested)
         except UtrustError as exc:
-            return self._row(wanted, "hsm", False, str(exc))
+            return self._result(requested, "hsm", False, str(exc))
 
-    def _token(self, wanted: WantedKey) -> Row:
+    def _prove_token(self, requested: RequestedKey) -> KeyResult:
         if not self._options.reactivate:
-            text = "EJBCA does not tell which keys a crypto token sees: allow to activate it again, name a CA that has this key, or confirm it manually"
-            return self._row(wanted, "hsm", False, text)
-        self._reactivate()
-        return self._row(wanted, "token", True, "the crypto token was activated again after the key was in the HSM")
-
-    def _sign(self, wanted: WantedKey) -> Row:
-        if wanted.ca is None:
-            return self._row(
-                wanted,
-                "hsm",
-                False,
-                "no CA has this key, so that no signature of it can be had: name one, or confirm it manually",
+            detail = (
+                "EJBCA does not report the keys of a crypto token. Set reactivate, set ca, or confirm the key manually"
             )
+            return self._result(requested, "hsm", False, detail)
+        self._reactivate()
+        detail = "EJBCA activated the crypto token again after the key was in the HSM"
+        return self._result(requested, "token", True, detail)
+
+    def _prove_sign(self, requested: RequestedKey) -> KeyResult:
+        if requested.ca is None:
+            detail = "no CA uses this key, so no test certificate can be issued. Set ca, or confirm the key manually"
+            return self._result(requested, "hsm", False, detail)
         try:
-            return self._certificate(wanted, wanted.ca)
+            return self._test_certificate(requested, requested.ca)
         except UtrustError:
             if not self._options.reactivate or self.reactivated:
                 raise
         self._reactivate()
-        return self._certificate(wanted, wanted.ca)
+        return self._test_certificate(requested, requested.ca)
 
-    def _certificate(self, wanted: WantedKey, ca: str) -> Row:
-        ejbca = t.cast("EjbcaNode", self._application)
-        made = ejbca.issue_test_certificate(ca, self._options.profiles, self._username)
-        self.certificates.append({"ca": ca, "serial_number": made.serial_number, "username": self._username})
-        if made.signed_by != wanted.fingerprint:
-            return self._row(wanted, "hsm", False, f"CA {ca} signs with another key here ({made.signed_by})")
-        return self._row(wanted, "sign", True, f"certificate {made.serial_number} of CA {ca} verifies under this key")
+    def _test_certificate(self, requested: RequestedKey, ca: str) -> KeyResult:
+        ejbca = t.cast("EjbcaNode", self._ejbca)
+        issued = ejbca.issue_test_certificate(ca, self._options.profiles, self._username)
+        self.certificates.append({"ca": ca, "serial_number": issued.serial_number, "username": self._username})
+        if issued.signed_by != requested.fingerprint:
+            detail = f"CA {ca} signs with another key on this node ({issued.signed_by})"
+            return self._result(requested, "hsm", False, detail)
+        detail = f"certificate {issued.serial_number} of CA {ca} verifies with this key"
+        return self._result(requested, "sign", True, detail)
 
     def _reactivate(self) -> None:
-        """Once a run. A token that stays offline is told at once: its CAs are down on this node until somebody activates it."""
+        """Activate the crypto token again, at most once a run.
+
+        Raises UtrustError (`crypto_token_offline`) at once if the token stays offline: its CAs are then down on this node.
+        """
         if self.reactivated:
             return
-        ejbca, name = t.cast("EjbcaNode", self._application), self._options.crypto_token or ""
+        ejbca, name = t.cast("EjbcaNode", self._ejbca), self._options.crypto_token or ""
         before = ejbca.health()
         ejbca.reactivate(name)
         self.reactivated = True
         after = ejbca.health()
         if before is None and after is not None:
             raise UtrustError(
-                f"activating crypto token {name} of {self._options.expect_node} again: it stayed offline ({after}), so it has no auto-activation. "
-                "Its CAs are down on this node: activate it in EJBCA's Admin Web now, and do not allow reactivation by program",
+                f"activating crypto token {name} of {self._options.expect_node} again: the token stayed offline ({after}). "
+                "It has no auto-activation, and its CAs are down on this node. "
+                "Activate the crypto token in EJBCA's Admin Web now, and set reactivate: false",
                 code="crypto_token_offline",
             )
 
-    def _row(self, wanted: WantedKey, reached: str, passed: bool | None, detail: str) -> Row:
-        return Row(wanted.fingerprint, wanted.label, wanted.slot, reached, passed, detail)
+    def _result(self, requested: RequestedKey, reached: str, passed: bool | None, detail: str) -> KeyResult:
+        return KeyResult(requested.fingerprint, requested.label, requested.slot, reached, passed, detail)
 
 
 def run(invocation: Invocation) -> Result:
+    """Test the keys. Raises UtrustError."""
     params = invocation.params
     options = ProofOptions.from_params(params)
     with contextlib.ExitStack() as stack:

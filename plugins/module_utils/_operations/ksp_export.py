@@ -35,7 +35,7 @@ if t.TYPE_CHECKING:
     from ansible_collections.keyops.utrust.plugins.module_utils._argspec import Params, Spec
 
 PACKAGE_NAME = "cluster.ksp"
-#: Bytes: more than a wrapped RSA-4096 key with its public objects takes.
+#: Bytes. A wrapped RSA-4096 key with its public objects needs less.
 SPACE_FOR_KEY = 4 * 1024
 SPACE_FOR_PACKAGE = 256 * 1024
 
@@ -52,7 +52,11 @@ RULES: t.Final[Spec] = {"required_if": [("state", "present", ("expect_node",))]}
 
 @dc.dataclass(frozen=True)
 class ExportOptions:
-    """`dest` None means: a private directory of this run, which `owner_pid` owns, or which lives for `ttl` seconds."""
+    """Options of the module.
+
+    Without `dest`, the package is in a private directory of this run.
+    The directory belongs to process `owner_pid`. Without `owner_pid`, the directory expires after `ttl` seconds.
+    """
 
     expect_node: str | None
     dest: str | None
@@ -64,6 +68,7 @@ class ExportOptions:
 
     @classmethod
     def from_params(cls, params: Params, owner_pid: int | None) -> ExportOptions:
+        """Return the options from validated parameters."""
         return cls(
             expect_node=params["expect_node"],
             dest=params["dest"],
@@ -78,16 +83,13 @@ class ExportOptions:
 def export_package(
     appliance: Appliance, options: ExportOptions, *, dry_run: bool, progress: ProgressCallback
 ) -> dict[str, t.Any]:
-    """Write a package and its manifest, unless the one at `dest` already fits the source's inventory.
+    """Write a package and its manifest, unless the package at `dest` already has the keys of the source.
 
-    With `dry_run` nothing is made on the node or on disk; the manifest in the result is the one that a run would write, as a planned.
+    With `dry_run` the operation only reads. The result then has the manifest that a run would write.
+    Raises PreflightError before any change, and UtrustError (`capability_missing`, `source_changed`, `package_mismatch`).
     """
     action = f"exporting from {options.expect_node or 'the node'}"
-    removed_stale = store.remove_stale(dry_run=dry_run)
-    if removed_stale:
-        progress(
-            f"{'would remove' if dry_run else 'removed'} {len(removed_stale)} package(s) of killed runs: {', '.join(removed_stale)}"
-        )
+    removed_stale = _remove_stale(dry_run, progress)
     source = appliance.node()
     raise_for_problems(
         action,
@@ -95,30 +97,58 @@ def export_package(
             *check_identity(source, options.expect_node),
             *check_ready(source),
             *check_clock(source, options.max_clock_skew),
-            *_problems_of_directory(source.name, options.dest),
+            *_check_directory(source.name, options.dest),
         ],
     )
-    if KEY_LIST not in appliance.capabilities:
-        raise UtrustError(
-            f"{action}: this transport cannot read the inventory, so no manifest can be made", code="capability_missing"
-        )
-    inventory = appliance.list_keys()
-    planned = make_manifest(source, inventory)
-    if options.expect_keys_digest not in (None, planned.keys_digest):
-        raise UtrustError(
-            f"{action}: its keys have changed since they were read: inventory {planned.keys_digest}, expected "
-            f"{options.expect_keys_digest}; nothing was changed. Let the key generation on the source end, then run again",
-            code="source_changed",
-        )
+    planned = _plan_manifest(appliance, source, options, action)
     common: dict[str, t.Any] = {"node": node_facts(source), "removed_stale": removed_stale}
 
-    held = _held(options)
-    if held is not None and not options.force and _fits(held, planned):
-        return {"changed": False, "package": _public(options.dest, held), "manifest": held.to_dict(), **common}
-    raise_for_problems(action, _problems_of_space(source, options.dest))
+    existing = _existing_manifest(options)
+    if existing is not None and not options.force and _fits(existing, planned):
+        package = _package_facts(options.dest, existing)
+        return {"changed": False, "package": package, "manifest": existing.to_dict(), **common}
+    raise_for_problems(action, _check_space(source, options.dest))
     if dry_run:
-        return {"changed": True, "package": _public(options.dest, planned), "manifest": planned.to_dict(), **common}
+        package = _package_facts(options.dest, planned)
+        return {"changed": True, "package": package, "manifest": planned.to_dict(), **common}
+    path, manifest = _write_package(appliance, planned, options, progress)
+    progress(
+        f"{source.name}: exported {len(manifest.inventory)} key(s), {manifest.size} bytes, keys digest {manifest.keys_digest[:19]}"
+    )
+    package = _package_facts(str(path), manifest)
+    return {"changed": True, "package": package, "manifest": manifest.to_dict(), **common}
 
+
+def _remove_stale(dry_run: bool, progress: ProgressCallback) -> list[str]:
+    removed = store.remove_stale(dry_run=dry_run)
+    if removed:
+        action = "would remove" if dry_run else "removed"
+        progress(f"{action} {len(removed)} package(s) of killed runs: {', '.join(removed)}")
+    return removed
+
+
+def _plan_manifest(appliance: Appliance, source: Node, options: ExportOptions, action: str) -> Manifest:
+    """Return the manifest of a package of the current keys. Raises UtrustError (`capability_missing`, `source_changed`)."""
+    if INVENTORY not in appliance.capabilities:
+        raise UtrustError(
+            f"{action}: this transport cannot read the keys of the node, so it cannot write a manifest. Nothing was changed. "
+            "Use a transport that reads keys",
+            code="capability_missing",
+        )
+    planned = make_manifest(source, appliance.inventory())
+    if options.expect_keys_digest not in (None, planned.keys_digest):
+        raise UtrustError(
+            f"{action}: the keys of {source.name} changed since they were read (keys digest {planned.keys_digest}, "
+            f"expected {options.expect_keys_digest}). Nothing was changed. Let the key generation on {source.name} end, then run again",
+            code="source_changed",
+        )
+    return planned
+
+
+def _write_package(
+    appliance: Appliance, planned: Manifest, options: ExportOptions, progress: ProgressCallback
+) -> tuple[pathlib.Path, Manifest]:
+    """Write the package to `dest` or to a new private directory, which a failure removes."""
     with contextlib.ExitStack() as undo:
         if options.dest is None:
             directory = store.new_run_directory(options.owner_pid, options.ttl)
@@ -128,56 +158,52 @@ def export_package(
             path = pathlib.Path(options.dest)
         manifest = _download(appliance, path, planned, progress)
         undo.pop_all()
-    progress(
-        f"{source.name}: exported {len(inventory)} key(s), {manifest.size} bytes, inventory {manifest.keys_digest[:19]}"
-    )
-    return {"changed": True, "package": _public(str(path), manifest), "manifest": manifest.to_dict(), **common}
+    return path, manifest
 
 
 def remove_package(options: ExportOptions, *, dry_run: bool) -> dict[str, t.Any]:
-    """Remove the package at `dest` with its manifest (and its run directory), and those of dead runs."""
+    """Delete the package at `dest`, its manifest and its private directory, and the packages of killed runs."""
     removed_stale = store.remove_stale(dry_run=dry_run)
-    there, removed = False, None
+    found, removed = False, None
     if options.dest is not None:
         path = pathlib.Path(options.dest)
-        there = store.exists(path)
-        held = _held(options)
+        found = store.exists(path)
+        existing = _existing_manifest(options)
         if not dry_run:
             store.remove_package(path)
-        removed = _public(options.dest, held) if held is not None else None
-    return {"changed": there, "removed": removed, "removed_stale": removed_stale}
+        removed = _package_facts(options.dest, existing) if existing is not None else None
+    return {"changed": found, "removed": removed, "removed_stale": removed_stale}
 
 
-def _problems_of_directory(node: str, dest: str | None) -> list[Problem]:
-    """A package is a copy of every CA key: its directory must be there and be the user's alone."""
+def _check_directory(node: str, dest: str | None) -> list[Problem]:
+    """Check that only this user can read the directory: a package is a copy of every CA key."""
     if dest is None:
         return []
     directory = pathlib.Path(dest).parent
     if not directory.is_dir():
-        return [Problem("directory_missing", node, f"there is no directory {directory}", "create it with mode 0700")]
+        text = f"directory {directory} of option dest is missing"
+        return [Problem("directory_missing", node, text, f"create {directory} with mode 0700")]
     mode = directory.stat().st_mode & 0o777
     if mode & 0o077:
-        text = f"directory {directory} has mode {mode:04o}, so that others can look into it"
-        return [Problem("directory_not_private", node, text, f"chmod 0700 {directory}, or choose another one")]
+        text = f"other users have access to directory {directory} (mode {mode:04o})"
+        remedy = f"run chmod 0700 {directory}, or choose another directory"
+        return [Problem("directory_not_private", node, text, remedy)]
     return []
 
 
-def _problems_of_space(source: Node, dest: str | None) -> list[Problem]:
-    """How large a package is shows only when it is made; by then it is too late to make room."""
+def _check_space(source: Node, dest: str | None) -> list[Problem]:
+    """Check the free space against an estimate. The size of a package is unknown until the node has made the package."""
     directory = pathlib.Path(dest).parent if dest is not None else store.base_directories()[0]
-    needed = SPACE_FOR_PACKAGE + SPACE_FOR_KEY * source.key_count
-    if not directory.is_dir() or (free := shutil.disk_usage(directory).free) >= needed:
+    required = SPACE_FOR_PACKAGE + SPACE_FOR_KEY * source.key_count
+    if not directory.is_dir() or (free := shutil.disk_usage(directory).free) >= required:
         return []
-    text = f"{directory} has {free} bytes left, a package of {source.key_count} key(s) may take {needed}"
-    return [
-        Problem(
-            "disk_space_low", source.name, text, "make room there, or choose another place with dest or XDG_RUNTIME_DIR"
-        )
-    ]
+    text = f"{directory} has {free} bytes free, a package of {source.key_count} key(s) can need {required} bytes"
+    remedy = f"free space in {directory}, or choose another directory with dest or XDG_RUNTIME_DIR"
+    return [Problem("disk_space_low", source.name, text, remedy)]
 
 
 def _download(appliance: Appliance, path: pathlib.Path, planned: Manifest, progress: ProgressCallback) -> Manifest:
-    """Make the package on the node, stream it to `path`, destroy the node's copy, write the manifest."""
+    """Make the package on the node, download it to `path`, delete the copy on the node, and write the manifest."""
     package = appliance.create_package(planned.keys_digest)
     try:
         if (
@@ -186,11 +212,12 @@ def _download(appliance: Appliance, path: pathlib.Path, planned: Manifest, progr
             or not package.mbk.same_as(planned.mbk)
         ):
             raise ApiError(
-                f"exporting from {planned.source}: the package is not of the inventory, node and MBK that were asked for; nothing was kept",
+                f"exporting from {planned.source}: the package has other keys, another node or another MBK than requested. "
+                "The package was deleted. Run again",
                 code="package_mismatch",
             )
         manifest = dc.replace(planned, sha256=package.sha256, size=package.size)
-        # An old package must never stand beside a new manifest, nor the other way round: the old manifest goes first.
+        # The old manifest is deleted first: a manifest must never be beside a package that it does not describe.
         store.manifest_path(path).unlink(missing_ok=True)
         with store.atomic_write(path) as file:
             appliance.download_package(package, file)
@@ -204,30 +231,30 @@ def _download(appliance: Appliance, path: pathlib.Path, planned: Manifest, progr
             appliance.delete_package(package)
         except UtrustError as exc:
             progress(
-                f"{planned.source}: its copy of package {package.id} could not be destroyed ({exc}); it expires by itself"
+                f"{planned.source}: the copy of package {package.id} on the node could not be deleted ({exc}). The copy expires by itself"
             )
     return manifest
 
 
-def _held(options: ExportOptions) -> Manifest | None:
-    """The manifest at `dest`, if package and manifest are there and belong together."""
+def _existing_manifest(options: ExportOptions) -> Manifest | None:
+    """Return the manifest at `dest` if it describes the package at `dest`."""
     if options.dest is None:
         return None
     path = pathlib.Path(options.dest)
     try:
         manifest = store.load_manifest(path)
     except UtrustError:
-        return None  # an unreadable manifest is replaced with its package
+        return None  # the export replaces an unreadable manifest and its package
     if manifest is None or (manifest.size, manifest.sha256) != store.size_and_digest(path):
         return None
     return manifest
 
 
-def _fits(held: Manifest, planned: Manifest) -> bool:
-    return dc.replace(held, sha256=None, size=None, created_at=planned.created_at) == planned
+def _fits(existing: Manifest, planned: Manifest) -> bool:
+    return dc.replace(existing, sha256=None, size=None, created_at=planned.created_at) == planned
 
 
-def _public(path: str | None, manifest: Manifest) -> dict[str, t.Any]:
+def _package_facts(path: str | None, manifest: Manifest) -> dict[str, t.Any]:
     return {
         "path": path,
         "sha256": manifest.sha256,
@@ -240,6 +267,7 @@ def _public(path: str | None, manifest: Manifest) -> dict[str, t.Any]:
 
 
 def run(invocation: Invocation) -> Result:
+    """Export or remove a package. Raises UtrustError."""
     options = ExportOptions.from_params(invocation.params, invocation.owner_pid)
     if invocation.params["state"] == "absent":
         return remove_package(options, dry_run=invocation.check_mode)

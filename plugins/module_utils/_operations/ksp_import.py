@@ -51,7 +51,7 @@ if t.TYPE_CHECKING:
 ARGUMENT_SPEC: t.Final[Spec] = {
     "src": {"type": "path"},
     "manifest": {"type": "dict"},
-    # Digests and key fingerprints are public: nothing here is secret.
+    # Digests and key fingerprints are public.
     "expect_keys_digest": {"type": "str", "no_log": False},
     "extra_keys": {"type": "str", "choices": ["fail", "keep"], "default": "fail", "no_log": False},
     "allowed_extra_keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
@@ -78,7 +78,7 @@ RULES: t.Final[Spec] = {
 
 @dc.dataclass(frozen=True)
 class ImportOptions:
-    """`src` is a package with its manifest beside it; `manifest` alone is enough for a prediction."""
+    """Options of the module. `src` is a package with its manifest beside it. A `manifest` alone is sufficient in check mode."""
 
     expect_node: str | None
     src: str | None
@@ -90,7 +90,7 @@ class ImportOptions:
 
     @classmethod
     def from_params(cls, params: Params) -> ImportOptions:
-        """Raises UtrustError (`option_invalid`)."""
+        """Return the options from validated parameters. Raises UtrustError (`option_invalid`)."""
         expected_new_keys = params["expected_new_keys"]
         return cls(
             expect_node=params["expect_node"],
@@ -117,19 +117,44 @@ class ImportOptions:
 def import_package(
     appliance: Appliance, options: ImportOptions, *, dry_run: bool, progress: ProgressCallback
 ) -> dict[str, t.Any]:
-    """Bring the target to the keys of the package, verified key by key; nothing is ever deleted.
+    """Import the keys of the package into the target, and verify them key by key. The operation deletes no key.
 
-    Raises PreflightError before anything is changed; ApiError, ResponseLostError or UtrustError (`import_incomplete`, `import_not_verified`) afterwards, each of
-    which says what the node holds as far as it could be read.
+    Raises PreflightError before any change. Raises ApiError, ResponseLostError or UtrustError (`import_incomplete`,
+    `import_not_verified`) afterwards. The message then names the keys that the node holds.
     """
-    manifest = _manifest(options)
+    manifest = _load_manifest(options)
     target = appliance.node()
     if KEY_LIST not in appliance.capabilities:
         raise UtrustError(
-            f"importing into {target.name}: its keys cannot be listed, so nothing could be predicted or verified; nothing was changed",
+            f"importing into {target.name}: this transport cannot read the keys of the node, so it cannot verify an import. "
+            "Nothing was changed. Use a transport that reads keys",
             code="capability_missing",
         )
-    action = f"importing into {target.name}"
+    before, difference = _compare_and_check(appliance, target, manifest, options)
+    if not (difference.missing or difference.mismatched):
+        return _result(
+            target, target.keys_digest, difference, manifest, changed=False, unusable=target.unusable_key_count
+        )
+    if dry_run:
+        after = keys_digest(_expected_after(before, difference))
+        return _result(target, after, difference, manifest, changed=True, predicted=True)
+    if options.src is None or manifest.planned:
+        raise UtrustError(
+            f"importing into {target.name}: a manifest without its package cannot be imported. Set option src, or use check mode",
+            code="package_missing",
+        )
+
+    progress(f"{target.name}: importing {len(difference.missing)} new and {len(difference.mismatched)} replaced key(s)")
+    job = ImportJob(options.src, manifest, target, difference, options.patience)
+    failure = apply_package(appliance, job, progress)
+    progress(f"{target.name}: {'package applied' if failure is None else 'the keys changed'}, verifying")
+    return _verified(appliance, job, before, failure)
+
+
+def _compare_and_check(
+    appliance: Appliance, target: Node, manifest: Manifest, options: ImportOptions
+) -> tuple[t.Sequence[HsmKey], Difference]:
+    """Return the keys of the target and their difference from the package. Raises PreflightError with every problem."""
     expected = SourceFacts(
         f"the package of {manifest.source}",
         manifest.cluster_id,
@@ -143,107 +168,73 @@ def import_package(
         *check_clock(target, options.max_clock_skew),
         *check_compatibility(target, expected),
         *check_mbk(target, expected),
-        *_problems_of_manifest(target, manifest, options),
+        *_check_manifest(target, manifest, options),
     ]
-    # Equal digests are equal keys, so the inventory is read only where they differ; or where a problem is to be told with all others.
+    # Equal digests are equal keys. Reading the keys of a node is the slowest request.
     equal = target.keys_digest == manifest.keys_digest
     readable = target.hsm_state == "operational" and target.driver == "running"
-    held = manifest.hsm_keys if equal else appliance.list_keys() if readable else ()
-    difference = compare(manifest.hsm_keys, held)
+    before = manifest.inventory if equal else appliance.inventory() if readable else ()
+    difference = compare(manifest.inventory, before)
     if readable:
         problems += check_key_changes(target.name, manifest.source, difference, options.policy)
         problems += check_import_effect(target, difference, options.policy)
-    raise_for_problems(action, problems)
-
-    if not (difference.missing or difference.mismatched):
-        return _result(
-            target, target.keys_digest, difference, manifest, changed=False, unusable=target.unusable_key_count
-        )
-    if dry_run:
-        after = keys_digest(_expected_after(held, difference))
-        return _result(target, after, difference, manifest, changed=True, predicted=True)
-    if options.src is None or manifest.planned:
-        raise UtrustError(
-            f"importing into {target.name}: a manifest alone predicts, it cannot be imported; give src, or use check mode",
-            code="package_missing",
-        )
-
-    progress(f"{target.name}: importing {len(difference.missing)} new and {len(difference.mismatched)} replaced key(s)")
-    job = ImportJob(options.src, manifest, target, difference, options.patience)
-    failure = apply_package(appliance, job, progress)
-    progress(f"{target.name}: {'applied' if failure is None else 'its keys have changed'}, verifying")
-    return _verified(appliance, job, held, failure)
+    raise_for_problems(f"importing into {target.name}", problems)
+    return before, difference
 
 
-def _manifest(options: ImportOptions) -> Manifest:
+def _load_manifest(options: ImportOptions) -> Manifest:
     if options.src is None:
-        return read_manifest(options.manifest, "given as a value")
-    manifest = store.load_manifest(pathlib.Path(options.src))
+        return read_manifest(options.manifest, "of option manifest")
+    path = pathlib.Path(options.src)
+    manifest = store.load_manifest(path)
     if manifest is None:
         raise UtrustError(
-            f"importing {options.src}: its manifest {store.manifest_path(pathlib.Path(options.src))} is missing, so nobody knows what the package holds; "
-            "nothing was changed. Export again and keep both files together",
+            f"importing {path}: the manifest {store.manifest_path(path)} is missing. Nothing was changed. "
+            "Export the package again, and keep both files together",
             code="manifest_missing",
         )
     return manifest
 
 
-def _problems_of_manifest(target: Node, manifest: Manifest, options: ImportOptions) -> list[Problem]:
+def _check_manifest(target: Node, manifest: Manifest, options: ImportOptions) -> list[Problem]:
+    """Check that the package is the package of the manifest, is current, and is of another node."""
     problems = []
     if options.src is not None:
         problems += check_package(store.size_and_digest(pathlib.Path(options.src)), manifest, options.src)
     if options.expect_keys_digest not in (None, manifest.keys_digest):
-        problems.append(
-            Problem(
-                "package_stale",
-                target.name,
-                f"the package of {manifest.source} holds inventory {manifest.keys_digest}, expected is {options.expect_keys_digest}",
-                "export the package again",
-            )
-        )
+        text = f"the package of {manifest.source} has keys digest {manifest.keys_digest}, expected {options.expect_keys_digest}"
+        problems.append(Problem("package_stale", target.name, text, "export the package again"))
     if manifest.source == target.name:
-        problems.append(
-            Problem(
-                "source_is_target",
-                target.name,
-                f"{target.name} is the source of the package",
-                "import it into the other nodes",
-            )
-        )
+        text = f"{target.name} is the source of the package"
+        problems.append(Problem("source_is_target", target.name, text, "import the package into the other nodes"))
     return problems
 
 
-def _expected_after(held: t.Iterable[HsmKey], difference: Difference) -> list[HsmKey]:
+def _expected_after(before: t.Iterable[HsmKey], difference: Difference) -> list[HsmKey]:
     replaced = [pair.target_key for pair in difference.mismatched]
-    return [key for key in held if key not in replaced] + [
+    return [key for key in before if key not in replaced] + [
         *difference.missing,
         *(pair.source_key for pair in difference.mismatched),
     ]
 
 
 def _verified(
-    appliance: Appliance, job: ImportJob, held: t.Sequence[HsmKey], failure: UtrustError | None
+    appliance: Appliance, job: ImportJob, before: t.Sequence[HsmKey], failure: UtrustError | None
 ) -> dict[str, t.Any]:
-    """Read the inventory again, as soon as the node answers, and compare it key by key."""
+    """Read the keys again as soon as the node responds, compare them key by key, and return the result."""
     target = job.target
     after = wait_until_available(
-        appliance.list_keys, job.patience, f"reading the inventory of {target.name} after the import"
+        appliance.inventory, job.patience, f"reading the keys of {target.name} after the import"
     )
-    verify(job, held, after, failure)
-    result = _result(
-        target,
-        keys_digest(after),
-        job.difference,
-        job.manifest,
-        changed=True,
-        unusable=sum(not key.usable for key in after),
-    )
-    usable_before = {key for key in held if key.usable}
-    locked = [key.label for key in after if key in usable_before and not key.usable]
-    if locked:
+    verify(job, before, after, failure)
+    unusable = sum(not key.usable for key in after)
+    result = _result(target, keys_digest(after), job.difference, job.manifest, changed=True, unusable=unusable)
+    usable_before = {key for key in before if key.usable}
+    no_longer_usable = [key.label for key in after if key in usable_before and not key.usable]
+    if no_longer_usable:
         result.setdefault("warnings", []).append(
-            f"{len(locked)} key(s) of {target.name} could be used before the import and cannot now: {', '.join(locked)}; the import changed their slots. "
-            "Activate them before this node takes requests"
+            f"{len(no_longer_usable)} key(s) of {target.name} cannot be used after the import: {', '.join(no_longer_usable)}. "
+            "The import changed their slots. Activate the slots before this node serves requests"
         )
     return result
 
@@ -275,25 +266,29 @@ def _result(
         "in_sync": (target.keys_digest if predicted else after) == manifest.keys_digest,
         "verified": not predicted,
         "target": node_facts(target),
-        "diff": {
-            "before_header": f"inventory of {target.name}",
-            "after_header": f"inventory of {target.name}",
-            "before": "".join(f"{pair.target_key}\n" for pair in difference.mismatched),
-            "after": "".join(
-                f"{key}\n" for key in (*difference.missing, *(pair.source_key for pair in difference.mismatched))
-            ),
-        },
+        "diff": _diff(target.name, difference),
     }
     if unusable is not None:
         result["unusable_key_count"] = unusable
     if unusable:
         result["warnings"] = [
-            f"{unusable} key(s) in the HSM of {target.name} are there but not usable: their slot is not activated, or their objects are incomplete"
+            f"{unusable} key(s) in the HSM of {target.name} are not usable: their slot is not activated, or their objects are incomplete"
         ]
     return result
 
 
+def _diff(node: str, difference: Difference) -> dict[str, str]:
+    new_keys = [*difference.missing, *(pair.source_key for pair in difference.mismatched)]
+    return {
+        "before_header": f"keys of {node}",
+        "after_header": f"keys of {node}",
+        "before": "".join(f"{pair.target_key}\n" for pair in difference.mismatched),
+        "after": "".join(f"{key}\n" for key in new_keys),
+    }
+
+
 def run(invocation: Invocation) -> Result:
+    """Import a package, or predict the import in check mode. Raises UtrustError."""
     options = ImportOptions.from_params(invocation.params)
     with open_appliance(invocation.params) as appliance:
         return import_package(appliance, options, dry_run=invocation.check_mode, progress=invocation.progress)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Writes each result of a test run to the file in KEYOPS_RESULTS, one JSON object per line."""
+"""Write each result to the file that KEYOPS_RESULTS names, one JSON object a line, for tests."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from ansible.plugins.callback import CallbackBase
 DOCUMENTATION = r"""
 name: results
 type: notification
-short_description: Write each result of a test run to a file
+short_description: Write each result to a file for tests
 description:
-  - The callback writes each result as a line of JSON to the file in E(KEYOPS_RESULTS).
+  - The callback writes each result as a line of JSON to the file that E(KEYOPS_RESULTS) names.
 """
 
 
@@ -28,8 +28,6 @@ class CallbackModule(CallbackBase):
     CALLBACK_NEEDS_ENABLED = True
 
     def _write(self, result: t.Any, **facts: t.Any) -> None:
-        if result.task.action.rpartition(".")[2] == "include_tasks":
-            return
         line = {"host": result.host.get_name(), "failed": False, "unreachable": False, **result.result, **facts}
         with open(os.environ["KEYOPS_RESULTS"], "a", encoding="utf-8") as file:
             file.write(json.dumps(line, default=str) + "\n")

@@ -117,14 +117,16 @@ def import_into(scripted: FakeAppliance, package: Path, *, dry_run: bool = False
     return import_package(scripted.appliance, options, dry_run=dry_run, progress=lambda dummy: None)
 
 
-def test_an_import_stages_looks_at_the_table_applies_and_verifies(package: Path) -> None:
+def test_import_stages_checks_applies_and_verifies(package: Path) -> None:
+    """The sequence of calls of a successful import."""
     scripted = target()
     result = import_into(scripted, package)
     assert (result["changed"], result["verified"], result["in_sync"]) == (True, True, True)
     assert scripted.calls == ["node", "list_keys", "stage_import", "apply_import", "list_keys"]
 
 
-def test_a_prediction_only_reads(package: Path) -> None:
+def test_import_dry_run_only_reads(package: Path) -> None:
+    """The sequence of calls of a prediction."""
     scripted = target()
     result = import_into(scripted, package, dry_run=True)
     assert (result["changed"], result["verified"], result["keys_digest"]) == (True, False, AFTER.keys_digest)
@@ -157,7 +159,8 @@ IMPOSTOR = key("old", fingerprint=fingerprint("impostor"))
         "other inventory",
     ],
 )
-def test_a_table_that_is_not_what_was_predicted_is_discarded(package: Path, staged: Import) -> None:
+def test_import_preview_mismatch_is_discarded(package: Path, staged: Import) -> None:
+    """The import is not applied if the table of the node differs from the prediction."""
     scripted = target(stage_import=staged)
     with pytest.raises(UtrustError, match="nothing was changed") as caught:
         import_into(scripted, package)
@@ -165,7 +168,7 @@ def test_a_table_that_is_not_what_was_predicted_is_discarded(package: Path, stag
     assert scripted.calls == ["node", "list_keys", "stage_import", "discard_import"]
 
 
-def test_only_the_key_that_was_judged_may_be_replaced(package: Path) -> None:
+def test_import_preview_replaces_another_key_is_refused(package: Path) -> None:
     """A row that names the same key but takes the place of another one is not what the operator allowed."""
     held, third = key("new", fingerprint=fingerprint("impostor")), fingerprint("third")
     staged = Import(
@@ -188,9 +191,8 @@ def test_only_the_key_that_was_judged_may_be_replaced(package: Path) -> None:
     [(OLD,), (NEW,), (IMPOSTOR, NEW), (OLD, key("new", fingerprint=fingerprint("impostor"))), ()],
     ids=["nothing came", "another was lost", "another was overwritten", "another came", "all was lost"],
 )
-def test_an_inventory_that_is_not_as_predicted_fails_whatever_the_node_said(
-    package: Path, after: tuple[HsmKey, ...]
-) -> None:
+def test_import_keys_not_as_predicted_fails(package: Path, after: tuple[HsmKey, ...]) -> None:
+    """The import fails even if the node reports success."""
     with pytest.raises(UtrustError, match="its inventory does not show it") as caught:
         import_into(target(list_keys=[(OLD,), after]), package)
     assert caught.value.code == "import_not_verified"
@@ -198,7 +200,8 @@ def test_an_inventory_that_is_not_as_predicted_fails_whatever_the_node_said(
     assert "difference" in caught.value.details
 
 
-def test_a_key_that_the_import_lost_is_named_even_if_the_package_never_had_it(package: Path) -> None:
+def test_import_lost_extra_key_is_named(package: Path) -> None:
+    """The lost key is a key that the package does not have."""
     extra = key("extra")
     scripted = target(
         node=node(OLD, extra, name="node2"),
@@ -210,13 +213,15 @@ def test_a_key_that_the_import_lost_is_named_even_if_the_package_never_had_it(pa
     assert caught.value.code == "import_not_verified"
 
 
-def test_an_import_that_is_not_applied_in_the_end_is_no_success(package: Path) -> None:
+def test_import_discarded_by_the_node_fails(package: Path) -> None:
+    """The state of the import is discarded after the request to apply it."""
     with pytest.raises(UtrustError, match="discarded") as caught:
         import_into(target(apply_import=dc.replace(APPLIED, state="discarded")), package)
     assert caught.value.code == "import_not_applied"
 
 
-def test_a_refusal_to_apply_discards_what_was_staged(package: Path) -> None:
+def test_import_apply_refused_discards_the_staged_import(package: Path) -> None:
+    """The message has the reason of the node and states that nothing was changed."""
     refusal = ApiError("HTTP 412 keys_changed", code="keys_changed", http_status=412)
     scripted = target(apply_import=refusal)
     with pytest.raises(ApiError) as caught:
@@ -226,7 +231,8 @@ def test_a_refusal_to_apply_discards_what_was_staged(package: Path) -> None:
     assert scripted.calls[-2:] == ["apply_import", "discard_import"]
 
 
-def test_a_failure_to_discard_does_not_hide_why_the_import_failed(package: Path) -> None:
+def test_import_discard_failure_keeps_the_first_error(package: Path) -> None:
+    """The error of the import is reported, not the failure to discard it."""
     refusal = ApiError("HTTP 409 slot_full", code="slot_full", http_status=409)
     with pytest.raises(ApiError) as caught:
         import_into(target(apply_import=refusal, discard_import=AWAY), package)
@@ -234,7 +240,8 @@ def test_a_failure_to_discard_does_not_hide_why_the_import_failed(package: Path)
     assert f"importing into node2: {refusal}. Nothing was changed" in str(caught.value)
 
 
-def test_a_lost_answer_of_an_import_that_was_applied_is_a_success(package: Path) -> None:
+def test_import_response_lost_but_applied_succeeds(package: Path) -> None:
+    """The request is sent once."""
     scripted = target(node=[TARGET, AWAY, AWAY, AFTER], apply_import=LOST)
     result = import_into(scripted, package)
     assert (result["changed"], result["verified"]) == (True, True)
@@ -242,14 +249,16 @@ def test_a_lost_answer_of_an_import_that_was_applied_is_a_success(package: Path)
     assert "discard_import" not in scripted.calls
 
 
-def test_a_lost_answer_is_judged_only_when_the_import_no_longer_runs(package: Path) -> None:
+def test_import_response_lost_waits_until_idle(package: Path) -> None:
+    """The outcome is read only when no import runs."""
     applying = dc.replace(TARGET, running=("import", "1b67"))
     scripted = target(node=[TARGET, applying, applying, AFTER], apply_import=LOST)
     assert import_into(scripted, package)["changed"] is True
     assert scripted.calls.count("node") == 4
 
 
-def test_a_lost_answer_of_an_import_that_was_not_applied_says_that_nothing_was_changed(package: Path) -> None:
+def test_import_response_lost_and_not_applied_fails(package: Path) -> None:
+    """The message states that nothing was changed."""
     scripted = target(node=[TARGET, AWAY, TARGET], apply_import=LOST)
     with pytest.raises(ResponseLostError, match="holds the same keys as before, so nothing was changed") as caught:
         import_into(scripted, package)
@@ -257,18 +266,21 @@ def test_a_lost_answer_of_an_import_that_was_not_applied_says_that_nothing_was_c
     assert scripted.calls[-2:] == ["node", "discard_import"]
 
 
-def test_a_node_that_does_not_come_back_is_reported_as_unknown(package: Path) -> None:
-    with pytest.raises(UtrustError, match="Its keys may have changed") as caught:
+def test_import_node_does_not_come_back_is_unknown(package: Path) -> None:
+    """The message states that the keys may have changed."""
+    with pytest.raises(UtrustError, match="its keys may have changed") as caught:
         import_into(target(node=[TARGET, AWAY], apply_import=LOST), package)
     assert caught.value.code == "node_wait_timeout"
 
 
-def test_a_node_that_restarts_after_the_import_is_waited_for(package: Path) -> None:
-    scripted = target(list_keys=[(OLD,), AWAY, AWAY, (OLD, NEW)])
+def test_import_node_restarts_is_waited_for(package: Path) -> None:
+    """The operation waits for the node before it verifies the keys."""
+    scripted = target(inventory=[(OLD,), AWAY, AWAY, (OLD, NEW)])
     assert import_into(scripted, package)["verified"] is True
 
 
-def test_a_manifest_alone_cannot_be_imported() -> None:
+def test_import_manifest_without_package_fails() -> None:
+    """A manifest without its package is sufficient in check mode only."""
     manifest = make_manifest(SOURCE, (OLD, NEW)).to_dict()
     strict = Policy(False, frozenset(), frozenset(), None, frozenset())
     options = ImportOptions("node2", None, manifest, None, strict, FakeClock().patience())
@@ -279,7 +291,8 @@ def test_a_manifest_alone_cannot_be_imported() -> None:
     assert scripted.calls == ["node", "list_keys"]
 
 
-def test_a_node_whose_keys_cannot_be_listed_takes_no_import(package: Path) -> None:
+def test_import_transport_cannot_read_keys_fails(package: Path) -> None:
+    """An import that cannot be verified is not started."""
     scripted = target(capabilities=frozenset({STAGED_IMPORT}))
     with pytest.raises(UtrustError, match="nothing was changed") as caught:
         import_into(scripted, package)
@@ -292,26 +305,30 @@ def test_a_node_whose_keys_cannot_be_listed_takes_no_import(package: Path) -> No
 AT_ONCE = frozenset({KEY_LIST})
 
 
-def test_where_the_upload_is_the_commit_it_is_sent_once_and_verified(package: Path) -> None:
+def test_import_upload_is_commit_sends_once_and_verifies(package: Path) -> None:
+    """The sequence of calls where the node cannot stage an import."""
     scripted = target(capabilities=AT_ONCE, stage_import=APPLIED)
     assert import_into(scripted, package)["verified"] is True
     assert scripted.calls == ["node", "list_keys", "stage_import", "list_keys"]
 
 
-def test_a_lost_upload_that_was_the_commit_is_settled_by_reading(package: Path) -> None:
+def test_import_upload_is_commit_response_lost(package: Path) -> None:
+    """The keys of the node show whether the import succeeded."""
     scripted = target(capabilities=AT_ONCE, stage_import=LOST, node=[TARGET, AWAY, AFTER])
     assert import_into(scripted, package)["verified"] is True
     with pytest.raises(ResponseLostError, match="holds the same keys as before, so nothing was changed"):
         import_into(target(capabilities=AT_ONCE, stage_import=LOST), package)
 
 
-def test_an_answer_without_sense_to_an_upload_that_was_the_commit_is_settled_by_reading(package: Path) -> None:
+def test_import_upload_is_commit_response_invalid(package: Path) -> None:
+    """The keys of the node show whether the import succeeded."""
     nonsense = ApiError("reading an answer: 'rows' is missing", code="response_invalid")
     scripted = target(capabilities=AT_ONCE, stage_import=nonsense, node=[TARGET, AFTER])
     assert import_into(scripted, package)["verified"] is True
 
 
-def test_an_upload_that_is_refused_changed_nothing_and_is_not_read_again(package: Path) -> None:
+def test_import_upload_is_commit_refused(package: Path) -> None:
+    """A refused upload changed nothing, so the node is not read again."""
     refusal = ApiError("HTTP 422 package_corrupt", code="package_corrupt", http_status=422)
     scripted = target(capabilities=AT_ONCE, stage_import=refusal)
     with pytest.raises(ApiError, match="nothing was changed") as caught:
@@ -320,9 +337,10 @@ def test_an_upload_that_is_refused_changed_nothing_and_is_not_read_again(package
     assert scripted.calls == ["node", "list_keys", "stage_import"]
 
 
-def test_an_import_that_failed_in_the_middle_names_the_keys_that_are_there_and_those_that_are_not(
+def test_import_failed_after_some_keys_names_the_keys(
     package: Path,
 ) -> None:
+    """The message names the imported keys and the missing keys."""
     third = key("third")
     store.write_manifest(
         package, make_manifest(node(OLD, NEW, third), (OLD, NEW, third), sha256=fingerprint("package"), size=7)
@@ -337,7 +355,8 @@ def test_an_import_that_failed_in_the_middle_names_the_keys_that_are_there_and_t
     assert "not there yet: slot 0 third" in str(caught.value)
 
 
-def test_an_import_that_waits_for_cards_shows_what_the_pin_pad_asks_for(package: Path) -> None:
+def test_import_waiting_for_cards_shows_the_prompts(package: Path) -> None:
+    """The progress has each prompt and each error of the PIN pad once."""
     waiting = dc.replace(APPLIED, state="waiting_for_card", pin_pad="front-usb", prompt="Insert MBK card 1 of 2")
     again = dc.replace(waiting, notice=("wrong_card", "Card OTHER-1 is of MBK OTHER"))
     scripted = target(
@@ -353,7 +372,8 @@ def test_an_import_that_waits_for_cards_shows_what_the_pin_pad_asks_for(package:
     ]
 
 
-def test_an_import_that_waits_for_cards_too_long_is_discarded(package: Path) -> None:
+def test_import_waiting_for_cards_times_out(package: Path) -> None:
+    """The import is discarded, and nothing was changed."""
     waiting = dc.replace(APPLIED, state="waiting_for_card", pin_pad="front-usb", prompt="Insert MBK card 1 of 2")
     scripted = target(apply_import=waiting, read_import=waiting)
     with pytest.raises(UtrustError, match=r"Insert MBK card 1 of 2.*nothing was changed") as caught:
@@ -362,7 +382,8 @@ def test_an_import_that_waits_for_cards_too_long_is_discarded(package: Path) -> 
     assert "discard_import" in scripted.calls
 
 
-def test_a_key_that_could_be_used_before_the_import_and_cannot_now_is_named(package: Path) -> None:
+def test_import_key_no_longer_usable_gives_a_warning(package: Path) -> None:
+    """The warning names the keys that the import made unusable."""
     locked = dc.replace(OLD, usable=False)
     result = import_into(target(list_keys=[(OLD,), (locked, NEW)]), package)
     assert "could be used before the import and cannot now: old" in result["warnings"][1]
@@ -389,9 +410,10 @@ BEHAVIORS = [
 
 
 @pytest.mark.parametrize(("effect", "deletions", "declared", "for_extra", "for_replace"), BEHAVIORS)
-def test_what_must_not_happen_or_is_not_known_is_refused_and_all_else_is_not(
+def test_import_effect_forbidden_or_unknown_is_refused(
     package: Path, effect: str, deletions: str, declared: str | None, for_extra: str | None, for_replace: str | None
 ) -> None:
+    """An effect without consequence for the keys is not refused."""
     behavior = ImportBehavior(effect, deletions)
 
     def refusal(*held: HsmKey, **policy: t.Any) -> str | None:
@@ -409,6 +431,17 @@ def test_what_must_not_happen_or_is_not_known_is_refused_and_all_else_is_not(
     assert refusal(OLD) == (for_extra if for_extra == "import_effect_mismatch" else None)
     # Nothing to import: nothing can be lost.
     assert refusal(OLD, NEW, EXTRA, keep_extra=True) == (for_extra if for_extra == "import_effect_mismatch" else None)
+
+
+def test_import_behavior_unknown_or_missing() -> None:
+    """An unknown value is read as unknown, a missing member as the default of the contract."""
+    document = example("NodeOperational")
+    document["import_behavior"] = {"effect": "merging", "deletions": "stay"}
+    assert schema.node(document).import_behavior == ImportBehavior("unknown", "stay", "unknown", "unknown", "unknown")
+    del document["import_behavior"], document["capabilities"]
+    old = schema.node(document)
+    assert (old.import_behavior.effect, old.import_behavior.deletions) == ("overwriting", "stay")
+    assert old.capabilities == {INVENTORY, STAGED_IMPORT, RESTORE_JOB}
 
 
 # Export
@@ -439,7 +472,8 @@ def source(**answers: t.Any) -> FakeAppliance:
     [{"keys_digest": TARGET.keys_digest}, {"source": "node9"}, {"mbk": OTHER}],
     ids=["other inventory", "other node", "other MBK"],
 )
-def test_a_package_that_is_not_what_was_asked_for_is_destroyed_unread(tmp_path: Path, change: dict[str, t.Any]) -> None:
+def test_export_package_mismatch_is_deleted(tmp_path: Path, change: dict[str, t.Any]) -> None:
+    """The package is deleted on the node and not downloaded."""
     scripted = source(create_package=dc.replace(OFFERED, **change))
     with pytest.raises(ApiError, match="nothing was kept") as caught:
         export(scripted, tmp_path / "cluster.ksp")
@@ -448,7 +482,8 @@ def test_a_package_that_is_not_what_was_asked_for_is_destroyed_unread(tmp_path: 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_nodes_copy_is_destroyed_when_the_download_fails(tmp_path: Path) -> None:
+def test_export_download_fails_deletes_the_copy_on_the_node(tmp_path: Path) -> None:
+    """The error of the download is reported, and no file stays."""
     damaged = ApiError("other bytes", code="download_corrupt")
     scripted = source(download_package=damaged, delete_package=AWAY)
     with pytest.raises(ApiError) as caught:
@@ -458,7 +493,9 @@ def test_the_nodes_copy_is_destroyed_when_the_download_fails(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_package_whose_manifest_cannot_be_written_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_export_manifest_not_written_removes_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package without its manifest is useless."""
+
     def full(*dummy: t.Any) -> None:
         raise UtrustError("the disk is full", code="package_not_written")
 
@@ -469,9 +506,8 @@ def test_a_package_whose_manifest_cannot_be_written_is_removed(tmp_path: Path, m
 
 
 @pytest.mark.parametrize("dry_run", [True, False])
-def test_too_little_space_is_a_problem_before_a_package_is_made(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dry_run: bool
-) -> None:
+def test_export_disk_space_low_makes_no_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dry_run: bool) -> None:
+    """Check mode reports the problem too."""
     monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=100_000))
     scripted = source()
     with pytest.raises(PreflightError) as refused:
@@ -480,7 +516,8 @@ def test_too_little_space_is_a_problem_before_a_package_is_made(
     assert "create_package" not in scripted.calls
 
 
-def test_an_old_manifest_never_stands_beside_a_new_package(tmp_path: Path) -> None:
+def test_export_deletes_the_old_manifest_first(tmp_path: Path) -> None:
+    """A manifest is never beside a package that it does not describe."""
     package = tmp_path / "cluster.ksp"
     package.write_bytes(b"old")
     store.write_manifest(package, make_manifest(TARGET, (OLD,), sha256=fingerprint("old"), size=3))
@@ -532,7 +569,8 @@ def restore(
     return restore_hsm(scripted.appliance, options, dry_run=False, progress=progress)
 
 
-def test_a_restore_is_previewed_started_watched_and_verified() -> None:
+def test_restore_previews_starts_watches_and_verifies() -> None:
+    """The sequence of calls of a successful restore."""
     scripted = joining()
     result = restore(scripted)
     assert (result["changed"], result["hsm_state"], result["in_sync"]) == (True, "operational", True)
@@ -555,7 +593,8 @@ def test_a_restore_is_previewed_started_watched_and_verified() -> None:
     ],
     ids=str,
 )
-def test_a_summary_that_is_not_what_was_expected_starts_nothing(change: dict[str, t.Any], code: str) -> None:
+def test_restore_preview_mismatch_starts_nothing(change: dict[str, t.Any], code: str) -> None:
+    """The restore is not started if the summary differs from the node, the source or the declared cards."""
     scripted = joining(preview_restore=dc.replace(PREVIEW, **change))
     with pytest.raises(PreflightError) as caught:
         restore(scripted, cards=(2, 3))
@@ -568,19 +607,22 @@ def test_a_summary_that_is_not_what_was_expected_starts_nothing(change: dict[str
     [JOINING, dc.replace(RESTORED, mbk=OTHER), dc.replace(RESTORED, hsm_state="alarm"), dc.replace(RESTORED, mbk=None)],
     ids=["still reset", "other MBK", "alarm", "no MBK"],
 )
-def test_a_restore_that_succeeded_and_did_not_is_no_success(after: Node) -> None:
+def test_restore_reported_success_is_verified(after: Node) -> None:
+    """The operation fails if the HSM contradicts the reported success."""
     with pytest.raises(UtrustError, match="do not use this node") as caught:
         restore(joining(node=[JOINING, after]))
     assert caught.value.code == "restore_not_verified"
 
 
-def test_a_restore_that_brought_other_keys_says_so() -> None:
+def test_restore_with_other_keys_fails() -> None:
+    """The message names key_sync as the remedy."""
     with pytest.raises(UtrustError, match="synchronize them with key_sync") as caught:
         restore(joining(node=[JOINING, node(OLD, name="node2", hsm_serial="UT000002")]))
     assert caught.value.code == "restore_not_in_sync"
 
 
-def test_each_transition_is_told_once_and_a_sign_of_life_every_minute() -> None:
+def test_restore_progress_has_transitions_and_keepalives() -> None:
+    """Each transition is shown once, and the last line again every minute."""
     now = itertools.count(0, 5)  # each look at the clock is 5 s later, and each long poll takes several
     lines: list[str] = []
     waiting = [dc.replace(WAITING, seconds_left=120.0 - number) for number in range(20)]
@@ -595,11 +637,13 @@ def test_each_transition_is_told_once_and_a_sign_of_life_every_minute() -> None:
     assert len(result["events"]) == 3, "signs of life are no events"
 
 
-def test_a_node_that_goes_away_while_it_is_watched_is_waited_for() -> None:
+def test_restore_node_unreachable_is_waited_for() -> None:
+    """The operation continues to watch when the node responds again."""
     assert restore(joining(watch_restore=[AWAY, RESTORING, AWAY, DONE]))["changed"] is True
 
 
-def test_when_the_time_is_over_the_restore_goes_on_and_the_message_says_so() -> None:
+def test_restore_timeout_does_not_cancel() -> None:
+    """The message states that the restore continues at the PIN pad."""
     with pytest.raises(UtrustError, match="it goes on at PIN pad front-usb") as caught:
         restore(joining(watch_restore=WAITING), timeout=30)
     assert caught.value.code == "restore_timeout"
@@ -607,7 +651,8 @@ def test_when_the_time_is_over_the_restore_goes_on_and_the_message_says_so() -> 
     assert caught.value.details["events"] == ["PIN pad front-usb: Insert MBK card 1 of 2 (card 1 of 2, 120 s left)"]
 
 
-def test_a_restore_that_runs_already_is_watched_and_not_started_again() -> None:
+def test_restore_running_is_not_started_again() -> None:
+    """A running restore is watched without a preview."""
     running = dc.replace(JOINING, running=("restore", "7c9e"))
     scripted = joining(node=[running, RESTORED], running_restore=WAITING)
     assert restore(scripted)["changed"] is True
@@ -615,7 +660,8 @@ def test_a_restore_that_runs_already_is_watched_and_not_started_again() -> None:
     assert "preview_restore" not in scripted.calls
 
 
-def test_a_restore_that_somebody_else_runs_is_not_taken_over() -> None:
+def test_restore_running_with_other_source_is_refused() -> None:
+    """The message names state: canceled as a remedy."""
     running = dc.replace(JOINING, running=("restore", "7c9e"))
     scripted = joining(node=running, running_restore=dc.replace(WAITING, source="node3"))
     with pytest.raises(PreflightError, match="state: canceled") as caught:
@@ -623,13 +669,15 @@ def test_a_restore_that_somebody_else_runs_is_not_taken_over() -> None:
     assert caught.value.code == "restore_in_progress"
 
 
-def test_a_state_that_nobody_knows_yet_is_watched_until_the_time_is_over() -> None:
+def test_restore_unknown_state_is_watched_until_timeout() -> None:
+    """A later version of the contract can have more states."""
     with pytest.raises(UtrustError) as caught:
         restore(joining(watch_restore=dc.replace(WAITING, state="thinking", sequence=2)), timeout=30)
     assert caught.value.code == "restore_timeout"
 
 
-def test_canceling_where_nothing_runs_changes_nothing() -> None:
+def test_cancel_without_restore_changes_nothing() -> None:
+    """The operation only reads the node."""
     options = RestoreOptions("node2", None, None, None, 20.0, FakeClock().patience())
     scripted = FakeAppliance(node=JOINING)
     result = cancel_restore(scripted.appliance, options, dry_run=False, progress=lambda dummy: None)
@@ -637,7 +685,8 @@ def test_canceling_where_nothing_runs_changes_nothing() -> None:
     assert scripted.calls == ["node"]
 
 
-def test_a_transport_without_guided_restore_says_so() -> None:
+def test_restore_capability_missing_fails() -> None:
+    """The transport cannot start a guided restore."""
     with pytest.raises(UtrustError) as caught:
         restore(joining(capabilities=frozenset({KEY_LIST})))
     assert caught.value.code == "capability_missing"
@@ -654,7 +703,8 @@ def test_a_transport_without_guided_restore_says_so() -> None:
     ],
     ids=["empty", "no MBK", "MBK is a text", "count is a text"],
 )
-def test_a_source_that_is_no_node_is_refused(given: dict[str, t.Any]) -> None:
+def test_restore_source_invalid_is_refused(given: dict[str, t.Any]) -> None:
+    """Option source must be a node as utrust_hsm_info returns it."""
     with pytest.raises(UtrustError, match="RETURN value node of utrust_hsm_info") as caught:
         Source.from_dict(given)
     assert caught.value.code == "source_invalid"
@@ -663,8 +713,9 @@ def test_a_source_that_is_no_node_is_refused(given: dict[str, t.Any]) -> None:
 # Reading
 
 
-def test_another_node_than_the_named_one_is_refused_before_more_is_read() -> None:
-    scripted = FakeAppliance(node=SOURCE, list_keys=(OLD,))
+def test_info_node_name_mismatch_reads_no_keys() -> None:
+    """The operation stops after the first request."""
+    scripted = FakeAppliance(node=SOURCE, inventory=(OLD,))
     with pytest.raises(PreflightError, match="node1, not node2") as caught:
         read_info(scripted.appliance, InfoOptions("node2", ("keys",)))
     assert caught.value.code == "node_name_mismatch"
@@ -681,7 +732,8 @@ def test_another_node_than_the_named_one_is_refused_before_more_is_read() -> Non
     ],
     ids=["the same", "none can be used", "one cannot be used", "others"],
 )
-def test_an_inventory_that_is_known_by_its_digest_is_not_read_again(told: dict[str, t.Any], reads: bool) -> None:
+def test_info_known_keys_are_not_read(told: dict[str, t.Any], reads: bool) -> None:
+    """The keys are read if the digest differs or does not determine which keys are usable."""
     wanted = node(OLD, NEW)
     scripted = FakeAppliance(node=dc.replace(wanted, **told), list_keys=(OLD, NEW))
     result = read_info(scripted.appliance, InfoOptions(None, ("keys",), known_digest=wanted.keys_digest))
@@ -689,7 +741,8 @@ def test_an_inventory_that_is_known_by_its_digest_is_not_read_again(told: dict[s
     assert scripted.calls == ["node", "list_keys"][: 2 if reads else 1]
 
 
-def test_an_hsm_of_another_make_is_refused() -> None:
+def test_info_other_hsm_is_refused() -> None:
+    """The collection supports Utimaco u.trust HSMs only."""
     scripted = FakeAppliance(node=dc.replace(SOURCE, hsm_model="Luna Network HSM 7"))
     with pytest.raises(PreflightError, match="supports Utimaco u.trust HSMs only") as caught:
         read_info(scripted.appliance, InfoOptions(None, ()))

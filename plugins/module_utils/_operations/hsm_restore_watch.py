@@ -1,0 +1,89 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Watch a guided restore until people or the node end it. Private to keyops.utrust."""
+
+from __future__ import annotations
+
+import functools
+import typing as t
+
+from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
+from ansible_collections.keyops.utrust.plugins.module_utils._wait import WaitOptions, wait_until_available
+
+if t.TYPE_CHECKING:
+    from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import Node, Restore
+    from ansible_collections.keyops.utrust.plugins.module_utils._appliance.protocol import Appliance, ProgressCallback
+
+#: Seconds.
+KEEPALIVE_INTERVAL = 60.0
+
+
+def watch_restore(
+    appliance: Appliance, node: Node, restore: Restore, poll: float, patience: WaitOptions, progress: ProgressCallback
+) -> list[str]:
+    """Follow the restore to its end and return its transitions. A long poll takes `poll` seconds.
+
+    Shows each transition once, and repeats the last line every `KEEPALIVE_INTERVAL` seconds.
+    Raises UtrustError (`restore_timeout`, or the code of the restore).
+    """
+    name = node.name
+    started = shown_at = patience.clock()
+    events: list[str] = []
+    shown: int | None = None
+    last_error = ""
+    while True:
+        line = _describe(restore)
+        if restore.sequence != shown:
+            events.append(line)
+            last_error = _notice(restore) or last_error
+        if restore.sequence != shown or patience.clock() - shown_at >= KEEPALIVE_INTERVAL:
+            progress(f"{name} HSM {node.hsm_serial}: {'' if restore.sequence != shown else 'still waiting, '}{line}")
+            shown, shown_at = restore.sequence, patience.clock()
+        if restore.finished:
+            break
+        remaining = patience.timeout - (patience.clock() - started)
+        if remaining <= 0:
+            raise UtrustError(
+                f"guided restore of {name}: timed out after {patience.timeout:g} s, last: {line}. "
+                f"The restore continues at PIN pad {restore.pin_pad}. Run again to watch it, or set state: canceled to cancel it",
+                code="restore_timeout",
+                restore_id=restore.id,
+                events=events,
+            )
+        restore = wait_until_available(
+            functools.partial(appliance.watch_restore, restore, min(poll, remaining)),
+            patience._replace(timeout=remaining),
+            f"watching the guided restore of {name}",
+        )
+    if restore.state != "succeeded":
+        raise _restore_error(name, restore, events, last_error)
+    return events
+
+
+def _restore_error(name: str, restore: Restore, events: list[str], last_error: str) -> UtrustError:
+    code, text = restore.problem or (f"restore_{restore.state}", f"the node reports state {restore.state}")
+    pin_pad_error = f"Last PIN pad error: {last_error}. " if last_error else ""
+    return UtrustError(
+        f"guided restore of {name} {restore.state} after {restore.cards_accepted} of {restore.cards_required} cards: "
+        f"{text.rstrip('.')}. The HSM was not changed. {pin_pad_error}Run again when cards and card holders are ready",
+        code=code,
+        restore_id=restore.id,
+        events=events,
+    )
+
+
+def _notice(restore: Restore) -> str:
+    return f"{restore.notice[1]} [{restore.notice[0]}]" if restore.notice else ""
+
+
+def _describe(restore: Restore) -> str:
+    remaining = f", {restore.seconds_left:.0f} s left" if restore.seconds_left is not None else ""
+    card = min(restore.cards_accepted + 1, restore.cards_required)
+    notice = f"{_notice(restore)}. " if restore.notice else ""
+    if restore.finished:
+        return f"{notice}restore {restore.state}"
+    if restore.prompt is None:
+        return f"{notice}PIN pad {restore.pin_pad}: restoring keys"
+    return f"{notice}PIN pad {restore.pin_pad}: {restore.prompt} (card {card} of {restore.cards_required}{remaining})"
