@@ -203,8 +203,8 @@ class HttpsConnection:
                 connection.connect()
             except ssl.SSLCertVerificationError as exc:
                 raise UtrustError(
-                    f"connecting to {endpoint.host}:{endpoint.port}: its certificate is not signed by a CA in {endpoint.ca_file}: {exc.verify_message.rstrip('.')}. "
-                    "Nothing was sent. Compare the certificate fingerprint with the front display of the node before you trust another CA",
+                    f"connecting to {endpoint.host}:{endpoint.port}: its certificate is not signed by a CA in {endpoint.ca_file}: "
+                    f"{exc.verify_message.rstrip('.')}. Nothing was sent. Compare the certificate fingerprint with the front display of the node before you trust another CA",
                     code="certificate_not_trusted",
                 ) from exc
             except ssl.SSLError as exc:

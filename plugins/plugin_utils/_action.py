@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The action plugins' common door. Private to keyops.utrust.
+"""Base class of the action plugins. Private to keyops.utrust.
 
-With a local connection the operation runs in this process, at a tenth of the cost of a module and with progress on the
-terminal. With any other connection (a bastion that reaches the appliance network) the module runs there.
+With a local connection the operation runs in this process. This is ten times cheaper than a module, and shows progress.
+With any other connection (a bastion in the appliance network) the module runs on the remote machine.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ display = Display()
 
 
 class UtrustActionBase(ActionBase):
-    """One name of the collection; subclasses say which."""
+    """Runs one operation. A subclass sets `operation`."""
 
     _requires_connection = False
     _supports_check_mode = True
@@ -40,13 +40,13 @@ class UtrustActionBase(ActionBase):
         if self._connection.transport == "local":
             if self._play_context.become:
                 raise AnsibleActionFail(
-                    f"{self.operation.name}: become has no effect here, because the operation runs in Ansible's own process; remove it"
+                    f"{self.operation.name}: become has no effect, because the operation runs in the process of Ansible. Remove become from this task"
                 )
-            # The worker that runs this task is a child of the process that is the run: packages live as long as that one.
+            # This worker is a child of the process of the run. Packages belong to the run.
             invocation = Invocation(params, self._task.check_mode, display.display, os.getppid())
             result.update(execute(self.operation, invocation))
         else:
-            # Paths in the arguments belong to the machine that executes, so they go there as they were written.
+            # Paths are on the remote machine, so the arguments are not expanded here.
             result.update(
                 self._execute_module(
                     module_name=f"keyops.utrust.{self.operation.name}", module_args=arguments, task_vars=task_vars
@@ -57,18 +57,18 @@ class UtrustActionBase(ActionBase):
         return t.cast("dict[str, t.Any]", remove_values(result, secrets))
 
     def _check_run_once_strategy(self) -> None:
-        """Some strategies run a `run_once` task on every host, which would export or read the source many times over."""
+        """Refuse run_once with a strategy that ignores it: every host would export from or read the source. Raises AnsibleActionFail."""
         parent = self._task._parent
         while parent is not None and not isinstance(parent, Block):
             parent = parent._parent
         strategy = parent._play.strategy.rpartition(".")[2] if parent is not None else "linear"
         if self._task.run_once and strategy not in ("linear", "debug"):
             raise AnsibleActionFail(
-                f"{self.operation.name}: this task has run_once, which strategy {strategy} does not honor; use strategy linear for this play"
+                f"{self.operation.name}: strategy {strategy} ignores run_once of this task. Use strategy linear for this play"
             )
 
     def _arguments(self) -> dict[str, t.Any]:
-        """The task's arguments, completed from the environment of the controller and of the task."""
+        """Return the arguments of the task, with defaults from the environment of the task and of the controller."""
         environment: dict[str, t.Any] = {}
         self._compute_environment_string(environment)
         arguments = dict(self._task.args)
@@ -80,7 +80,7 @@ class UtrustActionBase(ActionBase):
         return arguments
 
     def _validated(self, arguments: dict[str, t.Any]) -> tuple[dict[str, t.Any], list[str]]:
-        """Arguments as the specification makes them, and the values that must not be shown. Raises AnsibleActionFail."""
+        """Return the validated parameters and the secret values. Raises AnsibleActionFail."""
         given = self.operation.module_arguments()
         checked = ArgumentSpecValidator(**given).validate(arguments)
         if checked.error_messages:

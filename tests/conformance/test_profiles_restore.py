@@ -101,7 +101,7 @@ def run(control: Control) -> dict[str, t.Any]:
 
 def test_restore_from_member_rejected_with_remedy(control: Control) -> None:
     """If the node restores from a package only, the error explains the alternative."""
-    with pytest.raises(UtrustError, match=r"nothing was changed\. Restore it in Webconf from a package") as caught:
+    with pytest.raises(UtrustError, match=r"Nothing was changed\. Restore the HSM in Webconf from a package") as caught:
         run(control)
     assert caught.value.code == "capability_missing"
     assert posts(control, "node2") == []
@@ -129,7 +129,7 @@ def test_restore_old_package_missing_keys_reported(control: Control, pages: Webc
     assert fingerprints(control, "node2") == before
     result = run(control)
     assert result["in_sync"] is False
-    assert "synchronize them with key_sync" in result["warnings"][0]
+    assert "Run key_sync" in result["warnings"][0]
     tmp_path.chmod(0o700)
     assert Sync(control, tmp_path).run()["in_sync"] is True
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""ejbca_ca_info, ejbca_key and utrust_key_proof through both runners, against the application beside the reference appliance."""
+"""Test ejbca_ca_info, ejbca_key and utrust_key_proof through both runners with the EJBCA simulator."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if t.TYPE_CHECKING:
 
 @pytest.fixture(scope="module", autouse=True)
 def library(runner: AnsibleRunner) -> None:
-    """Where the module runs, the library cryptography is installed: its Python is this one."""
+    """Use a Python that has the library cryptography, which these modules require."""
     if runner.name == "module":
         runner.host_vars["ansible_python_interpreter"] = sys.executable
 
@@ -138,27 +138,29 @@ def test_ejbca_key_response_lost_reads_the_hsm(control: Control, runner: Ansible
 def test_key_proof_reaches_hsm_then_token_then_sign(control: Control, runner: AnsibleRunner) -> None:
     """Each level needs its own proof, or a manual confirmation."""
     label, proof_ca = f"proof-{runner.name}", f"Proof-{runner.name}"
-    for node in ("node1", "node2"):  # as if synchronized: node2's copy of the same key is what the second half is about
+    for node in ("node1", "node2"):
         control.ejbca(node, "deactivate")
     control.generate_key("node2", label)
-    wanted = key_of(control, label, "node2")
+    requested = key_of(control, label, "node2")
 
     def prove(level: str, **more: t.Any) -> dict[str, t.Any]:
-        arguments = at(control, "node2", hsm_keys=[{**wanted, **more.pop("key", {})}], level=level, crypto_token=TOKEN)
+        arguments = at(
+            control, "node2", hsm_keys=[{**requested, **more.pop("key", {})}], level=level, crypto_token=TOKEN
+        )
         return runner.run(task("utrust_key_proof", {**arguments, **more})).result
 
     assert prove("hsm")["proof"][0]["reached"] == "hsm"
     unproven = prove("token")
     assert (unproven["passed"], unproven["proof"][0]["reached"]) == (False, "hsm")
-    assert "does not tell which keys" in unproven["proof"][0]["detail"]
+    assert "does not report the keys of a crypto token" in unproven["proof"][0]["detail"]
     assert label not in control.ejbca("node2", "status")["crypto_tokens"][0]["keys"]
-    assert "no CA has this key" in prove("sign")["proof"][0]["detail"]
+    assert "no CA uses this key" in prove("sign")["proof"][0]["detail"]
 
-    word = {"key": wanted["fingerprint"], "confirmed_by": "Ada", "reason": "tested in the Admin Web"}
-    confirmed = prove("sign", manual_confirmations=[word])
+    confirmation = {"key": requested["fingerprint"], "confirmed_by": "Ada", "reason": "tested in the Admin Web"}
+    confirmed = prove("sign", manual_confirmations=[confirmation])
     assert (confirmed["passed"], confirmed["changed"]) == (True, False)
     assert confirmed["proof"][0]["detail"] == "confirmed by Ada: tested in the Admin Web"
-    nameless = prove("sign", manual_confirmations=[{**word, "confirmed_by": " "}])
+    nameless = prove("sign", manual_confirmations=[{**confirmation, "confirmed_by": " "}])
     assert (nameless["failed"], nameless["code"]) == (True, "option_invalid")
 
     token = prove("token", reactivate=True)
@@ -170,26 +172,29 @@ def test_key_proof_reaches_hsm_then_token_then_sign(control: Control, runner: An
     assert (signed["passed"], signed["changed"], signed["proof"][0]["reached"]) == (True, False, "sign")
     assert [made["ca"] for made in signed["certificates"]] == [proof_ca]
     other = prove("sign", key={"ca": CA})
-    assert (other["passed"], f"CA {CA} signs with another key here" in other["proof"][0]["detail"]) == (False, True)
+    assert (other["passed"], f"CA {CA} signs with another key on this node" in other["proof"][0]["detail"]) == (
+        False,
+        True,
+    )
 
 
 def test_key_proof_missing_other_and_unusable_key(control: Control, runner: AnsibleRunner) -> None:
     """Each of these keys fails with its own detail."""
-    label = f"apart-{runner.name}"
+    label = f"other-{runner.name}"
     control.generate_key("node1", label)
-    wanted = key_of(control, label)
-    proof = task("utrust_key_proof", {**connection_args(control, "node2"), "hsm_keys": [wanted], "level": "hsm"})
+    requested = key_of(control, label)
+    proof = task("utrust_key_proof", {**connection_args(control, "node2"), "hsm_keys": [requested], "level": "hsm"})
     missing = runner.run(proof).result
     control.generate_key("node2", label)
     another = runner.run(proof).result
     control.damage_key("node1", label)
     broken = runner.run(
-        task("utrust_key_proof", {**connection_args(control, "node1"), "hsm_keys": [wanted], "level": "hsm"})
+        task("utrust_key_proof", {**connection_args(control, "node1"), "hsm_keys": [requested], "level": "hsm"})
     ).result
     control.fault("node_down", node="node2")
     away = runner.run(proof).result
     for result, word in (
-        (missing, "not in the HSM"),
+        (missing, "is not in the HSM"),
         (another, "another key"),
         (broken, "cannot be used"),
         (away, "could not be read"),

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""utrust_hsm_info, utrust_ksp_export and utrust_ksp_import through both runners: the first time, again, after a change, again, and in check mode."""
+"""Test utrust_hsm_info, utrust_ksp_export and utrust_ksp_import through both runners: first run, second run, after a change, in check mode."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def running() -> Iterator[Control]:
 
 @pytest.fixture
 def control(running: Control) -> Iterator[Control]:
-    """node1 and node2 with the same three keys; logs are empty and nothing is broken."""
+    """Return a cluster in which node1 and node2 have the same three keys. Remove faults and new keys afterwards."""
     running.clear_log()
     yield running
     running.clear_faults()
@@ -90,7 +90,7 @@ def test_hsm_info_node_in_factory_reset_mode(control: Control, runner: AnsibleRu
 
 
 def test_ksp_export_replaces_only_an_outdated_package(control: Control, runner: AnsibleRunner, tmp_path: Path) -> None:
-    """Kubernetes.core's twelve: each step once in check mode, then for real."""
+    """Each step runs in check mode first, then for real."""
     dest = tmp_path / "cluster.ksp"
     arguments = {**connection_args(control, "node1"), "dest": str(dest)}
     check = task("utrust_ksp_export", arguments, check_mode=True)
@@ -99,7 +99,7 @@ def test_ksp_export_replaces_only_an_outdated_package(control: Control, runner: 
     planned = runner.run(check).result
     assert (planned["changed"], planned["package"]["sha256"], planned["package"]["size"]) == (True, None, None)
     assert list(tmp_path.iterdir()) == []
-    assert methods(control) == {"GET"}, "check mode only reads"
+    assert methods(control) == {"GET"}, "check mode sends GET only"
 
     first, again_checked, again = runner.run(real, check, real).results
     assert (first["changed"], again_checked["changed"], again["changed"]) == (True, False, False)
@@ -116,7 +116,7 @@ def test_ksp_export_replaces_only_an_outdated_package(control: Control, runner: 
     assert first["node"]["name"] == "node1"
     made = [request for request in control.requests("node1") if request["method"] != "GET"]
     assert [request["method"] for request in made] == ["POST", "DELETE"], (
-        "one package, and the node's copy is destroyed"
+        "one package, and its copy on the node is deleted"
     )
 
     control.generate_key("node1", "newKey")
@@ -176,14 +176,14 @@ def test_ksp_export_running_run_keeps_its_package(control: Control, runner: Ansi
 
 
 def test_ksp_import_adds_the_keys_of_the_source_once(control: Control, runner: AnsibleRunner, tmp_path: Path) -> None:
-    """Kubernetes.core's twelve: each step once in check mode, then for real, from export to proof."""
+    """Each step runs in check mode first, then for real, from the export to a signature with the new key."""
     src = str(tmp_path / "cluster.ksp")
     export = task("utrust_ksp_export", {**connection_args(control, "node1"), "dest": src})
     arguments = {**connection_args(control, "node2"), "src": src}
     check = task("utrust_ksp_import", arguments, check_mode=True, diff=True)
     real = task("utrust_ksp_import", arguments)
 
-    # In sync already: nothing to do, nothing sent.
+    # The nodes are in sync: the module sends GET requests only.
     dummy, in_sync_checked, in_sync = runner.run(export, check, real).results
     for result in (in_sync_checked, in_sync):
         assert (result["changed"], result["in_sync"], result["added"], result["unchanged"]) == (False, True, [], 3)
@@ -205,7 +205,7 @@ def test_ksp_import_adds_the_keys_of_the_source_once(control: Control, runner: A
     assert done["keys_digest"] == inventories(control)["node1"] == inventories(control)["node2"]
     assert (done["node"], done["executed_on"]) == ("node2", socket.gethostname())
     assert (again_checked["changed"], again["changed"]) == (False, False)
-    assert "diff" not in done, "a difference is shown where it was asked for"
+    assert "diff" not in done, "a diff is returned in diff mode only"
     assert control.sign("node2", "newKey", b"message")
     sent = [request["method"] for request in control.requests("node2") if request["method"] != "GET"]
     assert sent == ["POST", "POST"], "staged and applied, once"

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Every refusal, through both runners: its code, what it says, and that nothing was changed.
+"""Test every refusal through both runners: its code, its words, and that nothing was changed.
 
-One play runs all of them against one cluster, in which every node has a trouble of its own. Each has a test of its own.
+One play runs all cases against one cluster, in which most nodes have a fault. Each case has a test.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if t.TYPE_CHECKING:
     from tests.support.runners import AnsibleRunner
 
 WRONG_PIN = "sha256:" + "ab" * 32
-#: Each node and its trouble. node1 is the source, node2 holds what node1 held before newKey and caKey were generated there.
+#: Faults of each node. node1 is the source. node2 lacks newKey and caKey, which were generated on node1 later.
 FAULTS: dict[str, list[tuple[str, dict[str, t.Any]]]] = {
     "node3": [("api_version", {"version": "9.0"})],
     "node4": [("not_json", {"count": 1000})],
@@ -38,12 +38,12 @@ FAULTS: dict[str, list[tuple[str, dict[str, t.Any]]]] = {
     "node8": [("driver_stopped", {})],
     "node9": [("node_down", {})],
 }
-IMPOSTOR, UNTOUCHED, RESET, OTHER_MBK, NOT_JOINED = "node10", "node11", "node12", "node13", "node14"
+EXTRA_KEYS, UNTOUCHED, RESET, OTHER_MBK, NOT_JOINED = "node10", "node11", "node12", "node13", "node14"
 
 
 @dc.dataclass(frozen=True)
 class Env:
-    """What the cases are made of."""
+    """Environment of the cases."""
 
     control: Control
     folder: Path
@@ -65,7 +65,7 @@ class Env:
         return self.args(node, **{"source": self.source, "pin_pad": "front-usb", **changes})
 
     def damaged(self, name: str, *, content: t.Callable[[bytes], bytes] | None = None, **manifest: t.Any) -> str:
-        """A copy of the package with its manifest, one of the two changed; a manifest of None is left out."""
+        """Copy the package and its manifest, and change one of them. `format=None` omits the manifest."""
         path = self.folder / f"{name}.ksp"
         original = (self.folder / "cluster.ksp").read_bytes()
         path.write_bytes(content(original) if content else original)
@@ -76,7 +76,7 @@ class Env:
 
 
 class Case(t.NamedTuple):
-    """A task that must be refused with this code and these words: what was tried, what came back, what to do."""
+    """A task that must be refused with this code and these words. `also` are the codes of further problems."""
 
     module: str
     arguments: t.Callable[[Env], Arguments]
@@ -88,54 +88,54 @@ class Case(t.NamedTuple):
 INFO, EXPORT, IMPORT, RESTORE = "utrust_hsm_info", "utrust_ksp_export", "utrust_ksp_import", "utrust_hsm_restore"
 OTHER_MBK_FACTS = {"name": "OTHER", "check_value": "0a0a0a0a0a0a0a0a", "m": 2, "n": 3}
 CASES: dict[str, Case] = {
-    # Who is who: nothing is sent
-    "a certificate of an unknown CA": Case(
+    # Identity of the node: nothing is sent
+    "certificate of unknown CA": Case(
         INFO,
         lambda env: env.args(UNTOUCHED, tls_fingerprint=None, ca_file=str(env.control.folder / "client-ca.pem")),
         "certificate_not_trusted",
-        ("connecting to", "client-ca.pem", "Nothing was sent", "front display"),
+        ("connecting to", "client-ca.pem", "nothing was sent", "front display"),
     ),
-    "a node that nothing identifies": Case(
+    "no CA file and no pin": Case(
         INFO,
         lambda env: env.args(UNTOUCHED, tls_fingerprint=None),
         "tls_identity_missing",
-        ("ca_file and tls_fingerprint are missing", "front display"),
+        ("neither ca_file nor tls_fingerprint", "front display"),
     ),
-    "another fingerprint than the pinned one": Case(
+    "pin mismatch": Case(
         EXPORT,
         lambda env: env.args(UNTOUCHED, tls_fingerprint=[WRONG_PIN]),
         "tls_fingerprint_mismatch",
-        ("connecting to", WRONG_PIN, "Nothing was sent", "front display"),
+        ("connecting to", WRONG_PIN, "nothing was sent", "front display"),
     ),
-    "a fingerprint that is none": Case(
+    "pin invalid": Case(
         INFO,
         lambda env: env.args(UNTOUCHED, tls_fingerprint=["ab:cd"]),
         "tls_fingerprint_invalid",
         ("'ab:cd'", "front display"),
     ),
-    "a client certificate that cannot be read": Case(
+    "client certificate unreadable": Case(
         INFO,
         lambda env: env.args(UNTOUCHED, client_cert=str(env.folder / "missing.pem")),
         "client_cert_unreadable",
         ("missing.pem", "PEM"),
     ),
-    "a URL instead of a host": Case(
+    "URL instead of host": Case(
         INFO, lambda env: env.args(UNTOUCHED, host="http://127.0.0.2"), "host_invalid", ("http://127.0.0.2", "HTTPS")
     ),
-    "a node that has not joined": Case(
+    "info: node not joined": Case(
         INFO,
         lambda env: env.args(NOT_JOINED, members=["node1", "node2"]),
         "node_not_joined",
-        (f"contacting {NOT_JOINED}", "node1, node2", "Nothing was sent", "page Cluster"),
+        (f"contacting {NOT_JOINED}", "node1, node2", "nothing was sent", "page Cluster"),
     ),
-    "a restore of a node that has not joined": Case(
+    "restore: node not joined": Case(
         RESTORE,
         lambda env: env.restore_args(NOT_JOINED, members=["node1"]),
         "node_not_joined",
         (f"contacting {NOT_JOINED}", "can no longer join"),
     ),
     # Logins
-    "a client certificate that is not registered": Case(
+    "client certificate not registered": Case(
         INFO,
         lambda env: env.args(
             "node2", client_cert=str(env.control.client("guest")[0]), client_key=str(env.control.client("guest")[1])
@@ -143,180 +143,180 @@ CASES: dict[str, Case] = {
         "forbidden",
         ("GET /api/v1/node", "HTTP 403", "CN=guest", "page Access"),
     ),
-    "a bearer token that is not accepted": Case(
+    "bearer token rejected": Case(
         INFO,
         lambda env: env.args("node2", client_cert=None, client_key=None, bearer_token="wrong-bearer-token"),
         "unauthenticated",
         ("GET /api/v1/node", "HTTP 401", "page Access"),
     ),
-    # Answers
-    "a node that does not answer": Case(
+    # Responses
+    "nothing listens": Case(
         INFO,
         lambda env: env.args("node2", host="127.0.0.1", port=env.unused_port, retries=1),
         "node_unreachable",
         ("GET /api/v1/node", "2 attempt(s)", "Connection refused", "Check address"),
     ),
-    "a node that is down": Case(
+    "node down": Case(
         IMPORT, lambda env: env.import_args("node9"), "node_unreachable", ("GET /api/v1/node", "reset", "Check address")
     ),
-    "an answer that is no JSON": Case(
+    "response not JSON": Case(
         INFO, lambda env: env.args("node4"), "response_not_json", ("GET /api/v1/node", "text/html", "proxy or Webconf")
     ),
-    "another version of the contract": Case(
+    "info: API version unknown": Case(
         INFO, lambda env: env.args("node3"), "api_version_unknown", ("9.0", "speaks 1.x", "update the collection")
     ),
-    "another version of the contract on import": Case(
+    "import: API version unknown": Case(
         IMPORT, lambda env: env.import_args("node3"), "api_version_unknown", ("9.0", "update the collection")
     ),
-    "a key of an unknown type on the source": Case(
+    "export: unknown key type": Case(
         EXPORT,
         lambda env: env.args("node5", dest=str(env.folder / "exotic.ksp")),
         "unknown_key_type",
         ("exotic", "ml_dsa", "Update the collection"),
     ),
-    "a key of an unknown type on the target": Case(
+    "import: unknown key type": Case(
         IMPORT, lambda env: env.import_args("node5"), "unknown_key_type", ("exotic", "ml_dsa", "Update the collection")
     ),
     # The node
-    "another node than the named one": Case(
+    "export: node name mismatch": Case(
         EXPORT,
         lambda env: env.args("node2", expect_node="node1"),
         "node_name_mismatch",
         ("exporting from node1", "is node2, not node1", "expect_node"),
     ),
-    "another target than the named one": Case(
+    "import: node name mismatch": Case(
         IMPORT,
         lambda env: env.import_args("node2", expect_node="node11"),
         "node_name_mismatch",
         ("importing into node2", "is node2, not node11"),
     ),
-    "another appliance version and another firmware": Case(
+    "import: appliance version and firmware mismatch": Case(
         IMPORT,
         lambda env: env.import_args("node6"),
         "appliance_version_mismatch",
-        ("importing into node6", "5.2.0", "5.1.0", "6.1.0", "6.0.0", "use the same appliance version"),
+        ("importing into node6", "5.2.0", "5.1.0", "6.1.0", "6.0.0", "make them equal"),
         ("hsm_firmware_mismatch",),
     ),
-    "an HSM in alarm": Case(
+    "import: HSM in alarm": Case(
         IMPORT,
         lambda env: env.import_args("node7"),
         "hsm_not_operational",
         ("importing into node7", "in alarm (tamper sensor)", "page Security"),
     ),
-    "an HSM in alarm as source": Case(
+    "export: HSM in alarm": Case(
         EXPORT, lambda env: env.args("node7"), "hsm_not_operational", ("exporting from node7", "tamper sensor")
     ),
-    "an HSM without its driver": Case(
+    "driver stopped": Case(
         EXPORT, lambda env: env.args("node8"), "driver_stopped", ("node8", "stopped", "page Services")
     ),
-    "an import into an HSM in Factory Reset Mode": Case(
+    "import: HSM in Factory Reset Mode": Case(
         IMPORT,
         lambda env: env.import_args(RESET),
         "hsm_not_operational",
         (f"importing into {RESET}", "in Factory Reset Mode", "utrust_hsm_restore"),
     ),
-    "an import under another MBK": Case(
+    "import: MBK mismatch": Case(
         IMPORT,
         lambda env: env.import_args(OTHER_MBK),
         "mbk_mismatch",
-        (f"importing into {OTHER_MBK}", "OTHER", "KEYOPS", "never overwrites an HSM with another MBK"),
+        (f"importing into {OTHER_MBK}", "OTHER", "KEYOPS", "never overwritten"),
     ),
     # Packages
-    "a package that is not there": Case(
+    "package and manifest missing": Case(
         IMPORT,
         lambda env: env.import_args("node2", src=str(env.folder / "none.ksp")),
         "manifest_missing",
         ("none.ksp.manifest.json is missing", "nothing was changed", "Export again"),
     ),
-    "a package without its manifest": Case(
+    "manifest missing": Case(
         IMPORT,
         lambda env: env.import_args("node2", src=env.damaged("bare", format=None)),
         "manifest_missing",
         ("bare.ksp.manifest.json is missing", "nothing was changed", "Export again"),
     ),
-    "a manifest without its package": Case(
+    "package missing": Case(
         IMPORT,
         lambda env: env.import_args("node2", src=gone(env.damaged("gone"))),
         "package_missing",
-        ("the package", "gone.ksp is missing", "export the package again"),
+        ("there is no package", "gone.ksp", "export the package again"),
     ),
-    "a manifest that was edited": Case(
+    "manifest edited": Case(
         IMPORT,
         lambda env: env.import_args("node2", src=env.damaged("edited", inventory=[])),
         "manifest_invalid",
-        ("edited.ksp.manifest.json", "hsm_keys and keys_digest do not match", "Export the package again"),
+        ("edited.ksp.manifest.json", "does not have the digest", "export the package again"),
     ),
-    "a truncated package": Case(
+    "package truncated": Case(
         IMPORT,
         lambda env: env.import_args("node2", src=env.damaged("short", content=lambda whole: whole[:-1])),
         "package_truncated",
         ("importing into node2", "short.ksp has", "export the package again"),
     ),
-    "an altered package": Case(
+    "package altered": Case(
         IMPORT,
         lambda env: env.import_args(
             "node2", src=env.damaged("other", content=lambda whole: whole[:-90] + b"\0" + whole[-89:])
         ),
         "package_digest_mismatch",
-        ("importing into node2", "other.ksp is sha256:", "export the package again"),
+        ("importing into node2", "other.ksp has the digest", "export the package again"),
     ),
-    "a package of another cluster": Case(
+    "package: cluster mismatch": Case(
         IMPORT,
         lambda env: env.import_args("node2", src=env.damaged("foreign", cluster_id="another-cluster")),
         "cluster_mismatch",
-        ("importing into node2", "another-cluster", "use the same cluster"),
+        ("importing into node2", "another-cluster", "make them equal"),
     ),
-    "a package under another MBK": Case(
+    "package: MBK mismatch": Case(
         IMPORT,
         lambda env: env.import_args("node2", src=env.damaged("mbk", mbk=OTHER_MBK_FACTS)),
         "mbk_mismatch",
-        ("importing into node2", "OTHER (0a0a0a0a0a0a0a0a)", "find out which MBK is correct"),
+        ("importing into node2", "OTHER (0a0a0a0a0a0a0a0a)", "find out which MBK is the right one"),
     ),
-    "a package that is older than the source's inventory": Case(
+    "package stale": Case(
         IMPORT,
         lambda env: env.import_args("node2", expect_keys_digest="sha256:" + "0" * 64),
         "package_stale",
         ("importing into node2", "sha256:" + "0" * 64, "export the package again"),
     ),
-    "a package of the target itself": Case(
+    "source is target": Case(
         IMPORT, lambda env: env.import_args("node1"), "source_is_target", ("importing into node1", "is the source")
     ),
     # Keys
-    "a key that only the target has": Case(
+    "extra key": Case(
         IMPORT,
-        lambda env: env.import_args(IMPOSTOR, allow_replace=[{"fingerprint": env.keys["caKey"], "reason": "test"}]),
+        lambda env: env.import_args(EXTRA_KEYS, allow_replace=[{"fingerprint": env.keys["caKey"], "reason": "test"}]),
         "extra_keys",
-        (f"importing into {IMPOSTOR}", "extraKey", "the only copy of the key", "allowed_extra_keys"),
+        (f"importing into {EXTRA_KEYS}", "extraKey", "at risk", "allowed_extra_keys"),
     ),
-    "another key under the same label": Case(
+    "key mismatch": Case(
         IMPORT,
-        lambda env: env.import_args(IMPOSTOR, extra_keys="keep"),
+        lambda env: env.import_args(EXTRA_KEYS, extra_keys="keep"),
         "key_mismatch",
-        (f"importing into {IMPOSTOR}", "caKey", "find out which key is in use"),
+        (f"importing into {EXTRA_KEYS}", "caKey", "find out which one is in use"),
     ),
-    "a key that was retired": Case(
+    "destroyed key": Case(
         IMPORT,
         lambda env: env.import_args("node2", destroyed_keys=[env.keys["newKey"]]),
         "destroyed_key_would_return",
-        ("importing into node2", "newKey", "node1 would import it", "remove it from destroyed_keys"),
+        ("importing into node2", "newKey", "would bring it back", "retired list"),
     ),
-    "a key that nobody expects": Case(
+    "key not expected": Case(
         IMPORT,
         lambda env: env.import_args("node2", expected_new_keys=[env.keys["caKey"]]),
         "key_not_expected",
-        ("importing into node2", "newKey", "find out who generated the key"),
+        ("importing into node2", "newKey", "find out who generated it"),
     ),
-    "everything at once": Case(
+    "several problems": Case(
         IMPORT,
         lambda env: env.import_args(
-            IMPOSTOR,
+            EXTRA_KEYS,
             expect_node="node2",
             src=env.damaged("worst", content=lambda whole: whole[:9], cluster_id="another-cluster"),
             destroyed_keys=[env.keys["newKey"]],
             expect_keys_digest="sha256:" + "0" * 64,
         ),
         "node_name_mismatch",
-        (f"importing into {IMPOSTOR}: 7 problem(s) found, nothing was changed",),
+        (f"importing into {EXTRA_KEYS}: 7 problem(s) found, nothing was changed",),
         (
             "cluster_mismatch",
             "package_truncated",
@@ -326,66 +326,60 @@ CASES: dict[str, Case] = {
             "destroyed_key_would_return",
         ),
     ),
-    "a fingerprint that no key has": Case(
+    "key fingerprint invalid": Case(
         IMPORT,
         lambda env: env.import_args("node2", destroyed_keys=["signKey-2025"]),
         "option_invalid",
-        ("destroyed_keys", "'signKey-2025'", "Nothing was changed"),
+        ("destroyed_keys", "'signKey-2025'", "nothing was changed"),
     ),
     # Guided restore
-    "a PIN pad that is not configured": Case(
+    "PIN pad not configured": Case(
         RESTORE,
         lambda env: env.restore_args(RESET, pin_pad="rack-9"),
         "pin_pad_not_configured",
-        (f"guided restore of {RESET}", "rack-9", "configured: front-usb, rack-2", "choose a configured PIN pad"),
+        (f"guided restore of {RESET}", "rack-9", "configured: front-usb, rack-2", "choose one of these"),
     ),
-    "a PIN pad that does not answer": Case(
+    "PIN pad not ready": Case(
         RESTORE,
         lambda env: env.restore_args(RESET, pin_pad="rack-2"),
         "pin_pad_not_ready",
-        (f"guided restore of {RESET}", "rack-2", "unavailable", "connect the PIN pad"),
+        (f"guided restore of {RESET}", "rack-2", "unavailable", "connect it"),
     ),
-    "another number of cards than declared": Case(
+    "card quorum mismatch": Case(
         RESTORE,
         lambda env: env.restore_args(RESET, cards_required=3, cards_total=5),
         "card_quorum_mismatch",
         (f"guided restore of {RESET}", "3 out of 5", "2 out of 3", "which set of MBK cards"),
     ),
-    "a source that has changed since it was read": Case(
+    "restore: source changed": Case(
         RESTORE,
         lambda env: env.restore_args(RESET, source={**env.source, "keys_digest": "sha256:" + "0" * 64}),
         "source_changed",
         (f"guided restore of {RESET}", "sha256:" + "0" * 64, "run again"),
     ),
-    "a source that is no node": Case(
+    "restore: source invalid": Case(
         RESTORE,
         lambda env: env.restore_args(RESET, source={"name": "node1"}),
         "source_invalid",
         ("option source", "utrust_hsm_info"),
     ),
-    "a restore of a node in alarm": Case(
+    "restore: HSM in alarm": Case(
         RESTORE,
         lambda env: env.restore_args("node7"),
         "not_factory_reset",
         ("guided restore of node7", "in alarm (tamper sensor), not in Factory Reset Mode", "reset it by hand"),
     ),
-    "a restore of a node under another MBK": Case(
+    "restore: MBK mismatch": Case(
         RESTORE,
         lambda env: env.restore_args(OTHER_MBK),
         "mbk_mismatch",
-        (
-            f"guided restore of {OTHER_MBK}",
-            "OTHER",
-            "KEYOPS",
-            "never overwrites an HSM with another MBK",
-            "reset by hand",
-        ),
+        (f"guided restore of {OTHER_MBK}", "OTHER", "KEYOPS", "never overwritten", "reset by hand"),
     ),
-    "a restore of another appliance version": Case(
+    "restore: appliance version and firmware mismatch": Case(
         RESTORE,
         lambda env: env.restore_args("node6"),
         "appliance_version_mismatch",
-        ("guided restore of node6", "5.2.0", "use the same appliance version"),
+        ("guided restore of node6", "5.2.0", "make them equal"),
         ("hsm_firmware_mismatch",),
     ),
 }
@@ -401,8 +395,8 @@ def control() -> Iterator[Control]:
     with cluster(nodes=14, joined=13, restored=11, keys=2, key_mix={"ec-p256": 1}, faults=True) as running:
         running.generate_key("node1", "newKey")
         running.generate_key("node1", "caKey")
-        running.generate_key(IMPOSTOR, "caKey")
-        running.generate_key(IMPOSTOR, "extraKey")
+        running.generate_key(EXTRA_KEYS, "caKey")
+        running.generate_key(EXTRA_KEYS, "extraKey")
         running.create_mbk("OTHER")
         running.load_mbk(OTHER_MBK, "OTHER")
         yield running
@@ -420,7 +414,7 @@ class Refusals(t.NamedTuple):
 
 @pytest.fixture(scope="module")
 def refusals(control: Control, runner: AnsibleRunner, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Refusals]:
-    """All refusals, run one after the other."""
+    """Run all cases, one after the other."""
     folder = tmp_path_factory.mktemp("packages")
     exported, source = runner.run(
         task(EXPORT, connection_args(control, "node1", dest=str(folder / "cluster.ksp"))),
@@ -477,7 +471,7 @@ def test_refusals_send_only_get_requests(refusals: Refusals) -> None:
 
 def test_refusal_unauthenticated_node_gets_no_request(refusals: Refusals) -> None:
     """The module closes the connection after the TLS handshake."""
-    assert refusals.connections[UNTOUCHED] == 2, "the wrong CA and the wrong pin, seen in the handshake"
+    assert refusals.connections[UNTOUCHED] == 2, "one TLS handshake each for the unknown CA and the wrong pin"
     assert refusals.requests[UNTOUCHED] == []
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What is true of the two runners themselves: environment, become, async, and that no secret comes through."""
+"""Test properties of both runners: environment, become, async and secrets."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def control() -> Iterator[Control]:
 
 
 @pytest.fixture
-def surroundings(control: Control) -> dict[str, str]:
-    """Everything that a connection needs, as environment variables."""
+def variables(control: Control) -> dict[str, str]:
+    """Return all connection options as environment variables."""
     facts = control.node("node1")
     return {
         "UTRUST_HOST": facts["address"],
@@ -51,16 +51,16 @@ def surroundings(control: Control) -> dict[str, str]:
 
 
 def test_environment_of_the_controller_sets_options(
-    control: Control, runner: AnsibleRunner, surroundings: dict[str, str]
+    control: Control, runner: AnsibleRunner, variables: dict[str, str]
 ) -> None:
-    """Also of a module on a bastion, whose own environment is empty."""
-    result = runner.run(task(INFO, {}), env=surroundings).result
+    """The environment of a bastion is empty, and the module gets the options too."""
+    result = runner.run(task(INFO, {}), env=variables).result
     assert result["failed"] is False, result
     assert result["node"]["name"] == "node1"
     assert control.token not in json.dumps(result)
 
 
-def test_environment_precedence(control: Control, runner: AnsibleRunner, surroundings: dict[str, str]) -> None:
+def test_environment_precedence(control: Control, runner: AnsibleRunner, variables: dict[str, str]) -> None:
     """Arguments win over the environment of the task, which wins over the environment of the controller."""
     second = control.node("node2")
     elsewhere = {
@@ -69,15 +69,15 @@ def test_environment_precedence(control: Control, runner: AnsibleRunner, surroun
         "UTRUST_TLS_FINGERPRINT": second["tls_fingerprint"],
     }
     arguments = {"host": second["address"], "port": second["port"], "tls_fingerprint": second["tls_fingerprint"]}
-    ran = runner.run(task(INFO, {}, environment=elsewhere), task(INFO, arguments), env=surroundings)
+    ran = runner.run(task(INFO, {}, environment=elsewhere), task(INFO, arguments), env=variables)
     assert [result.get("node", result)["name"] for result in ran.results] == ["node2", "node2"]
 
 
 def test_environment_of_the_task_sets_options(
-    control: Control, runner: AnsibleRunner, surroundings: dict[str, str]
+    control: Control, runner: AnsibleRunner, variables: dict[str, str]
 ) -> None:
     """The token of the environment is not in the output."""
-    outcome = runner.run(task(INFO, {}, environment=surroundings))
+    outcome = runner.run(task(INFO, {}, environment=variables))
     assert outcome.result["node"]["name"] == "node1"
     assert control.token not in outcome.output
 
@@ -103,7 +103,7 @@ def test_module_defaults_of_the_action_group_apply(control: Control, runner: Ans
     assert runner.run(block).result["node"]["name"] == "node1"
 
 
-# What a runner refuses
+# Refusals
 
 
 def test_become_is_refused_by_the_action(control: Control, tmp_path: Path) -> None:
@@ -112,8 +112,8 @@ def test_become_is_refused_by_the_action(control: Control, tmp_path: Path) -> No
     runner = AnsibleRunner("action", tmp_path)
     result = runner.run(task(INFO, connection_args(control, "node1"), become=True)).result
     assert result["failed"] is True
-    assert "become has no effect here" in result["msg"]
-    assert "remove it" in result["msg"]
+    assert "become has no effect" in result["msg"]
+    assert "Remove become" in result["msg"]
     assert control.connections("node1") == 0
 
 
@@ -134,11 +134,11 @@ def windows(content: bytes, length: int = 12) -> Iterator[bytes]:
 
 
 def traces(content: bytes, shown: str) -> list[str]:
-    """Pieces of the content that are shown: as they are, in hexadecimal, or in Base64 of any alignment."""
+    """Return parts of the content that are in `shown`: as text, in hexadecimal, or in Base64 of any alignment."""
     raw = shown.encode("utf-8", "surrogateescape")
     encoded = [piece for start in range(3) for piece in windows(base64.b64encode(content[start:]), 16)]
-    wanted = [*windows(content), *windows(content.hex().encode(), 24), *encoded]
-    return [repr(piece) for piece in wanted if piece in raw]
+    pieces = [*windows(content), *windows(content.hex().encode(), 24), *encoded]
+    return [repr(piece) for piece in pieces if piece in raw]
 
 
 def test_traces_finds_every_encoding() -> None:
@@ -171,7 +171,7 @@ def test_output_and_results_have_no_secret(control: Control, runner: AnsibleRunn
         task(INFO, connection_args(control, "node2", host="127.0.0.1", port=1, **login), vars=files),
         task(INFO, connection_args(control, "node1"), vars=files),
         arguments=["-vvvvvv", "--diff"],
-        # Older versions of Ansible always return the arguments, too.
+        # Older versions of Ansible always return the arguments.
         env={"ANSIBLE_PIPELINING": "0", "ANSIBLE_INJECT_INVOCATION": "true"},
     )
     assert [result["failed"] for result in ran.results] == [False, False, False, True, False, True, False]
@@ -183,7 +183,7 @@ def test_output_and_results_have_no_secret(control: Control, runner: AnsibleRunn
     for card in control.cards():
         assert control.pin_of(card["card"]) not in everything
     content = package.read_bytes()
-    # The end of the package: wrapped keys and their authentication, nothing that is public.
+    # The end of the package has only wrapped keys and their authentication.
     assert traces(content[-200:-20], everything) == []
     for result in ran.results:
         assert result["executed_on"] == socket.gethostname()
@@ -197,13 +197,13 @@ def test_module_leaves_no_file_behind(control: Control, runner: AnsibleRunner, t
     assert list(tmp_path.iterdir()) == []
 
 
-# One operation
+# Same results
 
 
 def test_action_and_module_return_the_same(control: Control, tmp_path: Path) -> None:
     """Both runners return the same results for the same tasks."""
     control.clear_log()
-    said = []
+    returned = []
     for name in RUNNERS:
         (tmp_path / name).mkdir()
         tasks = [
@@ -214,10 +214,10 @@ def test_action_and_module_return_the_same(control: Control, tmp_path: Path) -> 
         ran = AnsibleRunner(name, tmp_path / name).run(*tasks)
         for result in ran.results:
             result.pop("invocation", None)
-            for moving in ("clock", "clock_skew"):
-                result.get("node", {}).pop(moving, None)
+            for variable in ("clock", "clock_skew"):
+                result.get("node", {}).pop(variable, None)
             result.get("manifest", {}).pop("created_at", None)
-        said.append([{key: value for key, value in result.items() if key[0] != "_"} for result in ran.results])
-    for by_action, by_module in zip(*said, strict=True):
+        returned.append([{key: value for key, value in result.items() if key[0] != "_"} for result in ran.results])
+    for by_action, by_module in zip(*returned, strict=True):
         assert by_action == by_module
     assert methods(control) == {"GET"}

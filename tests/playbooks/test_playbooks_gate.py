@@ -125,7 +125,7 @@ def test_manual_confirmation_counts_for_its_node_only(control: Control, playbook
     ]
     closed = play(playbook, control, *options({"label": "confirmed"}, key_gate_manual_confirmations=words[:2]))
     assert not opened(closed)
-    assert "not on node3 (hsm: no CA has this key" in closed.text
+    assert "not on node3 (hsm: no CA uses this key" in closed.text
     run = play(playbook, control, *options({"label": "confirmed"}, key_gate_manual_confirmations=words))
     assert opened(run)
     assert run.text.count("confirmed by Ada: tested in the Admin Web") == 3
@@ -163,7 +163,7 @@ def test_gate_stays_closed_for_another_key_with_the_label(control: Control, play
         control.generate_key(node, "twin")
     run = play(playbook, control, *options({"label": "twin"}, key_gate_level="hsm"))
     assert not opened(run)
-    assert "node2 (none: the HSM holds another key under that label" in run.text
+    assert "node2 (none: the HSM holds another key with this label" in run.text
     control.generate_key("node1", "twin")
     unclear = play(playbook, control, *options({"label": "twin"}, {"label": "nowhere"}, key_gate_level="hsm"))
     assert unclear.status != 0

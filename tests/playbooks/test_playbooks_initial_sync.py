@@ -169,7 +169,7 @@ def test_canceled_restore_stops_before_the_next_node(control: Control) -> None:
 
     assert run.status != 0
     assert "canceled_at_pin_pad" in run.text
-    assert "the HSM is as it was" in run.text
+    assert "The HSM was not changed" in run.text
     end = run.text[run.text.rindex("Show the result") :]
     assert "node2 FAILED: guided restore of node2 canceled after 0 of 2 cards" in end
     assert "node3 not touched: MBK and keys pending" in end

@@ -61,6 +61,8 @@ def node(*hsm_keys: HsmKey, **changes: t.Any) -> Node:
         "key_count": len(hsm_keys),
         "mbk": KEYOPS,
         "clock": datetime.datetime.now(datetime.UTC).isoformat(),
+        "last_backup_at": None,
+        "tls_expires_at": None,
         **changes,
     }
     return dc.replace(schema.parse_node(example("NodeOperational")), **given)

@@ -44,7 +44,7 @@ def test_the_four_modules_are_there() -> None:
     assert {"utrust_hsm_info", "utrust_hsm_restore", "utrust_ksp_export", "utrust_ksp_import"} <= set(MODULES)
 
 
-def test_every_module_has_an_action_plugin_and_every_action_plugin_a_module() -> None:
+def test_modules_and_action_plugins_are_the_same() -> None:
     assert stems("plugins/action") == MODULES
 
 
@@ -223,7 +223,7 @@ def test_operations_and_judgments_know_neither_ansible_nor_http() -> None:
     } == {}
 
 
-def test_what_plugins_import_beyond_ansible_is_required_with_a_lower_bound_only() -> None:
+def test_third_party_imports_are_required_with_a_lower_bound() -> None:
     lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
     required = [line for line in lines if line and not line.startswith("#")]
     assert [line for line in required if not re.fullmatch(r"[A-Za-z0-9_.-]+>=[0-9.]+", line)] == []

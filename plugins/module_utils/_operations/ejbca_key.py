@@ -127,7 +127,7 @@ def _check_key_spec(existing: HsmKey, options: EjbcaKeyOptions, action: str) -> 
 
 def _find_key(appliance: Appliance, options: EjbcaKeyOptions, action: str) -> HsmKey | None:
     """Return the key with the alias in the slot. Raises UtrustError (`alias_ambiguous`) for two or more keys."""
-    found = [key for key in appliance.inventory() if (key.slot, key.label) == (options.slot, options.alias)]
+    found = [key for key in appliance.list_keys() if (key.slot, key.label) == (options.slot, options.alias)]
     if len(found) > 1:
         raise UtrustError(
             f"{action}: slot {options.slot} holds {len(found)} keys with this alias. Which key EJBCA uses is undefined. "

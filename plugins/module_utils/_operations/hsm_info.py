@@ -62,7 +62,7 @@ def read_info(appliance: Appliance, options: InfoOptions) -> dict[str, t.Any]:
     raise_for_problems(f"reading {options.expect_node or 'the node'}", check_identity(node, options.expect_node))
     result: dict[str, t.Any] = {"changed": False, "node": node_facts(node)}
     if "keys" in options.gather and not _keys_are_known(node, options.known_digest):
-        result["hsm_keys"] = [key.to_dict() for key in appliance.inventory()]
+        result["hsm_keys"] = [key.to_dict() for key in appliance.list_keys()]
     if "pin_pads" in options.gather:
         result["pin_pads"] = [dc.asdict(pin_pad) for pin_pad in appliance.pin_pads()]
     if "restore" in options.gather:

@@ -202,7 +202,7 @@ class _KeyTester:
             f"reading {self._options.expect_node or 'the node'}", check_identity(node, self._options.expect_node)
         )
         hsm_keys: dict[str, list[HsmKey]] = {}
-        for key in self._appliance.inventory():
+        for key in self._appliance.list_keys():
             hsm_keys.setdefault(key.label, []).append(key)
         return hsm_keys
 

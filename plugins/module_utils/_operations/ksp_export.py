@@ -113,7 +113,7 @@ def export_package(
         return {"changed": True, "package": package, "manifest": planned.to_dict(), **common}
     path, manifest = _write_package(appliance, planned, options, progress)
     progress(
-        f"{source.name}: exported {len(manifest.inventory)} key(s), {manifest.size} bytes, keys digest {manifest.keys_digest[:19]}"
+        f"{source.name}: exported {len(manifest.hsm_keys)} key(s), {manifest.size} bytes, keys digest {manifest.keys_digest[:19]}"
     )
     package = _package_facts(str(path), manifest)
     return {"changed": True, "package": package, "manifest": manifest.to_dict(), **common}
@@ -129,13 +129,13 @@ def _remove_stale(dry_run: bool, progress: ProgressCallback) -> list[str]:
 
 def _plan_manifest(appliance: Appliance, source: Node, options: ExportOptions, action: str) -> Manifest:
     """Return the manifest of a package of the current keys. Raises UtrustError (`capability_missing`, `source_changed`)."""
-    if INVENTORY not in appliance.capabilities:
+    if KEY_LIST not in appliance.capabilities:
         raise UtrustError(
             f"{action}: this transport cannot read the keys of the node, so it cannot write a manifest. Nothing was changed. "
             "Use a transport that reads keys",
             code="capability_missing",
         )
-    planned = make_manifest(source, appliance.inventory())
+    planned = make_manifest(source, appliance.list_keys())
     if options.expect_keys_digest not in (None, planned.keys_digest):
         raise UtrustError(
             f"{action}: the keys of {source.name} changed since they were read (keys digest {planned.keys_digest}, "

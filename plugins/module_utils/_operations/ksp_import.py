@@ -173,8 +173,8 @@ def _compare_and_check(
     # Equal digests are equal keys. Reading the keys of a node is the slowest request.
     equal = target.keys_digest == manifest.keys_digest
     readable = target.hsm_state == "operational" and target.driver == "running"
-    before = manifest.inventory if equal else appliance.inventory() if readable else ()
-    difference = compare(manifest.inventory, before)
+    before = manifest.hsm_keys if equal else appliance.list_keys() if readable else ()
+    difference = compare(manifest.hsm_keys, before)
     if readable:
         problems += check_key_changes(target.name, manifest.source, difference, options.policy)
         problems += check_import_effect(target, difference, options.policy)
@@ -224,7 +224,7 @@ def _verified(
     """Read the keys again as soon as the node responds, compare them key by key, and return the result."""
     target = job.target
     after = wait_until_available(
-        appliance.inventory, job.patience, f"reading the keys of {target.name} after the import"
+        appliance.list_keys, job.patience, f"reading the keys of {target.name} after the import"
     )
     verify(job, before, after, failure)
     unusable = sum(not key.usable for key in after)

@@ -178,7 +178,7 @@ def verify(
     not_replaced = [pair.target_key for pair in pairs if pair.source_key in present and pair.target_key in present]
     details: dict[str, t.Any] = {
         "changed": True,
-        "difference": compare(job.manifest.inventory, after).to_dict(),
+        "difference": compare(job.manifest.hsm_keys, after).to_dict(),
     }
     if lost or not_replaced or (absent and failure is None):
         findings = [

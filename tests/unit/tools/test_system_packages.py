@@ -47,7 +47,7 @@ def apt_in(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("has_apt", [True, False])
-def test_who_may_not_install_packages_is_told_in_one_line_what_to_install(
+def test_missing_packages_are_listed_without_permission(
     tool: t.Any,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Operations where a node misbehaves as no honest one would: a scripted one does. All else is tested against the reference appliance."""
+"""Tests of operations with a fake appliance that violates the contract. Other tests use the appliance simulator."""
 
 from __future__ import annotations
 
@@ -35,7 +35,6 @@ from ansible_collections.keyops.utrust.plugins.module_utils._errors import (
 from ansible_collections.keyops.utrust.plugins.module_utils._operations.hsm_info import InfoOptions, read_info
 from ansible_collections.keyops.utrust.plugins.module_utils._operations.hsm_restore import (
     RestoreOptions,
-    Source,
     cancel_restore,
     restore_hsm,
 )
@@ -44,6 +43,7 @@ from ansible_collections.keyops.utrust.plugins.module_utils._operations.ksp_impo
 from ansible_collections.keyops.utrust.plugins.module_utils._package import store
 from ansible_collections.keyops.utrust.plugins.module_utils._package.manifest import make_manifest
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight.keys import Policy
+from ansible_collections.keyops.utrust.plugins.module_utils._preflight.restore import Source
 from ansible_collections.keyops.utrust.plugins.module_utils._wait import WaitOptions
 
 from tests.support.factories import KEYOPS, OTHER, fingerprint, key, node
@@ -57,12 +57,12 @@ if t.TYPE_CHECKING:
 OLD, NEW = key("old"), key("new")
 SOURCE, TARGET = node(OLD, NEW), node(OLD, name="node2", hsm_serial="UT000002")
 AFTER = node(OLD, NEW, name="node2", hsm_serial="UT000002")
-LOST = ResponseLostError("POST apply: the answer was lost", code="response_lost")
+LOST = ResponseLostError("POST apply: the response was lost", code="response_lost")
 AWAY = UnreachableError("no route to node2", code="node_unreachable")
 
 
 class FakeClock:
-    """A clock that every look at it moves on by a second, and sleeping by what was slept."""
+    """A clock that advances by one second with each reading, and by the time of each sleep."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -83,7 +83,7 @@ class FakeClock:
 
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
-    """A package of OLD and NEW with its manifest."""
+    """Return a package of OLD and NEW with its manifest."""
     path = tmp_path / "cluster.ksp"
     path.write_bytes(b"package")
     store.write_manifest(path, make_manifest(SOURCE, (OLD, NEW), sha256=fingerprint("package"), size=7))
@@ -99,8 +99,8 @@ STAGED = Import("1b67", "staged", TARGET.keys_digest, ROWS)
 APPLIED = Import("1b67", "applied", AFTER.keys_digest, ROWS)
 
 
-def target(**answers: t.Any) -> FakeAppliance:
-    """node2 as it behaves when all goes well, but for what a test changes."""
+def target(**results: t.Any) -> FakeAppliance:
+    """Return node2 for a successful import. `results` changes the results of methods."""
     usual: dict[str, t.Any] = {
         "node": TARGET,
         "list_keys": [(OLD,), (OLD, NEW)],
@@ -108,29 +108,29 @@ def target(**answers: t.Any) -> FakeAppliance:
         "apply_import": APPLIED,
         "discard_import": None,
     }
-    return FakeAppliance(**{**usual, **answers})
+    return FakeAppliance(**{**usual, **results})
 
 
-def import_into(scripted: FakeAppliance, package: Path, *, dry_run: bool = False, **policy: t.Any) -> dict[str, t.Any]:
+def import_into(fake: FakeAppliance, package: Path, *, dry_run: bool = False, **policy: t.Any) -> dict[str, t.Any]:
     strict = Policy(False, frozenset(), frozenset(), None, frozenset())
     options = ImportOptions("node2", str(package), None, None, strict._replace(**policy), FakeClock().patience())
-    return import_package(scripted.appliance, options, dry_run=dry_run, progress=lambda dummy: None)
+    return import_package(fake.appliance, options, dry_run=dry_run, progress=lambda dummy: None)
 
 
 def test_import_stages_checks_applies_and_verifies(package: Path) -> None:
     """The sequence of calls of a successful import."""
-    scripted = target()
-    result = import_into(scripted, package)
+    fake = target()
+    result = import_into(fake, package)
     assert (result["changed"], result["verified"], result["in_sync"]) == (True, True, True)
-    assert scripted.calls == ["node", "list_keys", "stage_import", "apply_import", "list_keys"]
+    assert fake.calls == ["node", "list_keys", "stage_import", "apply_import", "list_keys"]
 
 
 def test_import_dry_run_only_reads(package: Path) -> None:
     """The sequence of calls of a prediction."""
-    scripted = target()
-    result = import_into(scripted, package, dry_run=True)
+    fake = target()
+    result = import_into(fake, package, dry_run=True)
     assert (result["changed"], result["verified"], result["keys_digest"]) == (True, False, AFTER.keys_digest)
-    assert scripted.calls == ["node", "list_keys"]
+    assert fake.calls == ["node", "list_keys"]
 
 
 IMPOSTOR = key("old", fingerprint=fingerprint("impostor"))
@@ -149,27 +149,27 @@ IMPOSTOR = key("old", fingerprint=fingerprint("impostor"))
         dc.replace(STAGED, keys_digest=AFTER.keys_digest),
     ],
     ids=[
-        "key left out",
+        "key missing",
         "replaces",
-        "replaces another",
+        "replaces other key",
         "unknown action",
-        "one key more",
+        "additional key",
         "another key",
         "empty",
-        "other inventory",
+        "other keys",
     ],
 )
 def test_import_preview_mismatch_is_discarded(package: Path, staged: Import) -> None:
     """The import is not applied if the table of the node differs from the prediction."""
-    scripted = target(stage_import=staged)
+    fake = target(stage_import=staged)
     with pytest.raises(UtrustError, match="nothing was changed") as caught:
-        import_into(scripted, package)
+        import_into(fake, package)
     assert caught.value.code == "import_preview_mismatch"
-    assert scripted.calls == ["node", "list_keys", "stage_import", "discard_import"]
+    assert fake.calls == ["node", "list_keys", "stage_import", "discard_import"]
 
 
 def test_import_preview_replaces_another_key_is_refused(package: Path) -> None:
-    """A row that names the same key but takes the place of another one is not what the operator allowed."""
+    """The operator allows the replacement of one key. The node must not replace a different key."""
     held, third = key("new", fingerprint=fingerprint("impostor")), fingerprint("third")
     staged = Import(
         "1b67",
@@ -177,39 +177,39 @@ def test_import_preview_replaces_another_key_is_refused(package: Path) -> None:
         node(OLD, held).keys_digest,
         rows((OLD, "unchanged", OLD.fingerprint), (NEW, "replace", third)),
     )
-    scripted = target(node=node(OLD, held, name="node2"), list_keys=[(OLD, held), (OLD, NEW)], stage_import=staged)
+    fake = target(node=node(OLD, held, name="node2"), list_keys=[(OLD, held), (OLD, NEW)], stage_import=staged)
     with pytest.raises(UtrustError) as caught:
-        import_into(scripted, package, allow_replace=frozenset([NEW.fingerprint]))
+        import_into(fake, package, allow_replace=frozenset([NEW.fingerprint]))
     assert caught.value.code == "import_preview_mismatch"
     right = dc.replace(staged, rows=rows((OLD, "unchanged", OLD.fingerprint), (NEW, "replace", held.fingerprint)))
-    scripted = target(node=node(OLD, held, name="node2"), list_keys=[(OLD, held), (OLD, NEW)], stage_import=right)
-    assert import_into(scripted, package, allow_replace=frozenset([NEW.fingerprint]))["replaced"]
+    fake = target(node=node(OLD, held, name="node2"), list_keys=[(OLD, held), (OLD, NEW)], stage_import=right)
+    assert import_into(fake, package, allow_replace=frozenset([NEW.fingerprint]))["replaced"]
 
 
 @pytest.mark.parametrize(
     "after",
     [(OLD,), (NEW,), (IMPOSTOR, NEW), (OLD, key("new", fingerprint=fingerprint("impostor"))), ()],
-    ids=["nothing came", "another was lost", "another was overwritten", "another came", "all was lost"],
+    ids=["not imported", "other key lost", "other key overwritten", "other key imported", "all keys lost"],
 )
 def test_import_keys_not_as_predicted_fails(package: Path, after: tuple[HsmKey, ...]) -> None:
     """The import fails even if the node reports success."""
-    with pytest.raises(UtrustError, match="its inventory does not show it") as caught:
+    with pytest.raises(UtrustError, match="the keys of the HSM are not as expected") as caught:
         import_into(target(list_keys=[(OLD,), after]), package)
     assert caught.value.code == "import_not_verified"
-    assert "do not use these keys" in str(caught.value)
+    assert "Do not use these keys" in str(caught.value)
     assert "difference" in caught.value.details
 
 
 def test_import_lost_extra_key_is_named(package: Path) -> None:
     """The lost key is a key that the package does not have."""
     extra = key("extra")
-    scripted = target(
+    fake = target(
         node=node(OLD, extra, name="node2"),
         list_keys=[(OLD, extra), (OLD, NEW)],
         stage_import=dc.replace(STAGED, keys_digest=node(OLD, extra).keys_digest),
     )
     with pytest.raises(UtrustError, match="extra") as caught:
-        import_into(scripted, package, keep_extra=True)
+        import_into(fake, package, keep_extra=True)
     assert caught.value.code == "import_not_verified"
 
 
@@ -223,12 +223,12 @@ def test_import_discarded_by_the_node_fails(package: Path) -> None:
 def test_import_apply_refused_discards_the_staged_import(package: Path) -> None:
     """The message has the reason of the node and states that nothing was changed."""
     refusal = ApiError("HTTP 412 keys_changed", code="keys_changed", http_status=412)
-    scripted = target(apply_import=refusal)
+    fake = target(apply_import=refusal)
     with pytest.raises(ApiError) as caught:
-        import_into(scripted, package)
+        import_into(fake, package)
     assert caught.value.code == refusal.code
     assert f"importing into node2: {refusal}. Nothing was changed" in str(caught.value)
-    assert scripted.calls[-2:] == ["apply_import", "discard_import"]
+    assert fake.calls[-2:] == ["apply_import", "discard_import"]
 
 
 def test_import_discard_failure_keeps_the_first_error(package: Path) -> None:
@@ -242,41 +242,41 @@ def test_import_discard_failure_keeps_the_first_error(package: Path) -> None:
 
 def test_import_response_lost_but_applied_succeeds(package: Path) -> None:
     """The request is sent once."""
-    scripted = target(node=[TARGET, AWAY, AWAY, AFTER], apply_import=LOST)
-    result = import_into(scripted, package)
+    fake = target(node=[TARGET, AWAY, AWAY, AFTER], apply_import=LOST)
+    result = import_into(fake, package)
     assert (result["changed"], result["verified"]) == (True, True)
-    assert scripted.calls.count("apply_import") == 1
-    assert "discard_import" not in scripted.calls
+    assert fake.calls.count("apply_import") == 1
+    assert "discard_import" not in fake.calls
 
 
 def test_import_response_lost_waits_until_idle(package: Path) -> None:
     """The outcome is read only when no import runs."""
     applying = dc.replace(TARGET, running=("import", "1b67"))
-    scripted = target(node=[TARGET, applying, applying, AFTER], apply_import=LOST)
-    assert import_into(scripted, package)["changed"] is True
-    assert scripted.calls.count("node") == 4
+    fake = target(node=[TARGET, applying, applying, AFTER], apply_import=LOST)
+    assert import_into(fake, package)["changed"] is True
+    assert fake.calls.count("node") == 4
 
 
 def test_import_response_lost_and_not_applied_fails(package: Path) -> None:
     """The message states that nothing was changed."""
-    scripted = target(node=[TARGET, AWAY, TARGET], apply_import=LOST)
+    fake = target(node=[TARGET, AWAY, TARGET], apply_import=LOST)
     with pytest.raises(ResponseLostError, match="holds the same keys as before, so nothing was changed") as caught:
-        import_into(scripted, package)
+        import_into(fake, package)
     assert caught.value.code == "response_lost"
-    assert scripted.calls[-2:] == ["node", "discard_import"]
+    assert fake.calls[-2:] == ["node", "discard_import"]
 
 
 def test_import_node_does_not_come_back_is_unknown(package: Path) -> None:
     """The message states that the keys may have changed."""
-    with pytest.raises(UtrustError, match="its keys may have changed") as caught:
+    with pytest.raises(UtrustError, match="Its keys may have changed") as caught:
         import_into(target(node=[TARGET, AWAY], apply_import=LOST), package)
     assert caught.value.code == "node_wait_timeout"
 
 
 def test_import_node_restarts_is_waited_for(package: Path) -> None:
     """The operation waits for the node before it verifies the keys."""
-    scripted = target(inventory=[(OLD,), AWAY, AWAY, (OLD, NEW)])
-    assert import_into(scripted, package)["verified"] is True
+    fake = target(list_keys=[(OLD,), AWAY, AWAY, (OLD, NEW)])
+    assert import_into(fake, package)["verified"] is True
 
 
 def test_import_manifest_without_package_fails() -> None:
@@ -284,20 +284,20 @@ def test_import_manifest_without_package_fails() -> None:
     manifest = make_manifest(SOURCE, (OLD, NEW)).to_dict()
     strict = Policy(False, frozenset(), frozenset(), None, frozenset())
     options = ImportOptions("node2", None, manifest, None, strict, FakeClock().patience())
-    scripted = target()
-    with pytest.raises(UtrustError, match="give src, or use check mode") as caught:
-        import_package(scripted.appliance, options, dry_run=False, progress=lambda dummy: None)
+    fake = target()
+    with pytest.raises(UtrustError, match="Set option src, or use check mode") as caught:
+        import_package(fake.appliance, options, dry_run=False, progress=lambda dummy: None)
     assert caught.value.code == "package_missing"
-    assert scripted.calls == ["node", "list_keys"]
+    assert fake.calls == ["node", "list_keys"]
 
 
 def test_import_transport_cannot_read_keys_fails(package: Path) -> None:
     """An import that cannot be verified is not started."""
-    scripted = target(capabilities=frozenset({STAGED_IMPORT}))
-    with pytest.raises(UtrustError, match="nothing was changed") as caught:
-        import_into(scripted, package)
+    fake = target(capabilities=frozenset({STAGED_IMPORT}))
+    with pytest.raises(UtrustError, match="Nothing was changed") as caught:
+        import_into(fake, package)
     assert caught.value.code == "capability_missing"
-    assert scripted.calls == ["node"]
+    assert fake.calls == ["node"]
 
 
 # Import where the upload is the commit
@@ -307,34 +307,34 @@ AT_ONCE = frozenset({KEY_LIST})
 
 def test_import_upload_is_commit_sends_once_and_verifies(package: Path) -> None:
     """The sequence of calls where the node cannot stage an import."""
-    scripted = target(capabilities=AT_ONCE, stage_import=APPLIED)
-    assert import_into(scripted, package)["verified"] is True
-    assert scripted.calls == ["node", "list_keys", "stage_import", "list_keys"]
+    fake = target(capabilities=AT_ONCE, stage_import=APPLIED)
+    assert import_into(fake, package)["verified"] is True
+    assert fake.calls == ["node", "list_keys", "stage_import", "list_keys"]
 
 
 def test_import_upload_is_commit_response_lost(package: Path) -> None:
     """The keys of the node show whether the import succeeded."""
-    scripted = target(capabilities=AT_ONCE, stage_import=LOST, node=[TARGET, AWAY, AFTER])
-    assert import_into(scripted, package)["verified"] is True
+    fake = target(capabilities=AT_ONCE, stage_import=LOST, node=[TARGET, AWAY, AFTER])
+    assert import_into(fake, package)["verified"] is True
     with pytest.raises(ResponseLostError, match="holds the same keys as before, so nothing was changed"):
         import_into(target(capabilities=AT_ONCE, stage_import=LOST), package)
 
 
 def test_import_upload_is_commit_response_invalid(package: Path) -> None:
     """The keys of the node show whether the import succeeded."""
-    nonsense = ApiError("reading an answer: 'rows' is missing", code="response_invalid")
-    scripted = target(capabilities=AT_ONCE, stage_import=nonsense, node=[TARGET, AFTER])
-    assert import_into(scripted, package)["verified"] is True
+    nonsense = ApiError("reading a response: 'rows' is missing", code="response_invalid")
+    fake = target(capabilities=AT_ONCE, stage_import=nonsense, node=[TARGET, AFTER])
+    assert import_into(fake, package)["verified"] is True
 
 
 def test_import_upload_is_commit_refused(package: Path) -> None:
     """A refused upload changed nothing, so the node is not read again."""
     refusal = ApiError("HTTP 422 package_corrupt", code="package_corrupt", http_status=422)
-    scripted = target(capabilities=AT_ONCE, stage_import=refusal)
-    with pytest.raises(ApiError, match="nothing was changed") as caught:
-        import_into(scripted, package)
+    fake = target(capabilities=AT_ONCE, stage_import=refusal)
+    with pytest.raises(ApiError, match="Nothing was changed") as caught:
+        import_into(fake, package)
     assert caught.value.code == "package_corrupt"
-    assert scripted.calls == ["node", "list_keys", "stage_import"]
+    assert fake.calls == ["node", "list_keys", "stage_import"]
 
 
 def test_import_failed_after_some_keys_names_the_keys(
@@ -346,52 +346,50 @@ def test_import_failed_after_some_keys_names_the_keys(
         package, make_manifest(node(OLD, NEW, third), (OLD, NEW, third), sha256=fingerprint("package"), size=7)
     )
     failed = Import("1b67", "failed", "", (), problem=("import_failed", "The import failed: 1 of 2 keys were written"))
-    scripted = target(capabilities=AT_ONCE, stage_import=failed, node=[TARGET, AFTER], list_keys=[(OLD,), (OLD, NEW)])
+    fake = target(capabilities=AT_ONCE, stage_import=failed, node=[TARGET, AFTER], list_keys=[(OLD,), (OLD, NEW)])
     with pytest.raises(UtrustError, match="Run again to continue") as caught:
-        import_into(scripted, package)
+        import_into(fake, package)
     facts = caught.value.details
     assert (facts["code"], facts["changed"], facts["pending"]) == ("import_incomplete", True, 1)
     assert [one["label"] for one in facts["added"]] == ["new"]
-    assert "not there yet: slot 0 third" in str(caught.value)
+    assert "Missing keys: slot 0 third" in str(caught.value)
 
 
 def test_import_waiting_for_cards_shows_the_prompts(package: Path) -> None:
     """The progress has each prompt and each error of the PIN pad once."""
     waiting = dc.replace(APPLIED, state="waiting_for_card", pin_pad="front-usb", prompt="Insert MBK card 1 of 2")
     again = dc.replace(waiting, notice=("wrong_card", "Card OTHER-1 is of MBK OTHER"))
-    scripted = target(
-        apply_import=waiting, read_import=[waiting, again, dc.replace(APPLIED, state="applying"), APPLIED]
-    )
+    fake = target(apply_import=waiting, read_import=[waiting, again, dc.replace(APPLIED, state="applying"), APPLIED])
     lines: list[str] = []
     strict = Policy(False, frozenset(), frozenset(), None, frozenset())
     options = ImportOptions("node2", str(package), None, None, strict, FakeClock().patience())
-    assert import_package(scripted.appliance, options, dry_run=False, progress=lines.append)["verified"] is True
+    assert import_package(fake.appliance, options, dry_run=False, progress=lines.append)["verified"] is True
     assert [line for line in lines if "PIN pad" in line] == [
         "node2: PIN pad front-usb: Insert MBK card 1 of 2",
-        "node2: Card OTHER-1 is of MBK OTHER [wrong_card]; PIN pad front-usb: Insert MBK card 1 of 2",
+        "node2: Card OTHER-1 is of MBK OTHER [wrong_card]. PIN pad front-usb: Insert MBK card 1 of 2",
     ]
 
 
 def test_import_waiting_for_cards_times_out(package: Path) -> None:
     """The import is discarded, and nothing was changed."""
     waiting = dc.replace(APPLIED, state="waiting_for_card", pin_pad="front-usb", prompt="Insert MBK card 1 of 2")
-    scripted = target(apply_import=waiting, read_import=waiting)
+    fake = target(apply_import=waiting, read_import=waiting)
     with pytest.raises(UtrustError, match=r"Insert MBK card 1 of 2.*nothing was changed") as caught:
-        import_into(scripted, package)
+        import_into(fake, package)
     assert caught.value.code == "import_timeout"
-    assert "discard_import" in scripted.calls
+    assert "discard_import" in fake.calls
 
 
 def test_import_key_no_longer_usable_gives_a_warning(package: Path) -> None:
     """The warning names the keys that the import made unusable."""
     locked = dc.replace(OLD, usable=False)
     result = import_into(target(list_keys=[(OLD,), (locked, NEW)]), package)
-    assert "could be used before the import and cannot now: old" in result["warnings"][1]
+    assert "1 key(s) of node2 cannot be used after the import: old" in result["warnings"][1]
 
 
-# What an import does, where it matters and where it does not
+# Import effects
 
-EXTRA, HELD = key("extra"), key("new", fingerprint=fingerprint("held"))
+EXTRA, MISMATCHED = key("extra"), key("new", fingerprint=fingerprint("mismatched"))
 BEHAVIORS = [
     ("additive", "stay", None, None, "key_not_replaceable"),
     ("overwriting", "stay", None, None, None),
@@ -417,31 +415,22 @@ def test_import_effect_forbidden_or_unknown_is_refused(
     behavior = ImportBehavior(effect, deletions)
 
     def refusal(*held: HsmKey, **policy: t.Any) -> str | None:
-        told = node(*held, name="node2", import_behavior=behavior)
+        target_node = node(*held, name="node2", import_behavior=behavior)
         try:
-            import_into(target(node=told, list_keys=[held]), package, dry_run=True, import_effect=declared, **policy)
+            import_into(
+                target(node=target_node, list_keys=[held]), package, dry_run=True, import_effect=declared, **policy
+            )
         except PreflightError as exc:
             return exc.code
         return None
 
     assert refusal(OLD, EXTRA, keep_extra=True) == for_extra
     assert refusal(OLD, EXTRA, allowed_extra_keys=frozenset([EXTRA.fingerprint])) == for_extra
-    assert refusal(OLD, HELD, allow_replace=frozenset([NEW.fingerprint])) == for_replace
-    # Neither to be kept nor to be replaced: it is the same whatever an import does.
+    assert refusal(OLD, MISMATCHED, allow_replace=frozenset([NEW.fingerprint])) == for_replace
+    # No key must be kept or replaced, so the effect makes no difference.
     assert refusal(OLD) == (for_extra if for_extra == "import_effect_mismatch" else None)
-    # Nothing to import: nothing can be lost.
+    # The import changes nothing.
     assert refusal(OLD, NEW, EXTRA, keep_extra=True) == (for_extra if for_extra == "import_effect_mismatch" else None)
-
-
-def test_import_behavior_unknown_or_missing() -> None:
-    """An unknown value is read as unknown, a missing member as the default of the contract."""
-    document = example("NodeOperational")
-    document["import_behavior"] = {"effect": "merging", "deletions": "stay"}
-    assert schema.node(document).import_behavior == ImportBehavior("unknown", "stay", "unknown", "unknown", "unknown")
-    del document["import_behavior"], document["capabilities"]
-    old = schema.node(document)
-    assert (old.import_behavior.effect, old.import_behavior.deletions) == ("overwriting", "stay")
-    assert old.capabilities == {INVENTORY, STAGED_IMPORT, RESTORE_JOB}
 
 
 # Export
@@ -451,12 +440,12 @@ OFFERED = Package(
 )
 
 
-def export(scripted: FakeAppliance, dest: Path, *, dry_run: bool = False) -> dict[str, t.Any]:
+def export(fake: FakeAppliance, dest: Path, *, dry_run: bool = False) -> dict[str, t.Any]:
     options = ExportOptions("node1", str(dest), force=False, owner_pid=None, ttl=60)
-    return export_package(scripted.appliance, options, dry_run=dry_run, progress=lambda dummy: None)
+    return export_package(fake.appliance, options, dry_run=dry_run, progress=lambda dummy: None)
 
 
-def source(**answers: t.Any) -> FakeAppliance:
+def source(**results: t.Any) -> FakeAppliance:
     usual: dict[str, t.Any] = {
         "node": SOURCE,
         "list_keys": (OLD, NEW),
@@ -464,32 +453,32 @@ def source(**answers: t.Any) -> FakeAppliance:
         "download_package": None,
         "delete_package": None,
     }
-    return FakeAppliance(**{**usual, **answers})
+    return FakeAppliance(**{**usual, **results})
 
 
 @pytest.mark.parametrize(
     "change",
     [{"keys_digest": TARGET.keys_digest}, {"source": "node9"}, {"mbk": OTHER}],
-    ids=["other inventory", "other node", "other MBK"],
+    ids=["other keys", "other node", "other MBK"],
 )
 def test_export_package_mismatch_is_deleted(tmp_path: Path, change: dict[str, t.Any]) -> None:
     """The package is deleted on the node and not downloaded."""
-    scripted = source(create_package=dc.replace(OFFERED, **change))
-    with pytest.raises(ApiError, match="nothing was kept") as caught:
-        export(scripted, tmp_path / "cluster.ksp")
+    fake = source(create_package=dc.replace(OFFERED, **change))
+    with pytest.raises(ApiError, match="The package was deleted") as caught:
+        export(fake, tmp_path / "cluster.ksp")
     assert caught.value.code == "package_mismatch"
-    assert scripted.calls == ["node", "list_keys", "create_package", "delete_package"]
+    assert fake.calls == ["node", "list_keys", "create_package", "delete_package"]
     assert list(tmp_path.iterdir()) == []
 
 
 def test_export_download_fails_deletes_the_copy_on_the_node(tmp_path: Path) -> None:
     """The error of the download is reported, and no file stays."""
     damaged = ApiError("other bytes", code="download_corrupt")
-    scripted = source(download_package=damaged, delete_package=AWAY)
+    fake = source(download_package=damaged, delete_package=AWAY)
     with pytest.raises(ApiError) as caught:
-        export(scripted, tmp_path / "cluster.ksp")
+        export(fake, tmp_path / "cluster.ksp")
     assert caught.value is damaged
-    assert scripted.calls[-1] == "delete_package"
+    assert fake.calls[-1] == "delete_package"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -509,11 +498,11 @@ def test_export_manifest_not_written_removes_the_package(tmp_path: Path, monkeyp
 def test_export_disk_space_low_makes_no_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dry_run: bool) -> None:
     """Check mode reports the problem too."""
     monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=100_000))
-    scripted = source()
+    fake = source()
     with pytest.raises(PreflightError) as refused:
-        export(scripted, tmp_path / "cluster.ksp", dry_run=dry_run)
+        export(fake, tmp_path / "cluster.ksp", dry_run=dry_run)
     assert [problem["code"] for problem in refused.value.details["problems"]] == ["disk_space_low"]
-    assert "create_package" not in scripted.calls
+    assert "create_package" not in fake.calls
 
 
 def test_export_deletes_the_old_manifest_first(tmp_path: Path) -> None:
@@ -539,7 +528,7 @@ RESTORING = dc.replace(WAITING, state="restoring", sequence=5, prompt=None, card
 DONE = dc.replace(RESTORING, state="succeeded", sequence=6)
 
 
-def joining(**answers: t.Any) -> FakeAppliance:
+def joining(**results: t.Any) -> FakeAppliance:
     usual: dict[str, t.Any] = {
         "node": [JOINING, RESTORED],
         "pin_pads": (FRONT,),
@@ -547,11 +536,11 @@ def joining(**answers: t.Any) -> FakeAppliance:
         "start_restore": WAITING,
         "watch_restore": [RESTORING, DONE],
     }
-    return FakeAppliance(**{**usual, **answers})
+    return FakeAppliance(**{**usual, **results})
 
 
 def restore(
-    scripted: FakeAppliance,
+    fake: FakeAppliance,
     *,
     timeout: float = 600.0,
     progress: t.Callable[[str], None] = lambda dummy: None,
@@ -566,20 +555,20 @@ def restore(
         "patience": FakeClock().patience(timeout),
     }
     options = RestoreOptions(**{**usual, **changes})
-    return restore_hsm(scripted.appliance, options, dry_run=False, progress=progress)
+    return restore_hsm(fake.appliance, options, dry_run=False, progress=progress)
 
 
 def test_restore_previews_starts_watches_and_verifies() -> None:
     """The sequence of calls of a successful restore."""
-    scripted = joining()
-    result = restore(scripted)
+    fake = joining()
+    result = restore(fake)
     assert (result["changed"], result["hsm_state"], result["in_sync"]) == (True, "operational", True)
     assert result["events"] == [
         "PIN pad front-usb: Insert MBK card 1 of 2 (card 1 of 2, 120 s left)",
         "PIN pad front-usb: restoring keys",
         "restore succeeded",
     ]
-    assert scripted.calls == ["node", "pin_pads", "preview_restore", "start_restore", *["watch_restore"] * 2, "node"]
+    assert fake.calls == ["node", "pin_pads", "preview_restore", "start_restore", *["watch_restore"] * 2, "node"]
 
 
 @pytest.mark.parametrize(
@@ -595,11 +584,11 @@ def test_restore_previews_starts_watches_and_verifies() -> None:
 )
 def test_restore_preview_mismatch_starts_nothing(change: dict[str, t.Any], code: str) -> None:
     """The restore is not started if the summary differs from the node, the source or the declared cards."""
-    scripted = joining(preview_restore=dc.replace(PREVIEW, **change))
+    fake = joining(preview_restore=dc.replace(PREVIEW, **change))
     with pytest.raises(PreflightError) as caught:
-        restore(scripted, cards=(2, 3))
+        restore(fake, cards=(2, 3))
     assert caught.value.code == code
-    assert "start_restore" not in scripted.calls
+    assert "start_restore" not in fake.calls
 
 
 @pytest.mark.parametrize(
@@ -609,32 +598,34 @@ def test_restore_preview_mismatch_starts_nothing(change: dict[str, t.Any], code:
 )
 def test_restore_reported_success_is_verified(after: Node) -> None:
     """The operation fails if the HSM contradicts the reported success."""
-    with pytest.raises(UtrustError, match="do not use this node") as caught:
+    with pytest.raises(UtrustError, match="Do not use this node") as caught:
         restore(joining(node=[JOINING, after]))
     assert caught.value.code == "restore_not_verified"
 
 
 def test_restore_with_other_keys_fails() -> None:
     """The message names key_sync as the remedy."""
-    with pytest.raises(UtrustError, match="synchronize them with key_sync") as caught:
+    with pytest.raises(UtrustError, match="Run key_sync before you use the node") as caught:
         restore(joining(node=[JOINING, node(OLD, name="node2", hsm_serial="UT000002")]))
     assert caught.value.code == "restore_not_in_sync"
 
 
 def test_restore_progress_has_transitions_and_keepalives() -> None:
     """Each transition is shown once, and the last line again every minute."""
-    now = itertools.count(0, 5)  # each look at the clock is 5 s later, and each long poll takes several
+    now = itertools.count(
+        0, 5
+    )  # each reading of the clock is 5 s later, and each long poll reads the clock several times
     lines: list[str] = []
     waiting = [dc.replace(WAITING, seconds_left=120.0 - number) for number in range(20)]
     patience = WaitOptions(6000, 2.0, lambda: float(next(now)), lambda dummy: None)
 
     result = restore(joining(watch_restore=[*waiting, RESTORING, DONE]), patience=patience, progress=lines.append)
 
-    told = [line for line in lines if line.startswith("node2 HSM UT000002: ")]
-    assert told[0] == "node2 HSM UT000002: PIN pad front-usb: Insert MBK card 1 of 2 (card 1 of 2, 120 s left)"
-    assert told[1].startswith("node2 HSM UT000002: still waiting, PIN pad front-usb: Insert MBK card 1 of 2")
-    assert 1 < len([line for line in told if "still waiting" in line]) < len(waiting) / 2
-    assert len(result["events"]) == 3, "signs of life are no events"
+    shown = [line for line in lines if line.startswith("node2 HSM UT000002: ")]
+    assert shown[0] == "node2 HSM UT000002: PIN pad front-usb: Insert MBK card 1 of 2 (card 1 of 2, 120 s left)"
+    assert shown[1].startswith("node2 HSM UT000002: still waiting, PIN pad front-usb: Insert MBK card 1 of 2")
+    assert 1 < len([line for line in shown if "still waiting" in line]) < len(waiting) / 2
+    assert len(result["events"]) == 3, "repeated lines are not events"
 
 
 def test_restore_node_unreachable_is_waited_for() -> None:
@@ -644,7 +635,7 @@ def test_restore_node_unreachable_is_waited_for() -> None:
 
 def test_restore_timeout_does_not_cancel() -> None:
     """The message states that the restore continues at the PIN pad."""
-    with pytest.raises(UtrustError, match="it goes on at PIN pad front-usb") as caught:
+    with pytest.raises(UtrustError, match="The restore continues at PIN pad front-usb") as caught:
         restore(joining(watch_restore=WAITING), timeout=30)
     assert caught.value.code == "restore_timeout"
     assert caught.value.details["restore_id"] == "7c9e"
@@ -654,18 +645,18 @@ def test_restore_timeout_does_not_cancel() -> None:
 def test_restore_running_is_not_started_again() -> None:
     """A running restore is watched without a preview."""
     running = dc.replace(JOINING, running=("restore", "7c9e"))
-    scripted = joining(node=[running, RESTORED], running_restore=WAITING)
-    assert restore(scripted)["changed"] is True
-    assert "start_restore" not in scripted.calls
-    assert "preview_restore" not in scripted.calls
+    fake = joining(node=[running, RESTORED], running_restore=WAITING)
+    assert restore(fake)["changed"] is True
+    assert "start_restore" not in fake.calls
+    assert "preview_restore" not in fake.calls
 
 
 def test_restore_running_with_other_source_is_refused() -> None:
     """The message names state: canceled as a remedy."""
     running = dc.replace(JOINING, running=("restore", "7c9e"))
-    scripted = joining(node=running, running_restore=dc.replace(WAITING, source="node3"))
+    fake = joining(node=running, running_restore=dc.replace(WAITING, source="node3"))
     with pytest.raises(PreflightError, match="state: canceled") as caught:
-        restore(scripted)
+        restore(fake)
     assert caught.value.code == "restore_in_progress"
 
 
@@ -679,10 +670,10 @@ def test_restore_unknown_state_is_watched_until_timeout() -> None:
 def test_cancel_without_restore_changes_nothing() -> None:
     """The operation only reads the node."""
     options = RestoreOptions("node2", None, None, None, 20.0, FakeClock().patience())
-    scripted = FakeAppliance(node=JOINING)
-    result = cancel_restore(scripted.appliance, options, dry_run=False, progress=lambda dummy: None)
+    fake = FakeAppliance(node=JOINING)
+    result = cancel_restore(fake.appliance, options, dry_run=False, progress=lambda dummy: None)
     assert result["changed"] is False
-    assert scripted.calls == ["node"]
+    assert fake.calls == ["node"]
 
 
 def test_restore_capability_missing_fails() -> None:
@@ -701,7 +692,7 @@ def test_restore_capability_missing_fails() -> None:
         {**SOURCE.to_dict(), "mbk": "KEYOPS"},
         {**SOURCE.to_dict(), "key_count": "x"},
     ],
-    ids=["empty", "no MBK", "MBK is a text", "count is a text"],
+    ids=["empty", "no MBK", "MBK is text", "count is text"],
 )
 def test_restore_source_invalid_is_refused(given: dict[str, t.Any]) -> None:
     """Option source must be a node as utrust_hsm_info returns it."""
@@ -715,35 +706,35 @@ def test_restore_source_invalid_is_refused(given: dict[str, t.Any]) -> None:
 
 def test_info_node_name_mismatch_reads_no_keys() -> None:
     """The operation stops after the first request."""
-    scripted = FakeAppliance(node=SOURCE, inventory=(OLD,))
+    fake = FakeAppliance(node=SOURCE, list_keys=(OLD,))
     with pytest.raises(PreflightError, match="node1, not node2") as caught:
-        read_info(scripted.appliance, InfoOptions("node2", ("keys",)))
+        read_info(fake.appliance, InfoOptions("node2", ("keys",)))
     assert caught.value.code == "node_name_mismatch"
-    assert scripted.calls == ["node"]
+    assert fake.calls == ["node"]
 
 
 @pytest.mark.parametrize(
-    ("told", "reads"),
+    ("changes", "reads"),
     [
         ({}, False),
         ({"unusable_key_count": 2}, False),
         ({"unusable_key_count": 1}, True),
         ({"keys_digest": fingerprint("other")}, True),
     ],
-    ids=["the same", "none can be used", "one cannot be used", "others"],
+    ids=["same keys", "all unusable", "one unusable", "other keys"],
 )
-def test_info_known_keys_are_not_read(told: dict[str, t.Any], reads: bool) -> None:
+def test_info_known_keys_are_not_read(changes: dict[str, t.Any], reads: bool) -> None:
     """The keys are read if the digest differs or does not determine which keys are usable."""
-    wanted = node(OLD, NEW)
-    scripted = FakeAppliance(node=dc.replace(wanted, **told), list_keys=(OLD, NEW))
-    result = read_info(scripted.appliance, InfoOptions(None, ("keys",), known_digest=wanted.keys_digest))
+    known = node(OLD, NEW)
+    fake = FakeAppliance(node=dc.replace(known, **changes), list_keys=(OLD, NEW))
+    result = read_info(fake.appliance, InfoOptions(None, ("keys",), known_digest=known.keys_digest))
     assert ("hsm_keys" in result) == reads
-    assert scripted.calls == ["node", "list_keys"][: 2 if reads else 1]
+    assert fake.calls == ["node", "list_keys"][: 2 if reads else 1]
 
 
 def test_info_other_hsm_is_refused() -> None:
     """The collection supports Utimaco u.trust HSMs only."""
-    scripted = FakeAppliance(node=dc.replace(SOURCE, hsm_model="Luna Network HSM 7"))
-    with pytest.raises(PreflightError, match="supports Utimaco u.trust HSMs only") as caught:
-        read_info(scripted.appliance, InfoOptions(None, ()))
+    fake = FakeAppliance(node=dc.replace(SOURCE, hsm_model="Luna Network HSM 7"))
+    with pytest.raises(PreflightError, match="supports Utimaco") as caught:
+        read_info(fake.appliance, InfoOptions(None, ()))
     assert caught.value.code == "hsm_not_supported"
