@@ -44,15 +44,12 @@ def plan_rollout(
         raise TypeError(f"batch_size must be an integer of at least 1, not {batch_size!r}")
     if not hosts:
         return Rollout([], None)
-    if canary not in hosts:
-        canary = (
-            None  # The canary is not set, in sync already, or outside of --limit. The caller checks that it exists.
-        )
+    # A canary outside of `hosts` is in sync already or outside of --limit. The caller checks that the host exists.
+    first = canary if canary is not None and canary in hosts else hosts[0]
     allowed, risk = _quorum(members)
     if risk and not allow_outage:
         return Rollout([], f"{risk} [quorum_at_risk] - {QUORUM_REMEDY}")
     size = max(1, min(allowed, batch_size or allowed))
-    first = canary or hosts[0]
     rest = [host for host in hosts if host != first]
     return Rollout([[first], *(rest[start : start + size] for start in range(0, len(rest), size))], None)
 
