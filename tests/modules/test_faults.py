@@ -80,7 +80,7 @@ def refused(result: Result, code: str, *words: str) -> None:
             "other_mbk",
             {"mbk": "OTHER"},
             "mbk_mismatch",
-            ("OTHER", "KEYOPS", "never overwritten", "reset the other HSM manually"),
+            ("OTHER", "KEYOPS", "never overwrites an HSM with another MBK", "reset the other HSM manually"),
         ),
     ],
     ids=["maintenance", "MBK of another cluster"],

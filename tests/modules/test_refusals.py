@@ -373,7 +373,13 @@ CASES: dict[str, Case] = {
         RESTORE,
         lambda env: env.restore_args(OTHER_MBK),
         "mbk_mismatch",
-        (f"guided restore of {OTHER_MBK}", "OTHER", "KEYOPS", "never overwritten", "reset by hand"),
+        (
+            f"guided restore of {OTHER_MBK}",
+            "OTHER",
+            "KEYOPS",
+            "never overwrites an HSM with another MBK",
+            "reset the other HSM manually",
+        ),
     ),
     "restore: appliance version and firmware mismatch": Case(
         RESTORE,

@@ -15,7 +15,7 @@ if t.TYPE_CHECKING:
 
 
 def check_package(measured: tuple[int, str] | None, manifest: Manifest, path: str) -> list[Problem]:
-    """Check size and digest of a package file. `measured` holds both, or is None for a missing file."""
+    """Check size and digest of a package file. `measured` holds both (None for a missing file)."""
     code, text = "", ""
     if measured is None:
         code, text = "package_missing", f"the package {path} is missing"
