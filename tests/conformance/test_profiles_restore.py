@@ -163,7 +163,7 @@ def test_restore_corrupt_package_fails_after_cards(control: Control, pages: Webc
     package = bytearray(Api(control, "node1").package())
     package[-100] ^= 1  # in the last wrapped key, so the header is valid
     page = restored(control, pages, bytes(package))
-    assert (page.code, "The HSM is as it was before" in page.text) == ("restore_failed", True)
+    assert (page.code, "The HSM was not changed" in page.text) == ("restore_failed", True)
     assert (control.node("node2")["mbk"], control.keys("node2"), left(control)) == (None, [], [])
 
 

@@ -251,7 +251,7 @@ def test_import_second_at_the_same_time_is_refused(control: Control, runner: Ans
     ("path", "code", "words"),
     [
         ("/imports$", "import_preview_mismatch", ("importing into node2", "nothing was changed", "Run again")),
-        ("/apply$", "keys_changed", ("HTTP 412", "keys")),
+        ("/apply$", "keys_changed", ("HTTP 412", "keys digest")),
     ],
     ids=["before staging", "before applying"],
 )

@@ -168,7 +168,7 @@ def test_import_slot_without_space_is_refused_by_the_node(
     before = inventories(control)
     control.fault("slot_full", node="node2", slot=0)
     result = runner.run(task(IMPORT, connection_args(control, "node2", src=package))).result
-    refused(result, "slot_full", "importing into node2", "HTTP 409", "slot 0 takes 2 keys", "nothing was changed")
+    refused(result, "slot_full", "importing into node2", "HTTP 409", "slot 0 can hold 2 keys", "nothing was changed")
     assert changing(control, "node2") == ["imports"]
     assert inventories(control) == before
 
