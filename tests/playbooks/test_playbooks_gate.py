@@ -75,7 +75,7 @@ def test_gate_reports_nodes_of_each_key_at_every_level(control: Control, playboo
     missing = play(playbook, control, *options(good, new))
     assert not opened(missing)
     assert f"levels {fingerprint}: on node1 (sign: certificate" in missing.text
-    assert "not on node2 (none: the key is not in the HSM), node3 (none: the key is not in the HSM)" in missing.text
+    assert "Not on node2 (none: the key is not in the HSM), node3 (none: the key is not in the HSM)" in missing.text
     assert "1 of 3 node(s) reach level sign, 3 must" in missing.text
 
     assert play(SYNC, control).status == 0
@@ -125,7 +125,7 @@ def test_manual_confirmation_counts_for_its_node_only(control: Control, playbook
     ]
     closed = play(playbook, control, *options({"label": "confirmed"}, key_gate_manual_confirmations=words[:2]))
     assert not opened(closed)
-    assert "not on node3 (hsm: no CA uses this key" in closed.text
+    assert "Not on node3 (hsm: no CA uses this key" in closed.text
     run = play(playbook, control, *options({"label": "confirmed"}, key_gate_manual_confirmations=words))
     assert opened(run)
     assert run.text.count("confirmed by Ada: tested in the Admin Web") == 3
