@@ -202,9 +202,10 @@ class HttpsConnection:
             try:
                 connection.connect()
             except ssl.SSLCertVerificationError as exc:
+                reason = exc.verify_message.rstrip(".")
                 raise UtrustError(
-                    f"connecting to {endpoint.host}:{endpoint.port}: its certificate is not signed by a CA in {endpoint.ca_file}: "
-                    f"{exc.verify_message.rstrip('.')}. Nothing was sent. Compare the certificate fingerprint with the front display of the node before you trust another CA",
+                    f"connecting to {endpoint.host}:{endpoint.port}: its certificate is not signed by a CA in {endpoint.ca_file}: {reason}. "
+                    "Nothing was sent. Compare the certificate fingerprint with the front display of the node before you trust another CA",
                     code="certificate_not_trusted",
                 ) from exc
             except ssl.SSLError as exc:

@@ -32,7 +32,7 @@ MAX_DELAY = 30.0
 
 
 class ProblemDetails(t.NamedTuple):
-    """What a server reported about a rejected request."""
+    """Reason of a server for a rejected request."""
 
     code: str
     text: str
@@ -40,7 +40,7 @@ class ProblemDetails(t.NamedTuple):
 
 
 class Api(t.NamedTuple):
-    """What the client must know about an API.
+    """Properties of an API.
 
     `repeatable` methods may be sent again if no response arrived, or if the status is in `lost`.
     A status in `not_started` means that the server did not start, so every method may be sent again.

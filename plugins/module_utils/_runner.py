@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What modules and action plugins share: they run one operation and return its result. Private to keyops.utrust."""
+"""Run one operation as a module or an action plugin. Private to keyops.utrust."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Invocation(t.NamedTuple):
 
 
 class Operation(t.NamedTuple):
-    """What a module and its action plugin do: their own options, the rules of the options, and the code."""
+    """Options, rules of the options, and code of a module and its action plugin."""
 
     name: str
     argument_spec: Spec

@@ -118,12 +118,7 @@ def key_matrix(
     `in_sync` is true if every node has the keys of the source and can use them. Raises UtrustError (`source_unknown`).
     """
     source_keys = keys_of_source(nodes, source)
-    differences = _differences(nodes, source, source_keys)
-    if predicate is not None:
-        differences = {
-            node: found if isinstance(found, str) else _filter_difference(found, predicate)
-            for node, found in differences.items()
-        }
+    differences = _differences(nodes, source, source_keys, predicate)
     rows = _rows(source_keys, differences, predicate)
     unknown = [{"node": node, "reason": found} for node in nodes if isinstance(found := differences[node], str)]
     drift = [
@@ -150,14 +145,25 @@ def key_matrix(
 
 
 def _differences(
-    nodes: t.Mapping[str, NodeKeys], source: str, source_keys: t.Sequence[HsmKey]
+    nodes: t.Mapping[str, NodeKeys],
+    source: str,
+    source_keys: t.Sequence[HsmKey],
+    predicate: t.Callable[[HsmKey], bool] | None,
 ) -> dict[str, Difference | str]:
     """Return for each node the difference from the source, or the reason why its keys are unknown."""
     digest = keys_digest(source_keys)
-    known = {name: known_keys(node, source_keys, digest) for name, node in nodes.items() if name != source}
-    differences = {name: keys if isinstance(keys, str) else compare(source_keys, keys) for name, keys in known.items()}
     # The source differs from itself in its unusable keys.
-    return {**differences, source: compare(source_keys, source_keys)}
+    differences: dict[str, Difference | str] = {source: compare(source_keys, source_keys)}
+    for name, node in nodes.items():
+        if name != source:
+            keys = known_keys(node, source_keys, digest)
+            differences[name] = keys if isinstance(keys, str) else compare(source_keys, keys)
+    if predicate is None:
+        return differences
+    return {
+        name: found if isinstance(found, str) else _filter_difference(found, predicate)
+        for name, found in differences.items()
+    }
 
 
 def _rows(
