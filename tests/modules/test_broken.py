@@ -14,6 +14,7 @@ from utrust_appliance.testing import cluster
 
 from tests.support.playbook import inventories
 from tests.support.runners import connection_args, task
+from tests.support.sync import Sync
 from tests.support.wait import wait_for
 
 if t.TYPE_CHECKING:
@@ -47,13 +48,11 @@ def control(running: Control) -> Iterator[Control]:
 
 
 @pytest.fixture
-def package(control: Control, runner: AnsibleRunner, tmp_path: Path) -> str:
-    """Export a package of node1 and return its path."""
-    dest = str(tmp_path / "cluster.ksp")
-    result = runner.run(task(EXPORT, connection_args(control, "node1", dest=dest))).result
-    assert result["changed"] is True
+def package(control: Control, tmp_path: Path) -> str:
+    """Export a package of node1 in this process, which is faster than Ansible, and return its path."""
+    path = str(Sync(control, tmp_path).export())
     control.clear_log()
-    return dest
+    return path
 
 
 def posts(control: Control, node: str) -> list[str]:
@@ -78,7 +77,7 @@ def refused(outcome: Outcome, code: str, *words: str) -> dict[str, t.Any]:
         ("truncate_download", {}, "download_corrupt", ("downloading package", "bytes", "Run again")),
         ("corrupt_download", {}, "download_corrupt", ("downloading package", "The file was deleted", "Run again")),
         ("corrupt_download", {"consistent": True}, "download_corrupt", ("downloading package", "Run again")),
-        ("reset_mid_transfer", {}, "node_unreachable", ("/content", "bytes too early", "othing was changed")),
+        ("reset_mid_transfer", {}, "node_unreachable", ("/content", "bytes too early", "Nothing was changed")),
         (
             "lost_response_before",
             {"method": "POST"},
@@ -131,7 +130,7 @@ def test_export_disk_full_leaves_nothing_behind(runner: AnsibleRunner, tmp_path:
             "package_not_written",
             "downloading package",
             "File too large",
-            "incomplete file was deleted",
+            "The file was deleted",
             "Free disk space",
         )
         destroyed = [request for request in large.requests("node1") if request["method"] == "DELETE"]

@@ -15,6 +15,7 @@ from utrust_appliance.testing import cluster
 
 from tests.support.playbook import inventories
 from tests.support.runners import connection_args, task
+from tests.support.sync import Sync
 from tests.support.wait import wait_for
 
 if t.TYPE_CHECKING:
@@ -50,12 +51,11 @@ def control(running: Control) -> Iterator[Control]:
 
 
 @pytest.fixture
-def package(control: Control, runner: AnsibleRunner, tmp_path: Path) -> str:
-    """Export a package of node1 and return its path."""
-    dest = str(tmp_path / "cluster.ksp")
-    assert runner.run(task(EXPORT, connection_args(control, "node1", dest=dest))).result["changed"] is True
+def package(control: Control, tmp_path: Path) -> str:
+    """Export a package of node1 in this process, which is faster than Ansible, and return its path."""
+    path = str(Sync(control, tmp_path).export())
     control.clear_log()
-    return dest
+    return path
 
 
 def changing(control: Control, node: str) -> list[str]:
@@ -153,7 +153,7 @@ def test_import_node_stays_busy_fails_after_retries(
     before = inventories(control)
     control.fault("status", node="node2", method="POST", status=status, retry_after=0, count=100)
     result = runner.run(task(IMPORT, connection_args(control, "node2", src=package, retries=1))).result
-    refused(result, code, "importing into node2", f"HTTP {status}", "try again", "nothing was changed", "run again")
+    refused(result, code, "importing into node2", f"HTTP {status}", "try again", "Nothing was changed", "run again")
     assert changing(control, "node2") == ["imports", "imports"]
     assert inventories(control) == before
 
@@ -168,7 +168,7 @@ def test_import_slot_without_space_is_refused_by_the_node(
     before = inventories(control)
     control.fault("slot_full", node="node2", slot=0)
     result = runner.run(task(IMPORT, connection_args(control, "node2", src=package))).result
-    refused(result, "slot_full", "importing into node2", "HTTP 409", "slot 0 can hold 2 keys", "nothing was changed")
+    refused(result, "slot_full", "importing into node2", "HTTP 409", "slot 0 can hold 2 keys", "Nothing was changed")
     assert changing(control, "node2") == ["imports"]
     assert inventories(control) == before
 

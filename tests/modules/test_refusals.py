@@ -93,19 +93,19 @@ CASES: dict[str, Case] = {
         INFO,
         lambda env: env.args(UNTOUCHED, tls_fingerprint=None, ca_file=str(env.control.folder / "client-ca.pem")),
         "certificate_not_trusted",
-        ("connecting to", "client-ca.pem", "nothing was sent", "front display"),
+        ("connecting to", "client-ca.pem", "Nothing was sent", "front display"),
     ),
     "no CA file and no pin": Case(
         INFO,
         lambda env: env.args(UNTOUCHED, tls_fingerprint=None),
         "tls_identity_missing",
-        ("neither ca_file nor tls_fingerprint", "front display"),
+        ("ca_file and tls_fingerprint are missing", "front display"),
     ),
     "pin mismatch": Case(
         EXPORT,
         lambda env: env.args(UNTOUCHED, tls_fingerprint=[WRONG_PIN]),
         "tls_fingerprint_mismatch",
-        ("connecting to", WRONG_PIN, "nothing was sent", "front display"),
+        ("connecting to", WRONG_PIN, "Nothing was sent", "front display"),
     ),
     "pin invalid": Case(
         INFO,
@@ -126,7 +126,7 @@ CASES: dict[str, Case] = {
         INFO,
         lambda env: env.args(NOT_JOINED, members=["node1", "node2"]),
         "node_not_joined",
-        (f"contacting {NOT_JOINED}", "node1, node2", "nothing was sent", "page Cluster"),
+        (f"contacting {NOT_JOINED}", "node1, node2", "Nothing was sent", "page Cluster"),
     ),
     "restore: node not joined": Case(
         RESTORE,
@@ -163,10 +163,10 @@ CASES: dict[str, Case] = {
         INFO, lambda env: env.args("node4"), "response_not_json", ("GET /api/v1/node", "text/html", "proxy or Webconf")
     ),
     "info: API version unknown": Case(
-        INFO, lambda env: env.args("node3"), "api_version_unknown", ("9.0", "speaks 1.x", "update the collection")
+        INFO, lambda env: env.args("node3"), "api_version_unknown", ("9.0", "supports 1.x", "Update the collection")
     ),
     "import: API version unknown": Case(
-        IMPORT, lambda env: env.import_args("node3"), "api_version_unknown", ("9.0", "update the collection")
+        IMPORT, lambda env: env.import_args("node3"), "api_version_unknown", ("9.0", "Update the collection")
     ),
     "export: unknown key type": Case(
         EXPORT,
@@ -194,7 +194,7 @@ CASES: dict[str, Case] = {
         IMPORT,
         lambda env: env.import_args("node6"),
         "appliance_version_mismatch",
-        ("importing into node6", "5.2.0", "5.1.0", "6.1.0", "6.0.0", "make them equal"),
+        ("importing into node6", "5.2.0", "5.1.0", "6.1.0", "6.0.0", "use the same appliance version"),
         ("hsm_firmware_mismatch",),
     ),
     "import: HSM in alarm": Case(
@@ -219,32 +219,32 @@ CASES: dict[str, Case] = {
         IMPORT,
         lambda env: env.import_args(OTHER_MBK),
         "mbk_mismatch",
-        (f"importing into {OTHER_MBK}", "OTHER", "KEYOPS", "never overwritten"),
+        (f"importing into {OTHER_MBK}", "OTHER", "KEYOPS", "never overwrites an HSM with another MBK"),
     ),
     # Packages
     "package and manifest missing": Case(
         IMPORT,
         lambda env: env.import_args("node2", src=str(env.folder / "none.ksp")),
         "manifest_missing",
-        ("none.ksp.manifest.json is missing", "nothing was changed", "Export again"),
+        ("none.ksp.manifest.json is missing", "Nothing was changed", "Export again"),
     ),
     "manifest missing": Case(
         IMPORT,
         lambda env: env.import_args("node2", src=env.damaged("bare", format=None)),
         "manifest_missing",
-        ("bare.ksp.manifest.json is missing", "nothing was changed", "Export again"),
+        ("bare.ksp.manifest.json is missing", "Nothing was changed", "Export again"),
     ),
     "package missing": Case(
         IMPORT,
         lambda env: env.import_args("node2", src=gone(env.damaged("gone"))),
         "package_missing",
-        ("there is no package", "gone.ksp", "export the package again"),
+        ("the package", "gone.ksp is missing", "export the package again"),
     ),
     "manifest edited": Case(
         IMPORT,
-        lambda env: env.import_args("node2", src=env.damaged("edited", inventory=[])),
+        lambda env: env.import_args("node2", src=env.damaged("edited", hsm_keys=[])),
         "manifest_invalid",
-        ("edited.ksp.manifest.json", "does not have the digest", "export the package again"),
+        ("edited.ksp.manifest.json", "hsm_keys and keys_digest do not match", "Export the package again"),
     ),
     "package truncated": Case(
         IMPORT,
@@ -258,19 +258,19 @@ CASES: dict[str, Case] = {
             "node2", src=env.damaged("other", content=lambda whole: whole[:-90] + b"\0" + whole[-89:])
         ),
         "package_digest_mismatch",
-        ("importing into node2", "other.ksp has the digest", "export the package again"),
+        ("importing into node2", "other.ksp is sha256:", "export the package again"),
     ),
     "package: cluster mismatch": Case(
         IMPORT,
         lambda env: env.import_args("node2", src=env.damaged("foreign", cluster_id="another-cluster")),
         "cluster_mismatch",
-        ("importing into node2", "another-cluster", "make them equal"),
+        ("importing into node2", "another-cluster", "use the same cluster"),
     ),
     "package: MBK mismatch": Case(
         IMPORT,
         lambda env: env.import_args("node2", src=env.damaged("mbk", mbk=OTHER_MBK_FACTS)),
         "mbk_mismatch",
-        ("importing into node2", "OTHER (0a0a0a0a0a0a0a0a)", "find out which MBK is the right one"),
+        ("importing into node2", "OTHER (0a0a0a0a0a0a0a0a)", "find out which MBK is correct"),
     ),
     "package stale": Case(
         IMPORT,
@@ -286,25 +286,25 @@ CASES: dict[str, Case] = {
         IMPORT,
         lambda env: env.import_args(EXTRA_KEYS, allow_replace=[{"fingerprint": env.keys["caKey"], "reason": "test"}]),
         "extra_keys",
-        (f"importing into {EXTRA_KEYS}", "extraKey", "at risk", "allowed_extra_keys"),
+        (f"importing into {EXTRA_KEYS}", "extraKey", "the only copy of the key", "allowed_extra_keys"),
     ),
     "key mismatch": Case(
         IMPORT,
         lambda env: env.import_args(EXTRA_KEYS, extra_keys="keep"),
         "key_mismatch",
-        (f"importing into {EXTRA_KEYS}", "caKey", "find out which one is in use"),
+        (f"importing into {EXTRA_KEYS}", "caKey", "find out which key is in use"),
     ),
     "destroyed key": Case(
         IMPORT,
         lambda env: env.import_args("node2", destroyed_keys=[env.keys["newKey"]]),
         "destroyed_key_would_return",
-        ("importing into node2", "newKey", "would bring it back", "retired list"),
+        ("importing into node2", "newKey", "node1 would import it", "remove it from destroyed_keys"),
     ),
     "key not expected": Case(
         IMPORT,
         lambda env: env.import_args("node2", expected_new_keys=[env.keys["caKey"]]),
         "key_not_expected",
-        ("importing into node2", "newKey", "find out who generated it"),
+        ("importing into node2", "newKey", "find out who generated the key"),
     ),
     "several problems": Case(
         IMPORT,
@@ -330,20 +330,20 @@ CASES: dict[str, Case] = {
         IMPORT,
         lambda env: env.import_args("node2", destroyed_keys=["signKey-2025"]),
         "option_invalid",
-        ("destroyed_keys", "'signKey-2025'", "nothing was changed"),
+        ("destroyed_keys", "'signKey-2025'", "Nothing was changed"),
     ),
     # Guided restore
     "PIN pad not configured": Case(
         RESTORE,
         lambda env: env.restore_args(RESET, pin_pad="rack-9"),
         "pin_pad_not_configured",
-        (f"guided restore of {RESET}", "rack-9", "configured: front-usb, rack-2", "choose one of these"),
+        (f"guided restore of {RESET}", "rack-9", "configured: front-usb, rack-2", "choose a configured PIN pad"),
     ),
     "PIN pad not ready": Case(
         RESTORE,
         lambda env: env.restore_args(RESET, pin_pad="rack-2"),
         "pin_pad_not_ready",
-        (f"guided restore of {RESET}", "rack-2", "unavailable", "connect it"),
+        (f"guided restore of {RESET}", "rack-2", "unavailable", "connect the PIN pad"),
     ),
     "card quorum mismatch": Case(
         RESTORE,
@@ -385,7 +385,7 @@ CASES: dict[str, Case] = {
         RESTORE,
         lambda env: env.restore_args("node6"),
         "appliance_version_mismatch",
-        ("guided restore of node6", "5.2.0", "make them equal"),
+        ("guided restore of node6", "5.2.0", "use the same appliance version"),
         ("hsm_firmware_mismatch",),
     ),
 }
