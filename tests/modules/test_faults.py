@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Nodes that restart, hang, are full or are not what they were, through both runners: what is told is what the nodes hold afterwards."""
+"""Test all modules through both runners with nodes that restart, hang, are full or have another state."""
 
 from __future__ import annotations
 

@@ -226,13 +226,13 @@ CASES: dict[str, Case] = {
         IMPORT,
         lambda env: env.import_args("node2", src=str(env.folder / "none.ksp")),
         "manifest_missing",
-        ("none.ksp.manifest.json is missing", "Nothing was changed", "Export again"),
+        ("none.ksp.manifest.json is missing", "Nothing was changed", "Export the package again"),
     ),
     "manifest missing": Case(
         IMPORT,
         lambda env: env.import_args("node2", src=env.damaged("bare", format=None)),
         "manifest_missing",
-        ("bare.ksp.manifest.json is missing", "Nothing was changed", "Export again"),
+        ("bare.ksp.manifest.json is missing", "Nothing was changed", "Export the package again"),
     ),
     "package missing": Case(
         IMPORT,
