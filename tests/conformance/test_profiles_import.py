@@ -384,10 +384,7 @@ def test_import_names_locked_keys(control: Control, sync: Sync) -> None:
     control.set_profile("mirror")
     control.generate_key("node1", "newKey")
     result = sync.run()
-    assert any(
-        "could be used before the import and cannot now: key-0001, key-0002" in warning
-        for warning in result["warnings"]
-    )
+    assert any("cannot be used after the import: key-0001, key-0002" in warning for warning in result["warnings"])
     control.set_slot("node1", 0, activation="auto", activated=True)
 
 

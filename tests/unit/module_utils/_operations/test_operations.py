@@ -60,6 +60,9 @@ AFTER = node(OLD, NEW, name="node2", hsm_serial="UT000002")
 LOST = ResponseLostError("POST apply: the response was lost", code="response_lost")
 AWAY = UnreachableError("no route to node2", code="node_unreachable")
 
+#: Seconds. The clocks of the nodes are set when this file is imported, which can be minutes before a test runs.
+ANY_SKEW = 86400.0
+
 
 class FakeClock:
     """A clock that advances by one second with each reading, and by the time of each sleep."""
@@ -113,7 +116,9 @@ def target(**results: t.Any) -> FakeAppliance:
 
 def import_into(fake: FakeAppliance, package: Path, *, dry_run: bool = False, **policy: t.Any) -> dict[str, t.Any]:
     strict = Policy(False, frozenset(), frozenset(), None, frozenset())
-    options = ImportOptions("node2", str(package), None, None, strict._replace(**policy), FakeClock().patience())
+    options = ImportOptions(
+        "node2", str(package), None, None, strict._replace(**policy), FakeClock().patience(), ANY_SKEW
+    )
     return import_package(fake.appliance, options, dry_run=dry_run, progress=lambda dummy: None)
 
 
@@ -283,7 +288,7 @@ def test_import_manifest_without_package_fails() -> None:
     """A manifest without its package is sufficient in check mode only."""
     manifest = make_manifest(SOURCE, (OLD, NEW)).to_dict()
     strict = Policy(False, frozenset(), frozenset(), None, frozenset())
-    options = ImportOptions("node2", None, manifest, None, strict, FakeClock().patience())
+    options = ImportOptions("node2", None, manifest, None, strict, FakeClock().patience(), ANY_SKEW)
     fake = target()
     with pytest.raises(UtrustError, match="Set option src, or use check mode") as caught:
         import_package(fake.appliance, options, dry_run=False, progress=lambda dummy: None)
@@ -362,7 +367,7 @@ def test_import_waiting_for_cards_shows_the_prompts(package: Path) -> None:
     fake = target(apply_import=waiting, read_import=[waiting, again, dc.replace(APPLIED, state="applying"), APPLIED])
     lines: list[str] = []
     strict = Policy(False, frozenset(), frozenset(), None, frozenset())
-    options = ImportOptions("node2", str(package), None, None, strict, FakeClock().patience())
+    options = ImportOptions("node2", str(package), None, None, strict, FakeClock().patience(), ANY_SKEW)
     assert import_package(fake.appliance, options, dry_run=False, progress=lines.append)["verified"] is True
     assert [line for line in lines if "PIN pad" in line] == [
         "node2: PIN pad front-usb: Insert MBK card 1 of 2",
@@ -441,7 +446,7 @@ OFFERED = Package(
 
 
 def export(fake: FakeAppliance, dest: Path, *, dry_run: bool = False) -> dict[str, t.Any]:
-    options = ExportOptions("node1", str(dest), force=False, owner_pid=None, ttl=60)
+    options = ExportOptions("node1", str(dest), force=False, owner_pid=None, ttl=60, max_clock_skew=ANY_SKEW)
     return export_package(fake.appliance, options, dry_run=dry_run, progress=lambda dummy: None)
 
 
@@ -553,6 +558,7 @@ def restore(
         "cards": None,
         "poll": 20.0,
         "patience": FakeClock().patience(timeout),
+        "max_clock_skew": ANY_SKEW,
     }
     options = RestoreOptions(**{**usual, **changes})
     return restore_hsm(fake.appliance, options, dry_run=False, progress=progress)
