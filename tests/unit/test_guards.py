@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import ast
 import importlib
+import io
 import re
 import sys
+import tokenize
 import typing as t
 from pathlib import Path
 
@@ -265,3 +267,37 @@ def test_test_names_have_at_most_60_characters() -> None:
     assert names
     long = [f"{name} ({length})" for name, length in names.items() if length > 60]
     assert not long, f"{len(long)} test names are too long. Shorten them:\n" + "\n".join(long)
+
+
+def code_lines(path: Path) -> set[int]:
+    """Numbers of the lines that hold code: without blank lines, comments, docstrings and plugin documentation."""
+    source = path.read_text(encoding="utf-8")
+    layout = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
+    lines: set[int] = set()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type not in layout:
+            lines.update(range(token.start[0], token.end[0] + 1))
+    for node in ast.walk(ast.parse(source)):
+        docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        names = {name.id for name in node.targets if isinstance(name, ast.Name)} if isinstance(node, ast.Assign) else ()
+        if docstring or {"DOCUMENTATION", "EXAMPLES", "RETURN"} & set(names):
+            assert isinstance(node, ast.stmt)
+            lines -= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    return lines
+
+
+def test_files_and_functions_stay_small() -> None:
+    """A module has at most 60 lines of code, a file of utilities 250, a function 40."""
+    files = [path for path in python_files("plugins") if path.parent.name != "doc_fragments"]
+    assert files
+    large: list[str] = []
+    for path in files:
+        lines, name = code_lines(path), path.relative_to(ROOT)
+        limit = 60 if path.parent.name == "modules" else 250
+        if len(lines) > limit:
+            large.append(f"{name}: {len(lines)} lines of code, at most {limit}")
+        for function in functions(path):
+            size = sum(function.lineno <= line <= (function.end_lineno or 0) for line in lines)
+            if size > 40:
+                large.append(f"{name}:{function.lineno}: {function.name}: {size} lines of code, at most 40")
+    assert not large, "Split these files and functions, one job each:\n" + "\n".join(large)
