@@ -44,7 +44,7 @@ demo-down: setup-demo ## stop the demo
 ##@ Test
 
 GATES := format lint types yamllint ansible-lint docs-lint role-docs language changelog-lint licenses package galaxy-importer sanity sanity-floor
-SUITES := unit simulator conformance playbooks browser demo-test
+SUITES := unit simulator conformance modules playbooks browser demo-test
 
 .PHONY: test
 test: ## all gates and tests; the first failure ends the run
@@ -67,9 +67,13 @@ simulator: system setup ## tests/appliance/tests: the appliance simulator
 conformance: system setup ## tests/conformance: transports against the appliance simulator
 	@$(IN_VENV) $(BIN)/python -m pytest -n 2 --dist loadfile tests/conformance $(ARGS)
 
+.PHONY: modules
+modules: system setup ## tests/modules: modules through both runners
+	@$(IN_VENV) $(BIN)/python -m pytest -n 2 --dist loadfile tests/modules $(ARGS)
+
 .PHONY: playbooks
-playbooks: system setup ## tests/modules and tests/playbooks: modules, roles and playbooks through Ansible
-	@$(IN_VENV) $(BIN)/python -m pytest -n 2 --dist loadfile tests/modules tests/playbooks $(ARGS)
+playbooks: system setup ## tests/playbooks: roles and playbooks through Ansible
+	@$(IN_VENV) $(BIN)/python -m pytest -n 2 --dist loadfile tests/playbooks $(ARGS)
 
 .PHONY: browser
 browser: setup ## tests/browser: Webconf and the PIN pads of the appliance simulator in a headless Chromium

@@ -44,6 +44,7 @@ class Api(t.NamedTuple):
 
     `repeatable` methods may be sent again if no response arrived, or if the status is in `lost`.
     A status in `not_started` means that the server did not start, so every method may be sent again.
+    With `retry_unsent`, every method may also be sent again if the connection failed before the request was sent.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Api(t.NamedTuple):
     repeatable: frozenset[str]
     not_started: frozenset[int]
     lost: frozenset[int]
+    retry_unsent: bool
     unreachable_code: str
     unreachable_remedy: str
     login_remedy: str
@@ -68,7 +70,14 @@ def parse_retry_after(value: str | None) -> float | None:
 
 
 def delay_before_retry(
-    api: Api, method: str, status: int | None, attempt: int, *, limit: int, retry_after: float | None = None
+    api: Api,
+    method: str,
+    status: int | None,
+    attempt: int,
+    *,
+    limit: int,
+    sent: bool = True,
+    retry_after: float | None = None,
 ) -> float | None:
     """Return the seconds to wait before the request is sent again, or None if it must not be sent again.
 
@@ -76,7 +85,8 @@ def delay_before_retry(
     """
     not_started = status in api.not_started
     lost = (status is None or status in api.lost) and method in api.repeatable
-    if attempt > limit or not (not_started or lost):
+    unsent = status is None and not sent and api.retry_unsent
+    if attempt > limit or not (not_started or lost or unsent):
         return None
     return min(retry_after if retry_after is not None else 0.5 * 2.0 ** (attempt - 1), MAX_DELAY)
 
@@ -148,7 +158,7 @@ class JsonClient:
                 raise ApiError(f"{self._request(method, path)}: {exc}", code="response_too_large") from exc
             if response is not None and (ok is None or response.status in ok):
                 return response
-            delay = self._delay(method, response, attempt)
+            delay = self._delay(method, response, attempt, sent=failure is None or failure.sent)
             # Bytes that were written to `output` cannot be removed here, so the caller must restart a broken download.
             if delay is None or (output is not None and failure is not None):
                 if response is None:
@@ -161,9 +171,9 @@ class JsonClient:
     def _request(self, method: str, path: str) -> str:
         return f"{method} {path} at {self._address}"
 
-    def _delay(self, method: str, response: HttpResponse | None, attempt: int) -> float | None:
+    def _delay(self, method: str, response: HttpResponse | None, attempt: int, *, sent: bool) -> float | None:
         if response is None:
-            return delay_before_retry(self._api, method, None, attempt, limit=self._retries)
+            return delay_before_retry(self._api, method, None, attempt, limit=self._retries, sent=sent)
         retry_after = parse_retry_after(response.headers.get("Retry-After"))
         return delay_before_retry(
             self._api, method, response.status, attempt, limit=self._retries, retry_after=retry_after

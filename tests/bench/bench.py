@@ -3,7 +3,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What key_sync and status cost: wall time, requests and memory, with few keys and with many; and what many reference appliances cost.
+"""What key_sync and status cost: wall time, requests and memory, with few keys and with many; and what many simulated appliances cost.
 
 Each beside what is aimed at.
 
@@ -59,7 +59,7 @@ class Measured(t.NamedTuple):
         return max(self.requests[node] for node in TARGETS)
 
 
-class BenchFailed(Exception):
+class BenchError(Exception):
     """A run did not do what is measured here."""
 
 
@@ -79,7 +79,7 @@ def play(name: str, control: Control) -> Measured:
         child.returncode = os.waitstatus_to_exitcode(status)
         if child.returncode != 0:
             output.seek(0)
-            raise BenchFailed(f"{name} ended with status {child.returncode}:\n{output.read()[-3000:]}")
+            raise BenchError(f"{name} ended with status {child.returncode}:\n{output.read()[-3000:]}")
     requests = {node: len(control.requests(node)) for node in (SOURCE, *TARGETS)}
     return Measured(seconds, usage.ru_maxrss * MAXRSS_UNIT, requests)
 
@@ -93,13 +93,13 @@ def empty_targets(control: Control) -> None:
 
 def expect_in_sync(control: Control) -> None:
     if len({node["keys_digest"] for node in control.status()["nodes"]}) != 1:
-        raise BenchFailed("the nodes do not hold the same keys")
+        raise BenchError("the nodes do not hold the same keys")
 
 
 def median(runs: t.Sequence[Measured]) -> Measured:
     """Median time and memory. The numbers of requests must not vary at all."""
     if len({tuple(run.requests.items()) for run in runs}) != 1:
-        raise BenchFailed(f"the number of requests varies: {[run.requests for run in runs]}")
+        raise BenchError(f"the number of requests varies: {[run.requests for run in runs]}")
     seconds = statistics.median(run.seconds for run in runs)
     return Measured(seconds, int(statistics.median(run.memory for run in runs)), runs[0].requests)
 
@@ -165,7 +165,7 @@ def transfer(keys: int) -> Transfer:
         target.close()
         taken = [request["bytes_in"] for request in control.requests(TARGETS[0]) if request["method"] == "POST"]
         if taken != [package.size]:
-            raise BenchFailed(f"a package of {package.size} bytes was uploaded, and the node took {taken}")
+            raise BenchError(f"a package of {package.size} bytes was uploaded, and the node took {taken}")
         return Transfer(package.size, download, upload)
 
 
@@ -189,7 +189,7 @@ def fleet() -> Fleet:
         keys = [key for one in control.clusters() for key in one.keys(SOURCE)]
         strong = {key["fingerprint"] for key in keys if key["fingerprint"].startswith("sha256:")}
         if len(keys) != CLUSTERS * MANY or len(strong) != sum(key["type"] in ("rsa", "ec") for key in keys):
-            raise BenchFailed(f"there are {len(keys)} keys, and {len(strong)} distinct key pairs")
+            raise BenchError(f"there are {len(keys)} keys, and {len(strong)} distinct key pairs")
         memory = max(memory, resource_usage(control)[1])
         control.down()
         began = time.monotonic()
@@ -210,7 +210,7 @@ def refused(action: t.Callable[[], object]) -> None:
         action()
     except ApiError:
         return
-    raise BenchFailed("the node accepted what it should refuse")
+    raise BenchError("the node accepted what it should refuse")
 
 
 def peak(action: t.Callable[[], object]) -> int:
@@ -288,7 +288,7 @@ def main() -> int:
         table = status()
         transfers = [transfer(keys) for keys in (FEW, MANY, LOTS)]
         all_of_them = fleet()
-    except BenchFailed as exc:
+    except BenchError as exc:
         print(f"bench: {exc}", file=sys.stderr)
         return 1
     print(

@@ -23,7 +23,7 @@ PEOPLE = ("Ada", "Ben", "Cleo")
 POLL_INTERVAL = 0.1  # seconds between polls of a PIN pad
 
 
-class CeremonyFailed(Exception):
+class CeremonyError(Exception):
     """A problem that stops the ceremony."""
 
 
@@ -56,7 +56,7 @@ class CardHolders:
                 say(f"{node}: the HSM is operational. All card holders remove their cards.")
                 return
             if restore is None and seen is not None:
-                raise CeremonyFailed(f"The ceremony at {node} ended, but its HSM is {facts['state']}.")
+                raise CeremonyError(f"The ceremony at {node} ended, but its HSM is {facts['state']}.")
             if restore is not None and restore["sequence"] != seen:
                 if seen is None:
                     say(
@@ -66,7 +66,7 @@ class CardHolders:
                 self._respond(node, restore, queue)
                 end = time.monotonic() + self._timeout
             elif time.monotonic() > end:
-                raise CeremonyFailed(f"The PIN pads of {node} did not change for {self._timeout:g} s.")
+                raise CeremonyError(f"The PIN pads of {node} did not change for {self._timeout:g} s.")
             else:
                 time.sleep(POLL_INTERVAL)
 
@@ -74,12 +74,12 @@ class CardHolders:
         """Respond to the prompt of the PIN pad."""
         pad, prompt, notice = restore["pin_pad"], restore["prompt"], restore["notice"]
         if notice:
-            raise CeremonyFailed(f"{node}: {pad} shows: {notice['text']}. The card step is not repeated.")
+            raise CeremonyError(f"{node}: {pad} shows: {notice['text']}. The card step is not repeated.")
         if prompt is None:
             return
         if prompt["kind"] == "insert_card":
             if not queue:
-                raise CeremonyFailed(f"{node}: {pad} requests more cards than available.")
+                raise CeremonyError(f"{node}: {pad} requests more cards than available.")
             person, card = queue[0]
             say(f"{node}: {pad} shows `{prompt['text']}`: {person} inserts {card}")
             self._control.insert_card(node, card, pad)
@@ -107,7 +107,7 @@ def main() -> int:
         people.introduce()
         for number, node in enumerate(options.nodes):
             people.attend(node, number % len(PEOPLE))
-    except (CeremonyFailed, OperationError) as exc:
+    except (CeremonyError, OperationError) as exc:
         say(str(exc))
         return 1
     except KeyboardInterrupt:

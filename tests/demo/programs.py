@@ -29,7 +29,7 @@ POLL_INTERVAL = 0.1  # seconds between checks for signals
 STOP_TIMEOUT = 15.0  # seconds until a program must end after SIGTERM
 
 
-class Interrupted(Exception):
+class InterruptedRunError(Exception):
     """A signal ends the demo."""
 
     def __init__(self, signum: int) -> None:
@@ -37,7 +37,7 @@ class Interrupted(Exception):
         self.signum = signum
 
 
-class ProgramTimeout(Exception):
+class ProgramTimeoutError(Exception):
     """A program did not end within its timeout."""
 
 
@@ -125,13 +125,13 @@ class Programs:
         return program
 
     def wait(self, program: Program, limit: float, *, interruptible: bool = True) -> Ended:
-        """Wait for a program. `limit` is in seconds. Raises Interrupted or ProgramTimeout. `stop` stops the program."""
+        """Wait for a program. `limit` is in seconds. Raises InterruptedRunError or ProgramTimeoutError. `stop` stops the program."""
         end = time.monotonic() + limit
         while not program.ended(within=POLL_INTERVAL):
             if interruptible:
                 self.check()
             if time.monotonic() > end:
-                raise ProgramTimeout(f"`{shlex.join(program.command)}` did not end within {limit:g} s")
+                raise ProgramTimeoutError(f"`{shlex.join(program.command)}` did not end within {limit:g} s")
         self._running.remove(program)
         self._write()
         self.check()
@@ -139,7 +139,7 @@ class Programs:
 
     def check(self) -> None:
         if self._signal is not None:
-            raise Interrupted(self._signal)
+            raise InterruptedRunError(self._signal)
 
     def stop(self) -> None:
         """Stop all running programs."""

@@ -18,8 +18,8 @@ import sys
 import time
 from pathlib import Path
 
-from programs import Interrupted, stop_recorded
-from steps import ROOT, Demo, DemoFailed, bold, say, shown
+from programs import InterruptedRunError, stop_recorded
+from steps import ROOT, Demo, DemoError, bold, say, shown
 from utrust_appliance import process
 from utrust_appliance.errors import OperationError
 
@@ -89,12 +89,12 @@ def up(options: argparse.Namespace) -> int:
     say(f"To repeat a command, open another terminal in {ROOT} and run `source {shown(folder / 'env.sh')}` first.")
     try:
         demo.show()
-    except Interrupted as exc:
+    except InterruptedRunError as exc:
         demo.programs.stop()
         remove(folder)
         say(f"\n{exc}: the programs of the demo have ended. {shown(folder)} was removed.")
         return 128 + exc.signum
-    except DemoFailed as exc:
+    except DemoError as exc:
         say(f"\n{exc}\nThe cluster can still be running for inspection. Run `make demo-down` to remove everything.")
         return 1
     finally:

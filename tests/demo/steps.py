@@ -16,7 +16,7 @@ import typing as t
 from collections import Counter
 from pathlib import Path
 
-from programs import Programs, ProgramTimeout
+from programs import Programs, ProgramTimeoutError
 from utrust_appliance.control import Control
 from utrust_appliance.errors import OperationError
 
@@ -34,7 +34,7 @@ RECAP = re.compile(r"^(?P<host>\S+)\s+:\s+(?P<counts>ok=\d+.*)$")
 OUTPUT_LOCK = threading.Lock()
 
 
-class StepFailed(Exception):
+class StepError(Exception):
     """A result is not as expected."""
 
     def __init__(self, expected: str, actual: str) -> None:
@@ -57,7 +57,7 @@ def colorful() -> bool:
 
 def expect(name: str, expected: object, actual: object) -> None:
     if expected != actual:
-        raise StepFailed(f"{name}: {expected}", str(actual))
+        raise StepError(f"{name}: {expected}", str(actual))
 
 
 def shown(path: Path) -> str:
@@ -205,7 +205,7 @@ class Demo:
         ended = self.run(*self.playbook("status"))
         expected = "in sync: node1, node2, node3 hold the same 11 key(s)"
         if not any(expected in line for line in ended.lines):
-            raise StepFailed(f"a line `{expected}`", "a table without this line")
+            raise StepError(f"a line `{expected}`", "a table without this line")
         return "all nodes hold the same keys"
 
     def synchronize_again(self) -> str:
@@ -247,11 +247,11 @@ class Demo:
             try:
                 self.programs.check()
                 say(bold(f"  => {step(self)}"))
-            except (StepFailed, ProgramTimeout, OperationError, OSError) as exc:
-                raise DemoFailed(number, title, exc) from exc
+            except (StepError, ProgramTimeoutError, OperationError, OSError) as exc:
+                raise DemoError(number, title, exc) from exc
 
 
-class DemoFailed(Exception):
+class DemoError(Exception):
     """A failed step, with the expected and the actual result."""
 
     def __init__(self, number: int, title: str, reason: Exception) -> None:

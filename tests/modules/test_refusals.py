@@ -194,7 +194,7 @@ CASES: dict[str, Case] = {
         IMPORT,
         lambda env: env.import_args("node6"),
         "appliance_version_mismatch",
-        ("importing into node6", "5.2.0", "5.1.0", "6.1.0", "6.0.0", "use the same appliance version"),
+        ("importing into node6", "5.2.0", "5.1.0", "6.1.0", "6.0.0", "update the nodes to the same version"),
         ("hsm_firmware_mismatch",),
     ),
     "import: HSM in alarm": Case(
@@ -264,7 +264,7 @@ CASES: dict[str, Case] = {
         IMPORT,
         lambda env: env.import_args("node2", src=env.damaged("foreign", cluster_id="another-cluster")),
         "cluster_mismatch",
-        ("importing into node2", "another-cluster", "use the same cluster"),
+        ("importing into node2", "another-cluster", "check the address of the node"),
     ),
     "package: MBK mismatch": Case(
         IMPORT,
@@ -385,7 +385,7 @@ CASES: dict[str, Case] = {
         RESTORE,
         lambda env: env.restore_args("node6"),
         "appliance_version_mismatch",
-        ("guided restore of node6", "5.2.0", "use the same appliance version"),
+        ("guided restore of node6", "5.2.0", "update the nodes to the same version"),
         ("hsm_firmware_mismatch",),
     ),
 }

@@ -46,7 +46,7 @@ def variables(alias: str, **more: t.Any) -> list[str]:
         "renew_ca_proof_ca": f"Gate-{alias}",
         "renew_ca_proof_tasks": str(EXAMPLES / "make_proof_ca.yml"),
         "renew_ca_reactivate": True,
-        "renew_ca_activation_tasks": str(EXAMPLES / "activate.yml"),
+        "renew_ca_switch_tasks": str(EXAMPLES / "switch_ca.yml"),
     }
     return [
         "-e",
@@ -128,7 +128,7 @@ def test_renewal_without_gate_at_level_sign_fails_requests(control: Control, tmp
     tasks: list[dict[str, t.Any]] = [
         {"ansible.builtin.include_role": {"name": "keyops.utrust.key_sync"}, "vars": {"key_sync_source": "node1"}},
         {"ansible.builtin.include_role": {"name": "keyops.utrust.key_gate"}, "vars": gate, "when": level is not None},
-        {"ansible.builtin.include_tasks": str(EXAMPLES / "activate.yml"), "when": "inventory_hostname == 'node1'"},
+        {"ansible.builtin.include_tasks": str(EXAMPLES / "switch_ca.yml"), "when": "inventory_hostname == 'node1'"},
     ]
     playbook = tmp_path / "hasty.yml"
     plays = [{"hosts": "utrust", "gather_facts": False, "connection": "local", "tasks": tasks}]
@@ -157,11 +157,11 @@ def test_closed_gate_keeps_the_current_ca_key(control: Control) -> None:
 
 def test_activation_with_another_key_is_detected(control: Control, tmp_path: Path) -> None:
     """The playbook compares the key of the CA certificate, because EJBCA can generate a second key with the alias."""
-    text = (EXAMPLES / "activate.yml").read_text(encoding="utf-8")
-    wrong = tmp_path / "activate.yml"
+    text = (EXAMPLES / "switch_ca.yml").read_text(encoding="utf-8")
+    wrong = tmp_path / "switch_ca.yml"
     other = next(key["label"] for key in control.keys("node1") if key["label"] != current(control))
     wrong.write_text(text.replace("{{ renew_ca_alias }}", other), encoding="utf-8")
-    run = renew(control, "renewed-3", renew_ca_activation_tasks=str(wrong))
+    run = renew(control, "renewed-3", renew_ca_switch_tasks=str(wrong))
     assert run.status != 0
     assert "[ca_key_mismatch]" in run.text
 
@@ -170,7 +170,7 @@ def test_renewal_problems_are_reported_before_a_change(control: Control) -> None
     """Invalid options, an unhealthy EJBCA, extra keys and excluded members stop the run before the key exists."""
     control.clear_log()
     for more, word in (
-        ({"renew_ca_activation_tasks": "activate.yml"}, "option_invalid"),
+        ({"renew_ca_switch_tasks": "switch_ca.yml"}, "option_invalid"),
         ({"renew_ca_name": "NoCA"}, "ejbca_not_healthy"),
         ({"key_sync_audit": "required"}, "audit_inactive"),
     ):

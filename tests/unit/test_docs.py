@@ -12,6 +12,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import (
+    KEY_LIST,
+    RESTORE_JOB,
+    STAGED_IMPORT,
+)
 
 from tests.support.error_codes import CODE, codes_of_collection, codes_of_contract
 
@@ -229,3 +234,24 @@ def test_changelog_lists_every_plugin_role_and_playbook() -> None:
     listed |= {kind: {entry["name"] for entry in entries} for kind, entries in release["plugins"].items()}
     listed |= {f"{kind}s": {entry["name"] for entry in entries} for kind, entries in release["objects"].items()}
     assert listed == plugin_names()
+
+
+def test_changelog_has_the_present_descriptions() -> None:
+    """The release is generated after the last change of a short description."""
+    release: dict[str, t.Any] = yaml.safe_load(read(ROOT / "changelogs/changelog.yaml"))["releases"]["1.0.0"]
+    entries = {**release["plugins"], "modules": release["modules"]}
+    stale = [
+        f"{folder}/{entry['name']}"
+        for folder, listed in entries.items()
+        for entry in listed
+        if f"short_description: {entry['description']}\n".replace("\\", "")
+        not in read(ROOT / "plugins" / folder / f"{entry['name']}.py").replace('"', "")
+    ]
+    assert stale == []
+
+
+def test_contract_examples_use_known_capabilities() -> None:
+    text = read(ROOT / "docs/api/appliance-v1.yaml")
+    listed = [name.strip() for found in re.findall(r"capabilities: \[([^\]]*)\]", text) for name in found.split(",")]
+    assert listed
+    assert set(listed) <= {KEY_LIST, STAGED_IMPORT, RESTORE_JOB}

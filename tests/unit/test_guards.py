@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 import yaml
 from ansible.module_utils.basic import AnsibleModule
+from utrust_appliance.arguments import parser
 
 ROOT = Path(__file__).resolve().parents[2]
 SENSITIVE = re.compile(r"pin|pass|secret|token|share|seed|material|code|key", re.IGNORECASE)
@@ -183,6 +184,20 @@ def test_no_gate_is_softened() -> None:
     assert list((ROOT / "tests").rglob("ignore*.txt")) == []
     lint = load(".config/ansible-lint.yml")
     assert (lint["profile"], lint["skip_list"], lint["warn_list"], lint["strict"]) == ("production", [], [], True)
+
+
+def test_molecule_commands_of_the_simulator_parse() -> None:
+    """Each list of words for `utrust-appliance` in a scenario is a command that the simulator has."""
+    commands = [
+        command
+        for path in (ROOT / "molecule").rglob("*.yml")
+        for play in load(str(path.relative_to(ROOT))) or []
+        if isinstance(play, dict)
+        for command in (play.get("vars") or {}).get("commands") or []
+    ]
+    assert commands
+    for command in commands:
+        parser().parse_args([*map(str, command), "--dir", "cluster"])
 
 
 def test_no_rule_is_switched_off_in_the_yaml_of_the_collection() -> None:

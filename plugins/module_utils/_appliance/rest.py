@@ -46,6 +46,7 @@ APPLIANCE_API = Api(
     repeatable=frozenset({"GET", "HEAD", "PUT", "DELETE"}),
     not_started=frozenset({429, 503}),
     lost=frozenset({502, 504}),
+    retry_unsent=False,
     unreachable_code="node_unreachable",
     unreachable_remedy="Check address, port, power and network of the node",
     login_remedy="Register this controller's client certificate in Webconf, page Access, and check client_cert and client_key",

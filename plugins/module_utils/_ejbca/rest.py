@@ -57,6 +57,7 @@ EJBCA_API = Api(
     # EJBCA's 503 is a final response: a crypto token or a CA is offline.
     not_started=frozenset(),
     lost=frozenset(),
+    retry_unsent=True,
     unreachable_code="ejbca_unreachable",
     unreachable_remedy="Check address and port of EJBCA",
     login_remedy="Check the client certificate and its role in EJBCA",

@@ -119,14 +119,16 @@ def check_clock_skew(name: str, clock: str, skew: float | None, max_skew: float)
 def check_compatibility(node: Node, source: SourceFacts) -> list[Problem]:
     """Check cluster, appliance version and HSM firmware. The vendor does not support different versions in a cluster."""
     problems = []
-    for code, label, actual, expected in (
-        ("cluster_mismatch", "cluster", node.cluster_id, source.cluster_id),
-        ("appliance_version_mismatch", "appliance version", node.appliance_version, source.appliance_version),
-        ("hsm_firmware_mismatch", "HSM firmware", node.hsm_firmware, source.hsm_firmware),
+    other_cluster = "check the address of the node in the inventory, and the source"
+    update = "update the nodes to the same version before you synchronize keys"
+    for code, label, actual, expected, remedy in (
+        ("cluster_mismatch", "cluster", node.cluster_id, source.cluster_id, other_cluster),
+        ("appliance_version_mismatch", "appliance version", node.appliance_version, source.appliance_version, update),
+        ("hsm_firmware_mismatch", "HSM firmware", node.hsm_firmware, source.hsm_firmware, update),
     ):
         if actual != expected:
             text = f"the {label} of {node.name} is {actual}, but {source.origin} has {expected}"
-            problems.append(Problem(code, node.name, text, f"use the same {label} before you synchronize keys"))
+            problems.append(Problem(code, node.name, text, remedy))
     return problems
 
 

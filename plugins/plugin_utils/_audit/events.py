@@ -49,7 +49,7 @@ def task_events(task: Record, result: t.Mapping[str, t.Any]) -> t.Iterator[tuple
     if result.get("censored"):
         task = {**task, "censored": True}
     if failed:
-        task = {**task, "codes": error_codes(result.get("msg", ""))}
+        task = {**task, "codes": error_codes(result)}
     if task["action"].startswith(NAMESPACE):
         module = task["action"].rpartition(".")[2]
         event = event_name(module, result, check_mode=task["check_mode"])
@@ -63,9 +63,22 @@ def task_events(task: Record, result: t.Mapping[str, t.Any]) -> t.Iterator[tuple
                 yield "declaration", {**task, "by": role, "result": allowed(value, DECLARED)}
 
 
-def error_codes(message: t.Any) -> list[str]:
-    """The stable codes in the message of a failure. The message itself is not recorded."""
-    return list(dict.fromkeys(re.findall(r"\[([a-z][a-z0-9_]*)\]", str(message))))
+def error_codes(result: t.Mapping[str, t.Any]) -> list[str]:
+    """Return the stable codes of a failure. The message itself is not recorded.
+
+    A module returns `code` and `problems`. The message of a role or playbook has its codes in brackets.
+    """
+    problems = result.get("problems")
+    codes = [result.get("code")]
+    codes += (
+        [problem.get("code") for problem in problems if isinstance(problem, t.Mapping)]
+        if isinstance(problems, list)
+        else []
+    )
+    codes += re.findall(r"\[([a-z][a-z0-9_]*)\]", str(result.get("msg", "")))
+    return [
+        code for code in dict.fromkeys(codes) if isinstance(code, str) and re.fullmatch(r"[a-z][a-z0-9_]{0,63}", code)
+    ]
 
 
 def requester(extra_vars: t.Mapping[str, t.Any], system_user: str) -> dict[str, str]:

@@ -50,7 +50,9 @@ class AuditFile:
                 "Verify the file, keep it unchanged, and configure another file",
             ) from exc
         except OSError as exc:
-            raise AuditError("audit_not_written", f"appending to {self.path} failed: {exc}") from exc
+            raise AuditError(
+                "audit_not_written", f"appending to {self.path} failed: {exc}. Make the file writable, then run again"
+            ) from exc
 
     @contextlib.contextmanager
     def _locked(self) -> t.Iterator[int]:
@@ -62,7 +64,7 @@ class AuditFile:
                     if time.monotonic() > end:
                         raise AuditError(
                             "audit_locked",
-                            f"locking {self.path} failed. Another process holds the lock for {self._lock_timeout:g} s",
+                            f"locking {self.path} failed. Another process holds the lock for {self._lock_timeout:g} s. Wait for the other run, then run again",
                         )
                     time.sleep(0.01)
                 if _is_still_at(self.path, descriptor):

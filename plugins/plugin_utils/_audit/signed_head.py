@@ -68,10 +68,13 @@ def load_signer(path: str) -> Signer:
         key = load_pem_private_key(pathlib.Path(path).read_bytes(), password=None)
     except (OSError, TypeError, ValueError) as exc:
         raise AuditError(
-            "audit_signing_key_invalid", f"reading signing key {path} failed: {type(exc).__name__}"
+            "audit_signing_key_invalid",
+            f"reading signing key {path} failed: {type(exc).__name__}. Use a PEM file without a passphrase",
         ) from exc
     if not isinstance(key, Ed25519PrivateKey):
-        raise AuditError("audit_signing_key_invalid", f"signing key {path} is not an Ed25519 key")
+        raise AuditError(
+            "audit_signing_key_invalid", f"signing key {path} is not an Ed25519 key. Generate an Ed25519 key"
+        )
     public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     return Signer(key.sign, public.decode())
 
@@ -89,7 +92,9 @@ def read_signed_head(path: str) -> SignedHead | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as exc:
-        raise AuditError("audit_signature_invalid", f"reading {signature_path(path)} failed: {exc!r}") from exc
+        raise AuditError(
+            "audit_signature_invalid", f"reading {signature_path(path)} failed: {exc!r}. Verify the audit file"
+        ) from exc
 
 
 def is_signed(signed: SignedHead, public_key: str) -> bool:
@@ -105,11 +110,17 @@ def check_signed_head(path: str, signer: Signer, head: chain.Head, record: chain
     signed = read_signed_head(path)
     if signed is None:
         if record is not None and "signing_key" in record:
-            raise AuditError("audit_signature_missing", f"{path} was signed, but {signature_path(path)} is missing")
+            raise AuditError(
+                "audit_signature_missing",
+                f"{path} was signed, but {signature_path(path)} is missing. "
+                "Keep the file as it is, verify it, and configure another file",
+            )
         return
     if not is_signed(signed, signer.public_key):
         raise AuditError(
-            "audit_signature_invalid", f"{signature_path(path)} was changed or was signed with another key"
+            "audit_signature_invalid",
+            f"{signature_path(path)} was changed or was signed with another key. "
+            "Keep the file as it is, verify it, and configure another file",
         )
     if signed.head == head:
         return
@@ -118,7 +129,8 @@ def check_signed_head(path: str, signer: Signer, head: chain.Head, record: chain
     if digests.get(signed.head.sequence) != signed.head.sha256:
         raise AuditError(
             "audit_truncated",
-            f"records are missing: {path} ends with record {head.sequence}, but record {signed.head.sequence} was signed",
+            f"records are missing: {path} ends with record {head.sequence}, but record {signed.head.sequence} was signed. "
+            "Keep the file as it is, verify it, and configure another file",
         )
 
 

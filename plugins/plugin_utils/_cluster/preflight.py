@@ -166,7 +166,7 @@ def check_compatibility(source: Facts, node: Facts) -> list[Problem]:
     ):
         if node[fact] != source[fact]:
             text = f"the {subject} of {name} is {node[fact]}, the {subject} of {source['name']} is {source[fact]}"
-            problems.append(Problem(code, name, text, "make both equal before you synchronize keys"))
+            problems.append(Problem(code, name, text, "use the same value on all nodes before you synchronize keys"))
     if node["mbk"] and source["mbk"] and node["mbk"]["check_value"] != source["mbk"]["check_value"]:
         text = f"the HSM of {name} holds MBK {node['mbk']['name']} ({node['mbk']['check_value']}), but {source['name']} holds another MBK"
         remedy = "find out which MBK is correct, because the collection never overwrites an HSM that holds another MBK"

@@ -13,7 +13,7 @@ from __future__ import annotations
 import typing as t
 
 QUORUM_REMEDY: t.Final = (
-    "Connect all nodes first. If an outage is acceptable, for example for a cluster of two nodes in a maintenance window, "
+    "connect all nodes first. If an outage is acceptable, for example for a cluster of two nodes in a maintenance window, "
     "set key_sync_allow_outage: true"
 )
 
@@ -48,7 +48,7 @@ def plan_rollout(
     first = canary if canary is not None and canary in hosts else hosts[0]
     allowed, risk = _quorum(members)
     if risk and not allow_outage:
-        return Rollout([], f"{risk} [quorum_at_risk] - {QUORUM_REMEDY}")
+        return Rollout([], f"{risk} [quorum_at_risk]. Fix: {QUORUM_REMEDY}")
     size = max(1, min(allowed, batch_size or allowed))
     rest = [host for host in hosts if host != first]
     return Rollout([[first], *(rest[start : start + size] for start in range(0, len(rest), size))], None)

@@ -88,8 +88,17 @@ def _restored(result: t.Mapping[str, t.Any], dry_run: bool) -> dict[str, str]:
 
 def _failure(result: t.Mapping[str, t.Any]) -> dict[str, str] | None:
     if result.get("failed") or result.get("unreachable"):
-        return {"outcome": FAILED, "detail": str(result.get("msg", "the failure has no message"))}
+        return {"outcome": FAILED, "detail": _failure_reason(result)}
     return None
+
+
+def _failure_reason(result: t.Mapping[str, t.Any]) -> str:
+    """Return one line: the codes of several problems, or the first line of the message. The failed task shows the whole message."""
+    problems = result.get("problems")
+    if isinstance(problems, list) and problems:
+        codes = dict.fromkeys(str(problem["code"]) for problem in problems)
+        return f"{len(problems)} problem(s): {', '.join(codes)}"
+    return str(result.get("msg") or "the failure has no message").splitlines()[0]
 
 
 def format_rows(rows: t.Sequence[t.Mapping[str, str]]) -> list[str]:

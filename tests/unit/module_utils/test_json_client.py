@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.keyops.utrust.plugins.module_utils._appliance.rest import APPLIANCE_API
+from ansible_collections.keyops.utrust.plugins.module_utils._ejbca.rest import EJBCA_API
 from ansible_collections.keyops.utrust.plugins.module_utils._json_client import MAX_DELAY, delay_before_retry
 
 LIMIT = 3
@@ -53,3 +54,15 @@ def test_delay_before_retry_of_method_and_status(
 
 def test_delay_before_retry_with_limit_zero_is_none() -> None:
     assert delay_before_retry(APPLIANCE_API, "GET", 503, 1, limit=0, retry_after=0.0) is None
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "POST"])
+def test_ejbca_unsent_request_is_repeated(method: str) -> None:
+    """If the connection to EJBCA was refused, nothing was sent. A request that may have arrived is never repeated."""
+    assert delay_before_retry(EJBCA_API, method, None, 1, limit=LIMIT, sent=False) == 0.5
+    assert delay_before_retry(EJBCA_API, method, None, LIMIT + 1, limit=LIMIT, sent=False) is None
+    assert (delay_before_retry(EJBCA_API, method, None, 1, limit=LIMIT, sent=True) is None) == (method != "GET")
+
+
+def test_appliance_unsent_post_is_not_repeated() -> None:
+    assert delay_before_retry(APPLIANCE_API, "POST", None, 1, limit=LIMIT, sent=False) is None

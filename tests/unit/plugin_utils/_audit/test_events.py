@@ -74,3 +74,23 @@ def test_task_events_declaration_names_the_role(fact: str) -> None:
     facts = {"ansible_facts": {fact: {"source": "node1", "pin": SECRET}, "other": SECRET}}
     ((event, record),) = events.task_events(task, facts)
     assert (event, record["by"], record["result"]) == ("declaration", "key_sync", {"source": "node1"})
+
+
+@pytest.mark.parametrize(
+    ("result", "codes"),
+    [
+        (
+            {"msg": "two\nlines", "code": "clock_skew", "problems": [{"code": "clock_skew"}, {"code": "extra_keys"}]},
+            ["clock_skew", "extra_keys"],
+        ),
+        ({"msg": "key_sync: a reason [quorum_at_risk]. Fix: a remedy"}, ["quorum_at_risk"]),
+        ({"msg": "failed", "code": "node_unreachable"}, ["node_unreachable"]),
+        ({"msg": "failed", "code": "Not A Code", "problems": ["text", {"code": 7}]}, []),
+        ({}, []),
+    ],
+)
+def test_task_events_failure_has_every_code(result: dict[str, t.Any], codes: list[str]) -> None:
+    """A module returns its codes as data, the message of a role has them in brackets."""
+    task = {"host": "node2", "action": "keyops.utrust.utrust_ksp_import", "outcome": "failed", "check_mode": False}
+    ((dummy_event, record),) = events.task_events(task, result)
+    assert record["codes"] == codes
