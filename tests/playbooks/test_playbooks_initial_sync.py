@@ -221,19 +221,19 @@ def test_cancel_works_from_a_playbook(control: Control) -> None:
 
 
 @pytest.mark.parametrize(
-    ("argument", "code"),
+    ("argument", "problem"),
     [
-        ('{"guided_restore_hsm_serials": {"node2": "UT000003"}}', "[hsm_serial_mismatch]"),
-        ('{"guided_restore_cards_available": 1}', "[not_enough_cards]"),
-        ('{"guided_restore_cards_required": 3, "guided_restore_cards_total": 5}', "[card_quorum_mismatch]"),
+        ('{"guided_restore_hsm_serials": {"node2": "UT000003"}}', "node2: hsm_serial_mismatch: "),
+        ('{"guided_restore_cards_available": 1}', "node2: not_enough_cards: "),
+        ('{"guided_restore_cards_required": 3, "guided_restore_cards_total": 5}', "node2: card_quorum_mismatch: "),
     ],
 )
-def test_restore_fails_if_a_declaration_does_not_match(control: Control, argument: str, code: str) -> None:
+def test_restore_fails_if_a_declaration_does_not_match(control: Control, argument: str, problem: str) -> None:
     """Declared serial numbers and card counts must match before a restore starts."""
     run = play(INITIAL, control, "--limit", "node2", "-e", argument)
 
     assert run.status != 0
-    assert code in run.text
+    assert problem in run.text
     assert methods(control) == {"GET"}
 
 
@@ -242,7 +242,7 @@ def test_restore_asks_for_the_hsm_serial_at_the_terminal(control: Control) -> No
     wrong = at_terminal(
         INITIAL, control, "--limit", "node2", "-e", "guided_restore_confirm_serial=true", typed="UT000003\r"
     )
-    assert "[hsm_serial_mismatch]" in wrong
+    assert "node2: hsm_serial_mismatch: " in wrong
     assert control.node("node2")["state"] == "factory_reset"
 
     with card_holders(control, "node2"):

@@ -334,7 +334,9 @@ def test_options_passed_as_text_are_converted(control: Control) -> None:
     run = play(SYNC, control, *(word for text in texts for word in ("-e", text)))
 
     assert run.status == 0, run.output
-    assert run.output.index("node3: applied") < run.output.index("node2: importing"), "the canary goes first and alone"
+    assert run.output.index("node3: package applied") < run.output.index("node2: importing"), (
+        "the canary goes first and alone"
+    )
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def test_unknown_import_effect_stops_run_with_extra_keys(control: Control) -> No
     run = play(KEY_SYNC, control, "-e", "key_sync_extra_keys=keep")
     assert run.status != 0
     assert "import_effect_unknown" in run.text
-    assert "declare it with import_effect" in run.text
+    assert "then set import_effect" in run.text
     assert (inventories(control), methods(control)) == (before, {"GET"})
     run = play(KEY_SYNC, control, "-e", "key_sync_extra_keys=keep", "-e", "key_sync_import_effect=additive")
     assert run.status == 0, run.output
@@ -80,7 +80,7 @@ def test_next_run_continues_an_incomplete_import(control: Control) -> None:
     run = play(KEY_SYNC, control)
     assert run.status != 0
     assert "import_incomplete" in run.text
-    assert "1 of 2 keys are there" in run.text
+    assert "the import failed after 1 of 2 keys" in run.text
     assert len(control.keys("node2")) == 3
     assert len(control.keys("node3")) == 2, "no other node changes after a failed canary"
     run = play(KEY_SYNC, control)

@@ -92,7 +92,8 @@ def candidates() -> t.Iterator[str]:
         if found:
             yield found
     pyenv = Path(os.environ.get("PYENV_ROOT", "") or Path.home() / ".pyenv") / "versions"
-    yield from (str(path) for path in sorted(pyenv.glob("3.*/bin/python3")))
+    if os.access(pyenv, os.R_OK | os.X_OK):  # after su, PYENV_ROOT may still name the folder of the other user
+        yield from (str(path) for path in sorted(pyenv.glob("3.*/bin/python3")))
     yield sys.executable
 
 
