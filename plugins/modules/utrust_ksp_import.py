@@ -174,7 +174,7 @@ target:
   returned: success
   type: dict
 unchanged:
-  description: Number of keys that the node already held.
+  description: Number of keys that the node already had.
   returned: success
   type: int
 check_value_only:

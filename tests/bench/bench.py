@@ -73,7 +73,7 @@ def play(name: str, control: Control) -> Measured:
     with tempfile.TemporaryFile("w+") as output:
         began = time.monotonic()
         child = subprocess.Popen(command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
-        # With wait4 the system tells the largest process of this one and all that it waited for.
+        # wait4 reports the largest of this process and all processes that it waited for.
         dummy_pid, status, usage = os.wait4(child.pid, 0)
         seconds = time.monotonic() - began
         child.returncode = os.waitstatus_to_exitcode(status)
