@@ -201,6 +201,8 @@ class HttpsConnection:
             undo.callback(connection.close)
             try:
                 connection.connect()
+                # If the server has already reset the connection, the ssl module returns a socket that is not connected.
+                self._check_pin(connection)
             except ssl.SSLCertVerificationError as exc:
                 reason = exc.verify_message.rstrip(".")
                 raise UtrustError(
@@ -213,7 +215,6 @@ class HttpsConnection:
                 raise NoResponseError(f"TLS handshake failed: {exc}", sent=False) from exc
             except OSError as exc:
                 raise NoResponseError(_describe(exc), sent=False) from exc
-            self._check_pin(connection)
             undo.pop_all()
         connection.sock.settimeout(endpoint.timeout)
         self._connection = connection

@@ -7,13 +7,20 @@
 from __future__ import annotations
 
 import dataclasses as dc
+import http.client
+import socket
 import ssl
 import subprocess
 import typing as t
 
 import pytest
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
-from ansible_collections.keyops.utrust.plugins.module_utils._http import normalize_fingerprint, tls_context
+from ansible_collections.keyops.utrust.plugins.module_utils._http import (
+    HttpsConnection,
+    NoResponseError,
+    normalize_fingerprint,
+    tls_context,
+)
 
 from tests.support.fakes import ENDPOINT
 
@@ -118,3 +125,18 @@ def test_tls_context_names_unusable_client_certificate(pems: Path, certificate: 
 
 def test_tls_context_loads_client_certificate(pems: Path) -> None:
     tls_context(dc.replace(ENDPOINT, client_cert=str(pems / "client.pem"), client_key=str(pems / "client.key")))
+
+
+@pytest.mark.parametrize("pins", [(), ("sha256:" + "0" * 64,)])
+def test_connection_that_the_server_resets_before_the_handshake(
+    pems: Path, pins: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No response, as for every other lost connection. The ssl module returns a socket that is not connected."""
+
+    def connect(connection: http.client.HTTPSConnection) -> None:
+        connection.sock = ssl.create_default_context().wrap_socket(socket.socket(), server_hostname="node1")
+
+    monkeypatch.setattr(http.client.HTTPSConnection, "connect", connect)
+    client = HttpsConnection(dc.replace(ENDPOINT, ca_file=str(pems / "client.pem"), tls_fingerprint=pins))
+    with pytest.raises(NoResponseError):
+        client.request("GET", "/api/v1/node", headers={})
