@@ -88,7 +88,9 @@ class Demo:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "UTRUST_"))}
         if colorful():
             inherited["ANSIBLE_FORCE_COLOR"] = "1"
-        self.programs = Programs(folder / "programs.json", cwd=ROOT, env={**inherited, **settings})
+        # Ansible does not flush its output, so a pipe would show the prompts of the PIN pad too late.
+        env = {**inherited, **settings, "PYTHONUNBUFFERED": "1"}
+        self.programs = Programs(folder / "programs.json", cwd=ROOT, env=env)
 
     def _prepare(self) -> dict[str, str]:
         """Create the folder and the environment of the commands, also as a file for people who repeat the commands."""

@@ -32,9 +32,20 @@ def command(folder: Path, *options: str) -> list[str]:
     return [sys.executable, str(SCRIPT), "--dir", str(folder), *options]
 
 
+def environment() -> dict[str, str]:
+    """The environment of a user: many test machines set PYTHONUNBUFFERED, few users do."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+
+
 def run(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command(folder, *options), capture_output=True, text=True, timeout=LIMIT, check=False, stdin=subprocess.DEVNULL
+        command(folder, *options),
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        env=environment(),
     )
 
 
@@ -84,7 +95,9 @@ def demo_at(moment: str, folder: Path, *options: str) -> t.Iterator[Running]:
         output = Path(place) / "output"
         with (
             open(output, "wb") as file,
-            subprocess.Popen(command(folder, *options), stdout=file, stderr=file, stdin=subprocess.DEVNULL) as process,
+            subprocess.Popen(
+                command(folder, *options), stdout=file, stderr=file, stdin=subprocess.DEVNULL, env=environment()
+            ) as process,
         ):
             try:
                 wait_for(lambda: moment in output.read_text(encoding="utf-8"), LIMIT)
@@ -96,8 +109,9 @@ def demo_at(moment: str, folder: Path, *options: str) -> t.Iterator[Running]:
 
 @contextlib.contextmanager
 def demo_in_ceremony(folder: Path) -> t.Iterator[Running]:
-    """A demo that waits for card holders."""
+    """A demo that waits for card holders. The first prompt is shown at once, and not together with a later line."""
     with demo_at(CEREMONY, folder, "--no-card-holders") as demo:
+        assert "still waiting" not in demo.output.read_text(encoding="utf-8")
         yield demo
 
 
