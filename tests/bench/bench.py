@@ -170,7 +170,7 @@ def transfer(keys: int) -> Transfer:
 
 
 class Fleet(t.NamedTuple):
-    """Many clusters in one process: seconds until all nodes answer, at the first start (and of processors, of all cores together) and after that;
+    """Many clusters in one process: seconds until all nodes respond, at the first start (and of processors, of all cores together) and after that;
     the most memory of the process in bytes."""
 
     first: float
@@ -273,7 +273,7 @@ def rows(
         came = f"{one.download / KIB:,.0f} KiB, {one.upload / KIB:,.0f} KiB"
         yield f"memory while a package of {size} is downloaded, uploaded", "does not grow with the package", came
     command = f"up --clusters {CLUSTERS} --nodes {NODES} --keys {MANY}"
-    yield f"{command}: until all answer", "less than 60 s", f"{all_of_them.first:.1f} s"
+    yield f"{command}: until all respond", "less than 60 s", f"{all_of_them.first:.1f} s"
     yield "… seconds of processors, all cores together", "", f"{all_of_them.processors:.1f} s"
     yield "… again, with the keys that are there", "", f"{all_of_them.again:.1f} s"
     yield "… most memory of the process", "less than 2 GiB", f"{all_of_them.memory / MIB:.0f} MiB"

@@ -133,24 +133,26 @@ def test_import_allowed_extra_key_kept_or_rejected(sync: Sync, profile: Behavior
 
 def test_import_replaces_only_named_key(sync: Sync, profile: Behavior) -> None:
     """A mismatched key is replaced only if it is named and can be replaced."""
-    [wanted] = sync.control.generate_key("node1", "sameKey", key_id="0a")
-    [held] = sync.control.generate_key("node2", "sameKey", key_id="0a")
+    [on_source] = sync.control.generate_key("node1", "sameKey", key_id="0a")
+    [on_target] = sync.control.generate_key("node2", "sameKey", key_id="0a")
     rejected(sync, "key_mismatch")
-    named: dict[str, t.Any] = {"allow_replace": frozenset([wanted["fingerprint"]])}
+    named: dict[str, t.Any] = {"allow_replace": frozenset([on_source["fingerprint"]])}
     if profile.announces == "no":
         rejected(sync, "import_effect_unknown", **named)
     elif profile.effect == "additive":
         rejected(sync, "key_not_replaceable", **named)
     else:
-        assert [pair["target_key"]["fingerprint"] for pair in sync.run(**named)["replaced"]] == [held["fingerprint"]]
+        assert [pair["target_key"]["fingerprint"] for pair in sync.run(**named)["replaced"]] == [
+            on_target["fingerprint"]
+        ]
         assert fingerprints(sync.control, "node2") == fingerprints(sync.control, "node1")
 
 
 @pytest.mark.usefixtures("profile")
 def test_import_destroyed_key_not_restored(sync: Sync) -> None:
     """A destroyed key is not imported again."""
-    [retired] = sync.control.generate_key("node1", "retiredKey")
-    rejected(sync, "destroyed_key_would_return", destroyed_keys=frozenset([retired["fingerprint"]]))
+    [destroyed] = sync.control.generate_key("node1", "destroyedKey")
+    rejected(sync, "destroyed_key_would_return", destroyed_keys=frozenset([destroyed["fingerprint"]]))
 
 
 @pytest.mark.usefixtures("profile")
@@ -232,10 +234,10 @@ def test_import_killed_node_loses_nothing(control: Control, sync: Sync, names: l
     wait_for(lambda: process.running(control.folder) is None)
     Control.up(control.folder, faults=True, restart_time=RESTART)
     assert control.status()["profile"] == names
-    held = fingerprints(control, "node2")
-    assert before <= held <= fingerprints(control, "node1")
+    after = fingerprints(control, "node2")
+    assert before <= after <= fingerprints(control, "node1")
     if Behavior.of(names).atomic == "key_by_key":
-        assert len(held - before) == 1
+        assert len(after - before) == 1
     sync.run()
     assert fingerprints(control, "node2") == fingerprints(control, "node1")
 
@@ -340,7 +342,7 @@ def test_import_with_cards_shows_prompt_and_continues(control: Control, sync: Sy
     control.generate_key("node1", "newKey")
     with card_holders(control, "node2"):
         assert sync.run()["verified"] is True
-    assert any("PIN pad front-usb: Insert MBK card 1 of 2" in line for line in sync.told)
+    assert any("PIN pad front-usb: Insert MBK card 1 of 2" in line for line in sync.lines)
 
 
 @pytest.mark.parametrize("commit", ["apply", "upload"])

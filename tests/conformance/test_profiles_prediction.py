@@ -93,7 +93,7 @@ def attempt(sync: Sync, *, dry_run: bool, policy: dict[str, t.Any]) -> tuple[str
     return "done", {name: result[name] for name in OUTCOME}
 
 
-def told_of(keys: t.Iterable[dict[str, t.Any]]) -> set[str]:
+def fingerprints_of(keys: t.Iterable[dict[str, t.Any]]) -> set[str]:
     return {key["fingerprint"] for key in keys}
 
 
@@ -114,18 +114,20 @@ def one_case(control: Control, sync: Sync, seed: int) -> str:
     assert happened == predicted
 
     after = control.keys("node2")
-    held, holds = told_of(before), told_of(after)
+    earlier, later = fingerprints_of(before), fingerprints_of(after)
     if happened[0] == "refused":
         assert (after, posts(control, "node2")) == (before, [])
         return "refused"
     facts = happened[1]
     assert facts["keys_digest"] == control.node("node2")["keys_digest"]
     named = {pair["target_key"]["fingerprint"] for pair in facts["replaced"]}
-    assert holds - held == told_of(facts["added"]) | {pair["source_key"]["fingerprint"] for pair in facts["replaced"]}
-    assert held - holds == named, "a key was lost that is not named"
+    assert later - earlier == fingerprints_of(facts["added"]) | {
+        pair["source_key"]["fingerprint"] for pair in facts["replaced"]
+    }
+    assert earlier - later == named, "a key was lost that is not named"
     assert {pair["source_key"]["fingerprint"] for pair in facts["replaced"]} <= policy["allow_replace"]
-    assert not (holds - held) & policy["destroyed_keys"]
-    assert fingerprints(control, "node1") <= holds
+    assert not (later - earlier) & policy["destroyed_keys"]
+    assert fingerprints(control, "node1") <= later
     return "changed" if facts["changed"] else "unchanged"
 
 

@@ -302,8 +302,8 @@ def test_upload_too_large_rejected_not_lost() -> None:
 
 def test_import_into_full_slot_rejected(control: Control, source: RestAppliance, target: RestAppliance) -> None:
     """An import into a full slot is rejected."""
-    held = sum(key["slot"] == 0 for key in control.keys("node2"))
-    control.set_slot("node2", 0, capacity=held)
+    count = sum(key["slot"] == 0 for key in control.keys("node2"))
+    control.set_slot("node2", 0, capacity=count)
     with pytest.raises(ApiError, match="slot 0") as caught:
         staged(target, *downloaded(source))
     assert caught.value.code == "slot_full"

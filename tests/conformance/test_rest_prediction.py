@@ -30,17 +30,17 @@ def identity(key: HsmKey) -> KeyIdentity:
 
 
 @given(INVENTORIES, INVENTORIES)
-def test_node_changes_match_prediction(held: list[HsmKey], package: list[HsmKey]) -> None:
+def test_node_changes_match_prediction(current: list[HsmKey], package: list[HsmKey]) -> None:
     """The changes of the node match the prediction."""
     plan = Behavior().plan_import(
-        [KeyEntry(identity(key), usable=True) for key in held], [identity(key) for key in package]
+        [KeyEntry(identity(key), usable=True) for key in current], [identity(key) for key in package]
     )
     table: set[tuple[t.Any, ...]] = {
         (row["action"], row["slot"], row["label"], row["id"], row["fingerprint"], row["current_fingerprint"])
         for row in plan.rows
         if row["action"] != "unchanged"
     }
-    difference = compare(package, held)
+    difference = compare(package, current)
     predicted: set[tuple[t.Any, ...]] = {
         ("add", key.slot, key.label, key.id, key.fingerprint, None) for key in difference.missing
     }

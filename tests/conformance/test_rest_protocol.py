@@ -57,7 +57,7 @@ def joining(control: Control) -> Iterator[RestAppliance]:
         control.factory_reset("node3")
 
 
-def held(control: Control, node: str) -> tuple[HsmKey, ...]:
+def keys_in_simulator(control: Control, node: str) -> tuple[HsmKey, ...]:
     """The keys of the HSM as the simulator reports them."""
     return tuple(HsmKey(**key) for key in control.keys(node))
 
@@ -89,9 +89,9 @@ def test_node_facts_match_simulator(control: Control, source: RestAppliance) -> 
 
 def test_keys_match_hsm_and_digest(control: Control, source: RestAppliance) -> None:
     """The key list matches the HSM and its digest."""
-    inventory = source.list_keys()
-    assert inventory == held(control, "node1")
-    assert keys_digest(inventory) == control.node("node1")["keys_digest"]
+    listed = source.list_keys()
+    assert listed == keys_in_simulator(control, "node1")
+    assert keys_digest(listed) == control.node("node1")["keys_digest"]
 
 
 def test_keys_read_from_many_pages(control: Control, source: RestAppliance, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +99,7 @@ def test_keys_read_from_many_pages(control: Control, source: RestAppliance, monk
     control.generate_key("node1", "page", kind="aes-256", count=25)
     control.clear_log("node1")
     monkeypatch.setattr(_rest, "PAGE_SIZE", 3)
-    assert source.list_keys() == held(control, "node1")
+    assert source.list_keys() == keys_in_simulator(control, "node1")
     assert len(control.requests("node1")) == 10
     for number in range(1, 26):
         control.delete_key("node1", f"page-{number:04d}")

@@ -274,8 +274,8 @@ def test_import_target_key_appears_stops_the_import(
 def test_import_slot_full_imports_no_key(control: Control, runner: AnsibleRunner, package: str) -> None:
     """A package that does not fit into a slot changes nothing."""
     before = inventories(control)
-    held = sum(key["slot"] == 0 for key in control.keys("node2"))
-    control.set_slot("node2", 0, capacity=held)
+    count = sum(key["slot"] == 0 for key in control.keys("node2"))
+    control.set_slot("node2", 0, capacity=count)
     refused(
         runner.run(task(IMPORT, connection_args(control, "node2", src=package))),
         "slot_full",

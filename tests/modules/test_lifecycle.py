@@ -280,14 +280,14 @@ def test_ksp_import_expected_new_keys_limits_the_import(
     [new] = control.generate_key("node1", "newKey")
     src = str(tmp_path / "cluster.ksp")
     arguments = {**connection_args(control, "node2"), "src": src}
-    dummy, refused, retired, done = runner.run(
+    dummy, refused, destroyed, done = runner.run(
         task("utrust_ksp_export", {**connection_args(control, "node1"), "dest": src}),
         task("utrust_ksp_import", {**arguments, "expected_new_keys": []}),
         task("utrust_ksp_import", {**arguments, "destroyed_keys": [new["fingerprint"]]}),
         task("utrust_ksp_import", {**arguments, "expected_new_keys": [new["fingerprint"]]}),
     ).results
     assert (refused["failed"], refused["code"]) == (True, "key_not_expected")
-    assert (retired["failed"], retired["code"]) == (True, "destroyed_key_would_return")
+    assert (destroyed["failed"], destroyed["code"]) == (True, "destroyed_key_would_return")
     assert done["changed"] is True
 
 

@@ -182,7 +182,7 @@ def test_required_audit_rejects_a_broken_file(control: Control, audit: Path) -> 
     assert "line 2 is the first broken line" in verified.text
 
 
-def held_at_node2(control: Control, *arguments: str, env: dict[str, str]) -> subprocess.Popen[str]:
+def waiting_at_node2(control: Control, *arguments: str, env: dict[str, str]) -> subprocess.Popen[str]:
     """Start a synchronization whose canary does not finish until the faults are cleared."""
     control.fault("hold_apply", node="node2")
     process = start(SYNC, control, "-e", "key_sync_canary=node2", *arguments, env=env)
@@ -200,7 +200,7 @@ def test_audit_failure_stops_before_the_next_batch(control: Control, audit: Path
     control.generate_key("node1", "halfwayKey")
     control.clear_log()
     before = inventories(control)
-    process = held_at_node2(control, *REQUIRED, env=enabled(audit))
+    process = waiting_at_node2(control, *REQUIRED, env=enabled(audit))
     # A directory in place of the file makes writing fail.
     audit.rename(audit.with_suffix(".kept"))
     audit.mkdir()
@@ -303,7 +303,7 @@ def test_killed_run_is_reported_and_recording_continues(control: Control, audit:
     """verify_audit reports a killed run, and the next run continues the file."""
     control.generate_key("node1", "killedKey")
     control.clear_log()
-    process = held_at_node2(control, env=enabled(audit))
+    process = waiting_at_node2(control, env=enabled(audit))
     process.send_signal(signal.SIGKILL)
     control.clear_faults()
     process.communicate(timeout=60)

@@ -199,15 +199,15 @@ def test_problems_of_all_nodes_are_reported_before_a_change(control: Control) ->
 
 def test_destroyed_key_is_not_restored(control: Control) -> None:
     """A key in key_sync_destroyed_keys stops the run."""
-    [retired] = control.generate_key("node1", "retiredKey")
+    [destroyed] = control.generate_key("node1", "destroyedKey")
     before = inventories(control)
 
-    run = play(SYNC, control, "-e", json.dumps({"key_sync_destroyed_keys": [retired["fingerprint"]]}))
+    run = play(SYNC, control, "-e", json.dumps({"key_sync_destroyed_keys": [destroyed["fingerprint"]]}))
 
     assert run.status != 0
     assert "[destroyed_key_would_return]" in run.text
     assert inventories(control) == before
-    control.delete_key("node1", "retiredKey")
+    control.delete_key("node1", "destroyedKey")
 
 
 def test_failed_canary_stops_rollout_and_removes_package(control: Control) -> None:

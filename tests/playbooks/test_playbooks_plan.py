@@ -51,8 +51,8 @@ def test_plan_with_two_approvals_is_applied(control: Control, tmp_path: Path) ->
 
     def apply(*names: str) -> t.Any:
         approvals = [{"name": name, "time": "2026-11-23T12:00:00Z", "plan_digest": plan["digest"]} for name in names]
-        wanted = {"key_sync_plan": str(path), "key_sync_approvals_required": 2, "key_sync_approvals": approvals}
-        return play(SYNC, control, *extra(**wanted))
+        options = {"key_sync_plan": str(path), "key_sync_approvals_required": 2, "key_sync_approvals": approvals}
+        return play(SYNC, control, *extra(**options))
 
     refused = apply("Ada", "Ben")
     assert refused.status != 0

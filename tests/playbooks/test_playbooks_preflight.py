@@ -51,9 +51,9 @@ def test_all_problems_of_all_nodes_are_in_one_list(control: Control) -> None:
     run = play(PREFLIGHT, control)
 
     assert run.status != 0
-    told = run.text[run.text.index("Show every problem") :]
+    shown = run.text[run.text.index("Show every problem") :]
     for code in ("clock_skew", "fips_mode_mismatch", "hsm_alarm", "slot_mismatch"):
-        assert f"code: {code}" in told
+        assert f"code: {code}" in shown
     assert methods(control) == {"GET"}
 
 
@@ -116,15 +116,15 @@ def test_key_sync_lists_the_problems_of_all_nodes(tmp_path: Path) -> None:
         run = play("keyops.utrust.key_sync", control, inventory=tmp_path / "inventory.yml")
 
         assert run.status != 0
-        told = run.text[run.text.rindex("key_sync: nothing was changed. 4 problem(s)") :]
+        shown = run.text[run.text.rindex("key_sync: nothing was changed. 4 problem(s)") :]
         for node, code in (
             ("node2", "extra_keys"),
             ("node3", "slot_mismatch"),
             ("node4", "hsm_not_operational"),
             ("node5", "member_not_in_inventory"),
         ):
-            assert f"[{code}]" in told
-            assert node in told
+            assert f"[{code}]" in shown
+            assert node in shown
         assert methods(control) == {"GET"}
 
 

@@ -93,11 +93,11 @@ def test_report_shows_history_of_the_audit_file(tmp_path: Path) -> None:
     audit = tmp_path / "audit.jsonl"
     with cluster(nodes=2, restored=2) as control:
         control.generate_key("node1", "signKey-2026")
-        evidence = {"UTRUST_AUDIT_FILE": str(audit), "ANSIBLE_CALLBACKS_ENABLED": "keyops.utrust.audit"}
-        synchronized = play("keyops.utrust.key_sync", control, "-e", "key_sync_allow_outage=true", env=evidence)
+        audited = {"UTRUST_AUDIT_FILE": str(audit), "ANSIBLE_CALLBACKS_ENABLED": "keyops.utrust.audit"}
+        synchronized = play("keyops.utrust.key_sync", control, "-e", "key_sync_allow_outage=true", env=audited)
         assert synchronized.status == 0, synchronized.output
 
-        run, page = report(control, tmp_path, "-e", f"key_report_audit_file={audit}", env=evidence)
+        run, page = report(control, tmp_path, "-e", f"key_report_audit_file={audit}", env=audited)
 
     assert run.status == 0, run.output
     data = json.loads(page.with_suffix(".json").read_text(encoding="utf-8"))

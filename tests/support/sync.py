@@ -32,15 +32,15 @@ Result = dict[str, t.Any]
 
 
 class Sync:
-    """Synchronizes the keys of node1 to node2. `told` has the reported progress lines."""
+    """Synchronizes the keys of node1 to node2. `lines` has the reported progress lines."""
 
     def __init__(self, control: Control, folder: Path) -> None:
         self.control = control
         self.package = folder / "cluster.ksp"
-        self.told: list[str] = []
+        self.lines: list[str] = []
 
     def report(self, line: str) -> None:
-        self.told.append(line)
+        self.lines.append(line)
 
     def export(self) -> Path:
         options = ExportOptions("node1", str(self.package), force=False, owner_pid=None, ttl=600)

@@ -13,8 +13,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
-wanted = [word for word in sys.argv[1:] if not word.startswith("-")]
+names = [word for word in sys.argv[1:] if not word.startswith("-")]
 subprocess.check_call([sys.executable, "-m", "ensurepip", "--default-pip"], stdout=subprocess.DEVNULL)
-if wanted:
+if names:
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.check_call([*install, *wanted])
+    subprocess.check_call([*install, *names])

@@ -28,7 +28,7 @@ SINGLE = ("COPYING", "CHANGELOG.md", "README.md", "galaxy.yml", "tests/config.ym
 BOOTSTRAPS = ("get_pip_24_2.py", "get_pip_25_2.py")  # ansible-core up to 2.19, and from 2.20 on
 
 
-def wanted(name: str) -> bool:
+def selected(name: str) -> bool:
     return name.startswith((*SHIPPED, "tests/sanity/")) or name in SINGLE
 
 
@@ -80,7 +80,7 @@ def main() -> int:
     environment.update(HOME=str(home), PATH=f"{binaries}{os.pathsep}{os.environ['PATH']}")
     with tempfile.TemporaryDirectory(prefix="keyops-sanity-") as folder:
         copy = Path(folder) / "ansible_collections" / "keyops" / "utrust"
-        print(f"{tree.copy(copy, wanted)} files copied to {copy}", flush=True)
+        print(f"{tree.copy(copy, selected)} files copied to {copy}", flush=True)
         command = [
             str(binaries / "ansible-test"),
             "sanity",

@@ -163,10 +163,10 @@ def install(name: str, venv: Path) -> None:
 
 
 def ensure(name: str, python: str | None) -> None:
-    """Bring one environment to the wanted state; do nothing when it is there already."""
-    level, venv, wanted = LEVELS[name], ROOT / LEVELS[name].folder, fingerprint(name)
+    """Bring one environment to the required state; does nothing if it is there already."""
+    level, venv, expected = LEVELS[name], ROOT / LEVELS[name].folder, fingerprint(name)
     stamp = read_stamp(venv)
-    if stamp is not None and stamp.get(name) == wanted:
+    if stamp is not None and stamp.get(name) == expected:
         return
     started = time.monotonic()
     if stamp is None:

@@ -24,9 +24,9 @@ def files() -> list[str]:
     return found
 
 
-def copy(destination: Path, wanted: t.Callable[[str], bool]) -> int:
+def copy(destination: Path, selected: t.Callable[[str], bool]) -> int:
     """Copy those files of the checkout; return how many."""
-    names = [name for name in files() if wanted(name)]
+    names = [name for name in files() if selected(name)]
     for name in names:
         (destination / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, destination / name)

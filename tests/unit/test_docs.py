@@ -177,8 +177,16 @@ def test_links_of_the_readme_are_absolute() -> None:
 
 def test_readme_has_the_sections_of_the_certification() -> None:
     headings = re.findall(r"^## (.+)$", read(ROOT / "README.md"), re.MULTILINE)
-    wanted = ["Requirements", "Installation", "Use cases", "Testing", "Support", "Release notes", "Related information"]
-    assert [name for name in [*wanted, "License"] if name not in headings] == []
+    expected = [
+        "Requirements",
+        "Installation",
+        "Use cases",
+        "Testing",
+        "Support",
+        "Release notes",
+        "Related information",
+    ]
+    assert [name for name in [*expected, "License"] if name not in headings] == []
 
 
 # Names of the collection
@@ -224,8 +232,8 @@ def option_names() -> set[str]:
 def test_readme_lists_every_module_role_and_playbook() -> None:
     names = plugin_names()
     text = read(ROOT / "README.md")
-    wanted = [*names["modules"], *names["roles"], *names["playbooks"] - {"require_nodes"}]
-    assert sorted(name for name in wanted if f"`{name}`" not in text) == []
+    expected = [*names["modules"], *names["roles"], *names["playbooks"] - {"require_nodes"}]
+    assert sorted(name for name in expected if f"`{name}`" not in text) == []
 
 
 def test_changelog_lists_every_plugin_role_and_playbook() -> None:

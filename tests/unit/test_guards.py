@@ -271,6 +271,48 @@ def functions(path: Path) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
     return [node for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
 
 
+#: Words of an older version, or words that already have another meaning for HSM operators. CONTRIBUTING has the terms to use instead.
+OLD_WORDS = frozenset(
+    [
+        "answer",
+        "answered",
+        "answers",
+        "apart",
+        "attestation",
+        "attestations",
+        "doomed",
+        "evidence",
+        "held",
+        "receipt",
+        "retired",
+        "sweep",
+        "swept",
+        "tells",
+        "told",
+        "wanted",
+        "witness",
+    ]
+)
+
+
+def identifiers(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    names = {getattr(node, name, None) for node in ast.walk(tree) for name in ("id", "attr", "arg", "name")}
+    return {name for name in names if isinstance(name, str)}
+
+
+def test_names_use_the_terms_of_contributing() -> None:
+    """Names of variables, functions, classes and arguments use the same terms as the documents."""
+    found = {
+        f"{path.relative_to(ROOT)}: {name}"
+        for folder in ("plugins", "tests", "molecule")
+        for path in python_files(folder)
+        for name in identifiers(path)
+        if OLD_WORDS & set(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower().split("_"))
+    }
+    assert not found
+
+
 def test_test_names_have_at_most_60_characters() -> None:
     """A test is named test_<subject>_<condition>[_<result>]; the sentence is in the docstring."""
     names = {

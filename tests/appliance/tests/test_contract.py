@@ -72,11 +72,11 @@ def test_contract_codes_match_simulator() -> None:
 
 def test_contract_operations_match_simulator() -> None:
     """The simulator implements exactly the operations of the contract."""
-    wanted = {
+    expected = {
         (method.upper(), path) for path, item in CONTRACT["paths"].items() for method in METHODS if method in item
     }
     routes = [*node_api.ROUTES, *restore_api.ROUTES, *package_api.ROUTES]
-    assert {(method, f"/api/v1{path}") for method, path, dummy in routes} == wanted
+    assert {(method, f"/api/v1{path}") for method, path, dummy in routes} == expected
 
 
 def test_contract_status_documented_with_code() -> None:

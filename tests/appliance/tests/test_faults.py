@@ -214,14 +214,14 @@ def test_unknown_key_type_in_list_and_digest(control: Control, api: Api) -> None
 
 def test_other_mbk_reported_and_packages_rejected(control: Control, api: Api) -> None:
     """A node with another MBK reports it and rejects packages."""
-    content, held = api.package(), api("GET", "/node").data["mbk"]
+    content, original = api.package(), api("GET", "/node").data["mbk"]
     control.fault("other_mbk", node="node1", mbk="STRANGE", check_value="00ff00ff00ff00ff")
     mbk = {"name": "STRANGE", "check_value": "00ff00ff00ff00ff", "m": 2, "n": 3}
     assert api("GET", "/node").data["mbk"] == mbk
     assert api("POST", "/hsm/imports", content).code == "mbk_mismatch"
     foreign = api.package()
     control.clear_faults()
-    assert api("GET", "/node").data["mbk"] == held
+    assert api("GET", "/node").data["mbk"] == original
     assert api("POST", "/hsm/imports", foreign).code == "mbk_mismatch"
 
 
@@ -251,13 +251,13 @@ def test_restart_during_import_returns_old_or_new_keys(control: Control, keys: s
         api.apply(staged)
     with pytest.raises(CUT):
         api("GET", "/node")
-    wait_for(lambda: _answers(api))
+    wait_for(lambda: _responds(api))
     assert api("GET", "/node").data["keys_digest"] == (before if keys == "old" else after)
     assert api("GET", f"/hsm/imports/{staged['id']}").data["state"] == ("staged" if keys == "old" else "applied")
     assert api.apply(staged).data["state"] == "applied"
 
 
-def _answers(api: Api) -> bool:
+def _responds(api: Api) -> bool:
     try:
         return api("GET", "/node").status == 200
     except CUT:

@@ -206,13 +206,13 @@ def test_discard_keeps_import_without_package(control: Control, source: Api, tar
 def test_import_slot_full_changes_nothing(control: Control, source: Api, target: Api) -> None:
     """An import into a full slot does not change anything."""
     staged = stage(target, source.package())
-    held = sum(1 for key in control.keys("node2") if key["slot"] == 0)
+    count = sum(1 for key in control.keys("node2") if key["slot"] == 0)
     control.generate_key("node1", "one-too-many")
-    control.set_slot("node2", 0, capacity=held)
+    control.set_slot("node2", 0, capacity=count)
     assert target("POST", "/hsm/imports", source.package()).code == "slot_full"
     control.set_slot("node2", 0, capacity=1000)
     full = stage(target, source.package())
-    control.set_slot("node2", 0, capacity=held)
+    control.set_slot("node2", 0, capacity=count)
     response = target.apply(full)
     assert (response.status, response.code) == (409, "slot_full")
     assert target("GET", f"/hsm/imports/{full['id']}").data["state"] == "staged"

@@ -99,13 +99,13 @@ class Killer:
             killer._calls += 1
             if killer._calls != killer.at:
                 return killer._call(process, method, **details)
-            answered = threading.Event()
-            thread = threading.Thread(target=killer._kill, args=(process, answered, killer._files()))
+            responded = threading.Event()
+            thread = threading.Thread(target=killer._kill, args=(process, responded, killer._files()))
             thread.start()
             try:
                 return killer._call(process, method, **details)
             finally:
-                answered.set()
+                responded.set()
                 thread.join()
                 wait_for(lambda: not process.alive, 20)
 
@@ -117,10 +117,10 @@ class Killer:
     def _files(self) -> int:
         return len(list(self._folder.glob("tokens/*/*.object")))
 
-    def _kill(self, process: TokenProcess, answered: threading.Event, before: int) -> None:
+    def _kill(self, process: TokenProcess, responded: threading.Event, before: int) -> None:
         if self._new_files is None:
-            answered.wait()
-        while not answered.is_set() and self._files() < before + (self._new_files or 0):
+            responded.wait()
+        while not responded.is_set() and self._files() < before + (self._new_files or 0):
             pass
         os.kill(process.pid, signal.SIGKILL)
 

@@ -109,8 +109,8 @@ def test_node_reports_behavior_of_contract(control: Control, profile: str) -> No
     control.set_profile(profile)
     node = Api(control, "node1")("GET", "/node").data
     fits("Node", node)
-    told = set(node["import_behavior"].values())
-    assert (told == {"unknown"}) == (Behavior.of([profile]).announces == "no")
+    reported = set(node["import_behavior"].values())
+    assert (reported == {"unknown"}) == (Behavior.of([profile]).announces == "no")
 
 
 @pytest.mark.parametrize(("profile", "written"), [(["commit=apply"], 0), (["commit=upload"], 0), (["key-by-key"], 2)])
@@ -128,9 +128,9 @@ def test_failed_import_rows_show_written_keys(control: Control, profile: list[st
     fits("Import", failed)
     assert failed["state"] == "failed"
     done = [row["label"] for row in failed["rows"] if row["action"] == "add" and row["outcome"] == "done"]
-    held = {key["label"] for key in control.keys("node2")}
+    labels = {key["label"] for key in control.keys("node2")}
     assert len(done) == written
-    assert {label for label in held if label.startswith(profile[0])} == set(done)
+    assert {label for label in labels if label.startswith(profile[0])} == set(done)
     assert target("DELETE", f"/hsm/imports/{failed['id']}").status == 204
     control.factory_reset("node2")
     control.restore("node2")

@@ -57,10 +57,10 @@ schema = schemathesis.openapi.from_path(CONTRACT)
 @pytest.fixture(scope="module")
 def control() -> Iterator[Control]:
     with cluster(nodes=2, keys=3) as running:
-        held = running.keys("node1")
+        before = running.keys("node1")
         yield running
         # After all requests, node1 has the same keys, no internal error and no file of an upload.
-        assert running.keys("node1") == held
+        assert running.keys("node1") == before
         assert "Traceback" not in (running.folder / "log").read_text(encoding="utf-8")
         assert not list(running.folder.glob("nodes/*/imports/*.part"))
 
@@ -106,14 +106,14 @@ class Walk:
         self._url = control.node(name)["url"]
         self._token, self._ca = control.token, str(control.ca_file)
 
-    def __call__(self, label: str, wanted: int, **parts: t.Any) -> t.Any:
+    def __call__(self, label: str, expected: int, **parts: t.Any) -> t.Any:
         method, path = label.split()
         headers = {"Authorization": f"Bearer {self._token}", **parts.pop("headers", {})}
         if method == "POST":
             headers["Idempotency-Key"] = secrets.token_hex(16)
         case = schema[f"/api/v1/hsm{path}"][method].Case(headers=headers, **parts)
         response = case.call(base_url=self._url, verify=self._ca)
-        assert response.status_code == wanted, response.text
+        assert response.status_code == expected, response.text
         case.validate_response(response, checks=POSITIVE, headers=headers)
         return response
 

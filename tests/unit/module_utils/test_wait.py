@@ -32,14 +32,14 @@ class FakeClock:
         return WaitOptions(timeout, 2.0, lambda: self.now, self.sleep)
 
 
-def reading(*answers: t.Any) -> t.Callable[[], t.Any]:
-    left = list(answers)
+def reading(*responses: t.Any) -> t.Callable[[], t.Any]:
+    left = list(responses)
 
     def read() -> t.Any:
-        answer = left.pop(0) if len(left) > 1 else left[0]
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        response = left.pop(0) if len(left) > 1 else left[0]
+        if isinstance(response, Exception):
+            raise response
+        return response
 
     return read
 

@@ -126,12 +126,12 @@ class AdminOperations:
     # MBKs
 
     def do_mbk_list(self) -> list[dict[str, t.Any]]:
-        held: dict[str, list[str]] = {}
+        nodes_of: dict[str, list[str]] = {}
         for node in self._cluster.nodes.values():
             if mbk := node.hsm.mbk():
-                held.setdefault(mbk.check_value, []).append(node.name)
+                nodes_of.setdefault(mbk.check_value, []).append(node.name)
         sets = {card.mbk.check_value: card.mbk for card in self._cluster.cards.cards()}
-        return [{**mbk.as_dict(), "nodes": held.get(check, [])} for check, mbk in sets.items()]
+        return [{**mbk.as_dict(), "nodes": nodes_of.get(check, [])} for check, mbk in sets.items()]
 
     def do_mbk_create(self, *, name: str, m: int = 2, n: int = 3) -> list[dict[str, t.Any]]:
         return [card.as_dict() for card in self._cluster.cards.create_set(Mbk.generate(name, m, n))]

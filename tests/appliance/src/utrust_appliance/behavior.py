@@ -180,14 +180,14 @@ class Behavior:
         return state == "factory_reset" or (state, alarm) == ("alarm", "external_erase")
 
     def plan_import(
-        self, held: list[KeyEntry], package: list[KeyIdentity], destroyed: t.Collection[KeyIdentity] = ()
+        self, current_keys: list[KeyEntry], package: list[KeyIdentity], destroyed: t.Collection[KeyIdentity] = ()
     ) -> ImportPlan:
         """Compute the changes of an import. `destroyed` lists the keys that were destroyed on the source.
 
         With the effect `overwriting`, a key replaces the key with the same slot, label and id. If that key does not exist, it replaces a key with
         the same slot and label that the package does not contain.
         """
-        current = {key.identity.ref: key.identity for key in held}
+        current = {key.identity.ref: key.identity for key in current_keys}
         carried = {key.ref for key in package}
         others: dict[tuple[int, str], list[KeyIdentity]] = {}
         if self.effect != "additive":
@@ -216,9 +216,9 @@ class Behavior:
                 plan.rows.append(_row(identity, "remove", identity))
         return plan
 
-    def slots_after_import(self, held: list[SlotSettings], package: list[SlotSettings]) -> list[SlotSettings]:
+    def slots_after_import(self, current: list[SlotSettings], package: list[SlotSettings]) -> list[SlotSettings]:
         """Slots that an import creates or changes. Existing slots change only if users or PINs travel."""
-        known = {slot.slot: slot for slot in held}
+        known = {slot.slot: slot for slot in current}
         changed = []
         for slot in package:
             own = known.get(slot.slot)

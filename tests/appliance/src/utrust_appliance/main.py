@@ -51,11 +51,11 @@ def run(folder: Path, options: dict[str, t.Any], on_ready: t.Callable[[list[dict
 def _lock_folder(folder: Path) -> t.Iterator[None]:
     """Hold the lock of the folder, and remove run.json at the end."""
     process.claim(folder)
-    held = process.lock(folder, timeout=0.5)
-    if held is None:
+    lock = process.lock(folder, timeout=0.5)
+    if lock is None:
         other = process.read_run(folder) or {}
         raise OperationError(f"{folder} is in use by the cluster with process {other.get('pid', 'unknown')}.")
-    with held:
+    with lock:
         stale = process.read_run(folder)
         if stale:
             if "control" in stale:
@@ -68,14 +68,14 @@ def _lock_folder(folder: Path) -> t.Iterator[None]:
 def _allow_many_files() -> None:
     """Raise the limit of open files. The usual soft limit of 1,024 is too low for a hundred nodes."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MANY_FILES if hard == resource.RLIM_INFINITY else min(MANY_FILES, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    limit = MANY_FILES if hard == resource.RLIM_INFINITY else min(MANY_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < limit:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
 def _ejbca_sites(cluster: Cluster, options: dict[str, t.Any]) -> list[Site]:
-    wanted = options.get("ejbca") or options.get("database")
-    if not wanted and not (cluster.folder / "ejbca").exists():
+    required = options.get("ejbca") or options.get("database")
+    if not required and not (cluster.folder / "ejbca").exists():
         return []
     try:
         from utrust_appliance.ejbca.service import open_ejbca_sites  # its database layer is slow to import

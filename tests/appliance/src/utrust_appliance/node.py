@@ -168,8 +168,8 @@ class Node:
         """Keys that were destroyed here on purpose and are still missing. The profile defines whether packages list them."""
         path = self.folder / "destroyed.json"
         known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-        held = {key.identity for key in self.hsm.list_keys()}
-        return [identity for identity in map(KeyIdentity.from_dict, known) if identity not in held]
+        current = {key.identity for key in self.hsm.list_keys()}
+        return [identity for identity in map(KeyIdentity.from_dict, known) if identity not in current]
 
     def note_destroyed(self, keys: t.Iterable[KeyIdentity]) -> None:
         noted = dict.fromkeys([*self.destroyed(), *keys])
@@ -179,10 +179,12 @@ class Node:
 
     def mbk(self) -> MbkFacts | None:
         """The public facts of the MBK."""
-        held = self.hsm.mbk()
-        other = self.cluster.faults.find("other_mbk", self.name) if held else None
+        current = self.hsm.mbk()
+        other = self.cluster.faults.find("other_mbk", self.name) if current else None
         return (
-            replace(held, name=other.params["mbk"], check_value=other.params["check_value"]) if held and other else held
+            replace(current, name=other.params["mbk"], check_value=other.params["check_value"])
+            if current and other
+            else current
         )
 
     def list_keys(self) -> tuple[list[KeyEntry], str]:

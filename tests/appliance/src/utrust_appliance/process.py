@@ -81,9 +81,9 @@ def running(folder: Path) -> dict[str, t.Any] | None:
     """The content of run.json if a process serves this folder."""
     if not (folder / "lock").exists():
         return None
-    held = lock(folder)
-    if held is not None:
-        held.close()
+    file = lock(folder)
+    if file is not None:
+        file.close()
         return None
     return read_run(folder) or {"pid": None}
 

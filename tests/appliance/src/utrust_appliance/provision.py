@@ -123,9 +123,9 @@ def _fill(cluster: Cluster, plan: Plan) -> None:
     mbk = Mbk.generate(MBK_NAME, M, N)
     cluster.cards.create_set(mbk)
     source.hsm.initialize(mbk, SLOTS)
-    wanted = key_list(plan.keys, plan.key_mix)
+    planned = key_list(plan.keys, plan.key_mix)
     for slot in SLOTS:
-        kinds = [(label, kind) for place, label, kind in wanted if place == slot.slot]
+        kinds = [(label, kind) for place, label, kind in planned if place == slot.slot]
         if kinds:
             source.hsm.generate(slot.slot, kinds[0][0], kinds)
     for node in others[: max(0, plan.restored - 1)]:

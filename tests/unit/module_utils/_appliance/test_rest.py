@@ -57,8 +57,8 @@ class Script(t.NamedTuple):
 
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> t.Callable[..., Script]:
-    def make(*answers: HttpResponse | Exception, bearer_token: str | None = None) -> Script:
-        connection, slept = FakeConnection(*answers), list[float]()
+    def make(*responses: HttpResponse | Exception, bearer_token: str | None = None) -> Script:
+        connection, slept = FakeConnection(*responses), list[float]()
         monkeypatch.setattr(_json_client, "HttpsConnection", connection)
         client = JsonClient(ENDPOINT, APPLIANCE_API, bearer_token=bearer_token, retries=3, sleep=slept.append)
         return Script(connection, client, RestAppliance(client), slept)

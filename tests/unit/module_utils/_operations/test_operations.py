@@ -175,19 +175,19 @@ def test_import_preview_mismatch_is_discarded(package: Path, staged: Import) -> 
 
 def test_import_preview_replaces_another_key_is_refused(package: Path) -> None:
     """The operator allows the replacement of one key. The node must not replace a different key."""
-    held, third = key("new", fingerprint=fingerprint("impostor")), fingerprint("third")
+    other, third = key("new", fingerprint=fingerprint("impostor")), fingerprint("third")
     staged = Import(
         "1b67",
         "staged",
-        node(OLD, held).keys_digest,
+        node(OLD, other).keys_digest,
         rows((OLD, "unchanged", OLD.fingerprint), (NEW, "replace", third)),
     )
-    fake = target(node=node(OLD, held, name="node2"), list_keys=[(OLD, held), (OLD, NEW)], stage_import=staged)
+    fake = target(node=node(OLD, other, name="node2"), list_keys=[(OLD, other), (OLD, NEW)], stage_import=staged)
     with pytest.raises(UtrustError) as caught:
         import_into(fake, package, allow_replace=frozenset([NEW.fingerprint]))
     assert caught.value.code == "import_preview_mismatch"
-    right = dc.replace(staged, rows=rows((OLD, "unchanged", OLD.fingerprint), (NEW, "replace", held.fingerprint)))
-    fake = target(node=node(OLD, held, name="node2"), list_keys=[(OLD, held), (OLD, NEW)], stage_import=right)
+    right = dc.replace(staged, rows=rows((OLD, "unchanged", OLD.fingerprint), (NEW, "replace", other.fingerprint)))
+    fake = target(node=node(OLD, other, name="node2"), list_keys=[(OLD, other), (OLD, NEW)], stage_import=right)
     assert import_into(fake, package, allow_replace=frozenset([NEW.fingerprint]))["replaced"]
 
 
@@ -419,11 +419,11 @@ def test_import_effect_forbidden_or_unknown_is_refused(
     """An effect without consequence for the keys is not refused."""
     behavior = ImportBehavior(effect, deletions)
 
-    def refusal(*held: HsmKey, **policy: t.Any) -> str | None:
-        target_node = node(*held, name="node2", import_behavior=behavior)
+    def refusal(*present: HsmKey, **policy: t.Any) -> str | None:
+        target_node = node(*present, name="node2", import_behavior=behavior)
         try:
             import_into(
-                target(node=target_node, list_keys=[held]), package, dry_run=True, import_effect=declared, **policy
+                target(node=target_node, list_keys=[present]), package, dry_run=True, import_effect=declared, **policy
             )
         except PreflightError as exc:
             return exc.code

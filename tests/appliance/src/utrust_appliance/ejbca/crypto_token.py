@@ -95,13 +95,13 @@ class CryptoToken:
 
     def key(self, alias: str) -> signer.RsaKey | signer.EcKey:
         """The key for signatures, verified by a test signature in the HSM."""
-        held = self._cached_keys().get(alias)
-        if held is None:
+        cached = self._cached_keys().get(alias)
+        if cached is None:
             raise TokenOfflineError(
                 f"Crypto token {self._name} of {self._node.name} is active, but does not contain a key with alias {alias}"
             )
         try:
-            key = signer.private_key(self._node.hsm, held.identity.ref)
+            key = signer.private_key(self._node.hsm, cached.identity.ref)
             key.sign(b"test of a key pair")
         except (OperationError, ApiError, TypeError) as exc:
             raise TokenOfflineError(

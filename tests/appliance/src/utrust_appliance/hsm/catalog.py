@@ -5,7 +5,7 @@
 """The catalog of an HSM in SQLite: slots, key identities and committed changes. All backends share it.
 
 A change is one transaction, and the committed catalog defines the content of the HSM. Backends store the secrets. The catalog has one value for
-each key (`held`) that identifies its secret part. A backend stores new secrets before the transaction that refers to them.
+each key (`handle`) that identifies its secret part. A backend stores new secrets before the transaction that refers to them.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ if t.TYPE_CHECKING:
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS mbk (
-  only INTEGER PRIMARY KEY CHECK (only = 1), name TEXT, check_value TEXT, m INTEGER, n INTEGER, held);
+  only INTEGER PRIMARY KEY CHECK (only = 1), name TEXT, check_value TEXT, m INTEGER, n INTEGER, handle);
 CREATE TABLE IF NOT EXISTS slots (slot INTEGER PRIMARY KEY, label TEXT, activation TEXT, activated INTEGER, capacity INTEGER);
 CREATE TABLE IF NOT EXISTS hsm_keys (
   slot INTEGER REFERENCES slots, label TEXT, id TEXT, type TEXT, size INTEGER, curve TEXT, fingerprint TEXT,
-  public BLOB, complete INTEGER, held, PRIMARY KEY (slot, label, id));
+  public BLOB, complete INTEGER, handle, PRIMARY KEY (slot, label, id));
 CREATE TABLE IF NOT EXISTS journal (job TEXT PRIMARY KEY);
 """
 _IDENTITY = ", ".join(KeyIdentity.__dataclass_fields__)
-Held = t.TypeVar("Held", bytes, int)
+Handle = t.TypeVar("Handle", bytes, int)
 
 
-class StoredKey(t.NamedTuple, t.Generic[Held]):
+class StoredKey(t.NamedTuple, t.Generic[Handle]):
     """A stored key: its identity, its public key (DER) if it is a key pair, and the backend's reference to its secret part."""
 
     identity: KeyIdentity
     public: bytes | None
-    held: Held
+    handle: Handle
 
 
-class CatalogHsm(abc.ABC, t.Generic[Held]):
+class CatalogHsm(abc.ABC, t.Generic[Handle]):
     """Implements `utrust_appliance.hsm.base.Hsm` except for the secrets."""
 
     def __init__(self, folder: Path, checkpoint: Checkpoint, schema: str = "") -> None:
@@ -59,30 +59,30 @@ class CatalogHsm(abc.ABC, t.Generic[Held]):
     # The secrets
 
     @abc.abstractmethod
-    def _make(self, specs: list[tuple[KeyRef, str]]) -> list[StoredKey[Held]]:
+    def _make(self, specs: list[tuple[KeyRef, str]]) -> list[StoredKey[Handle]]:
         """Generate keys of these kinds."""
 
     @abc.abstractmethod
-    def _take_mbk(self, mbk: Mbk) -> Held: ...
+    def _import_mbk(self, mbk: Mbk) -> Handle: ...
 
     @abc.abstractmethod
-    def _take_keys(self, keys: list[WrappedKey], mbk: Mbk | None, mbk_held: Held) -> list[StoredKey[Held]]:
+    def _import_keys(self, keys: list[WrappedKey], mbk: Mbk | None, mbk_handle: Handle) -> list[StoredKey[Handle]]:
         """Unwrap keys. `mbk` is the plaintext MBK in a restore, else None. Raises UnwrapError."""
 
     @abc.abstractmethod
-    def _wrap(self, mbk_held: Held, keys: list[StoredKey[Held]]) -> list[bytes]: ...
+    def _wrap(self, mbk_handle: Handle, keys: list[StoredKey[Handle]]) -> list[bytes]: ...
 
     @abc.abstractmethod
-    def _check(self, mbk_held: Held, key: WrappedKey) -> None: ...
+    def _check(self, mbk_handle: Handle, key: WrappedKey) -> None: ...
 
     @abc.abstractmethod
-    def _mac(self, mbk_held: Held, content_sha256: bytes) -> bytes: ...
+    def _mac(self, mbk_handle: Handle, content_sha256: bytes) -> bytes: ...
 
     @abc.abstractmethod
-    def _sign(self, key: StoredKey[Held], data: bytes) -> bytes: ...
+    def _sign(self, key: StoredKey[Handle], data: bytes) -> bytes: ...
 
     @abc.abstractmethod
-    def _drop_public(self, key: StoredKey[Held]) -> None: ...
+    def _drop_public(self, key: StoredKey[Handle]) -> None: ...
 
     @abc.abstractmethod
     def _clean_up(self) -> None:
@@ -163,12 +163,12 @@ class CatalogHsm(abc.ABC, t.Generic[Held]):
         return bytes(rows[0]["public"])
 
     def sign(self, ref: KeyRef, data: bytes) -> bytes:
-        held = next((key for key in self._keys if key.identity.ref == ref), None)
-        if held is None:
+        found = next((key for key in self._keys if key.identity.ref == ref), None)
+        if found is None:
             raise OperationError(f"The HSM does not have a key with {ref}.")
-        if held.identity.type not in ("rsa", "ec"):
-            raise OperationError(f"The key with {ref} cannot sign, because its type is {held.identity.type}.")
-        if not held.usable:
+        if found.identity.type not in ("rsa", "ec"):
+            raise OperationError(f"The key with {ref} cannot sign, because its type is {found.identity.type}.")
+        if not found.usable:
             raise OperationError(
                 f"The key with {ref} is unusable. Its object set is incomplete or its slot is not activated."
             )
@@ -180,25 +180,25 @@ class CatalogHsm(abc.ABC, t.Generic[Held]):
 
     def export(self) -> Image:
         with self._db.lock:
-            facts, held = self._held_mbk()
+            facts, handle = self._current_mbk()
             keys = sorted(self._stored(), key=lambda key: key.identity.order)
             wrapped = [
                 WrappedKey(key.identity, key.public, blob)
-                for key, blob in zip(keys, self._wrap(held, keys), strict=True)
+                for key, blob in zip(keys, self._wrap(handle, keys), strict=True)
             ]
             return Image(facts, list(self._slots), wrapped)
 
     def package_mac(self, content_sha256: bytes) -> bytes:
         with self._db.lock:
-            return self._mac(self._held_mbk()[1], content_sha256)
+            return self._mac(self._current_mbk()[1], content_sha256)
 
     def check(self, key: WrappedKey) -> None:
         with self._db.lock:
-            self._check(self._held_mbk()[1], key)
+            self._check(self._current_mbk()[1], key)
 
     def apply(self, change: KeySetChange) -> None:
         with self._changing():
-            old_mbk = None if change.mbk else self._held_mbk()[1]
+            old_mbk = None if change.mbk else self._current_mbk()[1]
             if change.expect_digest not in (None, self._digest):
                 raise ApiError(
                     "keys_changed",
@@ -206,8 +206,8 @@ class CatalogHsm(abc.ABC, t.Generic[Held]):
                     keys_digest=self._digest,
                 )
             self._checkpoint("hsm.before_transaction")
-            mbk = self._take_mbk(change.mbk) if change.mbk else t.cast("Held", old_mbk)
-            arrived = self._take_keys(change.put, change.mbk, mbk)
+            mbk = self._import_mbk(change.mbk) if change.mbk else t.cast("Handle", old_mbk)
+            arrived = self._import_keys(change.put, change.mbk, mbk)
             with self._db.transaction() as db:
                 if change.mbk:
                     self._put_mbk(db, change.mbk.facts, mbk)
@@ -226,17 +226,17 @@ class CatalogHsm(abc.ABC, t.Generic[Held]):
 
     # Inside
 
-    def _held_mbk(self) -> tuple[MbkFacts, Held]:
-        rows = self._db.query("SELECT held FROM mbk")
+    def _current_mbk(self) -> tuple[MbkFacts, Handle]:
+        rows = self._db.query("SELECT handle FROM mbk")
         if self._mbk is None or not rows:
             raise ApiError("mbk_missing", "the HSM is in Factory Reset Mode and holds no Master Backup Key")
-        return self._mbk, rows[0]["held"]
+        return self._mbk, rows[0]["handle"]
 
-    def _stored(self, ref: KeyRef | None = None) -> list[StoredKey[Held]]:
+    def _stored(self, ref: KeyRef | None = None) -> list[StoredKey[Handle]]:
         """The key with this reference, or all keys."""
-        sql = f"SELECT {_IDENTITY}, public, held FROM hsm_keys"
+        sql = f"SELECT {_IDENTITY}, public, handle FROM hsm_keys"
         rows = self._db.query(f"{sql} WHERE (slot, label, id) = (?, ?, ?)", *ref) if ref else self._db.query(sql)
-        return [StoredKey(KeyIdentity.from_dict(dict(row)), row["public"], row["held"]) for row in rows]
+        return [StoredKey(KeyIdentity.from_dict(dict(row)), row["public"], row["handle"]) for row in rows]
 
     # A row is always deleted before it is replaced, because backends can have a trigger on DELETE.
 
@@ -244,18 +244,18 @@ class CatalogHsm(abc.ABC, t.Generic[Held]):
     def _remove(db: sqlite3.Connection, ref: KeyRef) -> None:
         db.execute("DELETE FROM hsm_keys WHERE (slot, label, id) = (?, ?, ?)", ref)
 
-    def _put(self, db: sqlite3.Connection, key: StoredKey[Held]) -> None:
+    def _put(self, db: sqlite3.Connection, key: StoredKey[Handle]) -> None:
         self._remove(db, key.identity.ref)
-        row = (*key.identity.as_dict().values(), key.public, key.held)
+        row = (*key.identity.as_dict().values(), key.public, key.handle)
         db.execute(
-            f"INSERT INTO hsm_keys ({_IDENTITY}, public, complete, held) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1, ?)", row
+            f"INSERT INTO hsm_keys ({_IDENTITY}, public, complete, handle) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1, ?)", row
         )
 
     @staticmethod
-    def _put_mbk(db: sqlite3.Connection, facts: MbkFacts, held: Held) -> None:
+    def _put_mbk(db: sqlite3.Connection, facts: MbkFacts, handle: Handle) -> None:
         db.execute("DELETE FROM mbk")
-        row = (facts.name, facts.check_value, facts.m, facts.n, held)
-        db.execute("INSERT INTO mbk (only, name, check_value, m, n, held) VALUES (1, ?, ?, ?, ?, ?)", row)
+        row = (facts.name, facts.check_value, facts.m, facts.n, handle)
+        db.execute("INSERT INTO mbk (only, name, check_value, m, n, handle) VALUES (1, ?, ?, ?, ?, ?)", row)
 
     @staticmethod
     def _put_slot(db: sqlite3.Connection, settings: SlotSettings) -> None:

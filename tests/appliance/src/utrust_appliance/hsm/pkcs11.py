@@ -4,10 +4,10 @@
 
 """HSM backend with a PKCS #11 token, for example of SoftHSM2. MBK and keys are objects in the token, and leave it only wrapped.
 
-A token writes objects one by one, but an import must be atomic. Therefore the catalog lists every object as part of a key (or the MBK) or as doomed.
-Objects are listed as doomed before they are written. The transaction of a change removes the new objects from the doomed list and adds the old
-objects (triggers below). Doomed objects are destroyed after the change, or when the token is opened again. After a kill, the HSM has either the old
-keys or the new keys.
+A token writes objects one by one, but an import must be atomic. Therefore the catalog lists every object, either as part of a key (or the MBK) or in
+`to_destroy`. Objects are added to `to_destroy` before they are written. The transaction of a change removes the new objects from `to_destroy` and adds
+the old objects (triggers below). The objects in `to_destroy` are destroyed after the change, or when the token is opened again. After a kill, the HSM has
+either the old keys or the new keys.
 
 The MBK is imported when the shares of the cards are combined, encrypted for a key pair of the token. The key that authenticates packages is imported
 at the same time as an object of its own, because PKCS #11 v2.40 does not support HKDF.
@@ -41,25 +41,25 @@ LOG = logging.getLogger(__name__)
 BATCH = 32  # keys in one request to the token
 # The id of the objects of an MBK is its number, because several MBKs can have the same name.
 SCHEMA = """
-CREATE TABLE IF NOT EXISTS doomed (number INTEGER PRIMARY KEY, type TEXT, label TEXT, id TEXT, fingerprint TEXT, public BLOB);
+CREATE TABLE IF NOT EXISTS to_destroy (number INTEGER PRIMARY KEY, type TEXT, label TEXT, id TEXT, fingerprint TEXT, public BLOB);
 CREATE TRIGGER IF NOT EXISTS key_in AFTER INSERT ON hsm_keys BEGIN
-  DELETE FROM doomed WHERE number = NEW.held; END;
+  DELETE FROM to_destroy WHERE number = NEW.handle; END;
 CREATE TRIGGER IF NOT EXISTS key_out AFTER DELETE ON hsm_keys BEGIN
-  INSERT INTO doomed VALUES (OLD.held, OLD.type, OLD.label, OLD.id, OLD.fingerprint, OLD.public); END;
+  INSERT INTO to_destroy VALUES (OLD.handle, OLD.type, OLD.label, OLD.id, OLD.fingerprint, OLD.public); END;
 CREATE TRIGGER IF NOT EXISTS mbk_in AFTER INSERT ON mbk BEGIN
-  DELETE FROM doomed WHERE number = NEW.held; END;
+  DELETE FROM to_destroy WHERE number = NEW.handle; END;
 CREATE TRIGGER IF NOT EXISTS mbk_out AFTER DELETE ON mbk BEGIN
-  INSERT INTO doomed VALUES (OLD.held, 'mbk', OLD.name, printf('%016x', OLD.held), NULL, NULL); END;
+  INSERT INTO to_destroy VALUES (OLD.handle, 'mbk', OLD.name, printf('%016x', OLD.handle), NULL, NULL); END;
 """
 LIVE = """
-SELECT held AS number, type, label, id, fingerprint, public FROM hsm_keys
-UNION ALL SELECT held, 'mbk', name, printf('%016x', held), NULL, NULL FROM mbk
+SELECT handle AS number, type, label, id, fingerprint, public FROM hsm_keys
+UNION ALL SELECT handle, 'mbk', name, printf('%016x', handle), NULL, NULL FROM mbk
 """
 OAEP = padding.OAEP(padding.MGF1(hashes.SHA1()), hashes.SHA1(), None)
 
 
 class Pkcs11Hsm(CatalogHsm[int]):
-    """`held` is the number that identifies the objects of a key in the token process."""
+    """`handle` is the number that identifies the objects of a key in the token process."""
 
     def __init__(self, folder: Path, checkpoint: Checkpoint, module: str, label: str) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -82,10 +82,10 @@ class Pkcs11Hsm(CatalogHsm[int]):
         """Start a token process. Removes keys from the catalog that other programs have destroyed in the token."""
         process = TokenProcess(*self._place)
         try:
-            doomed = self._entries("SELECT * FROM doomed")
-            found = process.call("find", live=self._entries(LIVE), doomed=doomed)
+            to_destroy = self._entries("SELECT * FROM to_destroy")
+            found = process.call("find", live=self._entries(LIVE), to_destroy=to_destroy)
             lost_mbk = [
-                row["held"] for row in self._db.query("SELECT held FROM mbk") if row["held"] in found["missing"]
+                row["handle"] for row in self._db.query("SELECT handle FROM mbk") if row["handle"] in found["missing"]
             ]
             if lost_mbk:
                 folder, module, label = self._place
@@ -98,10 +98,10 @@ class Pkcs11Hsm(CatalogHsm[int]):
         with self._db.transaction() as db:
             for number in found["missing"]:
                 LOG.warning("%s: the object of a key is missing in the token, the key was removed", self._place[0])
-                db.execute("DELETE FROM hsm_keys WHERE held = ?", (number,))
+                db.execute("DELETE FROM hsm_keys WHERE handle = ?", (number,))
             for number in found["incomplete"]:
-                db.execute("UPDATE hsm_keys SET complete = 0 WHERE held = ?", (number,))
-            db.execute("DELETE FROM doomed")
+                db.execute("UPDATE hsm_keys SET complete = 0 WHERE handle = ?", (number,))
+            db.execute("DELETE FROM to_destroy")
         self._reload()
         return process
 
@@ -141,7 +141,7 @@ class Pkcs11Hsm(CatalogHsm[int]):
         with self._db.transaction() as db:
             for entry in entries:
                 public = None if entry.public is None else bytes.fromhex(entry.public)
-                db.execute("INSERT INTO doomed VALUES (?, ?, ?, ?, ?, ?)", (*entry[:5], public))
+                db.execute("INSERT INTO to_destroy VALUES (?, ?, ?, ?, ?, ?)", (*entry[:5], public))
 
     def _make(self, specs: list[tuple[KeyRef, str]]) -> list[StoredKey[int]]:
         entries = [Entry(_number(), kind.partition("-")[0], ref.label, ref.id, None, None) for ref, kind in specs]
@@ -154,7 +154,7 @@ class Pkcs11Hsm(CatalogHsm[int]):
             made.append(StoredKey(facts.identity(ref), facts.public, entry.number))
         return made
 
-    def _take_mbk(self, mbk: Mbk) -> int:
+    def _import_mbk(self, mbk: Mbk) -> int:
         number = _number()
         entry = Entry(number, "mbk", mbk.name, f"{number:016x}", None, None)
         self._doom([entry])
@@ -165,55 +165,55 @@ class Pkcs11Hsm(CatalogHsm[int]):
         self._call("take_mbk", key=entry, mbk=sealed[0], mac=sealed[1])
         return number
 
-    def _take_keys(self, keys: list[WrappedKey], dummy_mbk: Mbk | None, mbk_held: int) -> list[StoredKey[int]]:
+    def _import_keys(self, keys: list[WrappedKey], dummy_mbk: Mbk | None, mbk_handle: int) -> list[StoredKey[int]]:
         entries = [_entry(_number(), key) for key in keys]
         self._doom(entries)
         blobs = [(entry, key.blob.hex()) for entry, key in zip(entries, keys, strict=True)]
         half = len(blobs) // 2
-        self._unwrap(mbk_held, blobs[:half])
+        self._unwrap(mbk_handle, blobs[:half])
         self._checkpoint("hsm.in_token")
-        self._unwrap(mbk_held, blobs[half:])
+        self._unwrap(mbk_handle, blobs[half:])
         return [StoredKey(key.identity, key.public, entry.number) for entry, key in zip(entries, keys, strict=True)]
 
-    def _unwrap(self, mbk_held: int, blobs: list[tuple[Entry, str]]) -> None:
+    def _unwrap(self, mbk_handle: int, blobs: list[tuple[Entry, str]]) -> None:
         for start in range(0, len(blobs), BATCH):
-            self._call("unwrap", mbk=mbk_held, keys=blobs[start : start + BATCH])
+            self._call("unwrap", mbk=mbk_handle, keys=blobs[start : start + BATCH])
 
     def _drop_public(self, key: StoredKey[int]) -> None:
-        self._call("drop_public", number=key.held)
+        self._call("drop_public", number=key.handle)
 
     def _clean_up(self) -> None:
-        doomed = [row["number"] for row in self._db.query("SELECT number FROM doomed")]
+        to_destroy = [row["number"] for row in self._db.query("SELECT number FROM to_destroy")]
         try:
-            for start in range(0, len(doomed), BATCH):
-                batch = doomed[start : start + BATCH]
+            for start in range(0, len(to_destroy), BATCH):
+                batch = to_destroy[start : start + BATCH]
                 self._process.call("drop", numbers=batch)
                 with self._db.transaction() as db:
-                    db.executemany("DELETE FROM doomed WHERE number = ?", [(number,) for number in batch])
+                    db.executemany("DELETE FROM to_destroy WHERE number = ?", [(number,) for number in batch])
         except TokenError as exc:
             LOG.warning("%s: objects will be cleaned up when the token is opened again: %s", self._place[0], exc)
 
     # Use
 
-    def _wrap(self, mbk_held: int, keys: list[StoredKey[int]]) -> list[bytes]:
+    def _wrap(self, mbk_handle: int, keys: list[StoredKey[int]]) -> list[bytes]:
         self._ready()
         blobs: list[bytes] = []
         for start in range(0, len(keys), BATCH):
-            numbers = [key.held for key in keys[start : start + BATCH]]
-            blobs += [bytes.fromhex(blob) for blob in self._call("wrap", mbk=mbk_held, numbers=numbers)]
+            numbers = [key.handle for key in keys[start : start + BATCH]]
+            blobs += [bytes.fromhex(blob) for blob in self._call("wrap", mbk=mbk_handle, numbers=numbers)]
         return blobs
 
-    def _check(self, mbk_held: int, key: WrappedKey) -> None:
+    def _check(self, mbk_handle: int, key: WrappedKey) -> None:
         self._ready()
-        self._call("check", mbk=mbk_held, key=_entry(0, key), blob=key.blob.hex())
+        self._call("check", mbk=mbk_handle, key=_entry(0, key), blob=key.blob.hex())
 
-    def _mac(self, mbk_held: int, content_sha256: bytes) -> bytes:
+    def _mac(self, mbk_handle: int, content_sha256: bytes) -> bytes:
         self._ready()
-        return bytes.fromhex(self._call("mac", mbk=mbk_held, data=content_sha256.hex()))
+        return bytes.fromhex(self._call("mac", mbk=mbk_handle, data=content_sha256.hex()))
 
     def _sign(self, key: StoredKey[int], data: bytes) -> bytes:
         self._ready()
-        return bytes.fromhex(self._call("sign", number=key.held, data=data.hex(), curve=key.identity.curve))
+        return bytes.fromhex(self._call("sign", number=key.handle, data=data.hex(), curve=key.identity.curve))
 
 
 def _number() -> int:

@@ -60,13 +60,13 @@ class Token:
 
     # Assignment of objects to keys
 
-    def find(self, live: list[Entry], doomed: list[Entry]) -> dict[str, list[int]]:
-        """Find the objects of live keys, and destroy the objects of doomed keys. Objects of other programs stay unchanged.
+    def find(self, live: list[Entry], to_destroy: list[Entry]) -> dict[str, list[int]]:
+        """Find the objects of live keys, and destroy the objects in `to_destroy`. Objects of other programs stay unchanged.
 
         Several objects can have the same label and id, for example a key and its replacement, or keys of two slots. In this case, the key data decides.
         """
         found = self._by_place()
-        claims = Counter(place for key in [*live, *doomed] for place in _places(key))
+        claims = Counter(place for key in [*live, *to_destroy] for place in _places(key))
         result: dict[str, list[int]] = {"missing": [], "incomplete": []}
         for key in live:
             objects: list[Object | None] = []
@@ -81,7 +81,7 @@ class Token:
                 self.drop([key.number])
             elif None in objects:
                 result["incomplete"].append(key.number)
-        self._destroy(doomed, found)
+        self._destroy(to_destroy, found)
         return result
 
     def _by_place(self) -> dict[Place, list[Object]]:
@@ -93,13 +93,13 @@ class Token:
                     found[(kind, key_type), label, bytes(key_id).hex()].append(thing)
         return found
 
-    def _destroy(self, doomed: list[Entry], found: dict[Place, list[Object]]) -> None:
-        for key in doomed:
+    def _destroy(self, to_destroy: list[Entry], found: dict[Place, list[Object]]) -> None:
+        for key in to_destroy:
             for place in _places(key):
                 for thing in found[place]:
                     if self._is_of(key, place, thing) is not False:
                         pk.destroy(thing)
-        if doomed:  # an object that was being written during a kill can lack label and id
+        if to_destroy:  # an object that was being written during a kill can lack label and id
             for part in {part for parts in pk.PARTS.values() for part in parts}:
                 for thing in found[part, "", ""]:
                     if not pk.is_finished(self._session, part, thing):
@@ -256,7 +256,7 @@ def _listen(channel: socket.socket, requests: queue.SimpleQueue[dict[str, t.Any]
 
 def _entries(details: dict[str, t.Any]) -> dict[str, t.Any]:
     """Convert the lists with these names, which JSON cannot mark as Entry."""
-    for name in ("live", "doomed"):
+    for name in ("live", "to_destroy"):
         if name in details:
             details[name] = [Entry(*item) for item in details[name]]
     if "keys" in details:
@@ -272,11 +272,11 @@ def main() -> None:
     channel, requests = socket.socket(fileno=descriptor), queue.SimpleQueue[dict[str, t.Any]]()
     threading.Thread(target=_listen, args=(channel, requests), daemon=True).start()
     # The token process of a killed simulator needs some time to end.
-    held, token = process.lock(Path(), timeout=30.0), None
+    locked, token = process.lock(Path(), timeout=30.0), None
     while True:
         request = requests.get()
         try:
-            if held is None:
+            if locked is None:
                 raise ValueError(f"another process has the token open in {Path().absolute()}")
             token = token or Token(pkcs11_setup.open_session(Path(), module, label))
             result = getattr(token, request["method"])(**_entries(request["details"]))

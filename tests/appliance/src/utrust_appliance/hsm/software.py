@@ -31,7 +31,7 @@ if t.TYPE_CHECKING:
 
 
 class SoftwareHsm(CatalogHsm[bytes]):
-    """`held` is the key or the MBK, encrypted under the storage key."""
+    """`handle` is the key or the MBK, encrypted under the storage key."""
 
     def __init__(self, folder: Path, checkpoint: Checkpoint) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -45,22 +45,22 @@ class SoftwareHsm(CatalogHsm[bytes]):
         made = [(ref, *key_material.generate(kind)) for ref, kind in specs]
         return [self._store(facts.identity(ref), facts.public, material) for ref, facts, material in made]
 
-    def _take_mbk(self, mbk: Mbk) -> bytes:
+    def _import_mbk(self, mbk: Mbk) -> bytes:
         return self._seal(b"mbk", mbk.key)
 
-    def _take_keys(self, keys: list[WrappedKey], mbk: Mbk | None, mbk_held: bytes) -> list[StoredKey[bytes]]:
-        mbk = mbk or self._open_mbk(mbk_held)
+    def _import_keys(self, keys: list[WrappedKey], mbk: Mbk | None, mbk_handle: bytes) -> list[StoredKey[bytes]]:
+        mbk = mbk or self._open_mbk(mbk_handle)
         return [self._store(key.identity, key.public, self._unwrap(mbk, key)) for key in keys]
 
-    def _wrap(self, mbk_held: bytes, keys: list[StoredKey[bytes]]) -> list[bytes]:
-        mbk = self._open_mbk(mbk_held)
+    def _wrap(self, mbk_handle: bytes, keys: list[StoredKey[bytes]]) -> list[bytes]:
+        mbk = self._open_mbk(mbk_handle)
         return [mbk.wrap(self._material(key)) for key in keys]
 
-    def _check(self, mbk_held: bytes, key: WrappedKey) -> None:
-        self._unwrap(self._open_mbk(mbk_held), key)
+    def _check(self, mbk_handle: bytes, key: WrappedKey) -> None:
+        self._unwrap(self._open_mbk(mbk_handle), key)
 
-    def _mac(self, mbk_held: bytes, content_sha256: bytes) -> bytes:
-        return self._open_mbk(mbk_held).mac(content_sha256)
+    def _mac(self, mbk_handle: bytes, content_sha256: bytes) -> bytes:
+        return self._open_mbk(mbk_handle).mac(content_sha256)
 
     def _sign(self, key: StoredKey[bytes], data: bytes) -> bytes:
         return key_material.sign(self._material(key), data)
@@ -87,12 +87,12 @@ class SoftwareHsm(CatalogHsm[bytes]):
         return StoredKey(identity, public, self._seal(str(identity.ref).encode(), material))
 
     def _material(self, key: StoredKey[bytes]) -> bytes:
-        return self._open(str(key.identity.ref).encode(), key.held)
+        return self._open(str(key.identity.ref).encode(), key.handle)
 
-    def _open_mbk(self, held: bytes) -> Mbk:
+    def _open_mbk(self, handle: bytes) -> Mbk:
         if self._mbk is None:
             raise ApiError("mbk_missing", "the HSM is in Factory Reset Mode and holds no Master Backup Key")
-        return Mbk(self._mbk.name, self._open(b"mbk", held), self._mbk.m, self._mbk.n)
+        return Mbk(self._mbk.name, self._open(b"mbk", handle), self._mbk.m, self._mbk.n)
 
     def _seal(self, place: bytes, secret: bytes) -> bytes:
         nonce = secrets.token_bytes(12)

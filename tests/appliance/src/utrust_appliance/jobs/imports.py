@@ -88,9 +88,9 @@ class Imports:
     def _stage(self, request: Request, upload: Path, sha256: str, size: int) -> Data:
         self._node.checkpoint("import.received")
         package = self._verified(upload)
-        held = self._node.hsm.list_keys()
-        plan = self._node.behavior.plan_import(held, package.header.keys, package.header.destroyed)
-        self._require_room(package, ({key.identity.ref for key in held} | plan.put) - set(plan.remove))
+        current = self._node.hsm.list_keys()
+        plan = self._node.behavior.plan_import(current, package.header.keys, package.header.destroyed)
+        self._require_room(package, ({key.identity.ref for key in current} | plan.put) - set(plan.remove))
         import_id = secrets.token_hex(16)
         upload.rename(self._path(import_id))
         data = {
@@ -99,7 +99,7 @@ class Imports:
             "state": "staged",
             "sequence": 1,
             "package": package.header.facts(sha256, size),
-            "keys_digest": keys_digest(key.identity for key in held),
+            "keys_digest": keys_digest(key.identity for key in current),
             "rows": plan.rows,
             "created_at": utc_now(),
             "expires_at": utc_in(self._deadlines.ttl),
@@ -141,15 +141,15 @@ class Imports:
                 )
 
     def list(self) -> list[Data]:
-        self.sweep()
+        self.end_expired()
         return [self._node.restores.view(data) for data in self._node.store.list("import")]
 
     def get(self, import_id: str) -> Data:
-        self.sweep()
+        self.end_expired()
         return self._node.restores.view(self._node.store.get("import", import_id))
 
     async def apply(self, import_id: str, request: Request, if_match: t.Container[str]) -> Data:
-        self.sweep()
+        self.end_expired()
         data = self._node.store.get("import", import_id)
         self._node.store.made_by(request)  # rejects an Idempotency-Key of another request
         if data["state"] == "applied":
@@ -284,11 +284,11 @@ class Imports:
 
     def _fail(self, data: Data, problem: ApiError) -> None:
         """Set the state failed, and set the outcome of each key in its row."""
-        held = {key.identity for key in self._node.hsm.list_keys()}
+        current = {key.identity for key in self._node.hsm.list_keys()}
         data.update(state="failed", finished_at=utc_now(), keys_digest=self._node.hsm.digest())
         data["problem"] = {"code": problem.code, "title": problem.title, "detail": problem.detail}
         for row in data["rows"]:
-            there = KeyIdentity.from_dict(row) in held
+            there = KeyIdentity.from_dict(row) in current
             row["outcome"] = "done" if there != (row["action"] == "remove") else "pending"
         self._forget(data["id"])
 
@@ -297,7 +297,7 @@ class Imports:
         destroy(self._path(import_id))
 
     def discard(self, import_id: str) -> None:
-        self.sweep()
+        self.end_expired()
         data = self._node.store.get("import", import_id)
         if data["state"] in ENDED:
             return
@@ -310,7 +310,7 @@ class Imports:
         else:
             self._end(data, "discarded")
 
-    def sweep(self) -> None:
+    def end_expired(self) -> None:
         for import_id in self._deadlines.passed():
             running = self._node.running()
             if running is None or running["id"] != import_id:

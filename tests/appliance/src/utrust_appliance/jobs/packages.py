@@ -70,7 +70,7 @@ class Packages:
 
     async def create(self, request: Request, expect_digest: str | None) -> Data:
         async with self._making:
-            self.sweep()
+            self.destroy_expired()
             made = self._node.store.made_by(request)
             if made:
                 return self._node.store.get("package", made)
@@ -103,11 +103,11 @@ class Packages:
         return data
 
     def list(self) -> list[Data]:
-        self.sweep()
+        self.destroy_expired()
         return self._node.store.list("package")
 
     def get(self, package_id: str) -> Data:
-        self.sweep()
+        self.destroy_expired()
         return self._node.store.get("package", package_id)
 
     def content(self, package_id: str) -> tuple[Data, Path]:
@@ -117,7 +117,7 @@ class Packages:
         self.get(package_id)
         self._destroy(package_id)
 
-    def sweep(self) -> None:
+    def destroy_expired(self) -> None:
         for package_id in self._deadlines.passed():
             self._destroy(package_id)
 

@@ -71,7 +71,7 @@ class RestorePackages:
         return package_id
 
     def get(self, package_id: str) -> RestorePackage:
-        self.sweep()
+        self.forget_expired()
         if self._brought is None or self._brought.id != package_id:
             raise ApiError("not_found", "the selected package has expired: select the package again")
         return self._brought
@@ -89,6 +89,6 @@ class RestorePackages:
             destroy(self._brought.path)
             self._brought = None
 
-    def sweep(self) -> None:
+    def forget_expired(self) -> None:
         if self._deadlines.passed():
             self.forget()

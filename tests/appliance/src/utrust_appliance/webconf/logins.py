@@ -107,7 +107,7 @@ class Sessions:
         self._sessions: dict[str, Session] = {}
 
     def begin(self, user: str, method: str) -> tuple[str, Session]:
-        self._sweep()
+        self._end_expired()
         while len(self._sessions) >= MOST_SESSIONS:
             self._sessions.pop(next(iter(self._sessions)))
         token, session = secrets.token_urlsafe(32), Session(user, method, self._clock())
@@ -116,7 +116,7 @@ class Sessions:
 
     def get(self, token: str, *, touch: bool) -> Session | None:
         """The session of a token. `touch`: the request is an action of the user, so it restarts the timeout."""
-        self._sweep()
+        self._end_expired()
         session = self._sessions.get(_digest(token))
         if session and touch:
             session.last_seen = self._clock()
@@ -125,7 +125,7 @@ class Sessions:
     def end(self, token: str) -> None:
         self._sessions.pop(_digest(token), None)
 
-    def _sweep(self) -> None:
+    def _end_expired(self) -> None:
         limit = self._clock() - self.timeout
         for token in [token for token, session in self._sessions.items() if session.last_seen <= limit]:
             del self._sessions[token]
