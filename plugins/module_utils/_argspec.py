@@ -12,7 +12,8 @@ from __future__ import annotations
 import re
 import typing as t
 
-from ansible.module_utils.basic import env_fallback
+from ansible.module_utils.common.parameters import env_fallback
+from ansible.module_utils.errors import AnsibleFallbackNotFound
 from ansible_collections.keyops.utrust.plugins.module_utils._appliance.transports import TRANSPORTS
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
 from ansible_collections.keyops.utrust.plugins.module_utils._http import Endpoint
@@ -21,19 +22,26 @@ Spec = dict[str, t.Any]
 Params = t.Mapping[str, t.Any]
 
 
+def _set_in_environment(name: str) -> str:
+    value = str(env_fallback(name))
+    if not value.strip():  # blank text is "not set", as everywhere
+        raise AnsibleFallbackNotFound
+    return value
+
+
 def _env(name: str, **spec: t.Any) -> Spec:
-    return {**spec, "fallback": (env_fallback, [name])}
+    return {**spec, "fallback": (_set_in_environment, [name])}
 
 
 CONNECTION_SPEC: t.Final[Spec] = {
-    "host": _env("UTRUST_HOST", type="str", required=True),
-    "port": _env("UTRUST_PORT", type="int", default=443),
+    "host": {"type": "str", "required": True},
+    "port": {"type": "int", "default": 443},
     # Paths of files: the content is secret, the paths are not.
     "client_cert": _env("UTRUST_CLIENT_CERT", type="path"),
     "client_key": _env("UTRUST_CLIENT_KEY", type="path", no_log=False),
     "bearer_token": _env("UTRUST_BEARER_TOKEN", type="str", no_log=True),
     "ca_file": _env("UTRUST_CA_FILE", type="path"),
-    "tls_fingerprint": _env("UTRUST_TLS_FINGERPRINT", type="list", elements="str"),
+    "tls_fingerprint": {"type": "list", "elements": "str"},
     "expect_node": {"type": "str"},
     "members": {"type": "list", "elements": "str"},
     "transport": {"type": "str", "choices": sorted(TRANSPORTS), "default": "rest"},

@@ -13,12 +13,20 @@ import typing as t
 
 
 class Problem(t.NamedTuple):
-    """One reason to stop. `code` is stable, `text` is the reason, and `remedy` is an instruction. Neither ends with a period."""
+    """One reason to stop. `code` is stable, `text` is the reason, and `remedy` is an instruction. Neither ends with a period.
+
+    `remedy` is empty if the text already says what to do.
+    """
 
     code: str
     node: str
     text: str
     remedy: str
+
+    @property
+    def line(self) -> str:
+        """The problem for people, without a period at the end."""
+        return f"{self.node}: {self.code}: {self.text}" + (f". Fix: {self.remedy}" if self.remedy else "")
 
     def to_dict(self) -> dict[str, str]:
         return self._asdict()
@@ -57,9 +65,9 @@ class ResponseLostError(UtrustError):
 def raise_for_problems(action: str, problems: t.Sequence[Problem]) -> None:
     """Raise `PreflightError` if the list is not empty. The message has one line for each problem."""
     if problems:
-        lines = [f"{problem.node}: {problem.code}: {problem.text}. Fix: {problem.remedy}." for problem in problems]
+        lines = "".join(f"\n{problem.line}." for problem in problems)
         raise PreflightError(
-            "\n".join([f"{action}: {len(problems)} problem(s) found, nothing was changed:", *lines]),
+            f"{action}: {len(problems)} problem(s) found, nothing was changed:{lines}",
             code=problems[0].code,
             problems=[problem.to_dict() for problem in problems],
         )

@@ -15,6 +15,7 @@ import dataclasses as dc
 import hashlib
 import http.client
 import re
+import socket
 import ssl
 import typing as t
 
@@ -132,6 +133,13 @@ class HttpsConnection:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+    def abort(self) -> None:
+        """Make a request that another thread has sent end soon, with an error."""
+        connection = self._connection
+        if connection is not None and connection.sock is not None:
+            with contextlib.suppress(OSError):
+                connection.sock.shutdown(socket.SHUT_RDWR)
 
     def request(
         self,

@@ -113,6 +113,10 @@ class JsonClient:
     def close(self) -> None:
         self._connection.close()
 
+    def abort(self) -> None:
+        """Make a request that another thread has sent end soon, with an error."""
+        self._connection.abort()
+
     def call(
         self,
         method: str,

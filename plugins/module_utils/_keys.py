@@ -15,8 +15,7 @@ import hashlib
 import json
 import typing as t
 
-if t.TYPE_CHECKING:
-    from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import HsmKey
+from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import HsmKey
 
 
 def keys_digest(hsm_keys: t.Iterable[HsmKey]) -> str:
@@ -30,7 +29,7 @@ def keys_digest(hsm_keys: t.Iterable[HsmKey]) -> str:
 
 @dc.dataclass(frozen=True)
 class Mismatch:
-    """Two different keys with the same slot and label, on the source and on the target."""
+    """The same slot and label, but not the same key; `source_key` on the source, `target_key` on the target."""
 
     source_key: HsmKey
     target_key: HsmKey
@@ -38,13 +37,18 @@ class Mismatch:
     def to_dict(self) -> dict[str, t.Any]:
         return {"source_key": self.source_key.to_dict(), "target_key": self.target_key.to_dict()}
 
+    @classmethod
+    def from_dict(cls, pair: t.Mapping[str, t.Any]) -> Mismatch:
+        return cls(HsmKey.from_dict(pair["source_key"]), HsmKey.from_dict(pair["target_key"]))
+
 
 @dc.dataclass(frozen=True)
 class Difference:
-    """Differences of a target from the source.
+    """How the keys of a target differ from those of the source.
 
-    `missing` keys are only on the source, `extra` keys only on the target. `unusable` keys are on both, but the target cannot use them.
-    `unchanged` is the number of keys on both. `check_value_only` is the number of secret keys among them.
+    `missing`: on the source only. `extra`: on the target only, and no key of the source. `mismatched`: another key with the same slot and label.
+    `moved`: the same key in another slot, or with another label or id. `duplicate`: a key of the source that the target has once more.
+    `unusable`: keys that both have but the target cannot use. `check_value_only` counts unchanged secret keys, whose check values have three bytes only.
     """
 
     missing: tuple[HsmKey, ...]
@@ -53,76 +57,141 @@ class Difference:
     unusable: tuple[HsmKey, ...]
     unchanged: int
     check_value_only: int
+    moved: tuple[Mismatch, ...] = ()
+    duplicate: tuple[HsmKey, ...] = ()
 
     @property
     def in_sync(self) -> bool:
-        return not (self.missing or self.extra or self.mismatched or self.unusable)
+        return not (self.missing or self.extra or self.mismatched or self.moved or self.duplicate or self.unusable)
+
+    @property
+    def target_keys(self) -> tuple[HsmKey, ...]:
+        """Keys that only the target has in their place."""
+        pairs = (*self.mismatched, *self.moved)
+        return (*self.extra, *self.duplicate, *(pair.target_key for pair in pairs))
+
+    def target_of(self, source_keys: t.Iterable[HsmKey]) -> list[HsmKey]:
+        """Return the keys of the target, given those of the source."""
+        pairs = (*self.mismatched, *self.moved)
+        absent = collections.Counter([*self.missing, *(pair.source_key for pair in pairs)])
+        unusable = collections.Counter(self.unusable)
+        expected: list[HsmKey] = []
+        for key in source_keys:
+            if absent[key]:
+                absent[key] -= 1
+                continue
+            expected.append(dc.replace(key, usable=not unusable[key]))
+            unusable[key] -= bool(unusable[key])
+        return [*expected, *self.target_keys]
 
     def to_dict(self) -> dict[str, t.Any]:
         return {
             "missing": [key.to_dict() for key in self.missing],
             "extra": [key.to_dict() for key in self.extra],
             "mismatched": [pair.to_dict() for pair in self.mismatched],
+            "moved": [pair.to_dict() for pair in self.moved],
+            "duplicate": [key.to_dict() for key in self.duplicate],
             "unusable": [key.to_dict() for key in self.unusable],
             "unchanged": self.unchanged,
             "check_value_only": self.check_value_only,
         }
 
+    @classmethod
+    def from_dict(cls, document: t.Mapping[str, t.Any]) -> Difference:
+        """Return the difference of a result. Raises KeyError for another document."""
+
+        def keys(name: str) -> tuple[HsmKey, ...]:
+            return tuple(HsmKey.from_dict(key) for key in document[name])
+
+        def pairs(name: str) -> tuple[Mismatch, ...]:
+            return tuple(Mismatch.from_dict(pair) for pair in document[name])
+
+        return cls(
+            missing=keys("missing"),
+            extra=keys("extra"),
+            mismatched=pairs("mismatched"),
+            unusable=keys("unusable"),
+            unchanged=document["unchanged"],
+            check_value_only=document["check_value_only"],
+            moved=pairs("moved"),
+            duplicate=keys("duplicate"),
+        )
+
 
 def _order(key: HsmKey) -> tuple[t.Any, ...]:
-    """Return the sort key. Of two equal keys the unusable key is first, because the comparison must report it."""
-    return key.id, key.fingerprint, key.type, key.size, key.curve or "", key.usable
+    """Of equal keys, the unusable key comes first, because this key counts."""
+    return key.slot, key.label, key.id, key.fingerprint, key.type, key.size, key.curve or "", key.usable
+
+
+def _same_key(first: HsmKey, second: HsmKey) -> bool:
+    """Whether two rows are the same key, wherever they are. A check value has three bytes only, so for secret keys the label must agree, too."""
+    same = (first.fingerprint, first.type, first.size) == (second.fingerprint, second.type, second.size)
+    return same and (not first.check_value_only or first.label == second.label)
 
 
 def compare(source_keys: t.Iterable[HsmKey], target_keys: t.Iterable[HsmKey]) -> Difference:
-    """Return the differences of a target from the source.
+    """Compare the keys of a target with those of the source, in both directions.
 
-    Equal keys are unchanged. The other keys with the same slot and label are paired as mismatches, first those with the same id.
-    A key without a partner is missing or extra.
+    Equal rows are unchanged. Of the rest, rows of the same key are paired as moved, then rows with the same slot and label as mismatched,
+    those with the same id first. Rows that remain are missing or extra, and an extra row of a key that the source has is a duplicate.
     """
-    places: dict[tuple[int, str], tuple[list[HsmKey], list[HsmKey]]] = collections.defaultdict(lambda: ([], []))
-    for side, hsm_keys in enumerate((source_keys, target_keys)):
-        for key in hsm_keys:
-            places[(key.slot, key.label)][side].append(key)
-    missing: list[HsmKey] = []
-    extra: list[HsmKey] = []
-    mismatched: list[Mismatch] = []
+    expected, actual = sorted(source_keys, key=_order), sorted(target_keys, key=_order)
     common: list[HsmKey] = []
-    for place in sorted(places):
-        on_source, on_target = (sorted(side, key=_order) for side in places[place])
-        common += _remove_common(on_source, on_target)
-        mismatched += _remove_pairs(on_source, on_target)
-        missing += on_source
-        extra += on_target
+    left: list[HsmKey] = []
+    at: dict[HsmKey, list[HsmKey]] = collections.defaultdict(list)
+    for key in actual:
+        at[key].append(key)
+    for key in expected:
+        (common if at[key] else left).append(at[key].pop(0) if at[key] else key)
+    rest = [key for keys in at.values() for key in keys]
+    by_fingerprint = _Pool(rest, lambda key: key.fingerprint)
+    moved = _pairs(left, rest, by_fingerprint, _same_key)
+    mismatched = _pairs(left, rest, _Pool(rest, _place), lambda one, other: one.id == other.id)
+    mismatched += _pairs(left, rest, _Pool(rest, _place), lambda one, other: True)
+    known = _Pool(expected, lambda key: key.fingerprint)
+    duplicate = [key for key in rest if any(_same_key(other, key) for other in known.of(key))]
+    repeated = set(map(id, duplicate))
     return Difference(
-        missing=tuple(missing),
-        extra=tuple(extra),
-        mismatched=tuple(mismatched),
+        missing=tuple(left),
+        extra=tuple(key for key in rest if id(key) not in repeated),
+        mismatched=tuple(sorted(mismatched, key=lambda pair: _order(pair.source_key))),
         unusable=tuple(key for key in common if not key.usable),
         unchanged=len(common),
         check_value_only=sum(key.check_value_only for key in common),
+        moved=tuple(moved),
+        duplicate=tuple(duplicate),
     )
 
 
-def _remove_common(on_source: list[HsmKey], on_target: list[HsmKey]) -> list[HsmKey]:
-    """Remove equal keys from both lists. Returns them as they are on the target."""
-    common = []
-    for key in list(on_source):
-        if key in on_target:
-            on_source.remove(key)
-            common.append(on_target.pop(on_target.index(key)))
-    return common
+def _place(key: HsmKey) -> tuple[int, str]:
+    return key.slot, key.label
 
 
-def _remove_pairs(on_source: list[HsmKey], on_target: list[HsmKey]) -> list[Mismatch]:
-    """Remove pairs from both lists. The contract defines which key replaces which: first the key with the same id, then any key."""
-    pairs = []
-    for key in list(on_source):
-        same_id = next((other for other in on_target if other.id == key.id), None)
-        if same_id is not None:
-            on_source.remove(key)
-            on_target.remove(same_id)
-            pairs.append(Mismatch(key, same_id))
-    while on_source and on_target:
-        pairs.append(Mismatch(on_source.pop(0), on_target.pop(0)))
-    return pairs
+class _Pool:
+    """Keys by something that they share, so that comparing many keys stays linear."""
+
+    def __init__(self, hsm_keys: t.Iterable[HsmKey], by: t.Callable[[HsmKey], t.Any]) -> None:
+        self._by = by
+        self._keys: dict[t.Any, list[HsmKey]] = collections.defaultdict(list)
+        for key in hsm_keys:
+            self._keys[by(key)].append(key)
+
+    def of(self, key: HsmKey) -> list[HsmKey]:
+        return self._keys.get(self._by(key), [])
+
+
+def _pairs(
+    left: list[HsmKey], rest: list[HsmKey], pool: _Pool, fits: t.Callable[[HsmKey, HsmKey], bool]
+) -> list[Mismatch]:
+    """Take pairs that fit out of both lists and return them."""
+    found: list[Mismatch] = []
+    taken: set[int] = set()
+    for key in list(left):
+        other = next((other for other in pool.of(key) if id(other) not in taken and fits(key, other)), None)
+        if other is not None:
+            taken.add(id(other))
+            found.append(Mismatch(key, other))
+    gone = {id(pair.source_key) for pair in found}
+    left[:] = [key for key in left if id(key) not in gone]
+    rest[:] = [key for key in rest if id(key) not in taken]
+    return found

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import traceback
 import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils._appliance.transports import TRANSPORTS
@@ -46,9 +47,13 @@ class Operation(t.NamedTuple):
     argument_spec: Spec
     rules: Spec
     run: t.Callable[[Invocation], Result]
+    #: Whether the operation has the connection options of one node.
+    one_node: bool = True
 
     def module_arguments(self) -> dict[str, t.Any]:
         """Return keyword arguments for AnsibleModule and ArgumentSpecValidator."""
+        if not self.one_node:
+            return {"argument_spec": self.argument_spec, **self.rules}
         return {
             "argument_spec": {**CONNECTION_SPEC, **self.argument_spec},
             **merge_rules(CONNECTION_RULES, self.rules),
@@ -80,10 +85,32 @@ def open_ejbca(params: Params) -> t.Iterator[EjbcaNode]:
         ejbca.close()
 
 
+@contextlib.contextmanager
+def coded_errors(passed: tuple[type[Exception], ...] = ()) -> t.Iterator[None]:
+    """Turn an unexpected exception into UtrustError (`internal_error`), except exceptions of the types `passed`.
+
+    The message has no text of the exception, because the text can quote a secret.
+    """
+    try:
+        yield
+    except UtrustError:
+        raise
+    except passed:
+        raise
+    except Exception as exc:
+        where = traceback.extract_tb(exc.__traceback__)[-1]
+        raise UtrustError(
+            f"an unexpected error occurred: {type(exc).__name__} in {where.name}, {where.filename}:{where.lineno}. "
+            "The state of the node is unknown if this task changes something. Read the node with playbook status, and report this message as a bug",
+            code="internal_error",
+        ) from exc
+
+
 def execute(operation: Operation, invocation: Invocation) -> Result:
     """Run the operation and return its result. A failure is a result with `failed` set."""
     try:
-        result = operation.run(invocation)
+        with coded_errors():
+            result = operation.run(invocation)
     except UtrustError as exc:
         result = {"failed": True, "changed": False, "msg": str(exc), **exc.details}
     return {**result, "executed_on": socket.gethostname()}

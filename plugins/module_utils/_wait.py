@@ -23,24 +23,34 @@ class WaitOptions(t.NamedTuple):
     sleep: t.Callable[[float], None] = time.sleep
 
 
-def wait_until_available(read: t.Callable[[], T], wait_options: WaitOptions, action: str) -> T:
+def wait_until_available(
+    read: t.Callable[[], T],
+    wait_options: WaitOptions,
+    action: str,
+    not_ready: t.Callable[[T], str | None] = lambda dummy: None,
+) -> T:
     """Call `read` until the node is available, and return its result. `action` is part of the error message.
 
     A node that is unreachable or responds with HTTP 503 may be restarting. Every other error is raised at once.
+    `not_ready` returns why a result means that the node is still restarting, or None.
     Raises UtrustError (`node_wait_timeout`) when the time is over.
     """
     started = wait_options.clock()
     while True:
+        failure: UtrustError | None = None
         try:
-            return read()
+            result = read()
+            reason = not_ready(result)
+            if reason is None:
+                return result
         except (UnreachableError, ApiError) as exc:
             if isinstance(exc, ApiError) and exc.details.get("http_status") != 503:
                 raise
-            waited = wait_options.clock() - started
-            if waited + wait_options.interval > wait_options.timeout:
-                raise UtrustError(
-                    f"{action}: timed out after {wait_options.timeout:g} s waiting for the node. Its keys may have changed. "
-                    f"Check the node, then run again. Last error: {exc}",
-                    code="node_wait_timeout",
-                ) from exc
+            failure, reason = exc, str(exc)
+        if wait_options.clock() - started + wait_options.interval > wait_options.timeout:
+            raise UtrustError(
+                f"{action}: timed out after {wait_options.timeout:g} s waiting for the node. Its keys may have changed. "
+                f"Check the node, then run again. Last state: {reason}",
+                code="node_wait_timeout",
+            ) from failure
         wait_options.sleep(wait_options.interval)

@@ -113,6 +113,23 @@ class Node:
         facts["running"] = {"kind": self.running[0], "id": self.running[1]} if self.running else None
         return facts
 
+    @classmethod
+    def from_dict(cls, facts: t.Mapping[str, t.Any]) -> Node:
+        """Return the node of a result. Raises KeyError or TypeError for another document."""
+        fields = {field.name: facts[field.name] for field in dc.fields(cls)}
+        mbk, running = fields["mbk"], fields["running"]
+        return cls(
+            **{
+                **fields,
+                "mbk": Mbk(**mbk) if mbk is not None else None,
+                "slots": tuple(Slot(**slot) for slot in fields["slots"]),
+                "members": tuple(Member(**member) for member in fields["members"]),
+                "running": (running["kind"], running["id"]) if running is not None else None,
+                "capabilities": frozenset(fields["capabilities"]),
+                "import_behavior": ImportBehavior(**fields["import_behavior"]),
+            }
+        )
+
 
 @dc.dataclass(frozen=True)
 class HsmKey:
@@ -134,6 +151,11 @@ class HsmKey:
 
     def to_dict(self) -> dict[str, t.Any]:
         return {**dc.asdict(self), "check_value_only": self.check_value_only}
+
+    @classmethod
+    def from_dict(cls, facts: t.Mapping[str, t.Any]) -> HsmKey:
+        """Return the key of a result. Raises KeyError for another document."""
+        return cls(**{field.name: facts[field.name] for field in dc.fields(cls)})
 
     def __str__(self) -> str:
         return f"slot {self.slot} {self.label} ({self.fingerprint})"

@@ -34,6 +34,9 @@ class Appliance(t.Protocol):
     def close(self) -> None:
         """Close the connection."""
 
+    def abort(self) -> None:
+        """Make a method that another thread has called end soon, with an error."""
+
     def node(self) -> Node:
         """Return identity and state."""
 

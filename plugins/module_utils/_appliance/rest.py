@@ -63,6 +63,9 @@ class RestAppliance:
     def close(self) -> None:
         self._client.close()
 
+    def abort(self) -> None:
+        self._client.abort()
+
     # -- reading
 
     def node(self) -> Node:

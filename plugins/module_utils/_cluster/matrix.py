@@ -2,10 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Matrix of the keys of several nodes. Private to keyops.utrust.
+"""The keys of all nodes as a matrix: pure functions. Private to keyops.utrust.
 
-A node with the keys digest of the source has the keys of the source, so its keys need not be read.
-If the digest differs, the keys are compared one by one. A node whose keys are unknown is never in sync.
+The matrix follows from the keys of the source and from the difference of each node. A row names only the nodes that differ, so that it stays small.
 """
 
 from __future__ import annotations
@@ -13,187 +12,130 @@ from __future__ import annotations
 import dataclasses as dc
 import typing as t
 
-from ansible_collections.keyops.utrust.plugins.module_utils._appliance import schema
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
-from ansible_collections.keyops.utrust.plugins.module_utils._keys import Difference, compare, keys_digest
+from ansible_collections.keyops.utrust.plugins.module_utils._keys import Difference
 
 if t.TYPE_CHECKING:
     from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import HsmKey
+    from ansible_collections.keyops.utrust.plugins.module_utils._cluster.read import ClusterReading, NodeReading
 
 Identity = tuple[int, str, str, str, str, int, str]
+Predicate = t.Callable[["HsmKey"], bool]
 
-NOT_READ = "the node was not read"
-CHANGED = "the keys changed while they were read"
 KEYS_NOT_READ = "the keys were not read"
-OTHER_DIGEST = "the keys differ from those of the source, and the keys were not read"
-SOME_UNUSABLE = "some keys are unusable, and the keys were not read"
-
-
-@dc.dataclass(frozen=True)
-class NodeKeys:
-    """Keys of one node: the reported digest, the keys themselves, or both. Without either, the keys are unknown."""
-
-    digest: str | None = None
-    key_count: int = 0
-    unusable_count: int = 0
-    hsm_keys: tuple[HsmKey, ...] | None = None
-
-    @property
-    def consistent(self) -> bool:
-        return self.hsm_keys is None or self.digest in (None, keys_digest(self.hsm_keys))
 
 
 def _identity(key: HsmKey) -> Identity:
     return key.slot, key.label, key.id, key.fingerprint, key.type, key.size, key.curve or ""
 
 
-def parse_node_keys(given: t.Any) -> NodeKeys:
-    """Parse a result of utrust_hsm_info or a list of keys. None becomes unknown keys. Raises ApiError (`response_invalid`)."""
-    if not isinstance(given, t.Mapping):
-        return NodeKeys(hsm_keys=_parse_keys(given)) if given is not None else NodeKeys()
-    node, listed = given.get("node"), given.get("hsm_keys")
-    if node is None:
-        return NodeKeys()
-    return NodeKeys(
-        schema.get_str(node, "keys_digest"),
-        schema.get_int(node, "key_count"),
-        schema.get_int(node, "unusable_key_count"),
-        _parse_keys(listed) if listed is not None else None,
-    )
+def all_keys(reading: ClusterReading) -> list[HsmKey]:
+    """Return every key of any node once."""
+    found = {_identity(key): key for key in reading.hsm_keys or ()}
+    for each in reading.readings:
+        for key in each.difference.target_keys if each.difference is not None else ():
+            found.setdefault(_identity(key), key)
+    return [found[identity] for identity in sorted(found)]
 
 
-def _parse_keys(listed: t.Iterable[t.Mapping[str, t.Any]]) -> tuple[HsmKey, ...]:
-    return tuple(schema.parse_key(dict(key)) for key in listed)
+def _filter_difference(difference: Difference, predicate: Predicate) -> Difference:
+    def keys(given: tuple[HsmKey, ...]) -> tuple[HsmKey, ...]:
+        return tuple(key for key in given if predicate(key))
 
+    def pairs(given: tuple[t.Any, ...]) -> tuple[t.Any, ...]:
+        return tuple(pair for pair in given if predicate(pair.source_key) or predicate(pair.target_key))
 
-def known_keys(node: NodeKeys, source_keys: t.Sequence[HsmKey], source_digest: str) -> t.Sequence[HsmKey] | str:
-    """Return the keys of a node, which are those of the source if the digests are equal. Returns a reason if the keys are unknown."""
-    if node.digest is None and node.hsm_keys is None:
-        return NOT_READ
-    if not node.consistent:
-        return CHANGED
-    if node.hsm_keys is not None:
-        return node.hsm_keys
-    if node.digest != source_digest:
-        return OTHER_DIGEST
-    if node.unusable_count not in (0, node.key_count):
-        return SOME_UNUSABLE
-    return [dc.replace(key, usable=node.unusable_count == 0) for key in source_keys]
-
-
-def keys_of_source(nodes: t.Mapping[str, NodeKeys], source: str) -> tuple[HsmKey, ...]:
-    """Return the keys of the source. Raises UtrustError (`source_unknown`) if they were not read."""
-    node = nodes.get(source, NodeKeys())
-    if node.hsm_keys is None or not node.consistent:
-        reason = KEYS_NOT_READ if node.hsm_keys is None else CHANGED
-        raise UtrustError(
-            f"comparing nodes with the source {source}: {reason}. Read the keys of the source, then run again",
-            code="source_unknown",
-        )
-    return node.hsm_keys
-
-
-def _filter_difference(difference: Difference, predicate: t.Callable[[HsmKey], bool]) -> Difference:
     return dc.replace(
         difference,
-        missing=tuple(key for key in difference.missing if predicate(key)),
-        extra=tuple(key for key in difference.extra if predicate(key)),
-        mismatched=tuple(
-            pair for pair in difference.mismatched if predicate(pair.source_key) or predicate(pair.target_key)
-        ),
-        unusable=tuple(key for key in difference.unusable if predicate(key)),
+        missing=keys(difference.missing),
+        extra=keys(difference.extra),
+        mismatched=pairs(difference.mismatched),
+        moved=pairs(difference.moved),
+        duplicate=keys(difference.duplicate),
+        unusable=keys(difference.unusable),
     )
 
 
-def key_matrix(
-    nodes: t.Mapping[str, NodeKeys], source: str, *, predicate: t.Callable[[HsmKey], bool] | None = None
-) -> dict[str, t.Any]:
+def key_matrix(reading: ClusterReading, *, predicate: Predicate | None = None) -> dict[str, t.Any]:
     """Return the matrix of all keys (rows) and nodes (columns). `predicate` selects keys.
 
     A cell is one of these values:
     `present`: on the source and on the node. `missing`: on the source only. `extra`: on the node only.
-    `mismatched`: the node has another key with the same slot and label. `unusable`: present, but the node cannot use the key.
+    `mismatched`: the node has another key with the same slot and label. `moved`: the same key is in another slot, or has another label or id.
+    `duplicate`: the node has a key of the source once more. `unusable`: present, but the node cannot use the key.
     `absent`: on neither of both. `unknown`: the keys of the node are unknown.
 
     `in_sync` is true if every node has the keys of the source and can use them. Raises UtrustError (`source_unknown`).
     """
-    source_keys = keys_of_source(nodes, source)
-    differences = _differences(nodes, source, source_keys, predicate)
-    rows = _rows(source_keys, differences, predicate)
-    unknown = [{"node": node, "reason": found} for node in nodes if isinstance(found := differences[node], str)]
+    if reading.hsm_keys is None:
+        raise UtrustError(
+            f"comparing nodes with the source {reading.source.host}: {KEYS_NOT_READ}. Read the keys of the source, then run again",
+            code="source_unknown",
+        )
+    differences = {each.host: _difference_or_reason(each, predicate) for each in reading.readings}
+    rows = _rows(reading.hsm_keys, differences, predicate)
+    unknown = [{"node": host, "reason": found} for host, found in differences.items() if isinstance(found, str)]
     drift = [
-        {"node": node, **found.to_dict()}
-        for node in nodes
-        if isinstance(found := differences[node], Difference) and not found.in_sync
+        {"node": host, **found.to_dict()}
+        for host, found in differences.items()
+        if isinstance(found, Difference) and not found.in_sync
     ]
     out_of_sync = {entry["node"] for entry in (*unknown, *drift)}
     return {
-        "source": source,
-        "nodes": list(nodes),
+        "source": reading.source.host,
+        "nodes": list(differences),
         "in_sync": not out_of_sync,
-        "in_sync_nodes": [node for node in nodes if node not in out_of_sync],
+        "in_sync_nodes": [host for host in differences if host not in out_of_sync],
         "unknown": unknown,
         "drift": drift,
-        "check_value_only": sum(key.check_value_only for key, dummy in rows),
+        "check_value_only": sum(key.check_value_only for key, dummy, dummy_cells in rows),
         "rows": [
             # A key may be usable on one node only, so the cells show this and not the row.
             {name: value for name, value in key.to_dict().items() if name != "usable"}
-            | {"nodes": {node: cells.get(node, cells[""]) for node in nodes}}
-            for key, cells in rows
+            | {"state": state, "nodes": cells}
+            for key, state, cells in rows
         ],
     }
 
 
-def _differences(
-    nodes: t.Mapping[str, NodeKeys],
-    source: str,
-    source_keys: t.Sequence[HsmKey],
-    predicate: t.Callable[[HsmKey], bool] | None,
-) -> dict[str, Difference | str]:
-    """Return for each node the difference from the source, or the reason why its keys are unknown."""
-    digest = keys_digest(source_keys)
-    # The source differs from itself in its unusable keys.
-    differences: dict[str, Difference | str] = {source: compare(source_keys, source_keys)}
-    for name, node in nodes.items():
-        if name != source:
-            keys = known_keys(node, source_keys, digest)
-            differences[name] = keys if isinstance(keys, str) else compare(source_keys, keys)
-    if predicate is None:
-        return differences
-    return {
-        name: found if isinstance(found, str) else _filter_difference(found, predicate)
-        for name, found in differences.items()
-    }
+def _difference_or_reason(reading: NodeReading, predicate: Predicate | None) -> Difference | str:
+    if reading.difference is not None:
+        return reading.difference if predicate is None else _filter_difference(reading.difference, predicate)
+    return reading.problem.text if reading.problem is not None else KEYS_NOT_READ
 
 
 def _rows(
-    source_keys: t.Sequence[HsmKey],
-    differences: t.Mapping[str, Difference | str],
-    predicate: t.Callable[[HsmKey], bool] | None,
-) -> list[tuple[HsmKey, dict[str, str]]]:
-    """Return each key with its cells. The cell with the empty name applies to all nodes without a cell of their own."""
+    source_keys: t.Sequence[HsmKey], differences: t.Mapping[str, Difference | str], predicate: Predicate | None
+) -> list[tuple[HsmKey, str, dict[str, str]]]:
+    """Return each key with its state on the nodes that have no cell of their own, and the cells of the others."""
     keys = {_identity(key): key for key in source_keys}
-    cells: dict[Identity, dict[str, str]] = {identity: {"": "present"} for identity in keys}
+    source_identities = set(keys)
+    cells: dict[Identity, dict[str, str]] = {identity: {} for identity in keys}
 
-    def set_cell(key: HsmKey, node: str, cell: str) -> None:
+    def set_cell(key: HsmKey, host: str, cell: str) -> None:
         keys.setdefault(_identity(key), key)
-        cells.setdefault(_identity(key), {"": "absent"})[node] = cell
+        cells.setdefault(_identity(key), {}).setdefault(host, cell)
 
-    for node, found in differences.items():
+    for host, found in differences.items():
         if isinstance(found, str):
             continue
-        for key in found.unusable:
-            set_cell(key, node, "unusable")
-        for key in found.missing:
-            set_cell(key, node, "missing")
-        for key in found.extra:
-            set_cell(key, node, "extra")
-        for pair in found.mismatched:
-            set_cell(pair.source_key, node, "mismatched")
-            set_cell(pair.target_key, node, "mismatched")
-    for node in (node for node, found in differences.items() if isinstance(found, str)):
+        for name in ("unusable", "missing", "extra", "duplicate"):
+            for key in getattr(found, name):
+                set_cell(key, host, name)
+        for name in ("mismatched", "moved"):
+            for pair in getattr(found, name):
+                set_cell(pair.source_key, host, name)
+                set_cell(pair.target_key, host, name)
+    for host in (host for host, found in differences.items() if isinstance(found, str)):
         for key in keys.values():
-            set_cell(key, node, "unknown")
+            set_cell(key, host, "unknown")
     return [
-        (keys[identity], cells[identity]) for identity in sorted(keys) if predicate is None or predicate(keys[identity])
+        (keys[identity], "present" if identity in source_identities else "absent", cells[identity])
+        for identity in sorted(keys)
+        if predicate is None or predicate(keys[identity])
     ]
+
+
+def cell(row: t.Mapping[str, t.Any], host: str) -> str:
+    """Return the value of one cell of a row."""
+    return str(row["nodes"].get(host, row["state"]))

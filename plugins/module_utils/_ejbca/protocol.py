@@ -18,8 +18,9 @@ class Authority(t.NamedTuple):
 
     name: str
     subject_dn: str
-    public_key_sha256: str
-    not_after: str
+    public_key_sha256: str | None
+    not_after: str | None
+    problem: str | None = None
 
 
 class IssuedCertificate(t.NamedTuple):

@@ -86,10 +86,16 @@ class EjbcaRest:
         for entry in _get_field(self._call("GET", "/ca"), "certificate_authorities", list):
             subject = _get_field(entry, "subject_dn", str)
             path = f"{REST}/ca/{_quote(subject)}/certificate/download"
-            chain = self._client.exchange("GET", path, ok=SUCCESS).body.decode("utf-8", "replace")
-            public_key_sha256, not_after = x509.active_certificate(chain)
-            found.append(Authority(_get_field(entry, "name", str), subject, public_key_sha256, not_after))
+            found.append(self._authority(_get_field(entry, "name", str), subject, path))
         return found
+
+    def _authority(self, name: str, subject: str, path: str) -> Authority:
+        """Return a CA. A CA that has no certificate yet, or an unusual one, must not hide the other CAs."""
+        try:
+            chain = self._client.exchange("GET", path, ok=SUCCESS).body.decode("utf-8", "replace")
+            return Authority(name, subject, *x509.active_certificate(chain))
+        except ApiError as exc:
+            return Authority(name, subject, None, None, str(exc))
 
     def generate(self, crypto_token: str, alias: str, key_alg: str, key_spec: str) -> None:
         body = {"key_pair_alias": alias, "key_alg": key_alg, "key_spec": key_spec}

@@ -62,15 +62,17 @@ def signer_of(certificate: bytes, issuer: bytes) -> str:
 def active_certificate(chain: str) -> tuple[str, str]:
     """Return key fingerprint and end of validity of the first certificate in a PEM file. Raises ApiError (`response_invalid`)."""
     from cryptography import x509
+    from cryptography.exceptions import UnsupportedAlgorithm
 
     try:
         certificate = x509.load_pem_x509_certificates(chain.encode())[0]
-    except ValueError as exc:
+        fingerprint = key_fingerprint(certificate)
+    except (IndexError, ValueError, UnsupportedAlgorithm) as exc:
         raise ApiError(
-            f"reading the certificate of a CA: the response is not a PEM certificate: {exc}. Check the CA in EJBCA",
+            f"reading the certificate of a CA: the response is not a readable PEM certificate: {exc}. Check the CA in EJBCA",
             code="response_invalid",
         ) from exc
-    return key_fingerprint(certificate), certificate.not_valid_after_utc.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return fingerprint, certificate.not_valid_after_utc.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def key_fingerprint(certificate: x509.Certificate) -> str:

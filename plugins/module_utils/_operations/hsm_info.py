@@ -9,7 +9,8 @@ from __future__ import annotations
 import dataclasses as dc
 import typing as t
 
-from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError, raise_for_problems
+from ansible_collections.keyops.utrust.plugins.module_utils._cluster.members import wait_for_members
+from ansible_collections.keyops.utrust.plugins.module_utils._errors import raise_for_problems
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight.node import check_identity, node_facts
 from ansible_collections.keyops.utrust.plugins.module_utils._runner import Invocation, Operation, Result, open_appliance
 from ansible_collections.keyops.utrust.plugins.module_utils._wait import WaitOptions
@@ -58,7 +59,9 @@ class InfoOptions:
 
 def read_info(appliance: Appliance, options: InfoOptions) -> dict[str, t.Any]:
     """Return the node and everything that `gather` names. Raises UtrustError (`member_wait_timeout`)."""
-    node = _read_node(appliance, options)
+    node = appliance.node()
+    if options.wait_for_members:
+        node = wait_for_members(appliance, node, options.wait_for_members, options.patience)
     raise_for_problems(f"reading {options.expect_node or 'the node'}", check_identity(node, options.expect_node))
     result: dict[str, t.Any] = {"changed": False, "node": node_facts(node)}
     if "keys" in options.gather and not _keys_are_known(node, options.known_digest):
@@ -74,26 +77,6 @@ def read_info(appliance: Appliance, options: InfoOptions) -> dict[str, t.Any]:
 def _keys_are_known(node: Node, digest: str | None) -> bool:
     """Whether the digest identifies the keys and their usability. The digest does not cover which keys are usable."""
     return node.keys_digest == digest and node.unusable_key_count in (0, node.key_count)
-
-
-def _read_node(appliance: Appliance, options: InfoOptions) -> Node:
-    """Return the node as soon as it reports every member of `wait_for_members` as Connected."""
-    patience = options.patience
-    started = patience.clock()
-    while True:
-        node = appliance.node()
-        connected = {member.node for member in node.members if member.up}
-        disconnected = [name for name in options.wait_for_members if name not in connected]
-        if not disconnected:
-            return node
-        if patience.clock() - started + patience.interval > patience.timeout:
-            raise UtrustError(
-                f"waiting for cluster members: timed out after {patience.timeout:g} s. {node.name} does not report "
-                f"{', '.join(disconnected)} as Connected. Check these nodes in Webconf, then run again",
-                code="member_wait_timeout",
-                members=disconnected,
-            )
-        patience.sleep(patience.interval)
 
 
 def run(invocation: Invocation) -> Result:

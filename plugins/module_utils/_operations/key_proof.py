@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Prove whether a node can use keys: in its HSM, in its crypto token, by a signature. Private to keyops.utrust."""
+"""Prove whether a node can use keys: in its HSM, in its crypto token, by a signature. Private to keyops.utrust.
+
+The operator names a key by its label, and the keys of the source make it exact. From then on, a key is its key fingerprint.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,13 @@ from ansible_collections.keyops.utrust.plugins.module_utils._ejbca.argspec impor
 from ansible_collections.keyops.utrust.plugins.module_utils._ejbca.protocol import Profiles
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError, raise_for_problems
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight.node import check_identity
+from ansible_collections.keyops.utrust.plugins.module_utils._preflight.requested_keys import (
+    PROOF_SPEC,
+    ManualConfirmation,
+    RequestedKey,
+    check_proof_options,
+    resolve_keys,
+)
 from ansible_collections.keyops.utrust.plugins.module_utils._runner import (
     Invocation,
     Operation,
@@ -42,50 +52,17 @@ ARGUMENT_SPEC: t.Final[Spec] = {
         "required": True,
         "no_log": False,
         "options": {
-            "fingerprint": {"type": "str", "required": True},
             "label": {"type": "str", "required": True},
-            "slot": {"type": "int", "required": True},
+            "fingerprint": {"type": "str"},
+            "slot": {"type": "int"},
             "ca": {"type": "str"},
         },
     },
+    "source_keys": {"type": "list", "elements": "dict", "no_log": False},
     "level": {"type": "str", "choices": list(LEVELS), "default": "sign"},
-    "crypto_token": {"type": "str", "no_log": False},
-    "reactivate": {"type": "bool", "default": False},
-    "certificate_profile": {"type": "str", "default": "ENDUSER"},
-    "end_entity_profile": {"type": "str", "default": "EMPTY"},
-    "manual_confirmations": {
-        "type": "list",
-        "elements": "dict",
-        "default": [],
-        "options": {
-            "key": {"type": "str", "required": True, "no_log": False},
-            "confirmed_by": {"type": "str", "required": True},
-            "reason": {"type": "str", "required": True},
-        },
-    },
-    "wait_timeout": {"type": "float", "default": 0.0},
+    **PROOF_SPEC,
 }
-RULES: t.Final[Spec] = {"required_if": [("reactivate", True, ("crypto_token", "ejbca"))]}
-
-
-class RequestedKey(t.NamedTuple):
-    """A key by its key fingerprint. `ca` is a CA whose current key it is: a certificate of this CA proves a signature."""
-
-    fingerprint: str
-    label: str
-    slot: int
-    ca: str | None
-
-
-class ManualConfirmation(t.NamedTuple):
-    """The confirmation of a person for a key that no program can prove."""
-
-    key: str
-    confirmed_by: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f"confirmed by {self.confirmed_by}: {self.reason}"
+RULES: t.Final[Spec] = {"required_if": [("reactivate", True, ("crypto_token",))]}
 
 
 @dc.dataclass(frozen=True)
@@ -107,26 +84,19 @@ class ProofOptions:
 
     @classmethod
     def from_params(cls, params: Params) -> ProofOptions:
-        """Return the options from validated parameters. Raises UtrustError (`option_invalid`)."""
-        confirmations = tuple(
-            ManualConfirmation(given["key"], given["confirmed_by"].strip(), given["reason"].strip())
-            for given in params["manual_confirmations"]
-        )
-        if any(not given.confirmed_by or not given.reason for given in confirmations):
+        """Return the options from validated parameters. Raises UtrustError (`option_invalid`, `key_not_on_source`)."""
+        if params["reactivate"] and params["level"] != "hsm" and not params["ejbca"]:
             raise UtrustError(
-                "manual_confirmations: confirmed_by or reason is blank. Set both in every entry", code="option_invalid"
+                "reactivate: option ejbca is missing. Set ejbca, or reactivate: false", code="option_invalid"
             )
         return cls(
             expect_node=params["expect_node"],
             level=params["level"],
-            keys=tuple(
-                RequestedKey(key["fingerprint"], key["label"], key["slot"], key["ca"] or None)
-                for key in params["hsm_keys"]
-            ),
+            keys=resolve_keys(params["hsm_keys"], params["source_keys"]),
             crypto_token=params["crypto_token"],
             reactivate=params["reactivate"],
             profiles=Profiles(params["certificate_profile"], params["end_entity_profile"]),
-            manual_confirmations=confirmations,
+            manual_confirmations=check_proof_options(params),
             patience=WaitOptions(params["wait_timeout"]),
         )
 
@@ -179,7 +149,7 @@ class _KeyTester:
     def __init__(self, appliance: Appliance, ejbca: EjbcaNode | None, options: ProofOptions, dry_run: bool) -> None:
         self._appliance, self._ejbca = appliance, ejbca
         self._options, self._dry_run = options, dry_run
-        self._confirmed = {confirmation.key: confirmation for confirmation in options.manual_confirmations}
+        self._node = options.expect_node or ""
         self._proven: dict[str, KeyResult] = {}
         # One end entity a run, even if the run repeats the test.
         self._username = f"key-gate-{secrets.token_hex(8)}"
@@ -201,6 +171,7 @@ class _KeyTester:
         raise_for_problems(
             f"reading {self._options.expect_node or 'the node'}", check_identity(node, self._options.expect_node)
         )
+        self._node = node.name
         hsm_keys: dict[str, list[HsmKey]] = {}
         for key in self._appliance.list_keys():
             hsm_keys.setdefault(key.label, []).append(key)
@@ -234,8 +205,9 @@ class _KeyTester:
 
     def _test_level(self, requested: RequestedKey) -> KeyResult:
         level = self._options.level
-        if confirmation := self._confirmed.get(requested.fingerprint):
-            return self._result(requested, level, True, str(confirmation))
+        for confirmation in self._options.manual_confirmations:
+            if confirmation.covers(self._node, requested):
+                return self._result(requested, level, True, str(confirmation))
         if self._ejbca is None:
             detail = f"level {level} cannot be proven without EJBCA. Set option ejbca, or confirm the key manually"
             return self._result(requested, "hsm", False, detail)

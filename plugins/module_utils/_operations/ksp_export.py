@@ -97,7 +97,7 @@ def export_package(
             *check_identity(source, options.expect_node),
             *check_ready(source),
             *check_clock(source, options.max_clock_skew),
-            *_check_directory(source.name, options.dest),
+            *check_directory(source.name, options.dest),
         ],
     )
     planned = _plan_manifest(appliance, source, options, action)
@@ -175,18 +175,20 @@ def remove_package(options: ExportOptions, *, dry_run: bool) -> dict[str, t.Any]
     return {"changed": found, "removed": removed, "removed_stale": removed_stale}
 
 
-def _check_directory(node: str, dest: str | None) -> list[Problem]:
+def check_directory(node: str, dest: str | None) -> list[Problem]:
     """Check that only this user can read the directory: a package is a copy of every CA key."""
     if dest is None:
         return []
     directory = pathlib.Path(dest).parent
     if not directory.is_dir():
         text = f"directory {directory} of option dest is missing"
-        return [Problem("directory_missing", node, text, f"create {directory} with mode 0700")]
+        return [
+            Problem("directory_missing", node, text, "create a directory with mode 0700, and set dest to a file in it")
+        ]
     mode = directory.stat().st_mode & 0o777
     if mode & 0o077:
         text = f"other users have access to directory {directory} (mode {mode:04o})"
-        remedy = f"run chmod 0700 {directory}, or choose another directory"
+        remedy = "create a directory with mode 0700, and set dest to a file in it"
         return [Problem("directory_not_private", node, text, remedy)]
     return []
 

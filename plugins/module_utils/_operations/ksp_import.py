@@ -11,7 +11,7 @@ import pathlib
 import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import KEY_LIST
-from ansible_collections.keyops.utrust.plugins.module_utils._argspec import Params, Spec, parse_key_fingerprints
+from ansible_collections.keyops.utrust.plugins.module_utils._cluster.members import wait_for_members
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import (
     Problem,
     UtrustError,
@@ -38,36 +38,25 @@ from ansible_collections.keyops.utrust.plugins.module_utils._preflight.node impo
     check_mbk,
     check_ready,
     node_facts,
+    why_not_ready,
 )
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight.package import check_package
+from ansible_collections.keyops.utrust.plugins.module_utils._preflight.policy import POLICY_SPEC, policy_of
 from ansible_collections.keyops.utrust.plugins.module_utils._runner import Invocation, Operation, Result, open_appliance
 from ansible_collections.keyops.utrust.plugins.module_utils._wait import WaitOptions, wait_until_available
 
 if t.TYPE_CHECKING:
     from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import HsmKey, Node
     from ansible_collections.keyops.utrust.plugins.module_utils._appliance.protocol import Appliance, ProgressCallback
+    from ansible_collections.keyops.utrust.plugins.module_utils._argspec import Params, Spec
 
 
 ARGUMENT_SPEC: t.Final[Spec] = {
+    **POLICY_SPEC,
     "src": {"type": "path"},
     "manifest": {"type": "dict"},
-    # Digests and key fingerprints are public.
+    "known_difference": {"type": "dict"},
     "expect_keys_digest": {"type": "str", "no_log": False},
-    "extra_keys": {"type": "str", "choices": ["fail", "keep"], "default": "fail", "no_log": False},
-    "allowed_extra_keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
-    "destroyed_keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
-    "expected_new_keys": {"type": "list", "elements": "str", "no_log": False},
-    "allow_replace": {
-        "type": "list",
-        "elements": "dict",
-        "default": [],
-        "options": {
-            "fingerprint": {"type": "str", "required": True},
-            "reason": {"type": "str", "required": True},
-        },
-    },
-    "import_effect": {"type": "str", "choices": ["additive", "overwriting", "replacing"]},
-    "wait_timeout": {"type": "float", "default": 600.0},
 }
 RULES: t.Final[Spec] = {
     "required_one_of": [("src", "manifest")],
@@ -87,30 +76,20 @@ class ImportOptions:
     policy: Policy
     patience: WaitOptions
     max_clock_skew: float = 60.0
+    known_difference: dict[str, t.Any] | None = None
 
     @classmethod
     def from_params(cls, params: Params) -> ImportOptions:
         """Return the options from validated parameters. Raises UtrustError (`option_invalid`)."""
-        expected_new_keys = params["expected_new_keys"]
         return cls(
             expect_node=params["expect_node"],
             src=params["src"],
             manifest=params["manifest"],
             expect_keys_digest=params["expect_keys_digest"],
-            policy=Policy(
-                keep_extra=params["extra_keys"] == "keep",
-                allowed_extra_keys=parse_key_fingerprints("allowed_extra_keys", params["allowed_extra_keys"]),
-                destroyed_keys=parse_key_fingerprints("destroyed_keys", params["destroyed_keys"]),
-                expected_new_keys=parse_key_fingerprints("expected_new_keys", expected_new_keys)
-                if expected_new_keys is not None
-                else None,
-                allow_replace=parse_key_fingerprints(
-                    "allow_replace", (entry["fingerprint"] for entry in params["allow_replace"])
-                ),
-                import_effect=params["import_effect"],
-            ),
+            policy=policy_of(params),
             patience=WaitOptions(params["wait_timeout"]),
             max_clock_skew=params["max_clock_skew"],
+            known_difference=params["known_difference"],
         )
 
 
@@ -171,15 +150,32 @@ def _compare_and_check(
         *_check_manifest(target, manifest, options),
     ]
     # Equal digests are equal keys. Reading the keys of a node is the slowest request.
-    equal = target.keys_digest == manifest.keys_digest
     readable = target.hsm_state == "operational" and target.driver == "running"
-    before = manifest.hsm_keys if equal else appliance.list_keys() if readable else ()
+    before: t.Sequence[HsmKey] | None = _known_keys(target, manifest, options.known_difference)
+    if before is None:
+        before = appliance.list_keys() if readable else ()
     difference = compare(manifest.hsm_keys, before)
     if readable:
         problems += check_key_changes(target.name, manifest.source, difference, options.policy)
         problems += check_import_effect(target, difference, options.policy)
     raise_for_problems(f"importing into {target.name}", problems)
     return before, difference
+
+
+def _known_keys(
+    target: Node, manifest: Manifest, known_difference: dict[str, t.Any] | None
+) -> t.Sequence[HsmKey] | None:
+    """Return the keys of the target if its digest proves them, or None. `known_difference` is an earlier comparison with the same source."""
+    if target.keys_digest == manifest.keys_digest:
+        return manifest.hsm_keys
+    if known_difference is None:
+        return None
+    try:
+        keys = Difference.from_dict(known_difference).target_of(manifest.hsm_keys)
+    except (KeyError, TypeError):
+        return None
+    unusable = sum(not key.usable for key in keys)
+    return keys if (keys_digest(keys), unusable) == (target.keys_digest, target.unusable_key_count) else None
 
 
 def _load_manifest(options: ImportOptions) -> Manifest:
@@ -221,12 +217,18 @@ def _expected_after(before: t.Iterable[HsmKey], difference: Difference) -> list[
 def _verified(
     appliance: Appliance, job: ImportJob, before: t.Sequence[HsmKey], failure: UtrustError | None
 ) -> dict[str, t.Any]:
-    """Read the keys again as soon as the node responds, compare them key by key, and return the result."""
+    """Verify the keys as soon as the node responds, wait for the members of the cluster, and return the result."""
     target = job.target
-    after = wait_until_available(
-        appliance.list_keys, job.patience, f"reading the keys of {target.name} after the import"
-    )
+    # A node that restarts only its HSM driver responds all the time. It is back when the driver runs.
+    action = f"reading {target.name} after the import"
+    node = wait_until_available(appliance.node, job.patience, action, why_not_ready)
+    after = _expected_after(before, job.difference)
+    if failure is not None or (node.keys_digest, node.unusable_key_count) != (keys_digest(after), 0):
+        # The digest does not prove the keys, or which of them are usable.
+        after = list(wait_until_available(appliance.list_keys, job.patience, action))
     verify(job, before, after, failure)
+    # The next node must not import before this one and all others are back.
+    wait_for_members(appliance, node, [member.node for member in target.members if member.up], job.patience)
     unusable = sum(not key.usable for key in after)
     result = _result(target, keys_digest(after), job.difference, job.manifest, changed=True, unusable=unusable)
     usable_before = {key for key in before if key.usable}

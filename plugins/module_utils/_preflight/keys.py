@@ -48,9 +48,17 @@ def check_key_changes(node: str, source: str, difference: Difference, policy: Po
                 "add the key fingerprint of the source to allow_replace, with a reason"
             )
             problems.append(Problem("key_mismatch", node, text, remedy))
+    for pair in difference.moved:
+        text = f"key {pair.source_key.fingerprint} is {_place(pair.target_key)} on {node}, but {_place(pair.source_key)} on {source}"
+        remedy = f"set slot, label and id of the key on {node} as on {source}, because an import does not move a key"
+        problems.append(Problem("key_moved", node, text, remedy))
     for key in [*difference.missing, *(pair.source_key for pair in difference.mismatched)]:
         problems += _check_new_key(node, source, key, policy)
     return problems
+
+
+def _place(key: HsmKey) -> str:
+    return f"{key.label!r} in slot {key.slot} with id {key.id or 'none'}"
 
 
 def _check_new_key(node: str, source: str, key: HsmKey, policy: Policy) -> list[Problem]:

@@ -36,6 +36,11 @@ class SourceFacts(t.NamedTuple):
     mbk: Mbk
 
 
+def why_not_ready(node: Node) -> str | None:
+    """Return why the node cannot use its keys yet after a restart, or None."""
+    return None if node.driver == "running" else f"the HSM driver is {node.driver}"
+
+
 def describe_state(node: Node) -> str:
     """Return the state of the HSM as text for messages."""
     return STATES.get(node.hsm_state, node.hsm_state) + (f" ({node.alarm})" if node.alarm else "")

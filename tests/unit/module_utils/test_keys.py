@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import collections
 import hashlib
+import json
 import typing as t
 
 import pytest
 from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import HsmKey
-from ansible_collections.keyops.utrust.plugins.module_utils._keys import compare, keys_digest
+from ansible_collections.keyops.utrust.plugins.module_utils._keys import Difference, Mismatch, compare, keys_digest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -82,14 +83,18 @@ def test_each_key_field_changes_digest_and_comparison(change: dict[str, t.Any]) 
     assert not compare([key()], [other]).in_sync
 
 
+def pairs(mismatches: t.Iterable[Mismatch]) -> collections.Counter[tuple[HsmKey, HsmKey]]:
+    return collections.Counter((pair.source_key, pair.target_key) for pair in mismatches)
+
+
 @given(KEY_LISTS, KEY_LISTS)
-def test_compare_reversed_swaps_missing_and_extra(ours: list[HsmKey], theirs: list[HsmKey]) -> None:
+def test_compare_reversed_swaps_the_sides(ours: list[HsmKey], theirs: list[HsmKey]) -> None:
+    """A row that only one side has is missing from here, and extra or duplicate from there."""
     there, back = compare(ours, theirs), compare(theirs, ours)
-    assert there.missing == back.extra
-    assert there.extra == back.missing
-    assert [(pair.source_key, pair.target_key) for pair in there.mismatched] == [
-        (pair.target_key, pair.source_key) for pair in back.mismatched
-    ]
+    assert collections.Counter(there.missing) == collections.Counter((*back.extra, *back.duplicate))
+    assert collections.Counter((*there.extra, *there.duplicate)) == collections.Counter(back.missing)
+    for one, other in ((there.mismatched, back.mismatched), (there.moved, back.moved)):
+        assert pairs(one) == {(ours, theirs): count for (theirs, ours), count in pairs(other).items()}
     assert (there.unchanged, there.check_value_only) == (back.unchanged, back.check_value_only)
 
 
@@ -104,23 +109,48 @@ def test_compare_does_not_depend_on_order(ours: list[HsmKey], theirs: list[HsmKe
 
 
 @given(KEY_LISTS, KEY_LISTS)
-def test_compare_reports_each_key_once(ours: list[HsmKey], theirs: list[HsmKey]) -> None:
+def test_compare_reports_each_row_once(ours: list[HsmKey], theirs: list[HsmKey]) -> None:
+    """Every row of both sides is either unchanged or in exactly one list."""
     difference = compare(ours, theirs)
-    source_rest = [*difference.missing, *(pair.source_key for pair in difference.mismatched)]
-    target_rest = [*difference.extra, *(pair.target_key for pair in difference.mismatched)]
+    both = (*difference.mismatched, *difference.moved)
+    source_rest = [*difference.missing, *(pair.source_key for pair in both)]
+    target_rest = [*difference.extra, *difference.duplicate, *(pair.target_key for pair in both)]
+    assert sorted(target_rest, key=str) == sorted(difference.target_keys, key=str)
     common = collections.Counter(ours) - collections.Counter(source_rest)
-    assert common.total() == difference.unchanged == len(ours) - len(source_rest)
+    assert common.total() == difference.unchanged == len(ours) - len(source_rest) == len(theirs) - len(target_rest)
     assert common == collections.Counter(theirs) - collections.Counter(target_rest)
 
 
 @given(KEY_LISTS, KEY_LISTS)
-def test_in_sync_requires_equal_keys(ours: list[HsmKey], theirs: list[HsmKey]) -> None:
+def test_in_sync_means_equal_and_usable_keys(ours: list[HsmKey], theirs: list[HsmKey]) -> None:
     difference = compare(ours, theirs)
     same = collections.Counter(ours) == collections.Counter(theirs)
-    assert same == (not (difference.missing or difference.extra or difference.mismatched))
     assert same == (keys_digest(ours) == keys_digest(theirs))
-    if difference.in_sync:
-        assert same
+    assert difference.in_sync == (same and all(key.usable for key in theirs))
+
+
+def same_key(one: HsmKey, other: HsmKey) -> bool:
+    """Whether both rows are certainly the same key, or the same secret key as far as a check value with its label shows."""
+    same = (one.fingerprint, one.type, one.size) == (other.fingerprint, other.type, other.size)
+    return same and (not one.check_value_only or one.label == other.label)
+
+
+@given(KEY_LISTS, KEY_LISTS)
+def test_moved_and_duplicate_rows_are_keys_of_the_source(ours: list[HsmKey], theirs: list[HsmKey]) -> None:
+    """A key that both sides have is never missing and extra, and a check value alone never pairs two secret keys."""
+    difference = compare(ours, theirs)
+    assert all(same_key(pair.source_key, pair.target_key) for pair in difference.moved)
+    assert all(pair.source_key != pair.target_key for pair in (*difference.moved, *difference.mismatched))
+    assert all(any(same_key(one, key) for one in ours) for key in difference.duplicate)
+    assert not any(same_key(one, key) for one in ours for key in difference.extra)
+    rest = (*difference.extra, *difference.duplicate)
+    assert not any(same_key(one, key) for one in difference.missing for key in rest)
+
+
+@given(KEY_LISTS, KEY_LISTS)
+def test_difference_survives_a_round_trip(ours: list[HsmKey], theirs: list[HsmKey]) -> None:
+    difference = compare(ours, theirs)
+    assert Difference.from_dict(json.loads(json.dumps(difference.to_dict()))).to_dict() == difference.to_dict()
 
 
 @given(KEY_LISTS, KEY_LISTS)
@@ -135,6 +165,7 @@ def test_mismatches_have_same_slot_and_label(ours: list[HsmKey], theirs: list[Hs
     ]
     target_rest = [
         *difference.extra,
+        *difference.duplicate,
         *(pair.target_key for pair in difference.mismatched if pair.source_key.id != pair.target_key.id),
     ]
     assert not {(k.slot, k.label, k.id) for k in source_rest} & {(k.slot, k.label, k.id) for k in target_rest}
@@ -153,10 +184,42 @@ def test_second_key_with_label_is_missing_or_extra() -> None:
     assert compare([key()], [key(), second]).extra == (second,)
 
 
-def test_same_label_in_other_slot_is_another_key() -> None:
-    elsewhere = key(slot=1)
+@pytest.mark.parametrize("change", [{"slot": 1}, {"label": "other"}, {"id": "02"}], ids=str)
+def test_same_key_in_another_place_is_moved(change: dict[str, t.Any]) -> None:
+    elsewhere = key(**{"fingerprint": key().fingerprint, **change})
     difference = compare([key()], [elsewhere])
-    assert (difference.missing, difference.extra, difference.mismatched) == ((key(),), (elsewhere,), ())
+    assert [(pair.source_key, pair.target_key) for pair in difference.moved] == [(key(), elsewhere)]
+    assert (difference.missing, difference.extra, difference.mismatched, difference.duplicate) == ((), (), (), ())
+    assert not difference.in_sync
+
+
+@pytest.mark.parametrize("change", [{}, {"slot": 1}, {"label": "copy"}, {"id": "02"}], ids=str)
+def test_same_key_once_more_is_a_duplicate(change: dict[str, t.Any]) -> None:
+    copy = key(**{"fingerprint": key().fingerprint, **change})
+    difference = compare([key()], [key(), copy])
+    assert (difference.duplicate, difference.unchanged) == ((copy,), 1)
+    assert (difference.missing, difference.extra, difference.mismatched, difference.moved) == ((), (), (), ())
+    assert compare([key(), copy], [key()]).missing == (copy,)
+
+
+def test_moved_key_does_not_hide_an_impostor() -> None:
+    """Another key in the place that the moved key left is extra, because the moved key is found first."""
+    impostor, elsewhere = key(fingerprint=fingerprint("impostor")), key(slot=1)
+    difference = compare([key()], [impostor, elsewhere])
+    assert [pair.target_key for pair in difference.moved] == [elsewhere]
+    assert difference.extra == (impostor,)
+
+
+def test_equal_check_value_under_another_label_is_another_key() -> None:
+    """A check value has three bytes, so two secret keys can have the same value."""
+    secret = key("backupKey", type="aes", curve=None, fingerprint="kcv:3fa2b1")
+    other = key("otherKey", type="aes", curve=None, fingerprint="kcv:3fa2b1")
+    difference = compare([secret], [other])
+    assert (difference.missing, difference.extra, difference.moved) == ((secret,), (other,), ())
+    assert compare([secret], [secret, other]).extra == (other,)
+    assert (
+        len(compare([secret], [key("backupKey", slot=1, type="aes", curve=None, fingerprint="kcv:3fa2b1")]).moved) == 1
+    )
 
 
 def test_unusable_key_of_target_is_not_in_sync() -> None:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import dataclasses as dc
+import json
 import typing as t
 
 import pytest
@@ -14,7 +15,7 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.keyops.utrust.plugins.filter.key_matrix import key_matrix as filter_key_matrix
 from ansible_collections.keyops.utrust.plugins.filter.select_keys import select_keys
 from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import HsmKey
-from ansible_collections.keyops.utrust.plugins.module_utils._cluster.matrix import NodeKeys, key_matrix
+from ansible_collections.keyops.utrust.plugins.module_utils._cluster.matrix import cell, key_matrix
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
 from ansible_collections.keyops.utrust.plugins.module_utils._keys import compare, keys_digest
 from ansible_collections.keyops.utrust.plugins.plugin_utils._report import select as _selection
@@ -22,7 +23,8 @@ from ansible_collections.keyops.utrust.plugins.plugin_utils._report.table import
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.factories import fingerprint, key, node
+from tests.support.factories import fingerprint, key
+from tests.support.readings import Keys, cluster_reading
 
 if t.TYPE_CHECKING:
     import random
@@ -43,44 +45,63 @@ KEY_LISTS = st.lists(KEYS, max_size=5)
 SECRET = key("secret", type="aes", curve=None, fingerprint="kcv:3fa2b1")
 
 
-def node_keys(listed: t.Iterable[HsmKey], *, read: bool = True) -> NodeKeys:
-    """Return a node with these keys. Without `read` only its digest is known."""
-    hsm_keys = tuple(listed)
-    unusable = sum(not one.usable for one in hsm_keys)
-    return NodeKeys(keys_digest(hsm_keys), len(hsm_keys), unusable, hsm_keys if read else None)
-
-
 @st.composite
 def clusters(draw: st.DrawFn) -> dict[str, list[HsmKey]]:
     """Return a source and other nodes, which often have the same keys."""
     source = draw(KEY_LISTS)
-    others = draw(st.lists(st.one_of(st.just(source), KEY_LISTS), min_size=1, max_size=3))
+    same = st.permutations(source).map(lambda keys: [dc.replace(each) for each in keys])
+    others = draw(st.lists(st.one_of(same, KEY_LISTS), min_size=1, max_size=3))
     return {"source": source, **{f"node{number}": hsm_keys for number, hsm_keys in enumerate(others, 1)}}
 
 
-def cells(matrix: dict[str, t.Any], name: str) -> dict[tuple[t.Any, ...], str]:
-    return {
-        tuple(value for field, value in row.items() if field != "nodes"): row["nodes"][name] for row in matrix["rows"]
-    }
+def matrix_of(keys_of: t.Mapping[str, Keys], **options: t.Any) -> dict[str, t.Any]:
+    return key_matrix(cluster_reading(keys_of), **options)
+
+
+def full_rows(matrix: dict[str, t.Any]) -> list[dict[str, str]]:
+    """Return the cells of all nodes for each row."""
+    return [{node: cell(row, node) for node in matrix["nodes"]} for row in matrix["rows"]]
+
+
+def cells(matrix: dict[str, t.Any], name: str) -> dict[Identity, str]:
+    return {identity(row): cell(row, name) for row in matrix["rows"]}
+
+
+Identity = tuple[t.Any, ...]
+
+
+def identity(row: t.Mapping[str, t.Any]) -> Identity:
+    return tuple(row[field] for field in ("slot", "label", "id", "type", "size", "curve", "fingerprint"))
+
+
+def identities(hsm_keys: t.Iterable[HsmKey]) -> set[Identity]:
+    return {identity(one.to_dict()) for one in hsm_keys}
 
 
 @given(KEY_LISTS, KEY_LISTS)
-def test_swapping_source_and_target_swaps_missing_and_extra(ours: list[HsmKey], theirs: list[HsmKey]) -> None:
-    nodes = {"a": node_keys(ours), "b": node_keys(theirs)}
-    there, back = cells(key_matrix(nodes, "a"), "b"), cells(key_matrix(nodes, "b"), "a")
+def test_swapping_source_and_target_swaps_the_cells(ours: list[HsmKey], theirs: list[HsmKey]) -> None:
+    """From the other side, a missing key is extra or duplicate. Mismatched and moved keys stay what they are."""
+    # A key that one side lists twice in the same place has one row, which shows one state only.
+    ours, theirs = list(dict.fromkeys(ours)), list(dict.fromkeys(theirs))
+    there, back = (
+        cells(matrix_of({"a": ours, "b": theirs}), "b"),
+        cells(matrix_of({"b": theirs, "a": ours}), "a"),
+    )
     assert there.keys() == back.keys()
-    swapped = {"missing": "extra", "extra": "missing", "mismatched": "mismatched"}
-    assert {identity: swapped[cell] for identity, cell in there.items() if cell in swapped} == {
-        identity: cell for identity, cell in back.items() if cell in swapped
+    swapped = {"missing": "only here", "extra": "only there", "duplicate": "only there"}
+    returned = {"missing": "only there", "extra": "only here", "duplicate": "only here"}
+    kept = {"mismatched": "mismatched", "moved": "moved"}
+    assert {one: (swapped | kept)[cell] for one, cell in there.items() if cell in swapped | kept} == {
+        one: (returned | kept)[cell] for one, cell in back.items() if cell in returned | kept
     }
 
 
 @given(clusters(), st.randoms(use_true_random=False))
 def test_order_of_nodes_and_keys_does_not_matter(keys_of: dict[str, list[HsmKey]], chance: random.Random) -> None:
-    before = key_matrix({name: node_keys(hsm_keys) for name, hsm_keys in keys_of.items()}, "source")
-    names = list(keys_of)
+    before = matrix_of(keys_of)
+    names = list(keys_of)[1:]
     chance.shuffle(names)
-    after = key_matrix({name: node_keys(chance.sample(keys_of[name], len(keys_of[name]))) for name in names}, "source")
+    after = matrix_of({name: chance.sample(keys_of[name], len(keys_of[name])) for name in ("source", *names)})
     for field in ("rows", "in_sync", "check_value_only"):
         assert before[field] == after[field]
     for field in ("drift", "unknown"):
@@ -92,67 +113,54 @@ def test_order_of_nodes_and_keys_does_not_matter(keys_of: dict[str, list[HsmKey]
 def test_in_sync_means_same_usable_keys(keys_of: dict[str, list[HsmKey]], data: st.DataObject) -> None:
     """A node is in sync if and only if it has the keys of the source and can use them."""
     read = {name: name == "source" or data.draw(st.booleans()) for name in keys_of}
-    matrix = key_matrix({name: node_keys(hsm_keys, read=read[name]) for name, hsm_keys in keys_of.items()}, "source")
+    matrix = matrix_of({name: hsm_keys if read[name] else "no response" for name, hsm_keys in keys_of.items()})
     digest = keys_digest(keys_of["source"])
     good = [
         name
         for name, hsm_keys in keys_of.items()
-        if keys_digest(hsm_keys) == digest and all(one.usable for one in hsm_keys)
+        if read[name] and keys_digest(hsm_keys) == digest and all(one.usable for one in hsm_keys)
     ]
     assert matrix["in_sync_nodes"] == good
     assert matrix["in_sync"] == (good == list(keys_of))
-    # A node with unknown keys is unknown. A cell never shows a missing key as present.
-    for name, hsm_keys in keys_of.items():
-        assert {one["node"] for one in matrix["unknown"]} <= {name for name, known in read.items() if not known}
-        present = [row for row in matrix["rows"] if row["nodes"][name] == "present"]
-        assert {(row["slot"], row["label"], row["id"], row["fingerprint"]) for row in present} <= {
-            (one.slot, one.label, one.id, one.fingerprint) for one in hsm_keys
-        }
+    assert [one["node"] for one in matrix["unknown"]] == [name for name, known in read.items() if not known]
 
 
 @given(clusters())
-def test_digests_give_same_result_as_keys_or_unknown(
-    keys_of: dict[str, list[HsmKey]],
-) -> None:
-    """A node without its keys gets the same cells as with its keys, or is unknown."""
-    full = key_matrix({name: node_keys(hsm_keys) for name, hsm_keys in keys_of.items()}, "source")
-    short = key_matrix(
-        {name: node_keys(hsm_keys, read=name == "source") for name, hsm_keys in keys_of.items()}, "source"
-    )
-    unknown = {one["node"] for one in short["unknown"]}
+def test_cells_agree_with_the_keys_of_each_node(keys_of: dict[str, list[HsmKey]]) -> None:
+    """A cell never shows a key that the node does not have as present, and never hides a key that the node has."""
+    matrix = matrix_of(keys_of)
+    assert {identity(row) for row in matrix["rows"]} == identities(key for keys in keys_of.values() for key in keys)
     for name, hsm_keys in keys_of.items():
-        needed = node_keys(hsm_keys).digest != full_digest(keys_of) or 0 < node_keys(hsm_keys).unusable_count < len(
-            hsm_keys
-        )
-        assert (name in unknown) == (needed and name != "source")
-        if name not in unknown:
-            shared = cells(short, name)
-            assert {identity: cells(full, name)[identity] for identity in shared} == shared
-    assert not (short["in_sync"] and not full["in_sync"])
-
-
-def full_digest(keys_of: dict[str, list[HsmKey]]) -> str:
-    return keys_digest(keys_of["source"])
+        of_source = identities(hsm_keys)
+        for one, shown in cells(matrix, name).items():
+            if shown in ("present", "unusable", "extra", "duplicate"):
+                assert one in of_source
+            if shown in ("missing", "absent") and one in of_source:
+                # The source lists the row more often than the node.
+                assert [identity(key.to_dict()) for key in keys_of["source"]].count(one) > 1
 
 
 @given(clusters(), st.sets(st.sampled_from(["a", "b"]), min_size=1))
 def test_predicate_hides_only_other_keys(keys_of: dict[str, list[HsmKey]], labels: set[str]) -> None:
     """A predicate removes rows, but never hides a difference of a selected key."""
-    nodes = {name: node_keys(hsm_keys) for name, hsm_keys in keys_of.items()}
-    everything = key_matrix(nodes, "source")
-    predicate = key_matrix(nodes, "source", predicate=lambda one: one.label in labels)
-    assert predicate["rows"] == [row for row in everything["rows"] if row["label"] in labels]
+    everything = matrix_of(keys_of)
+    selected = matrix_of(keys_of, predicate=lambda one: one.label in labels)
+    assert [identity(row) for row in selected["rows"]] == [
+        identity(row) for row in everything["rows"] if row["label"] in labels
+    ]
     for name, hsm_keys in keys_of.items():
         difference = compare(
             [one for one in keys_of["source"] if one.label in labels],
             [one for one in hsm_keys if one.label in labels],
         )
-        assert (name in predicate["in_sync_nodes"]) == difference.in_sync
+        assert (name in selected["in_sync_nodes"]) == difference.in_sync
 
 
-def test_extra_key_does_not_affect_other_nodes() -> None:
-    matrix = key_matrix({"a": node_keys([key()]), "b": node_keys([key(), key("extra")]), "c": node_keys([key()])}, "a")
-    assert [row["nodes"] for row in matrix["rows"]] == [
+def test_rows_name_only_nodes_that_differ() -> None:
+    """A row stays small with many nodes."""
+    matrix = matrix_of({"a": [key()], "b": [key(), key("extra")], "c": [key()]})
+    assert [(row["state"], row["nodes"]) for row in matrix["rows"]] == [("absent", {"b": "extra"}), ("present", {})]
+    assert full_rows(matrix) == [
         {"a": "absent", "b": "extra", "c": "absent"},
         {"a": "present", "b": "present", "c": "present"},
     ]
@@ -161,78 +169,83 @@ def test_extra_key_does_not_affect_other_nodes() -> None:
 
 def test_mismatch_is_shown_in_both_rows() -> None:
     impostor = key(fingerprint=fingerprint("impostor"))
-    matrix = key_matrix({"a": node_keys([key()]), "b": node_keys([impostor])}, "a")
-    assert {row["fingerprint"]: row["nodes"] for row in matrix["rows"]} == {
+    matrix = matrix_of({"a": [key()], "b": [impostor]})
+    assert {row["fingerprint"]: {node: cell(row, node) for node in "ab"} for row in matrix["rows"]} == {
         key().fingerprint: {"a": "present", "b": "mismatched"},
         impostor.fingerprint: {"a": "absent", "b": "mismatched"},
     }
     assert sorted(line.split()[-2:] for line in format_table(matrix)[1:3]) == [["-", "MISMATCH"], ["yes", "MISMATCH"]]
 
 
+def test_moved_key_is_shown_in_both_rows() -> None:
+    matrix = matrix_of({"a": [key()], "b": [key(slot=1)], "c": [key()]})
+    assert full_rows(matrix) == [
+        {"a": "present", "b": "moved", "c": "present"},
+        {"a": "absent", "b": "moved", "c": "absent"},
+    ]
+    lines = format_table(matrix)
+    assert [line.split()[-3:] for line in lines[1:3]] == [["yes", "MOVED", "yes"], ["-", "MOVED", "-"]]
+    assert lines[-1] == "DRIFT: b against a: 1 moved"
+
+
+@pytest.mark.parametrize("copy", [key(), key(slot=1)], ids=["same place", "other slot"])
+def test_key_listed_twice_is_a_duplicate(copy: HsmKey) -> None:
+    """A key that a node has twice is neither missing nor at risk."""
+    lines = format_table(matrix_of({"a": [key()], "b": [key(), copy]}))
+    assert lines[-2].split()[-1] == "DUPLICATE"
+    assert lines[-1] == "DRIFT: b against a: 1 duplicate"
+
+
 def test_source_with_unusable_key_is_not_in_sync() -> None:
-    matrix = key_matrix({"a": node_keys([key(usable=False)]), "b": node_keys([key()])}, "a")
+    matrix = matrix_of({"a": [key(usable=False)], "b": [key()]})
     assert not matrix["in_sync"]
     assert [one["node"] for one in matrix["drift"]] == ["a"]
     assert format_table(matrix)[-1] == "DRIFT: a itself: 1 unusable"
 
 
 def test_secret_keys_are_marked_check_value_only() -> None:
-    matrix = key_matrix({"a": node_keys([key(), SECRET]), "b": node_keys([key(), SECRET], read=False)}, "a")
+    matrix = matrix_of({"a": [key(), SECRET], "b": [key(), SECRET]})
     assert [row["check_value_only"] for row in matrix["rows"]] == [True, False]
     assert format_table(matrix)[-1] == ("in sync: a, b hold the same 2 key(s), 1 by check value only")
 
 
-@pytest.mark.parametrize(
-    ("other", "reason"),
-    [
-        (NodeKeys(), "was not read"),
-        (node_keys([key("other")], read=False), "and the keys were not read"),
-        (NodeKeys(node_keys([key()]).digest, 2, 1), "some keys are unusable"),
-        (dc.replace(node_keys([key()]), hsm_keys=()), "changed while they were read"),
-    ],
-    ids=["unread", "differs", "partly unusable", "changed meanwhile"],
-)
-def test_unknown_node_is_never_in_sync(other: NodeKeys, reason: str) -> None:
-    matrix = key_matrix({"a": node_keys([key()]), "b": other}, "a")
+def test_unknown_node_is_never_in_sync() -> None:
+    matrix = matrix_of({"a": [key()], "b": "no response"})
     assert not matrix["in_sync"]
     assert matrix["in_sync_nodes"] == ["a"]
-    assert [row["nodes"]["b"] for row in matrix["rows"]] == ["unknown"]
-    lines = format_table(matrix)
+    assert [cell(row, "b") for row in matrix["rows"]] == ["unknown"]
+    lines = format_table(matrix, only_drift=True)
     assert lines[1].endswith("?")
-    assert lines[-1].startswith("UNKNOWN: b: ")
-    assert reason in lines[-1]
+    assert lines[-1] == "UNKNOWN: b: no response"
 
 
-@pytest.mark.parametrize(
-    "source", [NodeKeys(), node_keys([key()], read=False), dc.replace(node_keys([key()]), hsm_keys=())], ids=str
-)
-def test_unknown_source_raises(source: NodeKeys) -> None:
+def test_unknown_source_raises() -> None:
     with pytest.raises(UtrustError, match="source a") as caught:
-        key_matrix({"a": source, "b": node_keys([key()])}, "a")
+        key_matrix(dc.replace(cluster_reading({"a": [key()], "b": [key()]}), hsm_keys=None))
     assert caught.value.code == "source_unknown"
 
 
 def test_equal_nodes_share_a_column_in_large_table() -> None:
-    nodes = {f"node{number}": node_keys([key()]) for number in range(1, MANY_NODES + 2)} | {"late": node_keys([])}
-    lines = format_table(key_matrix(nodes, "node1"))
+    nodes = {f"node{number}": [key()] for number in range(1, MANY_NODES + 2)} | {"late": []}
+    lines = format_table(matrix_of(nodes))
     assert lines[0].endswith(f"node1 and {MANY_NODES} more  late")
     assert lines[1].split()[-2:] == ["yes", "MISSING"]
     few = {name: nodes[name] for name in ("node1", "node2", "late")}
-    assert lines[0] != format_table(key_matrix(few, "node1"))[0]
-    assert format_table(key_matrix(few, "node1"))[1].split()[-3:] == ["yes", "yes", "MISSING"]
+    assert lines[0] != format_table(matrix_of(few))[0]
+    assert format_table(matrix_of(few))[1].split()[-3:] == ["yes", "yes", "MISSING"]
 
 
 def test_drift_table_omits_keys_of_all_nodes() -> None:
-    nodes = {"a": node_keys([key(), key("new")]), "b": node_keys([key()])}
-    assert [line.split()[1] for line in format_table(key_matrix(nodes, "a"), only_drift=True)[:-1]] == ["label", "new"]
-    in_sync = key_matrix({"a": node_keys([key()]), "b": node_keys([key()])}, "a")
+    lines = format_table(matrix_of({"a": [key(), key("new")], "b": [key()]}), only_drift=True)
+    assert [line.split()[1] for line in lines[:-1]] == ["label", "new"]
+    in_sync = matrix_of({"a": [key()], "b": [key()]})
     assert format_table(in_sync, only_drift=True) == ["in sync: a, b hold the same 1 key(s)"]
 
 
 def test_hostile_label_is_escaped_in_table() -> None:
     """A label cannot move the cursor or forge a line."""
     hostile = key("\x1b[2Jgone\nin sync: everything\u202e")
-    (head, line, verdict) = format_table(key_matrix({"a": node_keys([hostile]), "b": node_keys([])}, "a"))
+    (head, line, verdict) = format_table(matrix_of({"a": [hostile], "b": []}))
     assert r"\x1b[2Jgone\nin sync: everything\u202e" in line
     assert (head[:4], verdict[:6]) == ("slot", "DRIFT:")
 
@@ -240,53 +253,58 @@ def test_hostile_label_is_escaped_in_table() -> None:
 # The filters
 
 
-def info(*hsm_keys: HsmKey, read: bool = True) -> dict[str, t.Any]:
-    """Return a result of utrust_hsm_info."""
-    facts: dict[str, t.Any] = {"changed": False, "node": node(*hsm_keys, unusable_key_count=0).to_dict()}
-    return facts | ({"hsm_keys": [one.to_dict() for one in hsm_keys]} if read else {})
+def result_of(keys_of: t.Mapping[str, Keys]) -> dict[str, t.Any]:
+    """Return a result of utrust_cluster_info."""
+    document = {"changed": False, "executed_on": "here", **cluster_reading(keys_of).to_dict()}
+    return t.cast("dict[str, t.Any]", json.loads(json.dumps(document)))
 
 
-def test_filter_accepts_results_lists_and_failures() -> None:
-    """The input may be a module result, a list of keys, a failed result or null."""
-    nodes = {
-        "a": info(key()),
-        "b": info(key(), read=False),
-        "c": [key().to_dict()],
-        "d": {"failed": True, "msg": "no response"},
-        "e": None,
-    }
-    matrix = filter_key_matrix(nodes, source="a")
-    assert (matrix["in_sync_nodes"], [one["node"] for one in matrix["unknown"]]) == (["a", "b", "c"], ["d", "e"])
+@given(clusters())
+def test_filter_returns_the_matrix_of_the_reading(keys_of: dict[str, list[HsmKey]]) -> None:
+    """A reading survives its way through a result, also behind a bastion."""
+    assert filter_key_matrix(result_of(keys_of)) == matrix_of(keys_of)
 
 
 @pytest.mark.parametrize(
-    ("nodes", "message"),
+    ("result", "message"),
     [
-        ({"b": info(key())}, "'a' is not among the nodes b"),
+        ({"failed": True, "msg": "no response"}, "not a successful result of utrust_cluster_info"),
+        ({}, "not a successful result"),
+        ([], "not a successful result"),
+        ("", "not a successful result"),
+        (None, "not a successful result"),
+        ({**result_of({"a": [key()]}), "source": "b"}, "not a successful result"),
+        ({**result_of({"a": [key()]}), "hsm_keys": [{"label": "no key"}]}, "not a successful result"),
         (
-            {"a": info(key(), read=False)},
+            {**result_of({"a": [key()]}), "hsm_keys": None},
             r"the keys were not read\. Read the keys of the source, then run again \[source_unknown\]",
         ),
-        ({"a": [{"label": "no key"}]}, r"'slot' is missing \[response_invalid\]"),
-        ({"a": info(key()), "b": {"node": {}}}, "'keys_digest' is missing"),
     ],
-    ids=["no source", "source not read", "no key", "no node"],
 )
-def test_filter_names_error_of_its_input(nodes: dict[str, t.Any], message: str) -> None:
+def test_filter_names_error_of_its_input(result: t.Any, message: str) -> None:
     with pytest.raises(AnsibleFilterError, match=message):
-        filter_key_matrix(nodes, source="a")
+        filter_key_matrix(result)
 
 
 def test_filter_compares_selected_keys_only() -> None:
-    nodes = {"a": info(key(), key("new")), "b": info(key())}
-    assert filter_key_matrix(nodes, source="a", select="[?label=='signKey']")["in_sync"]
-    narrowed = filter_key_matrix(nodes, source="a", select="[?label=='new']")
+    result = result_of({"a": [key(), key("new")], "b": [key()]})
+    assert filter_key_matrix(result, select="[?label=='signKey']")["in_sync"]
+    narrowed = filter_key_matrix(result, select="[?label=='new']")
     assert ([row["label"] for row in narrowed["rows"]], narrowed["in_sync"]) == (["new"], False)
+    for blank in (None, "", " "):
+        assert len(filter_key_matrix(result, select=blank)["rows"]) == 2
+
+
+def test_filter_selects_keys_that_one_node_cannot_use() -> None:
+    result = result_of({"a": [key(), key("new")], "b": [key(usable=False), key("new")]})
+    narrowed = filter_key_matrix(result, select="[?usable==`false`]")
+    assert [row["label"] for row in narrowed["rows"]] == ["signKey"]
+    assert [one["node"] for one in narrowed["drift"]] == ["b"]
 
 
 def test_filter_with_empty_selection_raises() -> None:
     with pytest.raises(AnsibleFilterError, match="no node holds a key that"):
-        filter_key_matrix({"a": info(key()), "b": info(key())}, source="a", select="[?label=='signkey']")
+        filter_key_matrix(result_of({"a": [key()], "b": [key()]}), select="[?label=='signkey']")
 
 
 @pytest.mark.parametrize(
@@ -328,7 +346,7 @@ def test_filter_without_jmespath_names_package(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(_selection, "JMESPATH_MISSING", ImportError("No module named 'jmespath'"))
     with pytest.raises(AnsibleFilterError, match=r"select_keys: .*pip install 'jmespath>=1\.0\.1'"):
         select_keys([key().to_dict()], "[?check_value_only]")
-    nodes = {"a": info(key())}
+    result = result_of({"a": [key()]})
     with pytest.raises(AnsibleFilterError, match=r"key_matrix: .*pip install"):
-        filter_key_matrix(nodes, source="a", select="[?check_value_only]")
-    assert filter_key_matrix(nodes, source="a")["in_sync"], "without a selection nothing is needed"
+        filter_key_matrix(result, select="[?check_value_only]")
+    assert filter_key_matrix(result)["in_sync"], "without a selection nothing is needed"

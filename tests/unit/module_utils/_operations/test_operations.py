@@ -20,6 +20,7 @@ from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model imp
     Import,
     ImportBehavior,
     ImportRow,
+    Member,
     Package,
     PinPad,
     Restore,
@@ -32,6 +33,7 @@ from ansible_collections.keyops.utrust.plugins.module_utils._errors import (
     UnreachableError,
     UtrustError,
 )
+from ansible_collections.keyops.utrust.plugins.module_utils._keys import compare
 from ansible_collections.keyops.utrust.plugins.module_utils._operations.hsm_info import InfoOptions, read_info
 from ansible_collections.keyops.utrust.plugins.module_utils._operations.hsm_restore import (
     RestoreOptions,
@@ -127,7 +129,100 @@ def test_import_stages_checks_applies_and_verifies(package: Path) -> None:
     fake = target()
     result = import_into(fake, package)
     assert (result["changed"], result["verified"], result["in_sync"]) == (True, True, True)
-    assert fake.calls == ["node", "list_keys", "stage_import", "apply_import", "list_keys"]
+    assert fake.calls == ["node", "list_keys", "stage_import", "apply_import", "node", "list_keys"]
+
+
+def test_import_digest_proves_the_keys_without_a_list(package: Path) -> None:
+    """Reading all keys is the slowest request. The digest of the node covers every fact of every key."""
+    fake = target(node=[TARGET, AFTER])
+    result = import_into(fake, package)
+    assert (result["verified"], result["keys_digest"], result["unusable_key_count"]) == (True, AFTER.keys_digest, 0)
+    assert fake.calls == ["node", "list_keys", "stage_import", "apply_import", "node"]
+
+
+def test_import_unusable_keys_force_the_list(package: Path) -> None:
+    """The digest does not show which keys cannot be used."""
+    unusable = dc.replace(OLD, usable=False)
+    fake = target(node=[TARGET, dc.replace(AFTER, unusable_key_count=1)], list_keys=[(OLD,), (unusable, NEW)])
+    result = import_into(fake, package)
+    assert fake.calls[-2:] == ["node", "list_keys"]
+    assert result["unusable_key_count"] == 1
+    assert "1 key(s) of node2 cannot be used after the import: old" in result["warnings"][-1]
+
+
+def import_known(fake: FakeAppliance, package: Path, difference: t.Any) -> dict[str, t.Any]:
+    strict = Policy(False, frozenset(), frozenset(), None, frozenset())
+    options = ImportOptions("node2", str(package), None, None, strict, FakeClock().patience(), ANY_SKEW)
+    known = dc.replace(options, known_difference=difference)
+    return import_package(fake.appliance, known, dry_run=False, progress=lambda dummy: None)
+
+
+def test_import_known_difference_replaces_the_list(package: Path) -> None:
+    """With the difference of an earlier reading, an import reads no list of keys."""
+    fake = target(node=[TARGET, AFTER])
+    result = import_known(fake, package, compare([OLD, NEW], [OLD]).to_dict())
+    assert (result["verified"], [each["label"] for each in result["added"]]) == (True, ["new"])
+    assert fake.calls == ["node", "stage_import", "apply_import", "node"]
+
+
+@pytest.mark.parametrize(
+    "difference",
+    [
+        {},
+        {"missing": "text"},
+        {"missing": [{"label": "new"}]},
+        compare([OLD, NEW], [NEW]).to_dict(),
+        compare([OLD, NEW], [OLD, NEW]).to_dict(),
+        compare([OLD, NEW], [OLD, key("extra")]).to_dict(),
+        compare([OLD, NEW], [dc.replace(OLD, usable=False)]).to_dict(),
+    ],
+    ids=["empty", "text", "half a key", "another key", "nothing missing", "a key more", "an unusable key"],
+)
+def test_import_known_difference_that_does_not_fit(package: Path, difference: t.Any) -> None:
+    """A difference that the digest of the node does not prove is ignored, and the keys are read."""
+    fake = target(node=[TARGET, AFTER])
+    result = import_known(fake, package, difference)
+    assert (result["verified"], [each["label"] for each in result["added"]]) == (True, ["new"])
+    assert fake.calls == ["node", "list_keys", "stage_import", "apply_import", "node"]
+
+
+def member(name: str, connection: str = "connected", *, joined: bool = True) -> Member:
+    return Member(name, "127.0.0.2", 443, joined, connection)
+
+
+def test_import_waits_until_the_members_are_back(package: Path) -> None:
+    """The next node must not import while this node or another member is away. Members that were down before do not count."""
+    before = (member("node1"), member("node3"), member("node4", "disconnected"), member("node5", joined=False))
+    away = (member("node1", "disconnected"), *before[1:])
+    fake = target(
+        node=[
+            dc.replace(TARGET, members=before),
+            *[dc.replace(AFTER, members=away)] * 2,
+            dc.replace(AFTER, members=before),
+        ]
+    )
+    assert import_into(fake, package)["verified"] is True
+    assert fake.calls == ["node", "list_keys", "stage_import", "apply_import", "node", "node", "node"]
+
+
+def test_import_member_that_does_not_return_is_named(package: Path) -> None:
+    """The keys are verified first, so the error is about the member only."""
+    before, away = (member("node1"), member("node3")), (member("node1"), member("node3", "disconnected"))
+    fake = target(node=[dc.replace(TARGET, members=before), dc.replace(AFTER, members=away)])
+    with pytest.raises(UtrustError, match="node2 does not report node3 as Connected") as caught:
+        import_into(fake, package)
+    assert caught.value.code == "member_wait_timeout"
+
+
+@pytest.mark.parametrize("change", [{"slot": 1}, {"label": "renamed"}, {"id": "02"}])
+def test_import_moved_key_is_refused(package: Path, change: dict[str, t.Any]) -> None:
+    """An import does not move a key, so people must move it."""
+    moved = dc.replace(NEW, **change)
+    fake = target(node=node(OLD, moved, name="node2"), list_keys=(OLD, moved))
+    with pytest.raises(PreflightError, match="key_moved") as caught:
+        import_into(fake, package)
+    assert caught.value.code == "key_moved"
+    assert fake.calls == ["node", "list_keys"]
 
 
 def test_import_dry_run_only_reads(package: Path) -> None:
@@ -259,7 +354,7 @@ def test_import_response_lost_waits_until_idle(package: Path) -> None:
     applying = dc.replace(TARGET, running=("import", "1b67"))
     fake = target(node=[TARGET, applying, applying, AFTER], apply_import=LOST)
     assert import_into(fake, package)["changed"] is True
-    assert fake.calls.count("node") == 4
+    assert fake.calls.count("node") == 5
 
 
 def test_import_response_lost_and_not_applied_fails(package: Path) -> None:
@@ -314,7 +409,7 @@ def test_import_upload_is_commit_sends_once_and_verifies(package: Path) -> None:
     """The sequence of calls where the node cannot stage an import."""
     fake = target(capabilities=AT_ONCE, stage_import=APPLIED)
     assert import_into(fake, package)["verified"] is True
-    assert fake.calls == ["node", "list_keys", "stage_import", "list_keys"]
+    assert fake.calls == ["node", "list_keys", "stage_import", "node", "list_keys"]
 
 
 def test_import_upload_is_commit_response_lost(package: Path) -> None:

@@ -1,0 +1,187 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Reading a cluster: fake nodes, one of which may hang, fail, or not have joined."""
+
+from __future__ import annotations
+
+import dataclasses as dc
+import json
+import threading
+import time
+import typing as t
+
+import pytest
+from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import Member
+from ansible_collections.keyops.utrust.plugins.module_utils._cluster.parallel import Job, Limits, run_all
+from ansible_collections.keyops.utrust.plugins.module_utils._cluster.read import (
+    ClusterReading,
+    NodeAddress,
+    read_cluster,
+)
+from ansible_collections.keyops.utrust.plugins.module_utils._errors import UnreachableError, UtrustError
+
+from tests.support.factories import fingerprint, key, node
+from tests.support.fakes import FakeAppliance
+
+if t.TYPE_CHECKING:
+    from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import HsmKey, Node
+
+OLD, NEW = key("old"), key("new")
+NAMES = ("node1", "node2", "node3")
+LIMITS = Limits(max_parallel=4, timeout=30.0)
+
+
+def member(name: str, *, joined: bool = True) -> Member:
+    return Member(name, "127.0.0.2", 443, joined, "connected" if joined else "disconnected")
+
+
+def cluster_node(*hsm_keys: HsmKey, name: str = "node1", joined: t.Collection[str] = NAMES, **changes: t.Any) -> Node:
+    members = tuple(member(each, joined=each in joined) for each in NAMES)
+    return node(*hsm_keys, name=name, members=members, **changes)
+
+
+def fake(of: Node | Exception, hsm_keys: t.Sequence[HsmKey] | Exception | None = None) -> FakeAppliance:
+    responses: dict[str, t.Any] = {"node": of, "close": None, "abort": None}
+    if hsm_keys is not None:
+        responses["list_keys"] = hsm_keys if isinstance(hsm_keys, Exception) else tuple(hsm_keys)
+    return FakeAppliance(**responses)
+
+
+def address(host: str, fake: FakeAppliance) -> NodeAddress:
+    return NodeAddress(host, host, lambda: fake.appliance)
+
+
+def read(source: FakeAppliance, limits: Limits = LIMITS, **others: FakeAppliance) -> ClusterReading:
+    other_addresses = [address(host, fake) for host, fake in others.items()]
+    return read_cluster(address("node1", source), other_addresses, limits)
+
+
+def test_node_with_the_digest_of_the_source_is_read_once() -> None:
+    second = fake(cluster_node(OLD, NEW, name="node2"))
+    reading = read(fake(cluster_node(OLD, NEW), [OLD, NEW]), node2=second)
+    assert second.calls == ["node", "close"]
+    assert [each.in_sync for each in reading.readings] == [True, True]
+
+
+def test_node_with_another_digest_is_compared_key_by_key() -> None:
+    second = fake(cluster_node(OLD, name="node2"), [OLD])
+    [found] = read(fake(cluster_node(OLD, NEW), [OLD, NEW]), node2=second).others
+    assert found.difference is not None
+    assert (found.in_sync, found.difference.missing) == (False, (NEW,))
+
+
+@pytest.mark.parametrize("unusable", [1, 2])
+def test_node_that_cannot_use_keys_is_not_in_sync(unusable: int) -> None:
+    """The digest does not cover which keys are usable."""
+    keys = [dc.replace(OLD, usable=False), dc.replace(NEW, usable=unusable == 1)]
+    second = fake(cluster_node(OLD, NEW, name="node2", unusable_key_count=unusable), keys)
+    [found] = read(fake(cluster_node(OLD, NEW), [OLD, NEW]), node2=second).others
+    assert found.difference is not None
+    assert (found.in_sync, len(found.difference.unusable)) == (False, unusable)
+
+
+def test_node_that_has_not_joined_is_never_contacted() -> None:
+    third = fake(cluster_node(name="node3"))
+    reading = read(fake(cluster_node(OLD, joined=("node1",)), [OLD]), node3=third)
+    assert third.calls == []
+    assert [each.problem.code for each in reading.others if each.problem] == ["node_not_joined"]
+
+
+@pytest.mark.parametrize(
+    ("of", "code"),
+    [
+        (UnreachableError("no response", code="node_unreachable"), "node_unreachable"),
+        (cluster_node(OLD, name="impostor"), "node_name_mismatch"),
+        (cluster_node(OLD, name="node2", hsm_model="Luna"), "hsm_not_supported"),
+    ],
+)
+def test_failed_reading_is_a_result_of_its_node(of: t.Any, code: str) -> None:
+    third = fake(cluster_node(OLD, name="node3"))
+    reading = read(fake(cluster_node(OLD), [OLD]), node2=fake(of), node3=third)
+    second, good = reading.others
+    assert second.problem is not None
+    assert (second.problem.code, second.node, second.in_sync) == (code, None, None)
+    assert good.in_sync is True
+
+
+@pytest.mark.parametrize("broken", ["node1", "node2"])
+def test_keys_that_cannot_be_listed_leave_the_facts(broken: str) -> None:
+    """The facts of this node and of all other nodes are still checked, so that every problem is reported at once."""
+    failure = UtrustError("listing keys of the node: the response is invalid", code="response_invalid")
+    nodes = {
+        name: fake(cluster_node(*keys, name=name), failure if name == broken else keys)
+        for name, keys in (("node1", [OLD, NEW]), ("node2", [OLD]), ("node3", [OLD]))
+    }
+    reading = read(nodes["node1"], node2=nodes["node2"], node3=nodes["node3"])
+    assert all(each.node is not None for each in reading.readings)
+    assert [each.host for each in reading.readings if each.problem is not None] == [broken]
+    compared = {each.host for each in reading.readings if each.in_sync is not None}
+    assert compared == ({"node1", "node3"} if broken == "node2" else set())
+    assert f"Keys UNKNOWN: {failure}" in "".join(reading.summary())
+    assert ClusterReading.from_dict(json.loads(json.dumps(reading.to_dict()))) == reading
+
+
+def test_source_that_cannot_be_read_is_an_error() -> None:
+    second = fake(cluster_node(OLD, name="node2"))
+    with pytest.raises(UnreachableError):
+        read(fake(UnreachableError("no response", code="node_unreachable")), node2=second)
+    assert second.calls == []
+
+
+def test_node_that_hangs_is_aborted_and_stops_nobody_else() -> None:
+    released = threading.Event()
+
+    class Hanging(FakeAppliance):
+        def node(self) -> Node:
+            released.wait(30)
+            return cluster_node(OLD, name="node2")
+
+        def abort(self) -> None:
+            released.set()
+
+    hanging = Hanging(close=None)
+    third = fake(cluster_node(OLD, name="node3"))
+    began = time.monotonic()
+    reading = read(fake(cluster_node(OLD), [OLD]), Limits(max_parallel=1, timeout=0.5), node2=hanging, node3=third)
+    second, good = reading.others
+    assert second.problem is not None
+    assert second.problem.code == "node_read_timeout"
+    assert released.is_set()
+    assert good.in_sync is True
+    assert time.monotonic() - began < 20
+
+
+def test_parallel_jobs_stay_within_the_limit() -> None:
+    lock, running, most = threading.Lock(), [0], [0]
+
+    def run() -> int:
+        with lock:
+            running[0] += 1
+            most[0] = max(most[0], running[0])
+        time.sleep(0.01)
+        with lock:
+            running[0] -= 1
+        return 7
+
+    results = run_all([Job(str(number), run, lambda: None) for number in range(12)], Limits(3, 30.0))
+    assert results == {str(number): 7 for number in range(12)}
+    assert most[0] <= 3
+
+
+def test_unexpected_exception_of_a_job_is_not_swallowed(capsys: pytest.CaptureFixture[str]) -> None:
+    def run() -> int:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run_all([Job("a", run, lambda: None)], LIMITS)
+
+
+def test_reading_survives_the_way_from_a_bastion() -> None:
+    """What the module returns on a bastion is the same reading on the controller."""
+    other = key("new", fingerprint=fingerprint("other"))
+    second = fake(cluster_node(OLD, other, name="node2"), [OLD, other])
+    third = fake(UtrustError("why", code="node_unreachable"))
+    reading = read(fake(cluster_node(OLD, NEW), [OLD, NEW]), node2=second, node3=third)
+    assert ClusterReading.from_dict(reading.to_dict()) == reading
