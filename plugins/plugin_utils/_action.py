@@ -2,91 +2,282 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Base class of the action plugins. Private to keyops.utrust.
+"""Base of the action plugins. Private to keyops.utrust.
 
-With a local connection the operation runs in this process. This is ten times cheaper than a module, and shows progress.
-With any other connection (a bastion in the appliance network) the module runs on the remote machine.
+The operation runs in Ansible's own process and ignores connection and become of the host. A task with `delegate_to` runs the module on that machine instead:
+a bastion that reaches the network of the appliances.
 """
 
 from __future__ import annotations
 
+import abc
+import functools
 import os
 import typing as t
 
-from ansible.errors import AnsibleActionFail
+from ansible.errors import AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible.module_utils.common.parameters import remove_values
 from ansible.playbook.block import Block
 from ansible.plugins.action import ActionBase
+from ansible.plugins.loader import lookup_loader
 from ansible.utils.display import Display
-from ansible_collections.keyops.utrust.plugins.module_utils._runner import Invocation, Operation, execute
+from ansible_collections.keyops.utrust.plugins.module_utils._argspec import CONNECTION_SPEC, Spec, check_joined
+from ansible_collections.keyops.utrust.plugins.module_utils._cluster.read import ClusterReading
+from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
+from ansible_collections.keyops.utrust.plugins.module_utils._operations import cluster_info, hsm_info
+from ansible_collections.keyops.utrust.plugins.module_utils._runner import (
+    Invocation,
+    Operation,
+    coded_errors,
+    execute,
+)
+from ansible_collections.keyops.utrust.plugins.plugin_utils._audit.required import require_audit
+from ansible_collections.keyops.utrust.plugins.plugin_utils._connection import (
+    connection_options,
+    is_blank,
+    without_blanks,
+)
+from ansible_collections.keyops.utrust.plugins.plugin_utils._node_names import node_name
+from ansible_collections.keyops.utrust.plugins.plugin_utils._secrets import (
+    check_lengths,
+    secret_values,
+    without_secrets,
+)
+
+Arguments = dict[str, t.Any]
+Variables = dict[str, t.Any]
+Result = dict[str, t.Any]
 
 display = Display()
 
 
 class UtrustActionBase(ActionBase):
-    """Runs one operation. A subclass sets `operation`."""
+    """One module of the collection. Subclasses name its operation."""
 
     _requires_connection = False
     _supports_check_mode = True
     _supports_async = False
     operation: t.ClassVar[Operation]
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
-        result: dict[str, t.Any] = super().run(tmp, task_vars)
-        self._check_run_once_strategy()
-        arguments = self._arguments()
-        params, secrets = self._validated(arguments)
-        if self._connection.transport == "local":
-            if self._play_context.become:
-                raise AnsibleActionFail(
-                    f"{self.operation.name}: become has no effect, because the operation runs in the process of Ansible. Remove become from this task"
-                )
-            # This worker is a child of the process of the run. Packages belong to the run.
-            invocation = Invocation(params, self._task.check_mode, display.display, os.getppid())
-            result.update(execute(self.operation, invocation))
-        else:
-            # Paths are on the remote machine, so the arguments are not expanded here.
-            result.update(
-                self._execute_module(
-                    module_name=f"keyops.utrust.{self.operation.name}", module_args=arguments, task_vars=task_vars
-                )
-            )
+    def run(self, tmp: str | None = None, task_vars: Variables | None = None) -> Result:
+        result: Result = super().run(tmp, task_vars)
+        self._secrets: list[str] = []
+        try:
+            self._check_strategy()
+            self._check_run_once()
+            result.update(self._perform(task_vars or {}))
+        except UtrustError as exc:
+            result.update({"failed": True, "changed": False, "msg": str(exc), **exc.details})
         if not self._task.diff:
             result.pop("diff", None)
-        return t.cast("dict[str, t.Any]", remove_values(result, secrets))
+        return t.cast("Result", without_secrets(result, self._secrets))
 
-    def _check_run_once_strategy(self) -> None:
-        """Refuse run_once with a strategy that ignores it: every host would export from or read the source. Raises AnsibleActionFail."""
+    def _perform(self, variables: Variables) -> Result:
+        """Return the result of the task. Raises UtrustError."""
+        spec = self.operation.module_arguments()["argument_spec"]
+        return self._execute(
+            self.operation, self._complete(without_blanks(self._task.args, spec), variables), variables
+        )
+
+    def _execute(self, operation: Operation, arguments: Arguments, variables: Variables) -> Result:
+        params = self._validate(operation.name, operation.module_arguments(), arguments)
+        if params.get("audit") == "required":
+            self._require_audit(read_file=False)
+        if self._task.delegate_to:
+            # Paths in the arguments belong to the machine that executes, so they go there as they were written.
+            module = f"keyops.utrust.{operation.name}"
+            return t.cast("Result", self._execute_module(module, arguments, task_vars=variables))
+        # The worker that runs this task is a child of the process that is the run: packages live as long as that process.
+        return execute(operation, Invocation(params, self._task.check_mode, self._show_progress, os.getppid()))
+
+    def _show_progress(self, line: str) -> None:
+        # stdout may be the document of a callback.
+        display.display(without_secrets(line, self._secrets), stderr=True)
+
+    def _check_strategy(self) -> None:
+        """Reject strategies that run a `run_once` task on every host: the source would be exported many times."""
         parent = self._task._parent
         while parent is not None and not isinstance(parent, Block):
             parent = parent._parent
         strategy = parent._play.strategy.rpartition(".")[2] if parent is not None else "linear"
         if self._task.run_once and strategy not in ("linear", "debug"):
-            raise AnsibleActionFail(
-                f"{self.operation.name}: strategy {strategy} ignores run_once of this task. Use strategy linear for this play"
+            raise UtrustError(
+                f"{self._task.action}: strategy {strategy} does not honor run_once of this task. Use strategy linear for this play",
+                code="strategy_not_supported",
             )
 
-    def _arguments(self) -> dict[str, t.Any]:
-        """Return the arguments of the task, with defaults from the environment of the task and of the controller."""
+    def _check_run_once(self) -> None:
+        """Reject `run_once` of a play, block, role or include: the other hosts would be skipped without a word."""
+        if self.operation.one_node and self._task.run_once and "run_once" not in (self._task.get_ds() or {}):
+            raise UtrustError(
+                f"{self._task.action}: this task inherits run_once, so it would skip every other host. Nothing was done. "
+                "Remove run_once from the play, block, role or include around the task, or set run_once in the task itself",
+                code="run_once_inherited",
+            )
+
+    def _require_audit(self, *, read_file: bool) -> None:
+        """Check that the audit trail is complete, and that the results of the run can be recorded. Raises UtrustError."""
+        require_audit(read_file=read_file)
+        if self._task.no_log:
+            error = UtrustError(
+                "An audit trail is required, but no_log hides the results of this run from the audit trail. Nothing is changed from here on. "
+                "Remove no_log from the play, block, role or include around the task, and unset ANSIBLE_NO_LOG",
+                code="audit_censored",
+            )
+            self._show_progress(str(error))  # no_log hides the result
+            raise error
+
+    def _complete(self, arguments: Arguments, variables: Variables) -> Arguments:
+        """Add options from the variables of the host, then from the environment of the task and of the controller.
+
+        A task that names `host` itself gets nothing from the variables: with run_once they belong to another host.
+        """
+        if "host" in arguments:
+            return {**self._environment, **arguments}
+        of_host = self._host_variables(variables, variables["inventory_hostname"])
+        completed = {**self._node_options(of_host), **arguments}
+        # Only the roles hand over members that a task before has read from the source.
+        if "members" not in completed or not self._in_own_role():
+            members = self._members(of_host, variables)
+            completed = {**completed, "members": members} if members is not None else completed
+        # Options of the task cannot give the host the name of another node.
+        check_joined({"members": completed.get("members"), "expect_node": node_name(of_host)})
+        return completed
+
+    def _in_own_role(self) -> bool:
+        return self._task._role is not None and self._task._role.get_name().startswith("keyops.utrust.")
+
+    def _node_options(self, of_host: t.Mapping[str, t.Any]) -> Arguments:
+        return {**self._environment, **without_blanks(connection_options(of_host), CONNECTION_SPEC)}
+
+    @functools.cached_property
+    def _environment(self) -> Arguments:
+        """Return the connection options that the environment of the task or of the controller sets."""
         environment: dict[str, t.Any] = {}
         self._compute_environment_string(environment)
-        arguments = dict(self._task.args)
-        for option, spec in self.operation.module_arguments()["argument_spec"].items():
-            for variable in spec["fallback"][1] if "fallback" in spec else ():
-                value = environment.get(variable, os.environ.get(variable))
-                if value is not None and arguments.get(option) is None:
-                    arguments[option] = value
-        return arguments
+        found = {
+            option: environment.get(variable, os.environ.get(variable))
+            for option, spec in CONNECTION_SPEC.items()
+            for variable in (spec["fallback"][1] if "fallback" in spec else ())
+        }
+        return without_blanks(found, CONNECTION_SPEC)
 
-    def _validated(self, arguments: dict[str, t.Any]) -> tuple[dict[str, t.Any], list[str]]:
-        """Return the validated parameters and the secret values. Raises AnsibleActionFail."""
-        given = self.operation.module_arguments()
-        checked = ArgumentSpecValidator(**given).validate(arguments)
+    def _host_variables(self, variables: Variables, host: str) -> t.Mapping[str, t.Any]:
+        if host not in variables["hostvars"]:
+            raise UtrustError(
+                f"{host!r} is not a host of the inventory. Nothing was done. Check the name", code="host_unknown"
+            )
+        return t.cast("t.Mapping[str, t.Any]", variables["hostvars"][host])
+
+    def _members(self, of_host: t.Mapping[str, t.Any], variables: Variables) -> list[str] | None:
+        """Return the members that the source lists, or None if this host is the source."""
+        host, source = of_host["inventory_hostname"], of_host.get("utrust_source")
+        if is_blank(source):
+            raise UtrustError(
+                f"contacting {host}: it is unknown whether this node has joined the cluster. Nothing was sent. "
+                "Set the variable utrust_source to the inventory host of the source node, or set the connection options in the task",
+                code="source_missing",
+            )
+        source = str(source).strip()
+        if source == host:
+            return None
+        found = self._execute(
+            hsm_info.OPERATION, self._node_options(self._host_variables(variables, source)), variables
+        )
+        if found.get("failed"):
+            raise UtrustError(
+                f"contacting {host}: the source {source} could not be read, so the joined nodes are unknown. "
+                f"Nothing was sent to {host}. {found.get('msg')}",
+                code=str(found.get("code", "source_unknown")),
+            )
+        return [member["node"] for member in found["node"]["members"] if member["joined"]]
+
+    def _validate(self, name: str, rules: t.Mapping[str, t.Any], arguments: Arguments) -> Arguments:
+        """Return the arguments as the specification converts them. Raises UtrustError (`option_invalid`)."""
+        check_lengths(rules["argument_spec"], arguments)
+        self._secrets += secret_values(rules["argument_spec"], arguments)
+        checked = ArgumentSpecValidator(**rules).validate(arguments)
         if checked.error_messages:
-            raise AnsibleActionFail(f"{self.operation.name}: {checked.errors.msg}")
-        params = checked.validated_parameters
-        secrets = [
-            params[option] for option, spec in given["argument_spec"].items() if spec.get("no_log") and params[option]
-        ]
-        return params, secrets
+            reasons = ". ".join(checked.error_messages)
+            raise UtrustError(f"{name}: {reasons}. Correct the options of the task", code="option_invalid")
+        return t.cast("Arguments", checked.validated_parameters)
+
+
+class ClusterActionBase(UtrustActionBase):
+    """A module that reads a cluster. Option `hosts` names inventory hosts, and their variables become option `nodes`."""
+
+    def _complete(self, arguments: Arguments, variables: Variables) -> Arguments:
+        if "nodes" in arguments:
+            return arguments
+        given = dict(arguments)
+        self._require_source(given)
+        hosts = given.pop("hosts", variables["ansible_play_hosts_all"])
+        hosts = hosts if isinstance(hosts, list) else [hosts]
+        names = dict.fromkeys(str(name) for name in (given.get("source"), *hosts) if not is_blank(name))
+        return {**given, "nodes": [self._node(self._host_variables(variables, name)) for name in names]}
+
+    def _require_source(self, arguments: Arguments) -> None:
+        if "source" not in arguments:
+            raise UtrustError(
+                "the source is not set. Nothing was done. Set utrust_source in the inventory to the inventory host of the node with the latest keys",
+                code="source_missing",
+            )
+        arguments["source"] = str(arguments["source"]).strip()
+
+    def _node(self, of_host: t.Mapping[str, t.Any]) -> Arguments:
+        return {"inventory_host": of_host["inventory_hostname"], **self._node_options(of_host)}
+
+
+class JudgingActionBase(ClusterActionBase):
+    """An action that reads the cluster and judges it on the controller. Its module file is documentation only."""
+
+    operation = cluster_info.OPERATION
+    name: t.ClassVar[str]
+    spec: t.ClassVar[Spec]
+
+    @abc.abstractmethod
+    def judge(self, reading: t.Any, params: Arguments, variables: Variables) -> Result:
+        """Return the result. If `reading_needed` returns False, the reading is missing. Raises UtrustError."""
+
+    def reading_needed(self, params: Arguments) -> bool:
+        return True
+
+    def keys_needed(self, params: Arguments) -> bool:
+        """Whether the keys of the nodes are read, too."""
+        return True
+
+    def check(self, params: Arguments, variables: Variables) -> None:
+        """Check the options before anything is read. Raises UtrustError."""
+
+    def _perform(self, variables: Variables) -> Result:
+        arguments = without_blanks(self._task.args, self.spec)
+        if "source" in self.spec:
+            self._require_source(arguments)
+        params = self._validate(self.name, {"argument_spec": self.spec}, arguments)
+        with coded_errors((AnsibleError,)):
+            self.check(params, variables)
+            reading = (
+                self._read(arguments, variables, self.keys_needed(params)) if self.reading_needed(params) else None
+            )
+            return {"changed": False, **self.judge(reading, params, variables)}
+
+    def _read(self, arguments: Arguments, variables: Variables, keys: bool) -> ClusterReading:
+        how = {name: arguments[name] for name in cluster_info.READ_SPEC if name in arguments}
+        completed = self._complete({**how, "keys": keys}, variables)
+        if not self._task.delegate_to:
+            rules = self.operation.module_arguments()
+            return cluster_info.read(self._validate(self.name, rules, completed))
+        found = self._execute(self.operation, completed, variables)
+        if found.get("failed") or "nodes" not in found:
+            raise UtrustError(
+                str(found.get("msg", "the cluster was not read")), code=found.get("code", "internal_error")
+            )
+        return ClusterReading.from_dict(found)
+
+    def _managed_nodes(self, variables: Variables) -> dict[str, str]:
+        """Return the name of the node of each host that the play names, also outside of --limit."""
+        play = t.cast("t.Any", self._task._parent)._play
+        lookup = lookup_loader.get("ansible.builtin.inventory_hostnames", loader=self._loader, templar=self._templar)
+        pattern = play.hosts if isinstance(play.hosts, str) else ",".join(play.hosts)
+        hosts = lookup.run([self._templar.template(pattern)], variables=variables)
+        return {host: node_name(self._host_variables(variables, host)) for host in hosts}

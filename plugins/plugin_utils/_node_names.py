@@ -11,4 +11,4 @@ import typing as t
 
 def node_name(variables: t.Mapping[str, t.Any]) -> str:
     """The expected node name: `utrust_node`, or the name of the inventory host."""
-    return str(variables.get("utrust_node") or variables["inventory_hostname"])
+    return str(variables.get("utrust_node") or "").strip() or str(variables["inventory_hostname"])

@@ -64,6 +64,10 @@ RESULT: t.Final = _names(
     "executed_on",
     "passed",
     "reactivated",
+    "plan_digest",
+    "batches",
+    "members_not_in_play",
+    nodes=_names("host", "name", "in_sync", node=NODE, problem=_names("code", "node")),
     node=NODE,
     mbk=MBK,
     added=KEY,
@@ -103,7 +107,7 @@ DECLARED: t.Final = _names(
     "allowed_extra_keys",
     "destroyed_keys",
     "expected_new_keys",
-    "ignored_members",
+    "ignore_members",
     "allow_outage",
     "import_effect",
     "cards_required",
@@ -127,8 +131,8 @@ def allowed(value: t.Any, allow_list: AllowList) -> t.Any:
     if isinstance(value, t.Mapping):
         return {name: allowed(value[name], below) for name, below in allow_list.items() if name in value}
     if isinstance(value, (list, tuple)):
-        # A dictionary in a list of plain values is dropped.
-        return [allowed(item, allow_list) for item in value if allow_list or not isinstance(item, t.Mapping)]
+        # A dictionary among plain values is dropped, and a text among dictionaries is a message.
+        return [allowed(item, allow_list) for item in value if isinstance(item, t.Mapping) == bool(allow_list)]
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, (int, float)):

@@ -20,6 +20,13 @@ from ansible_collections.keyops.utrust.plugins.plugin_utils._audit.allow_list im
 CONTROLLER: t.Final = ("job_id", "job_template_name", "workflow_job_id", "project_revision", "inventory_name")
 
 EVENTS: t.Final = {
+    "utrust_cluster_info": "cluster_read",
+    "utrust_preflight": "cluster_checked",
+    "utrust_sync_plan": "sync_planned",
+    "utrust_cluster_summary": "cluster_verified",
+    "utrust_gate_plan": "gate_planned",
+    "utrust_gate_verdict": "gate_evaluated",
+    "utrust_key_report": "report_written",
     "utrust_hsm_info": "node_read",
     "utrust_hsm_restore": "hsm_restored",
     "utrust_ksp_export": "package_exported",
@@ -53,23 +60,33 @@ def task_events(task: Record, result: t.Mapping[str, t.Any]) -> t.Iterator[tuple
     if task["action"].startswith(NAMESPACE):
         module = task["action"].rpartition(".")[2]
         event = event_name(module, result, check_mode=task["check_mode"])
-        yield event, {**task, "result": allowed(result, RESULT)}
+        yield event, {**task, "result": allowed(_with_hosts(result), RESULT)}
     elif failed:
         yield "task_failed", task
-    elif task["action"] in ("ansible.builtin.set_fact", "set_fact"):
-        for fact, value in (result.get("ansible_facts") or {}).items():
-            if fact.endswith(SUFFIX):
-                role = fact.removesuffix(SUFFIX).lstrip("_")
-                yield "declaration", {**task, "by": role, "result": allowed(value, DECLARED)}
+        return
+    elif task["action"] not in ("ansible.builtin.set_fact", "set_fact"):
+        return
+    for fact, value in (result.get("ansible_facts") or {}).items():
+        if fact.endswith(SUFFIX):
+            role = fact.removesuffix(SUFFIX).lstrip("_")
+            yield "declaration", {**task, "by": role, "result": allowed(value, DECLARED)}
+
+
+def _with_hosts(result: t.Mapping[str, t.Any]) -> t.Mapping[str, t.Any]:
+    """The result of a cluster has its nodes by their hosts, but an allow-list names no hosts."""
+    nodes = result.get("nodes")
+    if not isinstance(nodes, t.Mapping):
+        return result
+    return {**result, "nodes": [{**dict(reading), "host": host} for host, reading in nodes.items()]}
 
 
 def error_codes(result: t.Mapping[str, t.Any]) -> list[str]:
     """Return the stable codes of a failure. The message itself is not recorded.
 
-    A module returns `code` and `problems`. The message of a role or playbook has its codes in brackets.
+    A module returns `code` and `problems`, or `codes` with texts in `problems`. The message of a role or playbook has its codes in brackets.
     """
     problems = result.get("problems")
-    codes = [result.get("code")]
+    codes = [result.get("code"), *(result.get("codes") or ())]
     codes += (
         [problem.get("code") for problem in problems if isinstance(problem, t.Mapping)]
         if isinstance(problems, list)

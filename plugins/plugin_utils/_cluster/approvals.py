@@ -9,6 +9,8 @@ from __future__ import annotations
 import typing as t
 import unicodedata
 
+from ansible_collections.keyops.utrust.plugins.module_utils._errors import Problem
+
 
 def approval_message(digest: str, name: str, time: str) -> bytes:
     """The text that an approver signs."""
@@ -27,43 +29,42 @@ def check_approvals(
     required: int,
     approvers: t.Mapping[str, str],
     verify: t.Callable[[str, str, bytes], bool],
-) -> list[str]:
+) -> list[Problem]:
     """Return the reasons why `required` different people other than the requester have not approved this plan.
 
     `approvers` are public keys (PEM) by name. If they are given, only signed approvals of these people count. `verify` returns whether a signature
     (base64) fits a public key and a message. An invalid signature is a problem even if enough other approvals are valid.
     """
-    invalid: list[str] = []
-    not_counted: list[str] = []
+    invalid: list[Problem] = []
+    not_counted: list[Problem] = []
     people: set[str] = set()
+    requester = plan["requested_by"]
     for approval in approvals:
         name = str(approval.get("name", "")).strip()
         message = approval_message(plan["digest"], name, str(approval.get("time", "")))
         if not name or not approval.get("time"):
-            not_counted.append("the name or the time of an approval is missing [approval_incomplete]")
+            not_counted.append(_problem("approval_incomplete", "the name or the time of an approval is missing"))
         elif approval.get("plan_digest") != plan["digest"]:
-            not_counted.append(
-                f"{name} approved plan {approval.get('plan_digest')}, not this plan [approval_plan_mismatch]"
-            )
-        elif _normalize_name(name) == _normalize_name(plan["requested_by"]):
-            not_counted.append(f"{name} requested the plan [approval_by_requester]")
+            text = f"{name} approved plan {approval.get('plan_digest')}, not this plan"
+            not_counted.append(_problem("approval_plan_mismatch", text))
+        elif _normalize_name(name) == _normalize_name(requester):
+            not_counted.append(_problem("approval_by_requester", f"{name} requested the plan"))
         elif approvers and name not in approvers:
-            not_counted.append(
-                f"{name} is not an approver. The approvers are {', '.join(sorted(approvers))} [approver_unknown]"
-            )
+            text = f"{name} is not an approver. The approvers are {', '.join(sorted(approvers))}"
+            not_counted.append(_problem("approver_unknown", text))
         elif problem := approvers and _signature_problem(name, approvers[name], approval, message, verify):
             invalid.append(problem)
         else:
             # Two names with the same key are one person.
             people.add(approvers[name].strip() if approvers else _normalize_name(name))
-    if _normalize_name(plan["requested_by"]) in ("", "unknown"):
-        invalid.append(
-            "the plan does not name its requester, so an approver may be the requester. Make the plan again with a requester [requester_unknown]"
-        )
+    if _normalize_name(requester) in ("", "unknown"):
+        text = "the plan does not name its requester, so an approver may be the requester"
+        remedy = "make the plan again with requested_by"
+        invalid.append(Problem("requester_unknown", "plan", text, remedy))
     if len(people) >= required:
         return invalid
-    missing = f"the plan has {len(people)} of {required} required approvals by different people other than {plan['requested_by']} [approvals_missing]"
-    return [missing, *not_counted, *invalid]
+    text = f"the plan has {len(people)} of {required} required approvals by different people other than {requester}"
+    return [_problem("approvals_missing", text), *not_counted, *invalid]
 
 
 def _signature_problem(
@@ -72,9 +73,14 @@ def _signature_problem(
     approval: t.Mapping[str, t.Any],
     message: bytes,
     verify: t.Callable[[str, str, bytes], bool],
-) -> str | None:
+) -> Problem | None:
     try:
         fits = verify(public_key, str(approval.get("signature", "")), message)
     except (TypeError, ValueError) as exc:
-        return f"the public key of {name} is invalid: {exc} [approver_key_invalid]"
-    return None if fits else f"the signature of {name} is invalid [approval_signature_invalid]"
+        text = f"the public key of {name} is invalid: {exc}"
+        return Problem("approver_key_invalid", "plan", text, "correct the key in approvers")
+    return None if fits else _problem("approval_signature_invalid", f"the signature of {name} is invalid")
+
+
+def _problem(code: str, text: str) -> Problem:
+    return Problem(code, "plan", text, "add approvals that name the digest of this plan")

@@ -8,82 +8,167 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.keyops.utrust.plugins.module_utils._errors import Problem, UtrustError
+from ansible_collections.keyops.utrust.plugins.module_utils._operations.key_proof import LEVELS
+from ansible_collections.keyops.utrust.plugins.module_utils._preflight.requested_keys import RequestedKey, resolve_keys
+from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.preflight import problems_result
+
+if t.TYPE_CHECKING:
+    from ansible_collections.keyops.utrust.plugins.module_utils._cluster.read import ClusterReading
+
 Facts = t.Mapping[str, t.Any]
 
 
-def gate_plan(
-    keys: t.Iterable[Facts], hsm_keys: t.Sequence[Facts], manual_confirmations: t.Iterable[Facts] = ()
-) -> dict[str, t.Any]:
-    """Find the keys of a gate among the keys of the source, and the manual confirmations of each node.
+class GateNodes(t.NamedTuple):
+    """The nodes that must pass. `names` has the node name of each inventory host of the gate.
 
-    `unclear` are the labels that do not name exactly one key of the source.
+    `explicit` means that the operator names them, so that other members may stay outside of the gate.
     """
-    found: list[dict[str, t.Any]] = []
-    unclear: list[str] = []
-    for key in keys:
-        slot, fingerprint = key.get("slot"), key.get("fingerprint")
-        matching = [
-            hsm_key
-            for hsm_key in hsm_keys
-            if hsm_key["label"] == key["label"]
-            and (slot is None or hsm_key["slot"] == int(slot))
-            and (fingerprint is None or hsm_key["fingerprint"] == fingerprint)
-        ]
-        if len(matching) == 1:
-            found.append(
-                {name: matching[0][name] for name in ("fingerprint", "label", "slot")} | {"ca": key.get("ca") or None}
+
+    names: t.Mapping[str, str]
+    explicit: bool
+    min_nodes: int | None = None
+    ignored_members: frozenset[str] = frozenset()
+
+
+def check_gate_nodes(nodes: GateNodes, hosts_of_play: t.Collection[str]) -> None:
+    """Check the nodes of a gate before anything is read. Raises UtrustError (`option_invalid`, `node_duplicate`)."""
+    outside = [host for host in nodes.names if host not in hosts_of_play]
+    if outside or not nodes.names:
+        raise UtrustError(
+            f"key_gate: {', '.join(outside) or 'no node'}: every node of the gate must be a host of this play. Nothing was checked. "
+            "Correct the nodes of the gate, check --limit, and use no serial in the play",
+            code="option_invalid",
+        )
+    hosts: dict[str, str] = {}
+    for host, name in nodes.names.items():
+        if hosts.setdefault(name, host) != host:
+            raise UtrustError(
+                f"key_gate: the hosts {hosts[name]} and {host} are the same node {name}. Nothing was checked. Name one of these hosts",
+                code="node_duplicate",
             )
-        else:
-            unclear.append(key["label"])
-    by_node: dict[str, list[dict[str, str]]] = {}
-    for confirmation in manual_confirmations:
-        for key in found:
-            if key["label"] == confirmation["key"]:
-                by_node.setdefault(confirmation["node"], []).append(
-                    {
-                        "key": key["fingerprint"],
-                        "confirmed_by": confirmation["confirmed_by"],
-                        "reason": confirmation["reason"],
-                    }
-                )
-    return {"hsm_keys": found, "unclear": unclear, "manual_confirmations": by_node}
+    if nodes.min_nodes is not None and not 1 <= nodes.min_nodes <= len(nodes.names):
+        raise UtrustError(
+            f"key_gate: min_nodes: {nodes.min_nodes} is invalid. Nothing was checked. Set a number from 1 to {len(nodes.names)}, the number of nodes",
+            code="option_invalid",
+        )
 
 
-def gate_verdict(proofs: t.Mapping[str, Facts], *, level: str, min_nodes: int | None = None) -> dict[str, t.Any]:
-    """Return whether a gate opens: every key reaches the level on all nodes, or on at least `min_nodes` nodes.
-
-    `proofs` has the result of utrust_key_proof for each node. A node without rows was not read. `passed` has the value None if check mode cannot decide.
-    """
-    states = {node: proof.get("passed") if proof.get("proof") else False for node, proof in proofs.items()}
-    passed = [node for node, state in states.items() if state is True]
-    possible = [node for node, state in states.items() if state is not False]
-    needed = len(proofs) if min_nodes is None else min_nodes
-    enough = bool(proofs) and len(passed) >= needed
-    unknown = not enough and len(possible) >= needed and len(possible) > len(passed)
+def plan_gate(reading: ClusterReading, nodes: GateNodes, keys: t.Sequence[Facts], level: str) -> dict[str, t.Any]:
+    """Return the keys and nodes of a gate, or every problem that closes it before anything is proven."""
+    source = reading.source_node
+    joined = [member.node for member in source.members if member.joined]
+    known = {*nodes.names.values(), *nodes.ignored_members}
+    excluded = [name for name in joined if name not in known]
+    problems = []
+    if not nodes.explicit:
+        problems = [
+            Problem(
+                "member_not_in_play",
+                name,
+                f"{name} is a joined member, as {source.name} reports, but no host of this play is this node",
+                "check --limit and the inventory. If the member gets no traffic, list the nodes with traffic in key_gate_nodes",
+            )
+            for name in excluded
+        ]
+    requested: tuple[RequestedKey, ...] = ()
+    try:
+        requested = resolve_keys(keys, [key.to_dict() for key in reading.hsm_keys or ()])
+    except UtrustError as exc:
+        problems.append(Problem(exc.code, source.name, str(exc), ""))
     return {
-        "passed": None if unknown else enough,
-        "nodes": passed,
-        "needed": needed,
-        "lines": [*_lines(proofs), f"{len(passed)} of {len(proofs)} node(s) reach level {level}, {needed} must"],
+        **problems_result("key_gate", problems),
+        "passed": False,
+        "level": level,
+        "members": joined,
+        "gate_nodes": list(nodes.names),
+        "min_nodes": nodes.min_nodes,
+        "excluded_members": excluded,
+        "hsm_keys": [key._asdict() for key in requested],
     }
+
+
+def gate_verdict(planned: Facts, proofs: t.Sequence[Facts]) -> dict[str, t.Any]:
+    """Return the result of a gate: it is open if every key reaches the level on all nodes, or on the required number of nodes.
+
+    `planned` is the result of `plan_gate`. `proofs` has the result of utrust_key_proof for each node of the gate, in the same order.
+    A node without rows was not read. `unknown` is true if check mode cannot decide.
+    """
+    by_host = dict(zip(planned["gate_nodes"], proofs, strict=True))
+    states = {host: _state(planned, proof) for host, proof in by_host.items()}
+    passed = [host for host, state in states.items() if state is True]
+    possible = [host for host, state in states.items() if state is not False]
+    level, needed = planned["level"], planned["min_nodes"] or len(by_host)
+    is_open = bool(by_host and planned["hsm_keys"]) and len(passed) >= needed
+    unknown = not is_open and len(possible) >= needed and len(possible) > len(passed)
+    lines = [*_lines(by_host), f"{len(passed)} of {len(by_host)} node(s) reach level {level}, {needed} must"]
+    if planned["excluded_members"]:
+        lines.append(f"must be gated before they return: {', '.join(planned['excluded_members'])}")
+    if unknown:
+        lines.append(f"check mode cannot determine whether level {level} is reached")
+    result = {
+        "passed": is_open,
+        "unknown": unknown,
+        "level": level,
+        "nodes": passed,
+        "hsm_keys": planned["hsm_keys"],
+        "excluded_members": planned["excluded_members"],
+        "lines": lines,
+        "_ansible_verbose_always": True,
+    }
+    if is_open or unknown:
+        return {**result, "msg": f"key_gate: {'open' if is_open else 'unknown'} at level {level}"}
+    return {
+        **result,
+        "failed": True,
+        "code": "gate_closed",
+        "msg": f"key_gate: closed at level {level}, because {len(passed)} of {len(by_host)} node(s) reach the level and {needed} must. "
+        "Do not activate the keys. Follow the reason of each node",
+    }
+
+
+def _state(planned: Facts, proof: Facts) -> bool | None:
+    """Return whether one node passed, or None if check mode cannot decide.
+
+    The rows of the proof must be about the planned keys and level, because a fact of an earlier gate has other rows.
+    """
+    if proof.get("failed"):
+        return False
+    rows = {(row["fingerprint"], row["label"], row["slot"]): row for row in proof.get("proof") or ()}
+    found: list[bool | None] = []
+    for key in planned["hsm_keys"]:
+        row = rows.get((key["fingerprint"], key["label"], key["slot"]))
+        if row is None or row["passed"] is False:
+            return False
+        if row["passed"] and _rank(row["reached"]) < _rank(planned["level"]):
+            return False
+        found.append(row["passed"])
+    return None if None in found else all(found)
+
+
+def _rank(level: str) -> int:
+    return LEVELS.index(level) if level in LEVELS else -1
 
 
 def _lines(proofs: t.Mapping[str, Facts]) -> t.Iterator[str]:
     """One line for each key with its nodes and reasons, and one line for each node that was not read."""
-    labels: dict[str, str] = {}
-    for proof in proofs.values():
-        labels |= {row["fingerprint"]: row["label"] for row in proof.get("proof") or ()}
-    for fingerprint, label in labels.items():
+    labels = {
+        (row["fingerprint"], row["slot"]): row["label"] for proof in proofs.values() for row in proof.get("proof") or ()
+    }
+    for place, label in labels.items():
         good: list[str] = []
         bad: list[str] = []
-        for node, proof in proofs.items():
+        for host, proof in proofs.items():
             for row in proof.get("proof") or ():
-                if row["fingerprint"] == fingerprint:
-                    where = f"{node} ({row['reached']}: {row['detail']})"
-                    (bad if row["passed"] is False else good).append(where)
-        yield f"{label} {fingerprint}: on {', '.join(good) or 'no node'}" + (
-            f". Not on {', '.join(bad)}" if bad else ""
-        )
-    for node, proof in proofs.items():
+                if (row["fingerprint"], row["slot"]) == place:
+                    (bad if row["passed"] is False else good).append(f"{host} ({row['reached']}: {row['detail']})")
+        failed = f". Not on {', '.join(bad)}" if bad else ""
+        yield f"{label} {place[0]}: on {', '.join(good) or 'no node'}{failed}"
+    for host, proof in proofs.items():
         if not proof.get("proof"):
-            yield f"{node} was not read: {proof.get('msg') or 'the failure has no message'}"
+            missing = (
+                "the failure has no message"
+                if proof
+                else "the task did not run on this host. Remove the condition or run_once around the role"
+            )
+            yield f"{host} was not read: {proof.get('msg') or missing}"

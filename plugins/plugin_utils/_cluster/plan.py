@@ -12,10 +12,11 @@ from __future__ import annotations
 import hashlib
 import typing as t
 
+from ansible_collections.keyops.utrust.plugins.module_utils._errors import Problem
 from ansible_collections.keyops.utrust.plugins.plugin_utils._canonical import canonical
 
 FORMAT = 1
-KEY_FACTS = ("slot", "label", "id", "type", "size", "curve", "fingerprint")
+REMEDY = "make a new plan with --check and plan_dest, and have it approved"
 
 Document = dict[str, t.Any]
 
@@ -28,67 +29,32 @@ def plan_digest(plan: t.Mapping[str, t.Any]) -> str:
     )
 
 
-def _key(key: t.Mapping[str, t.Any]) -> Document:
-    return {name: key[name] for name in KEY_FACTS}
-
-
-def make_changes(
-    manifest: t.Mapping[str, t.Any],
-    predictions: t.Sequence[t.Mapping[str, t.Any]],
-    *,
-    batches: t.Sequence[t.Sequence[str]],
-    policy: t.Mapping[str, t.Any],
-) -> Document:
-    """The changes of a run, from the manifest of the source and the predictions of the targets (imports in check mode)."""
-    return {
-        "source": {
-            "node": manifest["source"],
-            "hsm_serial": manifest["source_serial"],
-            "keys_digest": manifest["keys_digest"],
-            "key_count": len(manifest["hsm_keys"]),
-        },
-        "cluster": {"id": manifest["cluster_id"], "name": manifest["cluster_name"]},
-        "mbk": {"name": manifest["mbk"]["name"], "check_value": manifest["mbk"]["check_value"]},
-        "policy": dict(policy),
-        "batches": [list(batch) for batch in batches],
-        "targets": {
-            target["node"]: {
-                "hsm_serial": target["hsm_serial"],
-                "keys_digest": target["keys_digest_before"],
-                "keys_digest_after": target["keys_digest"],
-                "add": [_key(key) for key in target["added"]],
-                "replace": [
-                    {"source_key": _key(pair["source_key"]), "target_key": _key(pair["target_key"])}
-                    for pair in target["replaced"]
-                ],
-                "kept": [_key(key) for key in target["extra"]],
-                "unchanged": target["unchanged"],
-            }
-            for target in predictions
-        },
-    }
-
-
 def make_plan(changes: Document, *, requested_by: str, requested_at: str) -> Document:
     plan: Document = {"format": FORMAT, "requested_by": requested_by, "requested_at": requested_at, "changes": changes}
     return {**plan, "digest": plan_digest(plan)}
 
 
-def check_plan(plan: t.Any, changes: Document) -> list[str]:
+def check_plan(plan: t.Any, changes: Document) -> list[Problem]:
     """Return the reasons why a plan must not be applied now. `changes` are the changes that a run would make now."""
     if not isinstance(plan, dict) or plan.get("format") != FORMAT or not _has_targets(plan.get("changes")):
-        return [f"the file is missing, or it is not a plan of format {FORMAT} [plan_invalid]"]
+        return [_problem("plan_invalid", f"the document is not a plan of format {FORMAT}")]
     if plan.get("digest") != plan_digest(plan):
-        return [
-            f"the plan was changed: its digest is {plan_digest(plan)}, but it names {plan.get('digest')} [plan_digest_mismatch]"
-        ]
+        text = f"the plan was edited: its digest is {plan_digest(plan)}, but the plan names {plan.get('digest')!s:.80}"
+        return [_problem("plan_digest_mismatch", text)]
     completed = _completed_targets(plan["changes"], changes)
     planned, now = _flatten(_drop_targets(completed, plan["changes"])), _flatten(_drop_targets(completed, changes))
     return [
-        f"{path} was {planned.get(path, 'missing'):.120}, and is {now.get(path, 'missing'):.120} now [plan_outdated]"
+        _problem(
+            "plan_outdated",
+            f"{path} was {planned.get(path, 'missing'):.120}, and is {now.get(path, 'missing'):.120} now",
+        )
         for path in sorted(planned.keys() | now.keys())
         if planned.get(path) != now.get(path)
     ]
+
+
+def _problem(code: str, text: str) -> Problem:
+    return Problem(code, "plan", text, REMEDY)
 
 
 def _has_targets(changes: t.Any) -> bool:

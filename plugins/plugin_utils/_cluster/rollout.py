@@ -12,63 +12,58 @@ from __future__ import annotations
 
 import typing as t
 
-QUORUM_REMEDY: t.Final = (
-    "connect all nodes first. If an outage is acceptable, for example for a cluster of two nodes in a maintenance window, "
-    "set key_sync_allow_outage: true"
-)
+from ansible_collections.keyops.utrust.plugins.module_utils._errors import Problem
+
+if t.TYPE_CHECKING:
+    from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import Node
 
 
 class Rollout(t.NamedTuple):
-    """`batches` of hosts, the canary first and alone, or the reason for the `refusal`."""
+    """`batches` of inventory hosts, the canary first and alone, or the problem that forbids a rollout."""
 
     batches: list[list[str]]
-    refusal: str | None
+    problem: Problem | None
 
 
 def plan_rollout(
     hosts: t.Sequence[str],
+    source: Node,
     *,
-    members: t.Sequence[t.Mapping[str, t.Any]],
     canary: str | None = None,
     batch_size: int | None = None,
     allow_outage: bool = False,
 ) -> Rollout:
-    """Plan batches for the `hosts` that need the package, in their order.
+    """Return batches for the `hosts` that must import the package, in their order.
 
-    `members` is the member list of the source node, which defines the size of the cluster. `batch_size` is the operator's own limit. With `allow_outage`
-    one node at a time is allowed even if the cluster loses its quorum. Raises TypeError for options of another type, because the text "false" is true.
+    The member list of the source defines the size of the cluster. `batch_size` is the operator's own limit. With `allow_outage`, one node at a time is
+    allowed even if the cluster loses its quorum.
     """
-    if not isinstance(allow_outage, bool):
-        raise TypeError(f"allow_outage must be true or false, not {allow_outage!r}")
-    if batch_size is not None and (isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1):
-        raise TypeError(f"batch_size must be an integer of at least 1, not {batch_size!r}")
     if not hosts:
         return Rollout([], None)
-    # A canary outside of `hosts` is in sync already or outside of --limit. The caller checks that the host exists.
+    allowed, problem = _quorum(source)
+    if problem is not None and not allow_outage:
+        return Rollout([], problem)
+    # A canary outside of `hosts` is in sync already.
     first = canary if canary is not None and canary in hosts else hosts[0]
-    allowed, risk = _quorum(members)
-    if risk and not allow_outage:
-        return Rollout([], f"{risk} [quorum_at_risk]. Fix: {QUORUM_REMEDY}")
     size = max(1, min(allowed, batch_size or allowed))
     rest = [host for host in hosts if host != first]
     return Rollout([[first], *(rest[start : start + size] for start in range(0, len(rest), size))], None)
 
 
-def quorum_risk(members: t.Sequence[t.Mapping[str, t.Any]]) -> str | None:
-    """The reason why the restart of one node costs the quorum, or None."""
-    return _quorum(members)[1]
-
-
-def _quorum(members: t.Sequence[t.Mapping[str, t.Any]]) -> tuple[int, str | None]:
-    """How many more nodes may be down at once, and the reason if this number is zero."""
-    joined = [member for member in members if member["joined"]]
-    down = [member["node"] for member in joined if member["connection"] != "connected"]
+def _quorum(source: Node) -> tuple[int, Problem | None]:
+    """Return how many more nodes may be down at once, and the problem if this number is zero."""
+    joined = [member for member in source.members if member.joined]
+    down = [member.node for member in joined if not member.up]
     limit = (len(joined) - 1) // 2
     if limit - len(down) >= 1:
         return limit - len(down), None
-    names = f" Already down: {', '.join(down)}" if down else ""
-    risk = (
-        f"a node may restart during the import, and this cluster of {len(joined)} node(s) would lose its quorum. "
-        f"At most {limit} node(s) may be down at once.{names}"
+    names = f" Already down: {', '.join(down)}." if down else ""
+    text = (
+        f"a node may restart during the import, and this cluster of {len(joined)} node(s) would lose its quorum.{names} "
+        f"At most {limit} node(s) may be down at once"
     )
-    return limit - len(down), risk.rstrip(".")
+    remedy = (
+        "connect all nodes first. If an outage is acceptable, for example for a cluster of two nodes in a maintenance window, "
+        "set allow_outage: true"
+    )
+    return limit - len(down), Problem("quorum_at_risk", source.name, text, remedy)

@@ -8,6 +8,13 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
+from ansible_collections.keyops.utrust.plugins.module_utils._preflight.node import describe_state
+
+if t.TYPE_CHECKING:
+    from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import Node
+    from ansible_collections.keyops.utrust.plugins.module_utils._cluster.read import ClusterReading, NodeReading
+
 UP_TO_DATE = "up to date"
 SYNCHRONIZED = "synchronized now"
 WOULD_SYNCHRONIZE = "would be synchronized"
@@ -15,93 +22,127 @@ RESTORED = "restored now"
 WOULD_RESTORE = "would be restored"
 FAILED = "FAILED"
 NOT_TOUCHED = "not touched"
+NOT_RESTORED = "not restored"
+UNKNOWN = "UNKNOWN"
+KEYS_DIFFER = "the HSM is operational, but its keys differ from the source. Run key_sync"
 GATE_REQUIRED = "MUST BE GATED before use"
 
 
-def summarize_rollout(
-    targets: t.Mapping[str, t.Mapping[str, t.Any]],
-    *,
-    members_not_in_play: t.Sequence[str] = (),
-    dry_run: bool = False,
-) -> list[dict[str, str]]:
-    """Return a row for each node with `node`, `outcome` and `detail`.
+def summarize_restores(before: t.Mapping[str, t.Any], reading: ClusterReading | UtrustError | None) -> dict[str, t.Any]:
+    """Return the result of utrust_cluster_summary after guided restores: a line for each node.
 
-    `targets` has the registered results of each host: `plan` (prediction), `result` (import) and `after` (last check). Each result may be missing or skipped.
-    `members_not_in_play` are joined members outside of this run. They may not have keys that are in use now.
+    `before` is the result of utrust_preflight before the restores. `reading` was read after them.
+    `reading` is the error if the source could not be read, and None in check mode.
     """
-    rows = [{"node": host, **_outcome(results, dry_run)} for host, results in targets.items()]
-    changed = any(row["outcome"] in (SYNCHRONIZED, FAILED) for row in rows)
-    detail = "the run changed keys on other nodes only" if changed else "the run did not read this node"
-    return rows + [{"node": node, "outcome": GATE_REQUIRED, "detail": detail} for node in members_not_in_play]
+    if isinstance(reading, UtrustError):
+        rows = [
+            {"node": host, "outcome": UNKNOWN, "detail": f"the source was not read: {reading}"}
+            for host, state in before["nodes"].items()
+            if state["name"] != before["source"]["name"]
+        ]
+    elif reading is None:
+        rows = [
+            {"node": host, **_restore_predicted(state, before["source"])}
+            for host, state in before["nodes"].items()
+            if state["name"] != before["source"]["name"]
+        ]
+    else:
+        rows = [
+            {"node": each.host, **_restore_outcome(before["nodes"].get(each.host), each, reading.source_node)}
+            for each in reading.others
+        ]
+    return {"summary": format_rows(rows), "_ansible_verbose_always": True, "msg": "Summary of the nodes"}
 
 
-def _outcome(results: t.Mapping[str, t.Any], dry_run: bool) -> dict[str, str]:
-    plan, result, after = (results.get(name) or {} for name in ("plan", "result", "after"))
-    for registered in (after, result, plan):
-        if failure := _failure(registered):
-            return failure
-    if after.get("pending"):
-        return {
-            "outcome": FAILED,
-            "detail": f"{after['pending']} key(s) of the source are missing at the end of the run",
-        }
-    if "node" in result:
-        added, replaced = len(result["added"]), len(result["replaced"])
-        if result.get("verified"):
-            detail = f"{added} key(s) added, {replaced} replaced. Make a new backup"
-            return {"outcome": SYNCHRONIZED, "detail": detail}
-        return {"outcome": WOULD_SYNCHRONIZE, "detail": f"{added} key(s) to add, {replaced} to replace"}
-    if "node" not in plan:
-        return {"outcome": NOT_TOUCHED, "detail": "the run ended before it checked this node"}
-    if plan["pending"]:
-        return {"outcome": WOULD_SYNCHRONIZE if dry_run else NOT_TOUCHED, "detail": f"{plan['pending']} key(s) pending"}
-    return {"outcome": UP_TO_DATE, "detail": f"{plan['unchanged']} key(s), same as the source"}
+def _restore_predicted(state: t.Mapping[str, t.Any], source: t.Mapping[str, t.Any]) -> dict[str, str]:
+    if state["hsm_state"] is None:
+        return {"outcome": UNKNOWN, "detail": "the node was not read"}
+    if state["hsm_state"] != "operational":
+        return {"outcome": WOULD_RESTORE, "detail": "MBK and keys pending"}
+    if state["keys_digest"] == source["keys_digest"]:
+        return {"outcome": UP_TO_DATE, "detail": f"{source['key_count']} key(s), same as the source"}
+    return {"outcome": NOT_RESTORED, "detail": KEYS_DIFFER}
 
 
-def summarize_restores(
-    restores: t.Mapping[str, t.Mapping[str, t.Any] | None], *, dry_run: bool = False
-) -> list[dict[str, str]]:
-    """Return a row for each node with `node`, `outcome` and `detail`.
-
-    `restores` has the last result of utrust_hsm_restore for each host: a preview, a restore, or None.
-    """
-    return [{"node": host, **_restored(result or {}, dry_run)} for host, result in restores.items()]
-
-
-def _restored(result: t.Mapping[str, t.Any], dry_run: bool) -> dict[str, str]:
-    if failure := _failure(result):
-        return failure
-    if "hsm_state" in result:
-        if result["changed"]:
-            detail = f"{result['key_count']} key(s) under MBK {result['mbk']['name']}. Make a new backup"
-            return {"outcome": RESTORED, "detail": detail}
-        if result["in_sync"]:
-            return {"outcome": UP_TO_DATE, "detail": f"{result['key_count']} key(s), same as the source"}
-        return {
-            "outcome": NOT_TOUCHED,
-            "detail": "the HSM is restored, but its keys differ from the source. Run key_sync",
-        }
-    if "node" in result:
-        return {"outcome": WOULD_RESTORE if dry_run else NOT_TOUCHED, "detail": "MBK and keys pending"}
-    return {"outcome": NOT_TOUCHED, "detail": "the run did not check this node"}
-
-
-def _failure(result: t.Mapping[str, t.Any]) -> dict[str, str] | None:
-    if result.get("failed") or result.get("unreachable"):
-        return {"outcome": FAILED, "detail": _failure_reason(result)}
-    return None
-
-
-def _failure_reason(result: t.Mapping[str, t.Any]) -> str:
-    """Return one line: the codes of several problems, or the first line of the message. The failed task shows the whole message."""
-    problems = result.get("problems")
-    if isinstance(problems, list) and problems:
-        codes = dict.fromkeys(str(problem["code"]) for problem in problems)
-        return f"{len(problems)} problem(s): {', '.join(codes)}"
-    return str(result.get("msg") or "the failure has no message").splitlines()[0]
+def _restore_outcome(before: t.Mapping[str, t.Any] | None, after: NodeReading, source: Node) -> dict[str, str]:
+    node = after.node
+    if node is None:
+        text = after.problem.text if after.problem is not None else "the node was not read"
+        return {"outcome": UNKNOWN, "detail": text}
+    if node.hsm_state != "operational":
+        running = ", and a guided restore is running" if node.running and node.running[0] == "restore" else ""
+        return {"outcome": NOT_RESTORED, "detail": f"the HSM is {describe_state(node)}{running}"}
+    if node.mbk is None or source.mbk is None or not node.mbk.same_as(source.mbk):
+        return {"outcome": NOT_RESTORED, "detail": f"the HSM has MBK {node.mbk or 'none'}, the source {source.mbk}"}
+    if node.keys_digest != source.keys_digest:
+        return {"outcome": NOT_RESTORED, "detail": KEYS_DIFFER}
+    if before is not None and before["hsm_state"] not in (None, "operational"):
+        detail = f"{node.key_count} key(s) under MBK {node.mbk.name}. Make a new backup"
+        return {"outcome": RESTORED, "detail": detail}
+    return {"outcome": UP_TO_DATE, "detail": f"{node.key_count} key(s), same as the source"}
 
 
 def format_rows(rows: t.Sequence[t.Mapping[str, str]]) -> list[str]:
     """The rows as lines of text."""
     width = max((len(row["node"]) for row in rows), default=0)
     return [f"{row['node'].ljust(width)}  {row['outcome']}: {row['detail']}" for row in rows]
+
+
+def summarize_sync(planned: t.Mapping[str, t.Any], reading: ClusterReading | None) -> dict[str, t.Any]:
+    """Return the result of utrust_cluster_summary: a line for each node, and a failure if a target does not have the planned keys.
+
+    `planned` is the result of utrust_sync_plan. `reading` was read after the imports, or is missing if nothing was imported, as in check mode.
+    """
+    changes = planned["plan"]["changes"]
+    targets = {target["host"]: target for target in changes["targets"].values()}
+    after = {each.host: each for each in reading.others} if reading is not None else {}
+    rows = [
+        {"node": host, **_sync_outcome(target, after.get(host), host in planned["pending"], reading is not None)}
+        for host, target in targets.items()
+    ]
+    for row in rows:
+        if row["outcome"] == UP_TO_DATE:
+            row["detail"] += _what_stays(planned["targets"][row["node"]]["difference"])
+    changed = any(row["outcome"] in (SYNCHRONIZED, FAILED) for row in rows)
+    why = "keys changed without this node" if changed else "this node was not part of the run, so its keys are unknown"
+    rows += [{"node": name, "outcome": GATE_REQUIRED, "detail": why} for name in planned["members_not_in_play"]]
+    failed = [row["node"] for row in rows if row["outcome"] in (FAILED, NOT_TOUCHED)]
+    result: dict[str, t.Any] = {
+        "summary": format_rows(rows),
+        "_ansible_verbose_always": True,
+        "msg": "Summary of the nodes",
+    }
+    if reading is not None and reading.source_node.keys_digest != changes["source"]["keys_digest"]:
+        text = f"the keys of the source {reading.source.host} changed during the run, so the targets have its earlier keys. Run again"
+        return {**result, "failed": True, "code": "source_changed", "msg": text}
+    if failed:
+        text = f"{len(failed)} target(s) do not have all keys of the source: {', '.join(failed)}. Read the first error, fix the cause, then run again"
+        return {**result, "failed": True, "code": "sync_incomplete", "msg": text}
+    return result
+
+
+def _what_stays(difference: t.Mapping[str, t.Any]) -> str:
+    """Return the differences that an import does not change, because playbook status reports them as drift."""
+    found = [f"{len(difference[name])} {name}" for name in ("extra", "duplicate", "unusable") if difference[name]]
+    return f". The node also has keys that differ: {', '.join(found)}" if found else ""
+
+
+def _sync_outcome(
+    target: t.Mapping[str, t.Any], after: NodeReading | None, pending: bool, was_read: bool
+) -> dict[str, str]:
+    """`was_read` is false in check mode and if no target lacked keys: nothing was imported."""
+    added, replaced = len(target["add"]), len(target["replace"])
+    if not was_read and pending:
+        return {"outcome": WOULD_SYNCHRONIZE, "detail": f"{added} key(s) to add, {replaced} to replace"}
+    if not was_read:
+        return {"outcome": UP_TO_DATE, "detail": f"{target['unchanged']} key(s) as on the source"}
+    if after is None or after.node is None:
+        text = after.problem.text if after is not None and after.problem is not None else "the node was not read"
+        return {"outcome": FAILED, "detail": f"its keys are unknown: {text}"}
+    if after.node.keys_digest == target["keys_digest_after"]:
+        if pending:
+            return {"outcome": SYNCHRONIZED, "detail": f"{added} key(s) added, {replaced} replaced. Make a new backup"}
+        return {"outcome": UP_TO_DATE, "detail": f"{target['unchanged']} key(s) as on the source"}
+    if after.node.keys_digest == target["keys_digest"]:
+        return {"outcome": NOT_TOUCHED, "detail": f"{added + replaced} key(s) are still missing"}
+    return {"outcome": FAILED, "detail": "the node has neither its earlier keys nor the planned keys"}

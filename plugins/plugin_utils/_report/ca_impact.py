@@ -6,14 +6,15 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses as dc
 import typing as t
 
-from ansible_collections.keyops.utrust.plugins.module_utils._cluster.matrix import NodeKeys, keys_of_source, known_keys
-from ansible_collections.keyops.utrust.plugins.module_utils._keys import keys_digest
+from ansible_collections.keyops.utrust.plugins.module_utils._cluster.matrix import KEYS_NOT_READ
 
 if t.TYPE_CHECKING:
-    from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import HsmKey
+    from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import HsmKey, Node
+    from ansible_collections.keyops.utrust.plugins.module_utils._cluster.read import ClusterReading, NodeReading
 
 Data = dict[str, t.Any]
 
@@ -41,41 +42,56 @@ class _CaKey:
         return self.label is not None and key.label == self.label and self.slot in (None, key.slot)
 
 
-def cas_on_nodes(
-    cas: t.Sequence[t.Mapping[str, t.Any]],
-    results: t.Mapping[str, t.Any],
-    node_keys: t.Mapping[str, NodeKeys],
-    source: str,
-) -> list[Data]:
-    """The outcome of each CA on each node."""
-    source_keys = keys_of_source(node_keys, source)
-    digest = keys_digest(source_keys)
-    keys = {name: known_keys(node, source_keys, digest) for name, node in node_keys.items()}
+def cas_on_nodes(cas: t.Sequence[t.Mapping[str, t.Any]], reading: ClusterReading) -> list[Data]:
+    """Return the outcome of each CA on each node."""
+    if not cas:
+        return []
+    keys = {each.host: _keys_of_node(reading.hsm_keys or (), each) for each in reading.readings}
+    nodes = {each.host: each.node for each in reading.readings}
     rows = []
     for ca in cas:
         key, ambiguity = _identify_key(
-            _CaKey(ca.get("slot"), ca.get("label"), ca.get("public_key_sha256")), keys, source
+            _CaKey(ca.get("slot"), ca.get("label"), ca.get("public_key_sha256")), keys, reading.source.host
         )
         outcomes: dict[str, dict[str, str | None]] = {}
-        for name, known in keys.items():
+        for host, known in keys.items():
             if isinstance(known, str):
-                outcomes[name] = {"outcome": UNKNOWN, "reason": known}
+                outcomes[host] = {"outcome": UNKNOWN, "reason": known}
             elif ambiguity:
-                outcomes[name] = {"outcome": UNKNOWN, "reason": ambiguity}
+                outcomes[host] = {"outcome": UNKNOWN, "reason": ambiguity}
             else:
-                reason = _failure_reason(key, known, results[name])
-                outcomes[name] = {"outcome": FAILS if reason else HOLDS, "reason": reason}
+                reason = _failure_reason(key, known, nodes[host])
+                outcomes[host] = {"outcome": FAILS if reason else HOLDS, "reason": reason}
         rows.append(
             {
                 "name": ca["name"],
                 "subject_dn": ca.get("subject_dn"),
                 "not_after": ca.get("not_after"),
                 **dc.asdict(key),
-                "would_fail_on": [name for name, outcome in outcomes.items() if outcome["outcome"] == FAILS],
+                "would_fail_on": [host for host, outcome in outcomes.items() if outcome["outcome"] == FAILS],
                 "nodes": outcomes,
             }
         )
     return rows
+
+
+def _keys_of_node(source_keys: t.Sequence[HsmKey], reading: NodeReading) -> list[HsmKey] | str:
+    """Return the keys of a node, which follow from the keys of the source and the difference, or why they are unknown."""
+    difference = reading.difference
+    if difference is None:
+        return reading.problem.text if reading.problem is not None else KEYS_NOT_READ
+    pairs = (*difference.mismatched, *difference.moved)
+    gone = collections.Counter([*difference.missing, *(pair.source_key for pair in pairs)])
+    unusable = collections.Counter(difference.unusable)
+    found: list[HsmKey] = []
+    for key in source_keys:
+        if gone[key] > 0:
+            gone[key] -= 1
+            continue
+        usable = unusable[key] <= 0
+        unusable[key] -= not usable
+        found.append(key if key.usable == usable else dc.replace(key, usable=usable))
+    return [*found, *difference.target_keys]
 
 
 def _identify_key(
@@ -98,17 +114,19 @@ def _identify_key(
     return named, None
 
 
-def _failure_reason(key: _CaKey, known: t.Sequence[HsmKey], result: t.Any) -> str | None:
-    node = result.get("node") if isinstance(result, t.Mapping) else None
-    if node is not None and node["hsm_state"] != "operational":
-        return f"the HSM is in the state {STATES.get(node['hsm_state'], node['hsm_state'])}"
-    if node is not None and node["driver"] != "running":
+def _failure_reason(key: _CaKey, known: t.Sequence[HsmKey], node: Node | None) -> str | None:
+    if node is not None and node.hsm_state != "operational":
+        return f"the HSM is in the state {STATES.get(node.hsm_state, node.hsm_state)}"
+    if node is not None and node.driver != "running":
         return "the HSM driver is stopped"
     matching = [hsm_key for hsm_key in known if key.matches(hsm_key)]
     if any(hsm_key.usable for hsm_key in matching):
         return None
     if matching:
         return "the key is unusable"
+    slots = sorted({hsm_key.slot for hsm_key in known if hsm_key.fingerprint == key.public_key_sha256})
+    if slots:
+        return f"the key is in slot {', '.join(map(str, slots))}"
     if any(key.same_slot_and_label(hsm_key) for hsm_key in known):
         return "another key has the label of the key"
     return "the key is missing"

@@ -11,21 +11,27 @@ characters as codes. The Content-Security-Policy of the page allows only its own
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
+import pathlib
 import typing as t
 
+from ansible_collections.keyops.utrust.plugins.module_utils._cluster.matrix import cell
 from ansible_collections.keyops.utrust.plugins.plugin_utils._printable import escape_unprintable
 from ansible_collections.keyops.utrust.plugins.plugin_utils._report.ca_impact import STATES
-from ansible_collections.keyops.utrust.plugins.plugin_utils._report.table import columns, key_type
+from ansible_collections.keyops.utrust.plugins.plugin_utils._report.table import columns, key_type, row_cells
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+FILES: t.Final = pathlib.Path(__file__).resolve().parent / "files"
 #: A sign and a word for each cell, so that no meaning depends on the color.
 CELLS: t.Final = {
     "present": ("✓", "present"),
     "missing": ("✗", "missing"),
     "extra": ("+", "extra"),
     "mismatched": ("≠", "mismatch"),
+    "moved": ("→", "moved"),
+    "duplicate": ("‖", "duplicate"),
     "unusable": ("!", "unusable"),
     "absent": ("–", "absent"),
     "unknown": ("?", "unknown"),
@@ -43,19 +49,28 @@ def _escape_value(value: t.Any) -> t.Any:
     return escape_unprintable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def render(report: t.Mapping[str, t.Any], *, template: str, style: str, script: str) -> str:
-    """Render the page. `style` and `script` are inserted unescaped and must be as trusted as the template."""
+def render(report: t.Mapping[str, t.Any]) -> str:
+    """Return the page of a report."""
+    style, script = (_file(name) for name in ("key_report.css", "key_report.js"))
+    policy = f"default-src 'none'; style-src {_csp_source(style)}; script-src {_csp_source(script)}; img-src data:; base-uri 'none'; form-action 'none'"
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, finalize=_escape_value, trim_blocks=True, lstrip_blocks=True
     )
-    policy = f"default-src 'none'; style-src {_csp_source(style)}; script-src {_csp_source(script)}; img-src data:; base-uri 'none'; form-action 'none'"
-    return environment.from_string(template).render(
+    matrix = report["matrix"]
+    return environment.from_string(_file("key_report.html.j2")).render(
         report=report,
-        columns=columns(report["matrix"]),
+        columns=columns(matrix),
         cells=CELLS,
+        cell_of=cell,
+        row_cells=functools.partial(row_cells, matrix),
         states=STATES,
         key_type=key_type,
         policy=policy,
+        # Both are files of this collection, so they are inserted unescaped.
         style=Markup(style),
         script=Markup(script),
     )
+
+
+def _file(name: str) -> str:
+    return (FILES / name).read_text(encoding="utf-8")

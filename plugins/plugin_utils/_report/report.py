@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.keyops.utrust.plugins.module_utils._cluster.matrix import key_matrix, parse_node_keys
+from ansible_collections.keyops.utrust.plugins.module_utils._cluster.matrix import KEYS_NOT_READ, key_matrix
 from ansible_collections.keyops.utrust.plugins.plugin_utils._report.ca_impact import cas_on_nodes
+
+if t.TYPE_CHECKING:
+    from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import Node
+    from ansible_collections.keyops.utrust.plugins.module_utils._cluster.read import ClusterReading, NodeReading
 
 Data = dict[str, t.Any]
 
@@ -35,35 +39,34 @@ COMMON_FACTS: t.Final = ("appliance_version", "hsm_model", "hsm_firmware", "fips
 
 
 def report(
-    results: t.Mapping[str, t.Any],
-    source: str,
+    reading: ClusterReading,
     *,
+    time: str,
+    version: str,
     cas: t.Sequence[t.Mapping[str, t.Any]] = (),
-    unreachable_nodes: t.Sequence[str] = (),
+    history: Data | None = None,
 ) -> Data:
-    """Return the report without its time and its history.
-
-    `results` has the result of utrust_hsm_info for each node, also if it failed. `unreachable_nodes` are members that were not read. Raises UtrustError.
-    """
-    node_keys = {name: parse_node_keys(result) for name, result in results.items()}
-    matrix = key_matrix(node_keys, source)
-    source_node = results[source]["node"]
-    nodes = [_node(name, result, matrix, source_node) for name, result in results.items()]
-    connections = {member["node"]: member["connection"] for member in source_node["members"]}
+    """Return the report. `version` is that of the collection. Raises UtrustError if the keys of the source were not read."""
+    matrix = key_matrix(reading)
+    source = reading.source_node
+    nodes = [_node(each, source) for each in reading.readings]
+    nodes += [
+        _unread_node(name, name, "the joined member was not part of this run") for name in reading.members_not_read
+    ]
+    connections = {member.node: member.connection for member in source.members}
     for node in nodes:
         node["connection"] = connections.get(node["name"])
-    nodes += [
-        _unreachable_node(name, "the joined member was not part of this run", connections.get(name))
-        for name in unreachable_nodes
-    ]
     return {
         "format": FORMAT,
-        "cluster": {"id": source_node["cluster_id"], "name": source_node["cluster_name"]},
-        "source": source,
+        "time": time,
+        "collection": {"name": "keyops.utrust", "version": version},
+        "cluster": {"id": source.cluster_id, "name": source.cluster_name},
+        "source": reading.source.host,
         "verdict": _verdict(matrix, nodes),
         "nodes": nodes,
         "matrix": matrix,
-        "cas": cas_on_nodes(cas, results, node_keys, source),
+        "cas": cas_on_nodes(cas, reading),
+        "history": history,
     }
 
 
@@ -73,22 +76,19 @@ def _verdict(matrix: Data, nodes: t.Sequence[Data]) -> str:
     return "in_sync" if matrix["in_sync"] and all(node["read"] for node in nodes) else "incomplete"
 
 
-def _node(host: str, result: t.Any, matrix: Data, source_node: Data) -> Data:
-    node = result.get("node") if isinstance(result, t.Mapping) else None
-    if node is None:
-        problem = result.get("msg") if isinstance(result, t.Mapping) else None
-        return _unreachable_node(host, str(problem or "the node was not read"))
-    differs = [fact for fact in COMMON_FACTS if _common(node, fact) != _common(source_node, fact)]
-    in_sync = host in matrix["in_sync_nodes"]
-    reasons = [unknown["reason"] for unknown in matrix["unknown"] if unknown["node"] == host]
+def _node(reading: NodeReading, source: Node) -> Data:
+    reason = reading.problem.text if reading.problem is not None else None
+    if reading.node is None:
+        return _unread_node(reading.host, reading.name, reason or "the node was not read")
+    facts, expected = reading.node.to_dict(), source.to_dict()
     return {
-        "host": host,
-        "name": node["name"],
+        "host": reading.host,
+        "name": facts["name"],
         "read": True,
-        "problem": reasons[0] if reasons else None,
-        "in_sync": None if reasons else in_sync,
-        "differs": differs,
-        **{fact: node[fact] for fact in NODE_FACTS},
+        "problem": None if reading.difference is not None else reason or KEYS_NOT_READ,
+        "in_sync": reading.in_sync,
+        "differs": [fact for fact in COMMON_FACTS if _common(facts, fact) != _common(expected, fact)],
+        **{fact: facts[fact] for fact in NODE_FACTS},
     }
 
 
@@ -98,7 +98,6 @@ def _common(node: Data, fact: str) -> t.Any:
     return node[fact]
 
 
-def _unreachable_node(name: str, problem: str, connection: str | None = None) -> Data:
+def _unread_node(host: str, name: str, problem: str) -> Data:
     facts: Data = dict.fromkeys(NODE_FACTS)
-    state = {"read": False, "problem": problem, "in_sync": None, "differs": [], "connection": connection}
-    return {"host": name, "name": name, **facts, **state}
+    return {"host": host, "name": name, **facts, "read": False, "problem": problem, "in_sync": None, "differs": []}

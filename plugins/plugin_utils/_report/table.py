@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.keyops.utrust.plugins.module_utils._cluster.matrix import cell
 from ansible_collections.keyops.utrust.plugins.plugin_utils._printable import escape_unprintable
 
 CELLS: t.Final = {
@@ -15,10 +16,14 @@ CELLS: t.Final = {
     "missing": "MISSING",
     "extra": "EXTRA",
     "mismatched": "MISMATCH",
+    "moved": "MOVED",
+    "duplicate": "DUPLICATE",
     "unusable": "UNUSABLE",
     "absent": "-",
     "unknown": "?",
 }
+#: Differences of a node, in the order of the line that counts them.
+DIFFERENCES: t.Final = ("missing", "extra", "mismatched", "moved", "duplicate", "unusable")
 #: With more nodes, the nodes in sync share the column of the source.
 MANY_NODES: t.Final = 12
 
@@ -35,17 +40,23 @@ def key_type(key: t.Mapping[str, t.Any]) -> str:
     return str(key["curve"] or f"{key['type'].upper()}-{key['size']}")
 
 
+def row_cells(matrix: t.Mapping[str, t.Any], row: t.Mapping[str, t.Any]) -> list[str]:
+    """Return the different cells of a row in alphabetical order."""
+    rest = {row["state"]} if len(row["nodes"]) < len(matrix["nodes"]) else set()
+    return sorted({*row["nodes"].values(), *rest})
+
+
 def format_table(matrix: t.Mapping[str, t.Any], *, only_drift: bool = False) -> list[str]:
     """Format the matrix as lines of text: a row for each key, a column for each node, and a summary."""
     shown = columns(matrix)
     heads = [node if len(shared) == 1 else f"{node} and {len(shared) - 1} more" for node, shared in shown]
     lines = [["slot", "label", "type", "fingerprint", *heads]]
     for row in matrix["rows"]:
-        if only_drift and set(row["nodes"].values()) == {"present"}:
+        if only_drift and row_cells(matrix, row) == ["present"]:
             continue
         prefix, dummy, digits = row["fingerprint"].partition(":")
         fingerprint = f"{prefix}:{digits[:12]}" + (" (check value only)" if row["check_value_only"] else "")
-        cells = [CELLS[row["nodes"][node]] for node, dummy in shown]
+        cells = [CELLS[cell(row, node)] for node, dummy in shown]
         lines.append([str(row["slot"]), escape_unprintable(row["label"]), key_type(row), fingerprint, *cells])
     if len(lines) == 1:
         return _summary_lines(matrix)
@@ -58,12 +69,10 @@ def _summary_lines(matrix: t.Mapping[str, t.Any]) -> list[str]:
     source = matrix["source"]
     lines = [f"UNKNOWN: {unknown['node']}: {unknown['reason']}" for unknown in matrix["unknown"]]
     for drift in matrix["drift"]:
-        if drift["node"] == source:
-            lines.append(f"DRIFT: {source} itself: {len(drift['unusable'])} unusable")
-            continue
+        itself = drift["node"] == source
+        numbers = ", ".join(f"{len(drift[name])} {name}" for name in DIFFERENCES if drift[name])
         lines.append(
-            f"DRIFT: {drift['node']} against {source}: {len(drift['missing'])} missing, {len(drift['extra'])} extra, "
-            f"{len(drift['mismatched'])} mismatched, {len(drift['unusable'])} unusable"
+            f"DRIFT: {source} itself: {numbers}" if itself else f"DRIFT: {drift['node']} against {source}: {numbers}"
         )
     if lines:
         return lines

@@ -67,6 +67,45 @@ def test_every_event_and_name_is_documented() -> None:
     assert {name for name in [*RESULT, *DECLARED] if f"`{name}`" not in text} == set()
 
 
+def test_allowed_drops_messages_in_a_list_of_dictionaries() -> None:
+    """A text in a list of dictionaries is a message, for example a problem of a preflight."""
+    assert allowed({"problems": [f"node2: {SECRET}", {"code": "a", "text": SECRET}]}, RESULT) == {
+        "problems": [{"code": "a"}]
+    }
+
+
+def recorded(action: str, result: dict[str, t.Any], **task: t.Any) -> list[tuple[str, dict[str, t.Any]]]:
+    about = {"host": "node1", "action": f"keyops.utrust.{action}", "outcome": "ok", "check_mode": False, **task}
+    return list(events.task_events(about, result))
+
+
+def test_task_events_cluster_names_every_node() -> None:
+    """The nodes of a cluster are recorded as a list, because their hosts are not on an allow-list."""
+    nodes = {
+        "node2": {"name": "two", "in_sync": True, "node": {"hsm_serial": "UT2"}, "problem": None, "difference": {}}
+    }
+    ((event, record),) = recorded("utrust_cluster_info", {"nodes": nodes, "hsm_keys": [{"label": SECRET}]})
+    assert event == "cluster_read"
+    [found] = record["result"]["nodes"]
+    assert found == {"host": "node2", "name": "two", "in_sync": True, "node": {"hsm_serial": "UT2"}, "problem": None}
+
+
+def test_task_events_failed_preflight_has_all_codes() -> None:
+    """The codes of all problems are recorded, and no message."""
+    result = {"msg": SECRET, "codes": ["clock_skew", "hsm_alarm"], "problems": [SECRET], "summary": [SECRET]}
+    ((event, record),) = recorded("utrust_preflight", result, outcome="failed")
+    assert (event, record["codes"]) == ("cluster_checked", ["clock_skew", "hsm_alarm"])
+    assert SECRET not in json.dumps(record)
+
+
+def test_task_events_action_declares_decisions() -> None:
+    """An action of the collection returns the decisions of people with its result."""
+    facts = {"ansible_facts": {"_key_sync__audit": {"source": "node1", "pin": SECRET}}, "plan_digest": "sha256:1"}
+    (planned, result), (declared, record) = recorded("utrust_sync_plan", facts)
+    assert (planned, result["result"]) == ("sync_planned", {"plan_digest": "sha256:1"})
+    assert (declared, record["by"], record["result"]) == ("declaration", "key_sync", {"source": "node1"})
+
+
 @pytest.mark.parametrize("fact", ["_key_sync__audit", "key_sync__audit"])
 def test_task_events_declaration_names_the_role(fact: str) -> None:
     """A declaration names the role that set the fact, with or without the underscore of a private variable."""

@@ -9,9 +9,10 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.keyops.utrust.plugins.plugin_utils._audit.history import read_history
+from ansible_collections.keyops.utrust.plugins.plugin_utils._report.html import render
 
 from tests.support.audit import FAILED, IMPORTED, OTHERS, STARTED, audit_file
-from tests.support.report import render_page, report_data
+from tests.support.report import report_data
 
 if t.TYPE_CHECKING:
     from pathlib import Path
@@ -35,9 +36,9 @@ def test_read_history_counts_omitted_events(tmp_path: Path) -> None:
 
 def test_report_with_missing_or_broken_audit_file(tmp_path: Path) -> None:
     """A missing or broken audit file does not prevent the report."""
-    missing = report_data(audit_file=str(tmp_path / "none"))
+    missing = report_data(history=read_history(str(tmp_path / "none")))
     assert "cannot be read: No such file" in missing["history"]["problem"]
-    assert "cannot be read: No such file" in render_page(missing)
+    assert "cannot be read: No such file" in render(missing)
 
     whole = audit_file(tmp_path, STARTED, IMPORTED)
     content = whole.read_bytes()

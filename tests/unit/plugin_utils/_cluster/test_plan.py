@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import base64
 import copy
+import os
 import typing as t
 
 import pytest
-from ansible_collections.keyops.utrust.plugins.module_utils._package.manifest import make_manifest
+from ansible_collections.keyops.utrust.plugins.module_utils._errors import Problem, UtrustError
+from ansible_collections.keyops.utrust.plugins.module_utils._keys import keys_digest
+from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster import plan_file
 from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.approvals import (
     approval_message,
     check_approvals,
 )
 from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.plan import (
     check_plan,
-    make_changes,
     make_plan,
     plan_digest,
 )
@@ -26,43 +28,49 @@ from ansible_collections.keyops.utrust.plugins.plugin_utils._signature import ve
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from tests.support.factories import key, node
+from tests.support.factories import key
+
+if t.TYPE_CHECKING:
+    from pathlib import Path
 
 SOURCE = (key("old"), key("new"))
 
 
-def prediction(name: str, *, completed: bool = False, **changes: t.Any) -> dict[str, t.Any]:
-    """The result of an import in check mode for a target without the new key, or with the new key."""
-    manifest = make_manifest(node(*SOURCE), SOURCE)
+def target(name: str, *, completed: bool = False, **changes: t.Any) -> dict[str, t.Any]:
+    """A target without the new key, or with the new key."""
     return {
+        "host": name,
         "node": name,
         "hsm_serial": f"UT-{name}",
-        "keys_digest_before": manifest.keys_digest if completed else "sha256:before",
-        "keys_digest": manifest.keys_digest,
-        "added": [] if completed else [key("new").to_dict()],
-        "replaced": [],
-        "extra": [],
+        "keys_digest": keys_digest(SOURCE) if completed else "sha256:before",
+        "keys_digest_after": keys_digest(SOURCE),
+        "add": [] if completed else [key("new").to_dict()],
+        "replace": [],
+        "kept": [],
         "unchanged": 2 if completed else 1,
         **changes,
     }
 
 
-def changes(*predictions: dict[str, t.Any], **policy: t.Any) -> dict[str, t.Any]:
-    manifest = make_manifest(node(*SOURCE), SOURCE).to_dict()
-    return make_changes(
-        manifest, predictions, batches=[[target["node"]] for target in predictions if target["added"]], policy=policy
-    )
+def changes(*targets: dict[str, t.Any], **options: t.Any) -> dict[str, t.Any]:
+    return {
+        "source": {"node": "node1", "keys_digest": keys_digest(SOURCE)},
+        "options": {"extra_keys": "fail", **options},
+        "batches": [[each["node"]] for each in targets if each["add"]],
+        "targets": {each["node"]: each for each in targets},
+    }
 
 
-def plan(*predictions: dict[str, t.Any], **policy: t.Any) -> dict[str, t.Any]:
-    return make_plan(changes(*predictions, **policy), requested_by="Ada", requested_at="2026-11-23T12:00:00Z")
+def plan(*targets: dict[str, t.Any], **options: t.Any) -> dict[str, t.Any]:
+    return make_plan(changes(*targets, **options), requested_by="Ada", requested_at="2026-11-23T12:00:00Z")
 
 
-BOTH = (prediction("node2"), prediction("node3"))
+BOTH = (target("node2"), target("node3"))
 
 
-def codes(problems: list[str]) -> set[str]:
-    return {problem.rpartition("[")[2].rstrip("]") for problem in problems}
+def codes(problems: list[Problem]) -> set[str]:
+    assert all(problem.text and problem.remedy for problem in problems)
+    return {problem.code for problem in problems}
 
 
 def test_check_plan_unchanged_cluster() -> None:
@@ -73,18 +81,18 @@ def test_check_plan_unchanged_cluster() -> None:
 @pytest.mark.parametrize(
     "now",
     [
-        changes(prediction("node2", keys_digest_before="sha256:other"), prediction("node3")),
-        changes(prediction("node2", added=[key("surprise").to_dict()]), prediction("node3")),
-        changes(prediction("node2", hsm_serial="UT-swapped"), prediction("node3")),
+        changes(target("node2", keys_digest="sha256:other"), target("node3")),
+        changes(target("node2", add=[key("surprise").to_dict()]), target("node3")),
+        changes(target("node2", hsm_serial="UT-swapped"), target("node3")),
         changes(*BOTH, extra_keys="keep"),
-        changes(prediction("node2")),
-        changes(*BOTH, prediction("node4")),
+        changes(target("node2")),
+        changes(*BOTH, target("node4")),
     ],
     ids=[
         "other keys on a target",
         "another key to add",
         "another HSM",
-        "another policy",
+        "another option",
         "one target less",
         "one more target",
     ],
@@ -96,30 +104,28 @@ def test_check_plan_changed_cluster_is_outdated(now: dict[str, t.Any]) -> None:
 
 def test_check_plan_completed_targets_are_skipped() -> None:
     """An interrupted run can continue with the same plan."""
-    assert check_plan(plan(*BOTH), changes(prediction("node2", completed=True), prediction("node3"))) == []
-    assert check_plan(plan(*BOTH), changes(*(prediction(name, completed=True) for name in ("node2", "node3")))) == []
+    assert check_plan(plan(*BOTH), changes(target("node2", completed=True), target("node3"))) == []
+    assert check_plan(plan(*BOTH), changes(*(target(name, completed=True) for name in ("node2", "node3")))) == []
 
 
 def test_check_plan_target_with_other_keys_is_outdated() -> None:
     """A target with other keys than planned is not completed."""
-    different = prediction("node2", completed=True, keys_digest="sha256:else", keys_digest_before="sha256:else")
-    assert codes(check_plan(plan(*BOTH), changes(different, prediction("node3")))) == {"plan_outdated"}
+    different = target("node2", completed=True, keys_digest="sha256:else", keys_digest_after="sha256:else")
+    assert codes(check_plan(plan(*BOTH), changes(different, target("node3")))) == {"plan_outdated"}
 
 
 def test_check_plan_target_with_deleted_key_is_outdated() -> None:
     """A target that was in sync in the plan and lost a key is not completed."""
-    planned = plan(prediction("node2"), prediction("node3", completed=True))
-    assert check_plan(planned, changes(prediction("node2"), prediction("node3", completed=True))) == []
+    planned = plan(target("node2"), target("node3", completed=True))
+    assert check_plan(planned, changes(target("node2"), target("node3", completed=True))) == []
     assert codes(check_plan(planned, changes(*BOTH))) == {"plan_outdated"}
-    assert codes(check_plan(planned, changes(prediction("node2", completed=True), prediction("node3")))) == {
-        "plan_outdated"
-    }
+    assert codes(check_plan(planned, changes(target("node2", completed=True), target("node3")))) == {"plan_outdated"}
 
 
 def test_check_plan_replaced_hsm_is_outdated() -> None:
     """Another HSM is not completed, even if it holds the planned keys."""
-    swapped = prediction("node2", completed=True, hsm_serial="UT-swapped")
-    assert codes(check_plan(plan(*BOTH), changes(swapped, prediction("node3")))) == {"plan_outdated"}
+    swapped = target("node2", completed=True, hsm_serial="UT-swapped")
+    assert codes(check_plan(plan(*BOTH), changes(swapped, target("node3")))) == {"plan_outdated"}
 
 
 def test_check_plan_changed_document_is_refused() -> None:
@@ -127,7 +133,7 @@ def test_check_plan_changed_document_is_refused() -> None:
     for alter in (
         lambda document: document.update(requested_by="Ben"),
         lambda document: document["changes"]["targets"]["node2"].update(add=[]),
-        lambda document: document["changes"]["policy"].update(extra_keys="keep"),
+        lambda document: document["changes"]["options"].update(extra_keys="keep"),
     ):
         altered = copy.deepcopy(plan(*BOTH))
         alter(altered)
@@ -232,3 +238,56 @@ def test_plan_digest_ignores_the_order() -> None:
     """The digest does not depend on the order of the document."""
     made = plan(*BOTH)
     assert plan_digest(dict(reversed(made.items()))) == made["digest"]
+
+
+# The file of a plan
+
+
+def test_plan_file_returns_the_plan_that_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    plan_file.write(str(path), plan(*BOTH))
+    assert plan_file.read(str(path)) == plan(*BOTH)
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"a: [",
+        b"[]\n",
+        b'{"a": 1}',
+        b'{"a": 1, "a": 1}\n',
+        b'{\n  "b": 1,\n  "a": 1\n}\n',
+        '{\n  "a": "\u00e4"\n}\n'.encode(),
+        b"\xff\xfe",
+        b"[" * 100_000,
+        plan_file.serialize({**plan(*BOTH), "note": "another member"}),
+        plan_file.serialize({name: value for name, value in plan(*BOTH).items() if name != "requested_by"}),
+    ],
+)
+def test_plan_file_rejects_every_other_form(tmp_path: Path, content: bytes) -> None:
+    """A plan is accepted in the one form in which it is written, so that two readers cannot read different plans."""
+    path = tmp_path / "plan.json"
+    path.write_bytes(content)
+    with pytest.raises(UtrustError) as caught:
+        plan_file.read(str(path))
+    assert caught.value.code == "plan_invalid"
+
+
+@pytest.mark.parametrize("path", ["/nonexistent/plan.json", "/", "a\0b"])
+def test_plan_file_that_is_no_file_has_a_code(path: str) -> None:
+    with pytest.raises(UtrustError) as caught:
+        plan_file.read(path)
+    assert caught.value.code == "plan_unreadable"
+
+    with pytest.raises(UtrustError) as caught:
+        plan_file.write(path, {})
+    assert caught.value.code == "plan_not_written"
+
+
+def test_plan_file_that_is_a_named_pipe_does_not_block(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "plan.json")
+    with pytest.raises(UtrustError, match="not a regular file"):
+        plan_file.read(str(tmp_path / "plan.json"))

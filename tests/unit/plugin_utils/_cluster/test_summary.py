@@ -2,106 +2,206 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Summaries of a rollout and of guided restores."""
+"""Summaries of a rollout and of guided restores, as utrust_cluster_summary returns them."""
 
 from __future__ import annotations
 
 import typing as t
 
+import pytest
+from ansible_collections.keyops.utrust.plugins.module_utils._cluster.read import ClusterReading, NodeReading
+from ansible_collections.keyops.utrust.plugins.module_utils._errors import Problem, UtrustError
+from ansible_collections.keyops.utrust.plugins.module_utils._keys import compare, keys_digest
+from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.preflight import node_states
 from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.summary import (
-    format_rows,
     summarize_restores,
-    summarize_rollout,
+    summarize_sync,
 )
 
-DIFFERS: dict[str, t.Any] = {"node": "n", "pending": 1, "unchanged": 9}
-SAME: dict[str, t.Any] = {"node": "n", "pending": 0, "unchanged": 10}
-DONE: dict[str, t.Any] = {"node": "n", "added": [{}], "replaced": [], "verified": True}
-PREDICTED: dict[str, t.Any] = {**DONE, "verified": False}
-SKIPPED: dict[str, t.Any] = {"changed": False, "skipped": True}
+from tests.support.factories import KEYOPS, key, node
+from tests.support.factories import OTHER as OTHER_MBK
+
+if t.TYPE_CHECKING:
+    from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import HsmKey
+
+OLD, NEW, OTHER = key("old"), key("new"), key("other")
 
 
-def outcomes(targets: dict[str, dict[str, t.Any]], **options: t.Any) -> dict[str, str]:
-    return {row["node"]: row["outcome"] for row in summarize_rollout(targets, **options)}
-
-
-def test_summarize_rollout_failed_run_names_every_node() -> None:
-    """The summary of a failed run names the outcome of each node."""
-    failed = {"failed": True, "msg": "importing into node3: the disk is full"}
-    targets: dict[str, dict[str, t.Any]] = {
-        "node2": {"plan": DIFFERS, "result": DONE},
-        "node3": {"plan": DIFFERS, "result": failed},
-        "node4": {"plan": DIFFERS, "result": SKIPPED},
-        "node5": {"plan": SAME, "result": None},
-        "node6": {"plan": None, "result": None},
+def planned(*, members_not_in_play: t.Sequence[str] = (), **node_keys: t.Sequence[HsmKey]) -> dict[str, t.Any]:
+    """The plan for targets that hold these keys. The source holds OLD and NEW."""
+    return {
+        "plan": {
+            "changes": {
+                "source": {"keys_digest": keys_digest([OLD, NEW])},
+                "targets": {
+                    host: {
+                        "host": host,
+                        "keys_digest": keys_digest(keys),
+                        "keys_digest_after": keys_digest([OLD, NEW]),
+                        "add": [] if NEW in keys else [NEW.to_dict()],
+                        "replace": [],
+                        "unchanged": len(keys),
+                    }
+                    for host, keys in node_keys.items()
+                },
+            }
+        },
+        "targets": {host: {"difference": compare([OLD, NEW], keys).to_dict()} for host, keys in node_keys.items()},
+        "pending": [host for host, keys in node_keys.items() if NEW not in keys],
+        "members_not_in_play": members_not_in_play,
     }
 
-    assert outcomes(targets, members_not_in_play=["node7"]) == {
+
+def reading(source: t.Sequence[HsmKey] = (OLD, NEW), **node_keys: t.Sequence[HsmKey] | None) -> ClusterReading:
+    """The cluster after the run. A node with None as its keys could not be read."""
+    problem = Problem("node_unreachable", "n", "no response", "check the network")
+    others = tuple(
+        NodeReading(host, host, problem=problem)
+        if keys is None
+        else NodeReading(host, host, node(*keys, name=host), clock_skew=0.0)
+        for host, keys in node_keys.items()
+    )
+    return ClusterReading(NodeReading("node1", "node1", node(*source), clock_skew=0.0), others, None)
+
+
+def outcomes(result: dict[str, t.Any]) -> dict[str, str]:
+    return dict(line.partition(":")[0].split("  ", 1) for line in result["summary"])
+
+
+def test_summarize_sync_failed_run_names_every_node() -> None:
+    """The summary of a failed run names the outcome of each node."""
+    plan = planned(node2=[OLD], node3=[OLD], node4=[OLD], node5=[OLD, NEW], members_not_in_play=["node7"])
+    result = summarize_sync(plan, reading(node2=[OLD, NEW], node3=[OLD, OTHER], node4=[OLD], node5=[OLD, NEW]))
+    assert outcomes(result) == {
         "node2": "synchronized now",
         "node3": "FAILED",
         "node4": "not touched",
         "node5": "up to date",
-        "node6": "not touched",
         "node7": "MUST BE GATED before use",
     }
-    lines = format_rows(summarize_rollout(targets, members_not_in_play=["node7"]))
-    assert "node2  synchronized now: 1 key(s) added, 0 replaced. Make a new backup" in lines
-    assert "node3  FAILED: importing into node3: the disk is full" in lines
-    assert "node7  MUST BE GATED before use: the run changed keys on other nodes only" in lines
+    assert "node2  synchronized now: 1 key(s) added, 0 replaced. Make a new backup" in result["summary"]
+    assert "node7  MUST BE GATED before use: keys changed without this node" in result["summary"]
+    assert (result["failed"], result["code"]) == (True, "sync_incomplete")
+    assert "2 target(s)" in result["msg"]
+    assert "node3, node4" in result["msg"]
 
 
-def test_summarize_rollout_missing_keys_after_import() -> None:
-    """A node whose keys are missing after its import is not called synchronized."""
-    keys_missing = {"node": "n", "pending": 2, "unchanged": 8}
-    targets: dict[str, dict[str, t.Any]] = {
-        "node2": {"plan": DIFFERS, "result": DONE, "after": keys_missing},
-        "node3": {"plan": SAME, "result": SKIPPED, "after": keys_missing},
-        "node4": {"plan": DIFFERS, "result": DONE, "after": {"failed": True, "msg": "no response"}},
-        "node5": {"plan": DIFFERS, "result": DONE, "after": SAME},
-    }
-    assert outcomes(targets) == {
-        "node2": "FAILED",
-        "node3": "FAILED",
-        "node4": "FAILED",
-        "node5": "synchronized now",
-    }
-    assert "node2  FAILED: 2 key(s) of the source are missing at the end of the run" in format_rows(
-        summarize_rollout(targets)
-    )
+@pytest.mark.parametrize("after", [[OLD], [OLD, NEW, OTHER], [], None])
+def test_summarize_sync_node_with_other_keys_failed(after: t.Sequence[HsmKey] | None) -> None:
+    """A node whose keys are not the planned keys at the end is not called up to date."""
+    result = summarize_sync(planned(node2=[OLD], node3=[OLD, NEW]), reading(node2=[OLD, NEW], node3=after))
+    assert outcomes(result) == {"node2": "synchronized now", "node3": "FAILED"}
+    assert result["failed"]
 
 
-def test_summarize_rollout_failed_preflight() -> None:
-    """A failed prediction is the reason for the failure."""
-    plan = {"failed": True, "msg": "extra keys"}
-    assert outcomes({"node2": {"plan": plan, "result": None}}) == {"node2": "FAILED"}
+def test_summarize_sync_source_that_changed_is_a_failure() -> None:
+    result = summarize_sync(planned(node2=[OLD]), reading(source=[OLD, NEW, OTHER], node2=[OLD, NEW]))
+    assert (result["failed"], result["code"]) == (True, "source_changed")
 
 
-def test_summarize_rollout_check_mode() -> None:
-    """The summary in check mode does not report changes."""
-    rows = summarize_rollout({"node2": {"plan": DIFFERS, "result": PREDICTED}}, dry_run=True)
-    assert rows == [{"node": "node2", "outcome": "would be synchronized", "detail": "1 key(s) to add, 0 to replace"}]
-
-
-def test_summarize_restores_stopped_run_names_every_node() -> None:
-    """The summary of a stopped run names the outcome of each node."""
-    restored: dict[str, t.Any] = {"node": "n", "hsm_state": "operational", "key_count": 10, "mbk": {"name": "KEYOPS"}}
-    preview = {"node": "n", "changed": True, "preview": {}}
-    restores: dict[str, dict[str, t.Any] | None] = {
-        "node2": {**restored, "changed": True, "in_sync": True},
-        "node3": {"failed": True, "msg": "guided restore of node3 canceled after 1 of 2 cards"},
-        "node4": preview,
-        "node5": {**restored, "changed": False, "in_sync": True},
-        "node6": {**restored, "changed": False, "in_sync": False},
-        "node7": None,
-    }
-    assert format_rows(summarize_restores(restores)) == [
-        "node2  restored now: 10 key(s) under MBK KEYOPS. Make a new backup",
-        "node3  FAILED: guided restore of node3 canceled after 1 of 2 cards",
-        "node4  not touched: MBK and keys pending",
-        "node5  up to date: 10 key(s), same as the source",
-        "node6  not touched: the HSM is restored, but its keys differ from the source. Run key_sync",
-        "node7  not touched: the run did not check this node",
+def test_summarize_sync_check_mode() -> None:
+    """Without a reading, as in check mode, the summary does not report changes."""
+    result = summarize_sync(planned(node2=[OLD], node3=[OLD, NEW], members_not_in_play=["node4"]), None)
+    assert result["summary"] == [
+        "node2  would be synchronized: 1 key(s) to add, 0 to replace",
+        "node3  up to date: 2 key(s) as on the source",
+        "node4  MUST BE GATED before use: this node was not part of the run, so its keys are unknown",
     ]
-    assert format_rows(summarize_restores({"node4": preview}, dry_run=True)) == [
-        "node4  would be restored: MBK and keys pending"
+    assert "failed" not in result
+
+
+# Guided restores
+
+
+RESTORED_KEYS = (key("signKey"), key("other"))
+
+
+def read(host: str, **changes: t.Any) -> NodeReading:
+    """Return the reading of a node that is restored, except for the changes."""
+    return NodeReading(host, host, node(*RESTORED_KEYS, name=host, **changes))
+
+
+FACTORY_RESET: dict[str, t.Any] = {
+    "hsm_state": "factory_reset",
+    "mbk": None,
+    "key_count": 0,
+    "keys_digest": keys_digest(()),
+}
+
+
+def before(*others: NodeReading) -> dict[str, t.Any]:
+    """Return the result of utrust_preflight before the restores."""
+    reading = ClusterReading(read("node1"), others, None)
+    return {"source": reading.source_node.to_dict(), "nodes": node_states(reading)}
+
+
+def after(*others: NodeReading) -> ClusterReading:
+    return ClusterReading(read("node1"), others, None)
+
+
+def unread(host: str) -> NodeReading:
+    return NodeReading(host, host, problem=Problem("node_unreachable", host, "no response", "see the text"))
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later", "line"),
+    [
+        (read("node2", **FACTORY_RESET), read("node2"), "restored now: 2 key(s) under MBK KEYOPS. Make a new backup"),
+        (
+            read("node2", **{**FACTORY_RESET, "hsm_state": "alarm", "alarm": "external_erase"}),
+            read("node2"),
+            "restored now: 2 key(s) under MBK KEYOPS. Make a new backup",
+        ),
+        (read("node2"), read("node2"), "up to date: 2 key(s), same as the source"),
+        (unread("node2"), read("node2"), "up to date: 2 key(s), same as the source"),
+        (
+            read("node2", **FACTORY_RESET),
+            read("node2", **FACTORY_RESET),
+            "not restored: the HSM is in Factory Reset Mode",
+        ),
+        (
+            read("node2", **FACTORY_RESET),
+            read("node2", **{**FACTORY_RESET, "running": ("restore", "1")}),
+            "not restored: the HSM is in Factory Reset Mode, and a guided restore is running",
+        ),
+        (
+            read("node2", **FACTORY_RESET),
+            read("node2", keys_digest=keys_digest(())),
+            "not restored: the HSM is operational, but its keys differ from the source. Run key_sync",
+        ),
+        (
+            read("node2", **FACTORY_RESET),
+            read("node2", mbk=OTHER_MBK),
+            f"not restored: the HSM has MBK {OTHER_MBK}, the source {KEYOPS}",
+        ),
+        (read("node2"), unread("node2"), "UNKNOWN: no response"),
+    ],
+)
+def test_restore_summary_compares_before_and_after(earlier: NodeReading, later: NodeReading, line: str) -> None:
+    """The line of a node follows from its states before and after the restores."""
+    assert summarize_restores(before(earlier), after(later))["summary"] == [f"node2  {line}"]
+
+
+def test_restore_summary_names_a_node_without_an_earlier_state() -> None:
+    lines = summarize_restores(before(), after(read("node2"), read("node3", **FACTORY_RESET)))["summary"]
+    assert [line.partition(":")[0] for line in lines] == ["node2  up to date", "node3  not restored"]
+
+
+def test_restore_summary_source_that_cannot_be_read() -> None:
+    """Without the source, the state of every node is unknown."""
+    error = UtrustError("no response", code="node_unreachable")
+    result = summarize_restores(before(read("node2"), read("node3", **FACTORY_RESET)), error)
+    assert result["summary"] == [f"node{number}  UNKNOWN: the source was not read: no response" for number in (2, 3)]
+
+
+def test_restore_summary_check_mode() -> None:
+    """Check mode predicts from the states before the restores."""
+    states = before(
+        read("node2", **FACTORY_RESET), read("node3"), read("node4", keys_digest="sha256:0"), unread("node5")
+    )
+    assert summarize_restores(states, None)["summary"] == [
+        "node2  would be restored: MBK and keys pending",
+        "node3  up to date: 2 key(s), same as the source",
+        "node4  not restored: the HSM is operational, but its keys differ from the source. Run key_sync",
+        "node5  UNKNOWN: the node was not read",
     ]

@@ -13,18 +13,17 @@ import html.parser
 import re
 import typing as t
 
-import pytest
-from ansible.errors import AnsibleFilterError
-from ansible_collections.keyops.utrust.plugins.filter.key_report import key_report
-from ansible_collections.keyops.utrust.plugins.filter.key_report_page import key_report_page
 from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import HsmKey
+from ansible_collections.keyops.utrust.plugins.plugin_utils._audit.history import read_history
 from ansible_collections.keyops.utrust.plugins.plugin_utils._printable import escape_unprintable
+from ansible_collections.keyops.utrust.plugins.plugin_utils._report.html import CELLS, render
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.audit import FAILED, IMPORTED, STARTED, audit_file
 from tests.support.factories import fingerprint
-from tests.support.report import HOSTILE, KEYS, TIME, all_results, hsm_info_result, labeled, render_page, report_data
+from tests.support.readings import cluster_reading
+from tests.support.report import HOSTILE, KEYS, NODES, labeled, report_data, report_of
 
 if t.TYPE_CHECKING:
     from pathlib import Path
@@ -79,7 +78,7 @@ def harmless(count: int) -> list[str]:
 
 def test_page_shows_hostile_labels_as_text() -> None:
     """Labels of an attacker are text and do not change the page."""
-    hostile, tame = Parsed(render_page(report_data(HOSTILE))), Parsed(render_page(report_data(harmless(len(HOSTILE)))))
+    hostile, tame = Parsed(render(report_data(HOSTILE))), Parsed(render(report_data(harmless(len(HOSTILE)))))
     # Rows are sorted by label, and all rows have the same elements.
     assert sorted(shape(hostile)) == sorted(shape(tame))
     assert hostile.raw == tame.raw
@@ -117,10 +116,10 @@ MARKUP = (
 def test_page_shows_any_label_as_text(labels: list[str], always: str) -> None:
     """Each label is text and does not change the page."""
     labels = [label + always for label in labels]
-    one = {"node1": hsm_info_result("node1"), "node2": hsm_info_result("node2", *labeled(labels))}
-    two = {"node1": hsm_info_result("node1"), "node2": hsm_info_result("node2", *labeled(harmless(len(labels))))}
-    hostile = Parsed(render_page(key_report(one, "node1", TIME)))
-    assert shape(hostile) == shape(Parsed(render_page(key_report(two, "node1", TIME))))
+    one = cluster_reading({"node1": [], "node2": labeled(labels)})
+    two = cluster_reading({"node1": [], "node2": labeled(harmless(len(labels)))})
+    hostile = Parsed(render(report_of(one)))
+    assert shape(hostile) == shape(Parsed(render(report_of(two))))
     assert all(" ".join(escape_unprintable(label).split()) in hostile.text for label in labels)
 
 
@@ -141,23 +140,24 @@ def test_page_escapes_every_text(tmp_path: Path) -> None:
             "in_sync_nodes",
             "nodes",
             "fingerprint",
+            "state",
             "hsm_state",
             "driver",
             "connection",
             "differs",
         )
-        return f"{value}<evil>\"'&" if isinstance(value, str) and where not in (*unchanged, *all_results()) else value
+        return f"{value}<evil>\"'&" if isinstance(value, str) and where not in (*unchanged, *NODES) else value
 
-    report = report_data(audit_file=str(audit_file(tmp_path, STARTED, IMPORTED, FAILED)))
-    parsed = Parsed(render_page(poisoned(copy.deepcopy(report))))
+    report = report_data(history=read_history(str(audit_file(tmp_path, STARTED, IMPORTED, FAILED))))
+    parsed = Parsed(render(poisoned(copy.deepcopy(report))))
     assert "evil" not in {tag for tag, dummy in parsed.elements}
-    assert set(shape(parsed)) == set(shape(Parsed(render_page(report))))
+    assert set(shape(parsed)) == set(shape(Parsed(render(report))))
     assert parsed.text.count("<evil>") > 50
 
 
 def test_page_policy_allows_its_own_style_and_script() -> None:
     """The policy of the page allows its own style and script only."""
-    parsed = Parsed(render_page(report_data(HOSTILE)))
+    parsed = Parsed(render(report_data(HOSTILE)))
     (policy,) = (given["content"] for dummy, given in parsed.elements if given.get("http-equiv"))
     allowed = {
         element: f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
@@ -175,7 +175,7 @@ def test_page_policy_allows_its_own_style_and_script() -> None:
 
 def test_page_uses_no_other_resource() -> None:
     """The page loads no other resource."""
-    parsed = Parsed(render_page(report_data()))
+    parsed = Parsed(render(report_data()))
     assert attributes(parsed, "src") == []
     assert attributes(parsed, "href") == ["data:,"]
     assert attributes(parsed, "style") == []
@@ -185,16 +185,16 @@ def test_page_uses_no_other_resource() -> None:
 
 def test_page_cells_have_signs_and_words() -> None:
     """The meaning of a cell does not depend on its color."""
-    text = render_page(report_data())
+    text = render(report_data())
     cells = re.findall(r'<td class="(\w+)"><span class="sign" aria-hidden="true">(.)</span> ([\w ]+)', text)
-    assert {"present", "missing", "mismatched", "unusable", "absent", "unknown"} <= {word for word, *dummy in cells}
-    assert len({sign for word, sign, dummy in cells}) >= 6
+    assert {word for word, *dummy in cells} == set(CELLS) - {"extra"}
+    assert len({sign for sign, dummy in CELLS.values()}) == len(CELLS)
     assert all(words.strip() for *dummy, words in cells)
 
 
 def test_page_ids_are_unique_and_referenced() -> None:
     """Each id is unique, and each reference has a target."""
-    parsed = Parsed(render_page(report_data()))
+    parsed = Parsed(render(report_data()))
     ids = attributes(parsed, "id")
     assert len(ids) == len(set(ids))
     referred = {
@@ -206,20 +206,19 @@ def test_page_ids_are_unique_and_referenced() -> None:
 def test_page_limits_the_list_of_missing_keys() -> None:
     """The list of missing keys is limited."""
     many = [HsmKey(0, f"key{number:04}", "01", "ec", 256, "P-256", fingerprint(str(number))) for number in range(300)]
-    nodes = {"node1": hsm_info_result("node1", *many), "node2": hsm_info_result("node2")}
-    assert "and 280 more, listed in the table below" in Parsed(render_page(key_report(nodes, "node1", TIME))).text
+    page = render(report_of(cluster_reading({"node1": many, "node2": []})))
+    assert "and 280 more, listed in the table below" in Parsed(page).text
 
 
 def test_page_nodes_in_sync_share_a_column() -> None:
     """Many nodes in sync share one column."""
-    nodes = {f"node{number}": hsm_info_result(f"node{number}", *KEYS) for number in range(1, 30)}
-    nodes["late"] = hsm_info_result("late")
-    parsed = Parsed(render_page(key_report(nodes, "node1", TIME)))
+    nodes = {f"node{number}": KEYS for number in range(1, 30)}
+    parsed = Parsed(render(report_of(cluster_reading({**nodes, "late": []}))))
     assert "node1 (source) and 28 in sync" in parsed.text
 
 
-def test_page_invalid_template() -> None:
-    """An invalid template raises an error."""
-    for template in ("{% for %}", "{{ report.nothing_like_that }}"):
-        with pytest.raises(AnsibleFilterError, match="the template is invalid"):
-            key_report_page(report_data(), template=template, style="", script="")
+def test_page_shows_where_moved_and_duplicate_keys_are() -> None:
+    text = Parsed(render(report_data())).text
+    assert "1 moved (the same key has another slot, label or id) rootKey-2024 slot 0" in text
+    assert "on the source, rootKey-2024 slot 3, id 01 on this node" in text
+    assert "1 duplicate (the node holds a key of the source once more) copy slot 0" in text

@@ -11,22 +11,28 @@ import json
 import typing as t
 
 import pytest
-from ansible.errors import AnsibleFilterError
-from ansible_collections.keyops.utrust.plugins.filter.key_report import key_report
+from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
+from ansible_collections.keyops.utrust.plugins.plugin_utils._report.ca_impact import cas_on_nodes
+from ansible_collections.keyops.utrust.plugins.plugin_utils._report.html import render
+from hypothesis import given
+from hypothesis import strategies as st
 
-from tests.support.factories import fingerprint
+from tests.support.factories import fingerprint, key
+from tests.support.readings import cluster_reading
 from tests.support.report import (
     CAS,
     HOSTILE,
     KEYS,
     OCSP_KEY,
+    ROOT_KEY,
     SIGN_KEY,
-    TIME,
-    all_results,
-    hsm_info_result,
-    render_page,
+    all_readings,
     report_data,
+    report_of,
 )
+
+if t.TYPE_CHECKING:
+    from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import HsmKey
 
 
 def outcomes(report: dict[str, t.Any], name: str) -> dict[str, str]:
@@ -46,6 +52,7 @@ def test_report_names_the_differences_of_each_node() -> None:
         "node3": False,
         "node4": False,
         "node5": None,
+        "node6": False,
     }
     assert {host: node["differs"] for host, node in nodes.items() if node["differs"]} == {
         "node3": ["hsm_firmware"],
@@ -56,27 +63,39 @@ def test_report_names_the_differences_of_each_node() -> None:
 
 
 @pytest.mark.parametrize(
-    ("nodes", "unreachable", "verdict"),
+    ("nodes", "not_read", "verdict"),
     [
         (["node1", "node2"], [], "in_sync"),
         (["node1", "node2"], ["node9"], "incomplete"),
         (["node1", "node2", "node5"], [], "incomplete"),
         (["node1", "node3", "node5"], ["node9"], "drift"),
+        (["node1", "node6"], [], "drift"),
     ],
 )
-def test_report_verdict_requires_every_member(nodes: list[str], unreachable: list[str], verdict: str) -> None:
+def test_report_verdict_requires_every_member(nodes: list[str], not_read: list[str], verdict: str) -> None:
     """The verdict is in sync only if each member was compared."""
-    report = key_report({name: all_results()[name] for name in nodes}, "node1", TIME, unreachable_nodes=unreachable)
+    report = report_of(all_readings(nodes=nodes, not_read=not_read))
     assert report["verdict"] == verdict
-    assert [node["host"] for node in report["nodes"]] == nodes + unreachable
-    render_page(report)
+    assert [node["host"] for node in report["nodes"]] == nodes + not_read
+    assert [node["problem"] for node in report["nodes"][len(nodes) :]] == [
+        "the joined member was not part of this run" for dummy in not_read
+    ]
+    render(report)
+
+
+def test_report_shows_moved_and_duplicate_keys() -> None:
+    """A key in another slot and a copy are not missing or extra."""
+    (drift,) = (entry for entry in report_data()["matrix"]["drift"] if entry["node"] == "node6")
+    assert [(pair["source_key"]["slot"], pair["target_key"]["slot"]) for pair in drift["moved"]] == [(0, 3)]
+    assert [each["label"] for each in drift["duplicate"]] == ["copy"]
+    assert (drift["missing"], drift["extra"], drift["mismatched"]) == ([], [], [])
 
 
 def test_report_is_reproducible_except_for_the_time() -> None:
     """The same cluster gives the same report, except for the time."""
-    first, second = report_data(), key_report(all_results(), "node1", "2027-01-01T00:00:00Z", cas=CAS)
+    first, second = report_data(), report_data(time="2027-01-01T00:00:00Z")
     assert {**first, "time": ""} == {**second, "time": ""}
-    assert render_page(first).replace("2026-11-23", "2027-01-01").replace("12:00:00", "00:00:00") == render_page(second)
+    assert render(first).replace("2026-11-23", "2027-01-01").replace("12:00:00", "00:00:00") == render(second)
 
 
 def test_report_is_json_data() -> None:
@@ -84,11 +103,11 @@ def test_report_is_json_data() -> None:
     assert json.loads(json.dumps(report_data(HOSTILE))) == report_data(HOSTILE)
 
 
-@pytest.mark.parametrize("nodes", [{}, {"node2": hsm_info_result("node2")}, {"node1": {"failed": True}}], ids=str)
-def test_report_without_keys_of_the_source(nodes: dict[str, t.Any]) -> None:
-    """The filter fails without the keys of the source."""
-    with pytest.raises(AnsibleFilterError, match="node1"):
-        key_report(nodes, "node1", TIME)
+def test_report_without_keys_of_the_source() -> None:
+    """A report requires the keys of the source."""
+    with pytest.raises(UtrustError, match="node1") as caught:
+        report_of(dc.replace(all_readings(), hsm_keys=None))
+    assert caught.value.code == "source_unknown"
 
 
 # CAs
@@ -99,12 +118,13 @@ def test_report_ca_would_fail_with_reason() -> None:
     report = report_data()
     assert outcomes(report, "RootCA") == {
         **dict.fromkeys(("node1", "node2", "node3", "node4"), "holds_key"),
-        "node5": "the node was not read",
+        "node6": "the key is in slot 3",
+        "node5": "GET /api/v1/node at 127.0.0.6:8443: no connection",
     }
     assert outcomes(report, "IssuingCA")["node3"] == "another key has the label of the key"
     assert outcomes(report, "OCSP")["node3"] == "the key is missing"
     assert outcomes(report, "OCSP")["node4"] == "the key is unusable"
-    assert [ca["would_fail_on"] for ca in report["cas"]] == [[], ["node3"], ["node3", "node4"]]
+    assert [ca["would_fail_on"] for ca in report["cas"]] == [["node6"], ["node3"], ["node3", "node4"]]
     assert [ca["label"] for ca in report["cas"]] == ["rootKey-2024", "signKey-2026", "ocspKey-2026"]
 
 
@@ -119,32 +139,28 @@ def test_report_ca_would_fail_with_reason() -> None:
 )
 def test_report_ca_would_fail_without_operational_hsm(state: dict[str, str], reason: str) -> None:
     """A CA would fail on a node whose HSM is not operational."""
-    nodes = {"node1": hsm_info_result("node1", *KEYS), "node2": hsm_info_result("node2", *KEYS, **state)}
-    assert outcomes(key_report(nodes, "node1", TIME, cas=CAS), "RootCA") == {"node1": "holds_key", "node2": reason}
+    reading = cluster_reading({"node1": KEYS, "node2": KEYS}, changes={"node2": state})
+    assert outcomes(report_of(reading, cas=CAS), "RootCA") == {"node1": "holds_key", "node2": reason}
 
 
 def test_report_ca_key_is_missing_on_the_source() -> None:
     """The report finds the key of a CA also on other nodes than the source."""
-    nodes = {
-        "node1": hsm_info_result("node1"),
-        "node2": hsm_info_result("node2", SIGN_KEY),
-        "node3": hsm_info_result("node3"),
-    }
+    reading = cluster_reading({"node1": [], "node2": [SIGN_KEY], "node3": []})
     for ca in ({"label": "signKey-2026"}, {"public_key_sha256": SIGN_KEY.fingerprint}):
-        report = key_report(nodes, "node1", TIME, cas=[{"name": "CA", **ca}])
+        report = report_of(reading, cas=[{"name": "CA", **ca}])
         assert report["cas"][0]["would_fail_on"] == ["node1", "node3"]
 
 
 def test_report_ca_ambiguous_label_is_unknown() -> None:
     """The report does not guess if different keys have the label."""
     twice = (SIGN_KEY, dc.replace(SIGN_KEY, id="03", fingerprint=fingerprint("second")))
-    nodes = {"node1": hsm_info_result("node1", *twice), "node2": hsm_info_result("node2", *twice)}
-    report = key_report(nodes, "node1", TIME, cas=[{"name": "CA", "label": "signKey-2026"}])
+    reading = cluster_reading({"node1": twice, "node2": twice})
+    report = report_of(reading, cas=[{"name": "CA", "label": "signKey-2026"}])
     assert set(outcomes(report, "CA").values()) == {
         "2 different keys have this label. Set slot or public_key_sha256 of the CA"
     }
     assert report["cas"][0]["would_fail_on"] == []
-    named = key_report(nodes, "node1", TIME, cas=[{"name": "CA", "public_key_sha256": twice[1].fingerprint}])
+    named = report_of(reading, cas=[{"name": "CA", "public_key_sha256": twice[1].fingerprint}])
     assert outcomes(named, "CA") == {"node1": "holds_key", "node2": "holds_key"}
 
 
@@ -154,12 +170,38 @@ def test_report_ca_key_is_missing_on_every_node() -> None:
         cas=[{"name": "CA", "label": "typo"}, {"name": "CA2", "public_key_sha256": fingerprint("nobody")}]
     )
     for ca in report["cas"]:
-        assert ca["would_fail_on"] == ["node1", "node2", "node3", "node4"]
+        assert ca["would_fail_on"] == ["node1", "node2", "node3", "node4", "node6"]
 
 
 def test_report_ca_slot_distinguishes_keys() -> None:
     """The slot distinguishes two keys with the same label."""
     elsewhere = dc.replace(OCSP_KEY, slot=2, fingerprint=fingerprint("elsewhere"))
-    nodes = {"node1": hsm_info_result("node1", OCSP_KEY, elsewhere), "node2": hsm_info_result("node2", OCSP_KEY)}
+    reading = cluster_reading({"node1": [OCSP_KEY, elsewhere], "node2": [OCSP_KEY]})
     cas = [{"name": f"CA{slot}", "label": OCSP_KEY.label, "slot": slot} for slot in (1, 2)]
-    assert [ca["would_fail_on"] for ca in key_report(nodes, "node1", TIME, cas=cas)["cas"]] == [[], ["node2"]]
+    assert [ca["would_fail_on"] for ca in report_of(reading, cas=cas)["cas"]] == [[], ["node2"]]
+
+
+def test_report_ca_key_has_moved() -> None:
+    """A crypto token uses one slot, so a CA would fail where its key is in another slot. The report names that slot."""
+    reading = cluster_reading({"node1": [ROOT_KEY], "node2": [dc.replace(ROOT_KEY, slot=3)]})
+    cas = [
+        {"name": "any", "public_key_sha256": ROOT_KEY.fingerprint},
+        {"name": "slot", "label": ROOT_KEY.label, "slot": 0},
+    ]
+    for ca in report_of(reading, cas=cas)["cas"]:
+        assert ca["nodes"]["node2"]["reason"] == "the key is in slot 3"
+
+
+ROWS = st.lists(st.builds(key, st.sampled_from(["a", "b"]), slot=st.integers(0, 1), usable=st.booleans()), max_size=4)
+
+
+@given(ROWS, ROWS)
+def test_report_ca_outcome_follows_from_the_keys(ours: list[HsmKey], theirs: list[HsmKey]) -> None:
+    """The keys of a node are restored from the difference: the CA works if and only if a usable row has its key."""
+    reading = cluster_reading({"node1": ours, "node2": theirs})
+    for slot in (0, 1):
+        ca = {"name": "CA", "public_key_sha256": key("a").fingerprint, "slot": slot}
+        (row,) = cas_on_nodes([ca], reading)
+        for name, hsm_keys in (("node1", ours), ("node2", theirs)):
+            works = any(one.fingerprint == key("a").fingerprint and one.slot == slot and one.usable for one in hsm_keys)
+            assert (name not in row["would_fail_on"]) == works

@@ -1,0 +1,60 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Connection options of a node from the variables of its inventory host. Private to keyops.utrust."""
+
+from __future__ import annotations
+
+import re
+import typing as t
+
+from ansible_collections.keyops.utrust.plugins.module_utils._argspec import CONNECTION_SPEC
+from ansible_collections.keyops.utrust.plugins.plugin_utils._node_names import node_name
+
+Variables = t.Mapping[str, t.Any]
+
+#: These come from the name of the host and from the source, not from a variable of the same name.
+NOT_A_VARIABLE: t.Final = frozenset({"expect_node", "members"})
+
+
+def is_blank(value: t.Any) -> bool:
+    """Whether an option counts as not set: null and blank text, as a survey sends them."""
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+def without_blanks(arguments: Variables, spec: Variables) -> dict[str, t.Any]:
+    """Return the arguments that are set, at any depth. A text for a list is split at commas and line ends, and its items are stripped."""
+    return {
+        name: _without_blanks(value, spec.get(name) or {}) for name, value in arguments.items() if not is_blank(value)
+    }
+
+
+def _without_blanks(value: t.Any, option: Variables) -> t.Any:
+    if option.get("type") == "list":
+        value = re.split(r"[,\r\n]", value) if isinstance(value, str) else value
+    if isinstance(value, (list, tuple)):
+        return [
+            item.strip() if isinstance(item, str) else _without_blanks(item, {**option, "type": option.get("elements")})
+            for item in value
+            if not is_blank(item)
+        ]
+    if isinstance(value, t.Mapping) and option.get("options"):
+        return without_blanks(value, option["options"])
+    return value
+
+
+def connection_options(variables: Variables) -> dict[str, t.Any]:
+    """Return the connection options that the variables of one host set. Nothing is read from the environment.
+
+    `host` is `utrust_host`, or else `ansible_host`, or else the name of the inventory host.
+    """
+    options: dict[str, t.Any] = {
+        option: variables[f"utrust_{option}"]
+        for option in CONNECTION_SPEC
+        if option not in NOT_A_VARIABLE and not is_blank(variables.get(f"utrust_{option}"))
+    }
+    if "host" not in options:
+        address = variables.get("ansible_host")
+        options["host"] = variables["inventory_hostname"] if is_blank(address) else address
+    return {"expect_node": node_name(variables), **options}

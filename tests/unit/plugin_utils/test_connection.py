@@ -1,0 +1,120 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Connection options from host variables, and options that count as not set."""
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+from ansible_collections.keyops.utrust.plugins.filter.ejbca_options import ejbca_options
+from ansible_collections.keyops.utrust.plugins.module_utils._argspec import CONNECTION_SPEC
+from ansible_collections.keyops.utrust.plugins.module_utils._operations.cluster_info import ARGUMENT_SPEC
+from ansible_collections.keyops.utrust.plugins.plugin_utils._connection import (
+    connection_options,
+    is_blank,
+    without_blanks,
+)
+
+HOST = {"inventory_hostname": "node2"}
+BLANKS = (None, "", "  ", "\n", "\t ")
+
+
+@pytest.mark.parametrize("value", BLANKS)
+def test_blank_is_not_set(value: t.Any) -> None:
+    assert is_blank(value)
+
+
+@pytest.mark.parametrize("value", [0, False, 0.0, [], {}, "0", "no"], ids=repr)
+def test_false_and_empty_list_are_set(value: t.Any) -> None:
+    """An empty list is an answer: an empty list of expected keys allows no key."""
+    assert not is_blank(value)
+    assert without_blanks({"option": value}, {}) == {"option": value}
+
+
+@pytest.mark.parametrize("value", BLANKS)
+@pytest.mark.parametrize("option", sorted(CONNECTION_SPEC))
+def test_blank_is_dropped_for_every_option(option: str, value: t.Any) -> None:
+    assert without_blanks({option: value}, CONNECTION_SPEC) == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("a", ["a"]),
+        (" a , b ", ["a", "b"]),
+        ("a\r\nb\n", ["a", "b"]),
+        (",,a, ,", ["a"]),
+        (["a ", " b"], ["a", "b"]),
+        (("a", None), ["a"]),
+        ([None, "", " ", "a"], ["a"]),
+        ([""], []),
+        ([1, 2], [1, 2]),
+        (7, 7),
+    ],
+    ids=repr,
+)
+def test_list_items_are_split_and_stripped(value: t.Any, expected: t.Any) -> None:
+    """A value that is not a list stays as it is, so that the validator rejects it."""
+    assert without_blanks({"members": value}, CONNECTION_SPEC) == {"members": expected}
+
+
+def test_text_of_another_type_stays_as_it_is() -> None:
+    """Only lists are split. A path can contain a comma."""
+    given = {"client_cert": " /pki/a,b.pem", "unknown": "a,b"}
+    assert without_blanks(given, CONNECTION_SPEC) == given
+
+
+def test_blanks_of_suboptions_are_dropped() -> None:
+    nodes = [{"inventory_host": "node1", "port": "", "tls_fingerprint": "aa, bb"}, None]
+    assert without_blanks({"nodes": nodes}, ARGUMENT_SPEC) == {
+        "nodes": [{"inventory_host": "node1", "tls_fingerprint": ["aa", "bb"]}]
+    }
+
+
+def test_data_without_specification_keeps_its_blanks() -> None:
+    """A fact of a node can be null."""
+    spec = {"source": {"type": "dict"}}
+    assert without_blanks({"source": {"mbk": None}}, spec) == {"source": {"mbk": None}}
+
+
+@pytest.mark.parametrize(
+    ("variables", "host"),
+    [
+        ({}, "node2"),
+        ({"ansible_host": "10.0.0.2"}, "10.0.0.2"),
+        ({"ansible_host": "10.0.0.2", "utrust_host": "10.0.1.2"}, "10.0.1.2"),
+        ({"ansible_host": "10.0.0.2", "utrust_host": " "}, "10.0.0.2"),
+        ({"ansible_host": "", "utrust_host": None}, "node2"),
+    ],
+    ids=str,
+)
+def test_host_comes_from_the_first_variable_that_is_set(variables: dict[str, t.Any], host: str) -> None:
+    assert connection_options({**HOST, **variables})["host"] == host
+    assert ejbca_options({**HOST, **variables})["host"] == host
+
+
+@pytest.mark.parametrize(("name", "expected"), [("second", "second"), (" ", "node2"), (None, "node2")])
+def test_expected_node_is_utrust_node_or_the_host(name: str | None, expected: str) -> None:
+    assert connection_options({**HOST, "utrust_node": name})["expect_node"] == expected
+
+
+def test_every_connection_option_has_a_variable() -> None:
+    """The members come from the source and the node name from utrust_node, not from variables of the same name."""
+    variables = {f"utrust_{option}": f"value of {option}" for option in CONNECTION_SPEC}
+    options = connection_options({**HOST, **variables})
+    assert set(options) == set(CONNECTION_SPEC) - {"members"}
+    assert options["expect_node"] == "node2"
+    assert options["timeout"] == "value of timeout"
+
+
+def test_ejbca_options_have_their_own_variables() -> None:
+    variables = {
+        "utrust_port": 1,
+        "utrust_ejbca_port": "8443",
+        "utrust_ejbca_client_key": "",
+        "utrust_ejbca_host": "ca",
+    }
+    assert ejbca_options({**HOST, **variables}) == {"host": "ca", "port": "8443"}
