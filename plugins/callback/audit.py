@@ -21,7 +21,8 @@ description:
   - Only names on an allow-list are recorded. Messages, task names, arguments and variables are not recorded.
   - If an event cannot be written, the callback shows an error at once, and the audit trail of the run is incomplete. A role that requires an audit trail stops
     before its next change.
-  - A fact of M(ansible.builtin.set_fact) is recorded as a declaration if its name ends in C(__audit). The record names the role in C(by), which is the name of
+  - A fact of M(ansible.builtin.set_fact) or of an action of this collection is recorded as a declaration if its name ends in C(__audit).
+  - The record names the role in C(by), which is the name of
     the fact without this suffix and without leading underscores.
   - C(docs/audit.md) of the collection lists the recorded names and all events.
 options:

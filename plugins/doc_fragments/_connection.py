@@ -14,20 +14,22 @@ options:
     description:
       - Host name or address of the node, without scheme and path.
       - The module always uses HTTPS and always verifies the node. This cannot be switched off.
-      - If not set, the module uses the environment variable E(UTRUST_HOST).
+      - If not set, the variables of the inventory host set all connection options, such as C(utrust_port) for O(port).
+      - The variable C(utrust_host) sets O(host). The default is C(ansible_host), then the name of the inventory host.
+      - The variable C(utrust_node) sets O(expect_node). The default is the name of the inventory host.
+      - If set in the task or in C(module_defaults), the module reads none of these variables.
     type: str
     required: true
   port:
     description:
       - Port of the appliance API of the node.
-      - If not set, the module uses the environment variable E(UTRUST_PORT).
     type: int
     default: 443
   client_cert:
     description:
       - Path of a PEM file with the client certificate and, if there is one, its chain.
       - Use a separate certificate for automation.
-      - The path is on the machine that executes the module. With a local connection this machine is the controller.
+      - The path is on the machine that executes the module. Without C(delegate_to) this machine is the controller.
       - One of O(client_cert) and O(bearer_token) is required.
       - If not set, the module uses the environment variable E(UTRUST_CLIENT_CERT).
     type: path
@@ -54,7 +56,6 @@ options:
       - The module compares the certificate of each connection before it sends a request.
       - With this option alone, the module needs no CA certificate and does not compare the host name.
       - To replace the certificate of a node, add the fingerprint of the new certificate first.
-      - If not set, the module uses the environment variable E(UTRUST_TLS_FINGERPRINT), a comma-separated list.
     type: list
     elements: str
   expect_node:
@@ -66,6 +67,8 @@ options:
       - Names of the nodes that have joined the cluster, as the source node reports them.
       - If set, the module does not connect to a node whose O(expect_node) is not in the list.
         A node that was contacted before it joined can no longer join.
+      - If neither O(host) nor O(members) is set, the module reads the members from the source node first.
+        The variable C(utrust_source) names the inventory host of the source node. The module fails if this variable is not set.
     type: list
     elements: str
   transport:
@@ -105,8 +108,10 @@ options:
 notes:
   - The vendor documents no API of the appliance. Transport V(rest) is a contract of this project.
     It was tested with the appliance simulator in C(tests/appliance), and never with hardware.
-  - With a local connection, the operation runs in the process of Ansible and shows its progress on the terminal.
-  - With any other connection, the module runs on the remote machine, which needs Python 3.11 or newer.
+  - The operation runs in the process of Ansible and ignores connection and become of the inventory host.
+    With C(delegate_to) it runs as a module on that machine, which needs Python 3.11 or newer.
+  - The variables of an inventory host do not include the C(vars) of a play.
+  - Null and blank text count as not set. A text for a list is split at commas and line ends.
   - PINs, shares of the Master Backup Key (MBK) and plaintext keys never pass through this module.
 seealso:
   - name: keyops.utrust on GitHub

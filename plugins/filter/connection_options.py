@@ -9,8 +9,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.keyops.utrust.plugins.module_utils._argspec import CONNECTION_SPEC
-from ansible_collections.keyops.utrust.plugins.plugin_utils._node_names import node_name
+from ansible_collections.keyops.utrust.plugins.plugin_utils import _connection
 
 DOCUMENTATION = r"""
 name: connection_options
@@ -44,8 +43,6 @@ _value:
   type: dict
 """
 
-NOT_FROM_INVENTORY = ("expect_node", "members")
-
 
 def connection_options(variables: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     """See DOCUMENTATION. Raises AnsibleFilterError if the input is not the variables of a host."""
@@ -53,11 +50,7 @@ def connection_options(variables: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
         raise AnsibleFilterError(
             "connection_options: the input must be the variables of an inventory host, such as hostvars['node1']"
         )
-    options = {"expect_node": node_name(variables)}
-    for option in CONNECTION_SPEC:
-        if option not in NOT_FROM_INVENTORY and variables.get(f"utrust_{option}") is not None:
-            options[option] = variables[f"utrust_{option}"]
-    return options
+    return _connection.connection_options(variables)
 
 
 class FilterModule:

@@ -10,6 +10,7 @@ import typing as t
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.keyops.utrust.plugins.module_utils._ejbca.argspec import EJBCA_SUBOPTIONS
+from ansible_collections.keyops.utrust.plugins.plugin_utils._connection import connection_options, without_blanks
 
 DOCUMENTATION = r"""
 name: ejbca_options
@@ -20,7 +21,7 @@ author:
 description:
   - Returns the option C(ejbca) of the modules from the variables of one inventory host. The suboption C(port) comes from the variable C(utrust_ejbca_port),
     the suboption C(client_cert) from C(utrust_ejbca_client_cert), and so on.
-  - The suboption C(host) comes from C(utrust_ejbca_host), or from C(utrust_host).
+  - The suboption C(host) comes from C(utrust_ejbca_host), then from C(utrust_host), then from C(ansible_host), then from the name of the inventory host.
 options:
   _input:
     description: Variables of the host, as in C(hostvars).
@@ -50,9 +51,8 @@ def ejbca_options(variables: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
         raise AnsibleFilterError(
             "ejbca_options: the input must be the variables of an inventory host, such as hostvars['node1']"
         )
-    options = {name: variables.get(f"utrust_ejbca_{name}") for name in EJBCA_SUBOPTIONS}
-    options["host"] = options["host"] or variables.get("utrust_host")
-    return {name: value for name, value in options.items() if value is not None}
+    given = {name: variables.get(f"utrust_ejbca_{name}") for name in EJBCA_SUBOPTIONS}
+    return {"host": connection_options(variables)["host"], **without_blanks(given, EJBCA_SUBOPTIONS)}
 
 
 class FilterModule:

@@ -9,14 +9,13 @@ from __future__ import annotations
 import typing as t
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.keyops.utrust.plugins.module_utils._appliance import schema
-from ansible_collections.keyops.utrust.plugins.module_utils._cluster.matrix import NodeKeys, parse_node_keys
+from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import HsmKey
+from ansible_collections.keyops.utrust.plugins.module_utils._cluster.matrix import all_keys
 from ansible_collections.keyops.utrust.plugins.module_utils._cluster.matrix import key_matrix as matrix_of
+from ansible_collections.keyops.utrust.plugins.module_utils._cluster.read import ClusterReading
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
+from ansible_collections.keyops.utrust.plugins.plugin_utils._connection import is_blank
 from ansible_collections.keyops.utrust.plugins.plugin_utils._report.select import select as select_keys
-
-if t.TYPE_CHECKING:
-    from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import HsmKey
 
 DOCUMENTATION = r"""
 name: key_matrix
@@ -25,21 +24,13 @@ version_added: 1.0.0
 author:
   - The keyops.utrust authors (@keyops)
 description:
-  - Compares the keys of each node with the keys of the source by key fingerprint, in both directions.
-  - Compares keys digests first. The filter requires the list of keys only for the source, for nodes with another keys digest, and for nodes with some unusable
-    keys.
-  - A node without the required data is V(unknown), and never in sync.
+  - Returns a row for each key and a cell for each node. The source and the comparison come from the input.
+  - A node with unknown keys is V(unknown), and never in sync.
   - The key fingerprint of a secret key is a check value (KCV) of three bytes. These rows have C(check_value_only=true).
 options:
   _input:
-    description:
-      - Results of M(keyops.utrust.utrust_hsm_info) by node, with or without C(hsm_keys), or only the lists C(hsm_keys).
-      - A result without C(node), or V(null), stands for a node that could not be read.
+    description: Result of M(keyops.utrust.utrust_cluster_info), read with its keys.
     type: dict
-    required: true
-  source:
-    description: Name of the node with the latest keys.
-    type: str
     required: true
   select:
     description:
@@ -47,6 +38,7 @@ options:
       - The filter fails if no node holds a selected key.
     type: str
 seealso:
+  - module: keyops.utrust.utrust_cluster_info
   - plugin: keyops.utrust.key_table
     plugin_type: filter
   - plugin: keyops.utrust.select_keys
@@ -56,7 +48,7 @@ seealso:
 EXAMPLES = r"""
 - name: Show the nodes that differ from the source
   ansible.builtin.debug:
-    msg: "{{ (results | keyops.utrust.key_matrix(source='node1')).drift | map(attribute='node') }}"
+    msg: "{{ (cluster | keyops.utrust.key_matrix).drift | map(attribute='node') }}"
 """
 
 RETURN = r"""
@@ -84,7 +76,8 @@ _value:
       elements: dict
     drift:
       description:
-        - Nodes that differ, each with C(node) and the lists of keys C(missing), C(extra), C(mismatched) (C(source_key) and C(target_key)) and C(unusable).
+        - Nodes that differ, each with C(node) and the lists of keys C(missing), C(extra), C(mismatched), C(moved), C(duplicate) and C(unusable).
+        - Entries of C(mismatched) and C(moved) have C(source_key) and C(target_key).
         - Each entry also has the numbers C(unchanged) and C(check_value_only). The list contains the source if the source cannot use all of its keys.
       type: list
       elements: dict
@@ -93,33 +86,41 @@ _value:
       type: int
     rows:
       description:
-        - Keys, each with C(nodes), which has the state of the key on each node.
-        - The state is V(present), V(missing), V(extra), V(mismatched), V(unusable), V(absent) or V(unknown).
+        - Keys, each with C(state) and C(nodes). C(nodes) has the cell of each node that differs, and C(state) is the cell of all other nodes.
+        - A cell is V(present), V(missing), V(extra), V(mismatched), V(moved), V(duplicate), V(unusable), V(absent) or V(unknown).
         - A key is V(extra) if only the node holds the key, and V(absent) if neither the node nor the source holds the key.
-        - A key is V(mismatched) if another key has the same slot and label.
+        - A key is V(mismatched) if another key has the same slot and label. A key is V(moved) if the same key has another slot, label or id.
+        - A key is V(duplicate) if the node holds a key of the source once more.
       type: list
       elements: dict
 """
 
 
-def key_matrix(nodes: t.Mapping[str, t.Any], source: str, select: str | None = None) -> dict[str, t.Any]:
-    """See DOCUMENTATION. Raises AnsibleFilterError for invalid results, for an unknown source and for a selection without a key."""
-    if source not in nodes:
-        raise AnsibleFilterError(f"key_matrix: the source {source!r} is not among the nodes {', '.join(nodes)}")
+def key_matrix(cluster: t.Mapping[str, t.Any], select: str | None = None) -> dict[str, t.Any]:
+    """See DOCUMENTATION. Raises AnsibleFilterError for another input, for keys that were not read and for a selection without a key."""
     try:
-        node_keys = {str(node): parse_node_keys(result) for node, result in nodes.items()}
-        matrix = matrix_of(node_keys, source, predicate=_predicate(node_keys, select) if select else None)
+        reading = ClusterReading.from_dict(cluster)
+    except (KeyError, TypeError, AttributeError, StopIteration) as exc:
+        raise AnsibleFilterError(
+            f"key_matrix: the input is not a successful result of utrust_cluster_info ({type(exc).__name__}: {exc}). "
+            "Register the result of this module, and check that it did not fail"
+        ) from exc
+    expression = None if is_blank(select) else str(select)
+    try:
+        matrix = matrix_of(reading, predicate=_predicate(reading, expression) if expression else None)
     except UtrustError as exc:
         raise AnsibleFilterError(f"key_matrix: {exc} [{exc.code}]") from exc
-    if select and not matrix["rows"]:
-        raise AnsibleFilterError(f"key_matrix: no node holds a key that {select!r} selects. Correct the expression")
+    if expression and not matrix["rows"]:
+        raise AnsibleFilterError(f"key_matrix: no node holds a key that {expression!r} selects. Correct the expression")
     return matrix
 
 
-def _predicate(nodes: t.Mapping[str, NodeKeys], expression: str) -> t.Callable[[HsmKey], bool]:
-    """A function that returns whether the expression selects a key of the nodes."""
-    known = {(key, key.usable): key.to_dict() for node_keys in nodes.values() for key in node_keys.hsm_keys or ()}
-    selected = {schema.parse_key(key) for key in select_keys(list(known.values()), expression, caller="key_matrix")}
+def _predicate(reading: ClusterReading, expression: str) -> t.Callable[[HsmKey], bool]:
+    """Return a function that returns whether the expression selects a key of the nodes."""
+    unusable = [key for each in reading.readings if each.difference is not None for key in each.difference.unusable]
+    # A key that is usable on one node only can be selected in both forms.
+    known = {(key, key.usable): key.to_dict() for key in (*all_keys(reading), *unusable)}
+    selected = {HsmKey.from_dict(key) for key in select_keys(list(known.values()), expression, caller="key_matrix")}
     return lambda key: key in selected
 
 

@@ -36,7 +36,7 @@ seealso:
 EXAMPLES = r"""
 - name: Show the keys of all nodes
   ansible.builtin.debug:
-    msg: "{{ results | keyops.utrust.key_matrix(source='node1') | keyops.utrust.key_table }}"
+    msg: "{{ cluster | keyops.utrust.key_matrix | keyops.utrust.key_table }}"
 """
 
 RETURN = r"""

@@ -100,6 +100,7 @@ _raw:
       type: int
 """
 
+import os
 import pathlib
 import typing as t
 
@@ -107,6 +108,7 @@ from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
 from ansible_collections.keyops.utrust.plugins.plugin_utils._audit import run_state
 from ansible_collections.keyops.utrust.plugins.plugin_utils._audit.errors import AuditError
+from ansible_collections.keyops.utrust.plugins.plugin_utils._audit.required import refusal
 from ansible_collections.keyops.utrust.plugins.plugin_utils._audit.verify import verify_file
 
 
@@ -115,7 +117,9 @@ class LookupModule(LookupBase):
         self.set_options(var_options=variables, direct=kwargs)
         state = run_state.current_run()
         if terms:
-            return [self._read(str(pathlib.Path(term).resolve()), state) for term in terms]
+            # Path.expanduser raises RuntimeError for an unknown user.
+            paths = [os.path.realpath(os.path.expanduser(os.path.expandvars(str(term)))) for term in terms]  # noqa: PTH111
+            return [self._read(path, state) for path in paths]
         path = state.file if state is not None else ""
         # A failure that the callback reported needs no reading, and the file itself may be broken.
         if reason := refusal(path, state, {}):
@@ -136,20 +140,3 @@ class LookupModule(LookupBase):
         except (AuditError, OSError) as exc:
             raise AnsibleError(f"audit_info: {exc}") from exc
         return {"file": path, **found, "refusal": refusal(path, state, found)}
-
-
-def refusal(path: str, state: run_state.RunState | None, found: t.Mapping[str, t.Any]) -> str:
-    """The reason why the file does not hold a complete audit trail of this run. `found` is empty if the file was not read."""
-    if state is None:
-        return "the callback keyops.utrust.audit is not active in this run. Add the callback to callbacks_enabled [audit_inactive]"
-    if state.failure:
-        return f"an event of this run was not recorded: {state.failure} [audit_incomplete]"
-    if state.file != path:
-        return f"this run records its events in {state.file}, not in {path} [audit_elsewhere]"
-    if state.not_persistent:
-        return f"{state.not_persistent}. Set another path. To override the check, set assume_persistent: true [audit_not_persistent]"
-    if found and not found["intact"]:
-        return f"{path} is broken. {'. '.join(found['problems'])} [audit_broken]"
-    if found and state.job not in [job["job"] for job in found["open_jobs"]]:
-        return f"{path} does not contain the start of this run [audit_missing]"
-    return ""

@@ -19,25 +19,23 @@ extends_documentation_fragment:
   - keyops.utrust._connection
   - keyops.utrust._ejbca
   - keyops.utrust._attributes
+  - keyops.utrust._attributes.read_only
   - keyops.utrust._attributes.actiongroup_utrust
 requirements:
   - cryptography on the machine that executes the module (ansible-core installs it on the controller)
-attributes:
-  check_mode:
-    support: full
-    details:
-      - This module does not change anything.
-  diff_mode:
-    support: N/A
-    details:
-      - This module does not change anything.
-  idempotent:
-    support: full
-    details:
-      - This module does not change anything.
 options:
   ejbca:
     required: true
+  ca:
+    description: Name of a CA that must exist. RV(ca) returns this CA.
+    type: str
+  expect_public_key_sha256:
+    description: Key fingerprint that the current key of O(ca) must have. The module fails if the CA has another key.
+    type: str
+  require_healthy:
+    description: Whether the module fails if the health check returns an error.
+    type: bool
+    default: false
 seealso:
   - module: keyops.utrust.ejbca_key
   - module: keyops.utrust.utrust_key_proof
@@ -48,8 +46,6 @@ EXAMPLES = r"""
 - name: Read the CAs of EJBCA on this node
   keyops.utrust.ejbca_ca_info:
     ejbca: "{{ hostvars[inventory_hostname] | keyops.utrust.ejbca_options }}"
-  module_defaults:
-    group/keyops.utrust.utrust: "{{ hostvars[inventory_hostname] | keyops.utrust.connection_options }}"
   register: cas
 
 - name: Show the names of the CAs
@@ -78,7 +74,13 @@ authorities:
       type: str
       returned: success
     public_key_sha256:
-      description: Key fingerprint of the current key of the CA, in the format of RV(keyops.utrust.utrust_hsm_info#module:hsm_keys).
+      description:
+        - Key fingerprint of the current key of the CA, in the format of RV(keyops.utrust.utrust_hsm_info#module:hsm_keys).
+        - Null if the CA has no certificate, or a certificate that cannot be read.
+      type: str
+      returned: success
+    problem:
+      description: Reason why the certificate of the CA could not be read, or null.
       type: str
       returned: success
     not_after:
@@ -90,6 +92,10 @@ authorities:
       subject_dn: CN=IssuingCA,O=Example
       public_key_sha256: "sha256:a1..."
       not_after: "2036-05-01T12:00:00+00:00"
+ca:
+  description: The CA of option O(ca), in the format of RV(authorities). Null if the option is not set.
+  returned: success
+  type: dict
 executed_on:
   description: Host name of the machine that executed the operation.
   returned: always

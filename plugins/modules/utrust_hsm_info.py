@@ -17,20 +17,8 @@ author:
 extends_documentation_fragment:
   - keyops.utrust._connection
   - keyops.utrust._attributes
+  - keyops.utrust._attributes.read_only
   - keyops.utrust._attributes.actiongroup_utrust
-attributes:
-  check_mode:
-    support: full
-    details:
-      - This module does not change anything.
-  diff_mode:
-    support: N/A
-    details:
-      - This module does not change anything.
-  idempotent:
-    support: full
-    details:
-      - This module does not change anything.
 options:
   gather:
     description:

@@ -28,6 +28,7 @@ author:
 extends_documentation_fragment:
   - keyops.utrust._connection
   - keyops.utrust._ejbca
+  - keyops.utrust._proof
   - keyops.utrust._attributes
   - keyops.utrust._attributes.actiongroup_utrust
 requirements:
@@ -53,74 +54,31 @@ options:
     elements: dict
     required: true
     suboptions:
-      fingerprint:
-        description: Key fingerprint, as the source node reports it.
-        type: str
-        required: true
       label:
         description: Label of the key.
         type: str
         required: true
+      fingerprint:
+        description: Key fingerprint, as the source node reports it. Required without O(source_keys).
+        type: str
       slot:
-        description: HSM slot of the key.
+        description: HSM slot of the key. Required without O(source_keys), and if the source has the label in several slots.
         type: int
-        required: true
       ca:
         description: Name of a CA in EJBCA whose current key is this key.
         type: str
+  source_keys:
+    description:
+      - Keys of the source node, as RV(keyops.utrust.utrust_cluster_info#module:hsm_keys).
+      - With this option, the module finds each key of O(hsm_keys) among these keys, and fails if not exactly one key matches.
+    type: list
+    elements: dict
   level:
     description:
       - Level to prove.
     type: str
     choices: [hsm, token, sign]
     default: sign
-  crypto_token:
-    description:
-      - Name of the crypto token in EJBCA.
-      - Required if O(reactivate=true).
-    type: str
-  reactivate:
-    description:
-      - Whether to deactivate the crypto token so that EJBCA activates the crypto token again.
-      - Set this to V(true) only for a crypto token with auto-activation. Any other crypto token stays offline until a person activates the crypto token.
-      - The CAs of the crypto token are offline on this node during the deactivation.
-    type: bool
-    default: false
-  certificate_profile:
-    description:
-      - Certificate profile of the test certificate.
-    type: str
-    default: ENDUSER
-  end_entity_profile:
-    description:
-      - End entity profile of the test certificate.
-    type: str
-    default: EMPTY
-  manual_confirmations:
-    description:
-      - Confirmations by people that replace a proof beyond level V(hsm), for this node only.
-      - The module still compares the keys of the HSM.
-    type: list
-    elements: dict
-    default: []
-    suboptions:
-      key:
-        description: Key fingerprint.
-        type: str
-        required: true
-      confirmed_by:
-        description: Name of the person.
-        type: str
-        required: true
-      reason:
-        description: Reason, for example a test of the key in the Admin Web of this node.
-        type: str
-        required: true
-  wait_timeout:
-    description:
-      - Seconds to repeat the tests until all keys reach the level, for example while people activate crypto tokens.
-    type: float
-    default: 0.0
 seealso:
   - module: keyops.utrust.ejbca_ca_info
   - module: keyops.utrust.ejbca_key

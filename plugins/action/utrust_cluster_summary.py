@@ -1,0 +1,63 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Action plugin utrust_cluster_summary. It runs on the controller only."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
+from ansible_collections.keyops.utrust.plugins.module_utils._operations.cluster_info import READ_SPEC
+from ansible_collections.keyops.utrust.plugins.module_utils._preflight.cluster import INITIAL_SYNC, KEY_SYNC
+from ansible_collections.keyops.utrust.plugins.module_utils._preflight.policy import POLICY_SPEC
+from ansible_collections.keyops.utrust.plugins.plugin_utils._action import JudgingActionBase
+from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.summary import summarize_restores, summarize_sync
+
+if t.TYPE_CHECKING:
+    from ansible_collections.keyops.utrust.plugins.module_utils._argspec import Spec
+    from ansible_collections.keyops.utrust.plugins.module_utils._cluster.read import ClusterReading
+
+SPEC: t.Final[Spec] = {
+    **READ_SPEC,
+    "operation": {"type": "str", "choices": [KEY_SYNC, INITIAL_SYNC], "default": KEY_SYNC},
+    "planned": {"type": "dict", "required": True},
+    "audit": POLICY_SPEC["audit"],
+}
+
+
+class ActionModule(JudgingActionBase):
+    name = "utrust_cluster_summary"
+    spec = SPEC
+
+    def keys_needed(self, params: dict[str, t.Any]) -> bool:
+        return False
+
+    def reading_needed(self, params: dict[str, t.Any]) -> bool:
+        if self._task.check_mode:
+            return False
+        return params["operation"] == INITIAL_SYNC or bool(params["planned"]["pending"])
+
+    def _read(self, arguments: dict[str, t.Any], variables: dict[str, t.Any], keys: bool) -> t.Any:
+        """Return the reading. After a guided restore, the summary names every node also if the source cannot be read."""
+        try:
+            return super()._read(arguments, variables, keys)
+        except UtrustError as exc:
+            if self._task.args.get("operation") != INITIAL_SYNC:
+                raise
+            return exc
+
+    def judge(
+        self, reading: ClusterReading | UtrustError | None, params: dict[str, t.Any], variables: dict[str, t.Any]
+    ) -> dict[str, t.Any]:
+        if params["operation"] == INITIAL_SYNC:
+            result = summarize_restores(params["planned"], reading)
+        else:
+            result = summarize_sync(params["planned"], t.cast("ClusterReading | None", reading))
+        if params["audit"] == "required" and not result.get("failed"):
+            try:
+                self._require_audit(read_file=True)
+            except UtrustError as exc:
+                result |= {"failed": True, "msg": str(exc), **exc.details}
+        return result

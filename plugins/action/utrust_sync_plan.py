@@ -1,0 +1,172 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Action plugin for module utrust_sync_plan."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import typing as t
+
+from ansible_collections.keyops.utrust.plugins.module_utils._errors import Problem, UtrustError
+from ansible_collections.keyops.utrust.plugins.module_utils._operations import ksp_export
+from ansible_collections.keyops.utrust.plugins.module_utils._package.manifest import make_manifest
+from ansible_collections.keyops.utrust.plugins.module_utils._preflight.policy import policy_of
+from ansible_collections.keyops.utrust.plugins.plugin_utils._action import JudgingActionBase
+from ansible_collections.keyops.utrust.plugins.plugin_utils._audit.allow_list import DECLARED
+from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster import plan_file
+from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.approvals import check_approvals
+from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.options import (
+    NOT_IN_A_PLAN,
+    SYNC_SPEC,
+    preflight_options,
+)
+from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.plan import check_plan, make_plan
+from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.preflight import check_cluster, problems_result
+from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.sync import (
+    check_targets,
+    describe_changes,
+    rollout_of,
+    targets_of,
+)
+from ansible_collections.keyops.utrust.plugins.plugin_utils._signature import verify_ed25519
+
+if t.TYPE_CHECKING:
+    from ansible_collections.keyops.utrust.plugins.module_utils._cluster.read import ClusterReading
+
+Arguments = dict[str, t.Any]
+
+
+class ActionModule(JudgingActionBase):
+    name = "utrust_sync_plan"
+    spec = SYNC_SPEC
+
+    def check(self, params: Arguments, variables: Arguments) -> None:
+        if params["audit"] == "required":
+            self._require_audit(read_file=True)
+        policy_of(params)
+        self._given = plan_file.read(params["plan"]) if params["plan"] is not None else {}
+        managed = self._managed_nodes(variables)
+        preflight_options(params, managed.values())
+        hosts = params["hosts"] if params["hosts"] is not None else variables["ansible_play_hosts_all"]
+        if not [host for host in hosts if host != params["source"]]:
+            raise UtrustError(
+                f"synchronizing from {params['source']} to (no target): nothing was done. Name other hosts than the source, and check --limit",
+                code="no_target",
+            )
+        if len(variables["ansible_play_batch"]) < len(variables["ansible_play_hosts"]):
+            raise UtrustError(
+                "the play must not use serial, because one plan covers all targets. Nothing was done. Remove serial, and set batch_size instead",
+                code="play_serial_forbidden",
+            )
+        canary, batch_size = params["canary"], params["batch_size"]
+        if canary is not None and (canary == params["source"] or canary not in managed):
+            raise UtrustError(
+                f"canary: {canary!r} is not a target. Name a host of the play that is not the source",
+                code="option_invalid",
+            )
+        if batch_size is not None and batch_size < 1:
+            raise UtrustError(f"batch_size: {batch_size} is invalid. Set 1 or more", code="option_invalid")
+        if params["approvals_required"] < 0:
+            raise UtrustError("approvals_required: a negative number is invalid. Set 0 or more", code="option_invalid")
+        if params["approvals_required"] and params["plan"] is None and not self._task.check_mode:
+            raise UtrustError(
+                f"{params['approvals_required']} approval(s) are required, but the plan is missing. "
+                "Make a plan with --check and plan_dest, have the plan approved, then run with this plan",
+                code="plan_missing",
+            )
+
+    def judge(self, reading: ClusterReading, params: Arguments, variables: Arguments) -> Arguments:
+        options = preflight_options(params, self._managed_nodes(variables).values())
+        problems = [
+            *check_cluster(reading, options._replace(members_may_be_down=True), datetime.datetime.now(datetime.UTC)),
+            *check_targets(reading, policy_of(params)),
+            *self._check_dest(reading, params, variables),
+        ]
+        rollout = rollout_of(
+            reading, canary=params["canary"], batch_size=params["batch_size"], allow_outage=params["allow_outage"]
+        )
+        if rollout.problem is not None:
+            problems.append(rollout.problem)
+        plan = self._make_plan(reading, rollout.batches, params, variables)
+        if params["plan"] is not None:
+            problems += _check_plan(self._given, plan["changes"], params)
+            plan = self._given
+        if problems:
+            return problems_result(f"synchronizing from {params['source']}", problems)
+        if params["plan_dest"] is not None and self._task.check_mode:
+            plan_file.write(params["plan_dest"], plan)
+        # ansible_check_mode does not show the keyword check_mode of a task or role.
+        return {**_result(reading, rollout.batches, params, plan), "check_mode": self._task.check_mode}
+
+    def _make_plan(
+        self, reading: ClusterReading, batches: list[list[str]], params: Arguments, variables: Arguments
+    ) -> Arguments:
+        decided = {name: value for name, value in params.items() if name not in NOT_IN_A_PLAN}
+        return make_plan(
+            describe_changes(reading, batches, decided),
+            requested_by=params["requested_by"] or _requester(variables),
+            requested_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        )
+
+    def _check_dest(self, reading: ClusterReading, params: Arguments, variables: Arguments) -> list[Problem]:
+        """Check the directory of the package where the package will be."""
+        if not self._task.delegate_to:
+            return ksp_export.check_directory(reading.source_node.name, params["dest"])
+        if params["dest"] is None or not self._task.check_mode:
+            return []  # The export on the bastion checks the directory itself, before it requests a package.
+        source = self._node_options(self._host_variables(variables, params["source"]))
+        found = self._execute(ksp_export.OPERATION, {**source, "dest": params["dest"]}, variables)
+        if found.get("failed"):
+            raise UtrustError(str(found.get("msg")), code=found.get("code", "internal_error"))
+        return []
+
+
+def _result(reading: ClusterReading, batches: list[list[str]], params: Arguments, plan: Arguments) -> Arguments:
+    """Return the result of a plan without problems."""
+    joined = [member for member in reading.source_node.members if member.joined]
+    declared = {name: value for name, value in params.items() if name in DECLARED and name != "plan"}
+    return {
+        "ansible_facts": {
+            "_key_sync__audit": {**declared, "requester": plan["requested_by"], "plan_digest": plan["digest"]}
+        },
+        "plan": plan,
+        "plan_digest": plan["digest"],
+        "manifest": make_manifest(reading.source_node, reading.hsm_keys or ()).to_dict(),
+        "members": [member.node for member in joined],
+        "members_not_in_play": list(reading.members_not_read),
+        "pending": [target.host for target in targets_of(reading) if target.pending],
+        "batches": batches,
+        "targets": {
+            target.host: {
+                "pending": target.pending,
+                "unchanged": target.difference.unchanged,
+                "keys_digest": target.node.keys_digest,
+                "difference": target.difference.to_dict(),
+            }
+            for target in targets_of(reading)
+        },
+    }
+
+
+def _check_plan(plan: Arguments, changes: Arguments, params: Arguments) -> list[Problem]:
+    """Return the reasons why this plan must not be applied now."""
+    problems = check_plan(plan, changes)
+    if problems or not params["approvals_required"]:
+        return problems
+    return check_approvals(
+        plan,
+        params["approvals"],
+        required=params["approvals_required"],
+        approvers={approver["name"]: approver["public_key"] for approver in params["approvers"]},
+        verify=verify_ed25519,
+    )
+
+
+def _requester(variables: Arguments) -> str:
+    for name in ("awx_user_name", "tower_user_name"):
+        if variables.get(name):
+            return str(variables[name])
+    return os.environ.get("USER") or "unknown"

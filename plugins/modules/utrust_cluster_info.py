@@ -1,0 +1,191 @@
+#!/usr/bin/python
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: utrust_cluster_info
+short_description: Read all nodes of a cluster and compare their keys
+version_added: 1.0.0
+author:
+  - The keyops.utrust authors (@keyops)
+description:
+  - Reads the source node first, then all other nodes that have joined the cluster, in parallel.
+  - Compares the keys of each node with the keys of the source, in both directions, by key fingerprint.
+  - A node that cannot be read is a result of this node. The module fails only if the source cannot be read.
+  - A node that the source does not list as joined is never contacted, because a node that was contacted can no longer join.
+extends_documentation_fragment:
+  - keyops.utrust._attributes
+  - keyops.utrust._attributes.read_only
+  - keyops.utrust._cluster
+options:
+  nodes:
+    description:
+      - Connection options of each node, the source included.
+      - The action plugin sets this option from the variables of O(hosts). Set it only if the nodes are not in the inventory.
+      - Exactly one of O(hosts) and O(nodes) can be set.
+    type: list
+    elements: dict
+    suboptions:
+      inventory_host:
+        description: Name under which the result lists the node.
+        type: str
+        required: true
+      host:
+        description: Host name or address of the node.
+        type: str
+        required: true
+      port:
+        description: TCP port of the node.
+        type: int
+        default: 443
+      client_cert:
+        description: PEM file with the client certificate.
+        type: path
+      client_key:
+        description: PEM file with the key of the client certificate. If not set, the key must be in O(nodes[].client_cert).
+        type: path
+      bearer_token:
+        description: Token to log in with instead of a client certificate.
+        type: str
+      ca_file:
+        description: PEM file with the CA certificates that may have signed the certificate of the node.
+        type: path
+      tls_fingerprint:
+        description: SHA-256 fingerprints of the certificate of the node.
+        type: list
+        elements: str
+      expect_node:
+        description: Name that the node must report. If not set, O(nodes[].inventory_host) is used.
+        type: str
+      transport:
+        description: Transport to the node.
+        type: str
+        choices: [rest]
+        default: rest
+      connect_timeout:
+        description: Seconds to wait for a connection.
+        type: float
+        default: 10.0
+      timeout:
+        description: Seconds to wait for a response.
+        type: float
+        default: 30.0
+      max_clock_skew:
+        description: Seconds by which the clock of the node may differ. Reading does not depend on the clock.
+        type: float
+        default: 60.0
+      retries:
+        description: Number of times that a request is repeated.
+        type: int
+        default: 3
+  keys:
+    description: Whether to read and compare the keys.
+    type: bool
+    default: true
+seealso:
+  - module: keyops.utrust.utrust_hsm_info
+  - plugin: keyops.utrust.key_matrix
+    plugin_type: filter
+"""
+
+EXAMPLES = r"""
+- name: Show which node holds which key
+  hosts: utrust
+  gather_facts: false
+  tasks:
+    - name: Read the cluster
+      keyops.utrust.utrust_cluster_info:
+        source: node1
+      run_once: true
+      register: cluster
+
+    - name: Show the keys
+      ansible.builtin.debug:
+        msg: "{{ cluster | keyops.utrust.key_matrix | keyops.utrust.key_table }}"
+      run_once: true
+"""
+
+RETURN = r"""
+source:
+  description: Inventory host of the source node.
+  returned: success
+  type: str
+  sample: node1
+hsm_keys:
+  description: Keys of the source, as RV(keyops.utrust.utrust_hsm_info#module:hsm_keys). Null if keys were not read.
+  returned: success
+  type: list
+  elements: dict
+nodes:
+  description: Result of each node by its inventory host, the source included.
+  returned: success
+  type: dict
+  contains:
+    name:
+      description: Name that the node must report.
+      type: str
+    node:
+      description: Facts of the node, as RV(keyops.utrust.utrust_hsm_info#module:node). Null if the node could not be read.
+      type: dict
+    in_sync:
+      description: Whether the node holds exactly the keys of the source and can use them. Null if unknown.
+      type: bool
+    difference:
+      description:
+        - Keys that differ from the source, as C(missing), C(extra), C(mismatched), C(moved), C(duplicate) and C(unusable).
+        - C(unchanged) and C(check_value_only) are numbers. C(check_value_only) counts keys that were compared by a three-byte check value.
+        - Null if the keys of the node are unknown.
+      type: dict
+    problem:
+      description: Reason why the node could not be read, with C(code), C(node), C(text) and C(remedy). Null if the node was read.
+      type: dict
+in_sync:
+  description: Whether every node that was read holds exactly the keys of the source and can use them.
+  returned: success
+  type: bool
+out_of_sync:
+  description: Inventory hosts of the nodes whose keys differ from the source.
+  returned: success
+  type: list
+  elements: str
+unknown_nodes:
+  description: Inventory hosts of the nodes whose keys are unknown, for example because the node could not be read.
+  returned: success
+  type: list
+  elements: str
+members_not_read:
+  description: Names of joined members that none of the hosts is.
+  returned: success
+  type: list
+  elements: str
+summary:
+  description: One line for each node, and for each joined member that was not read.
+  returned: success
+  type: list
+  elements: str
+executed_on:
+  description: Host name of the machine that read the cluster.
+  returned: always
+  type: str
+code:
+  description: Stable code of the failure.
+  returned: failure
+  type: str
+  sample: source_missing
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.keyops.utrust.plugins.module_utils._operations.cluster_info import OPERATION
+from ansible_collections.keyops.utrust.plugins.module_utils._runner import run_module
+
+
+def main() -> None:
+    module = AnsibleModule(supports_check_mode=True, **OPERATION.module_arguments())
+    run_module(module, OPERATION)
+
+
+if __name__ == "__main__":
+    main()

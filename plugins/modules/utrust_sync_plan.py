@@ -1,0 +1,158 @@
+#!/usr/bin/python
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: utrust_sync_plan
+short_description: Plan the synchronization of a cluster
+version_added: 1.0.0
+author:
+  - The keyops.utrust authors (@keyops)
+description:
+  - Reads the cluster as M(keyops.utrust.utrust_cluster_info) does, and checks every rule of M(keyops.utrust.utrust_preflight) on every node.
+  - Determines which keys each target lacks, whether the options allow the change, and in which batches the targets import the package.
+  - Checks a given plan and its approvals against the cluster as it is now.
+  - Reports all problems of all nodes at once, and fails if a problem was found. No node is changed.
+  - The action runs on the controller. With C(delegate_to), only the reading runs on that machine.
+extends_documentation_fragment:
+  - keyops.utrust._attributes
+  - keyops.utrust._cluster
+  - keyops.utrust._preflight
+  - keyops.utrust._policy
+attributes:
+  check_mode:
+    support: full
+    details:
+      - This action changes no node. It writes O(plan_dest) only in check mode.
+  diff_mode:
+    support: N/A
+    details:
+      - This action returns the changes of each node in RV(targets).
+  idempotent:
+    support: partial
+    details:
+      - This action changes no node. A plan in O(plan_dest) is replaced in each run, because it names its time.
+options:
+  canary:
+    description: Inventory host of the target that imports the package first. The default is the first target that lacks a key.
+    type: str
+  batch_size:
+    description: Largest number of targets that import at the same time. The quorum limits this number, too.
+    type: int
+  dest:
+    description: Path under which the package is to be kept. The module checks that the directory exists and is private.
+    type: path
+  plan_dest:
+    description: Path of the plan to write in check mode, on the controller. A relative path is relative to the working directory.
+    type: path
+  plan:
+    description: Path of a plan to apply, on the controller. The module fails if the plan does not match the cluster.
+    type: path
+  requested_by:
+    description: Name of the person who requests the change. The default is the user of AWX, or of the operating system.
+    type: str
+  approvals_required:
+    description: Number of different people who must approve the plan. The person who requests the change does not count.
+    type: int
+    default: 0
+  approvals:
+    description: Approvals, each with C(name), C(time), C(plan_digest) and, if O(approvers) is set, C(signature).
+    type: list
+    elements: dict
+    default: []
+  approvers:
+    description: People who can approve. If set, each approval must carry a signature of one of these keys.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: Name of the person.
+        type: str
+        required: true
+      public_key:
+        description: Ed25519 public key in PEM.
+        type: str
+        required: true
+seealso:
+  - module: keyops.utrust.utrust_ksp_import
+  - module: keyops.utrust.utrust_preflight
+"""
+
+EXAMPLES = r"""
+- name: Show which targets lack keys
+  hosts: utrust
+  gather_facts: false
+  tasks:
+    - name: Plan the synchronization
+      keyops.utrust.utrust_sync_plan:
+        source: node1
+      run_once: true
+      register: sync
+
+    - name: Show the targets that lack keys
+      ansible.builtin.debug:
+        var: sync.pending
+      run_once: true
+"""
+
+RETURN = r"""
+plan:
+  description: Changes that the run would make, with the C(digest) that approvals name.
+  returned: success
+  type: dict
+plan_digest:
+  description: Digest of the plan.
+  returned: success
+  type: str
+pending:
+  description: Inventory hosts of the targets that lack keys.
+  returned: success
+  type: list
+  elements: str
+batches:
+  description: Batches of inventory hosts, the canary first.
+  returned: success
+  type: list
+  elements: list
+targets:
+  description: State of each target by its inventory host, with C(pending), C(unchanged), C(keys_digest) and C(difference).
+  returned: success
+  type: dict
+check_mode:
+  description: Whether the task ran in check mode, also by the keyword C(check_mode).
+  returned: success
+  type: bool
+manifest:
+  description: Manifest that a package of the source would have, for O(keyops.utrust.utrust_ksp_import#module:manifest).
+  returned: success
+  type: dict
+members:
+  description: Names of the joined members, as the source reports them.
+  returned: success
+  type: list
+  elements: str
+members_not_in_play:
+  description: Names of joined members that this run did not read.
+  returned: success
+  type: list
+  elements: str
+problems:
+  description: One line for each problem, with node, code, reason and remedy.
+  returned: problems found
+  type: list
+  elements: str
+codes:
+  description: Stable codes of the problems, each code once.
+  returned: problems found
+  type: list
+  elements: str
+code:
+  description: Stable code of the failure, or of the first problem.
+  returned: failure
+  type: str
+  sample: key_mismatch
+"""
