@@ -10,7 +10,7 @@ import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import HsmKey
 from ansible_collections.keyops.utrust.plugins.module_utils._keys import compare
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from utrust_appliance.behavior import Behavior
 from utrust_appliance.keys import KeyEntry, KeyIdentity
@@ -31,7 +31,9 @@ def identity(key: HsmKey) -> KeyIdentity:
 
 @given(INVENTORIES, INVENTORIES)
 def test_node_changes_match_prediction(current: list[HsmKey], package: list[HsmKey]) -> None:
-    """The changes of the node match the prediction."""
+    """The changes of the node match the prediction. A moved key is never imported, because the run stops before."""
+    difference = compare(package, current)
+    assume(not difference.moved)
     plan = Behavior().plan_import(
         [KeyEntry(identity(key), usable=True) for key in current], [identity(key) for key in package]
     )
@@ -40,7 +42,6 @@ def test_node_changes_match_prediction(current: list[HsmKey], package: list[HsmK
         for row in plan.rows
         if row["action"] != "unchanged"
     }
-    difference = compare(package, current)
     predicted: set[tuple[t.Any, ...]] = {
         ("add", key.slot, key.label, key.id, key.fingerprint, None) for key in difference.missing
     }

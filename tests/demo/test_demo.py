@@ -156,7 +156,7 @@ def test_demo_passes_with_report(whole: Whole) -> None:
     ):
         assert line in text
     assert text.count("Verified OK") == 3
-    assert text.count("node2                      : ok=") == 4, "four playbooks"
+    assert text.count("node1                      : ok=") == 4, "four playbooks"
     assert "DEMO PASSED" in text.splitlines()[-6]
 
 

@@ -27,8 +27,7 @@ if t.TYPE_CHECKING:
 @pytest.fixture(scope="module", autouse=True)
 def library(runner: AnsibleRunner) -> None:
     """Use a Python that has the library cryptography, which these modules require."""
-    if runner.name == "module":
-        runner.host_vars["ansible_python_interpreter"] = sys.executable
+    runner.bastion_vars["ansible_python_interpreter"] = sys.executable
 
 
 @pytest.fixture(scope="module")
@@ -150,16 +149,21 @@ def test_key_proof_reaches_hsm_then_token_then_sign(control: Control, runner: An
         return runner.run(task("utrust_key_proof", {**arguments, **more})).result
 
     assert prove("hsm")["proof"][0]["reached"] == "hsm"
+    named = at(control, "node2", hsm_keys=[{"label": label}], source_keys=control.keys("node2"), level="hsm")
+    assert runner.run(task("utrust_key_proof", named)).result["passed"] is True
+    nowhere = runner.run(task("utrust_key_proof", {**named, "hsm_keys": [{"label": "nowhere"}]})).result
+    assert (nowhere["failed"], nowhere["code"]) == (True, "key_not_on_source")
     unproven = prove("token")
     assert (unproven["passed"], unproven["proof"][0]["reached"]) == (False, "hsm")
     assert "does not report the keys of a crypto token" in unproven["proof"][0]["detail"]
     assert label not in control.ejbca("node2", "status")["crypto_tokens"][0]["keys"]
     assert "no CA uses this key" in prove("sign")["proof"][0]["detail"]
 
-    confirmation = {"key": requested["fingerprint"], "confirmed_by": "Ada", "reason": "tested in the Admin Web"}
+    confirmation = {"node": "node2", "key": label, "confirmed_by": "Ada", "reason": "tested in the Admin Web"}
     confirmed = prove("sign", manual_confirmations=[confirmation])
     assert (confirmed["passed"], confirmed["changed"]) == (True, False)
     assert confirmed["proof"][0]["detail"] == "confirmed by Ada: tested in the Admin Web"
+    assert prove("sign", manual_confirmations=[{**confirmation, "node": "node1"}])["passed"] is False
     nameless = prove("sign", manual_confirmations=[{**confirmation, "confirmed_by": " "}])
     assert (nameless["failed"], nameless["code"]) == (True, "option_invalid")
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Test properties of both runners: environment, become, async and secrets."""
+"""Test properties of both runners: environment, options, host variables, strategies, async and secrets."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def control() -> Iterator[Control]:
 
 @pytest.fixture
 def variables(control: Control) -> dict[str, str]:
-    """Return all connection options as environment variables."""
-    facts = control.node("node1")
+    """Return all connection options that the environment can set, and options that it cannot set."""
     return {
-        "UTRUST_HOST": facts["address"],
-        "UTRUST_PORT": str(facts["port"]),
+        "UTRUST_HOST": "127.0.0.1",
+        "UTRUST_PORT": "1",
+        "UTRUST_TLS_FINGERPRINT": "ab" * 32,
         "UTRUST_BEARER_TOKEN": control.token,
-        "UTRUST_TLS_FINGERPRINT": f"{'ab' * 32},{facts['tls_fingerprint']}",
+        "UTRUST_CA_FILE": " ",
         "UTRUST_CONNECT_TIMEOUT": "7.5",
         "UTRUST_TIMEOUT": "20",
         "UTRUST_RETRIES": "0",
@@ -50,11 +50,17 @@ def variables(control: Control) -> dict[str, str]:
 # Environment
 
 
+def where(control: Control, node: str) -> dict[str, t.Any]:
+    """Return the options that identify a node. The environment never sets them."""
+    facts = control.node(node)
+    return {name: facts[key] for name, key in (("host", "address"), ("port", "port"), ("tls_fingerprint",) * 2)}
+
+
 def test_environment_of_the_controller_sets_options(
     control: Control, runner: AnsibleRunner, variables: dict[str, str]
 ) -> None:
-    """The environment of a bastion is empty, and the module gets the options too."""
-    result = runner.run(task(INFO, {}), env=variables).result
+    """The environment of a bastion is empty, and the module gets the options too. The address and the pin never come from there."""
+    result = runner.run(task(INFO, where(control, "node1")), env=variables).result
     assert result["failed"] is False, result
     assert result["node"]["name"] == "node1"
     assert control.token not in json.dumps(result)
@@ -62,38 +68,65 @@ def test_environment_of_the_controller_sets_options(
 
 def test_environment_precedence(control: Control, runner: AnsibleRunner, variables: dict[str, str]) -> None:
     """Arguments win over the environment of the task, which wins over the environment of the controller."""
-    second = control.node("node2")
-    elsewhere = {
-        "UTRUST_HOST": second["address"],
-        "UTRUST_PORT": str(second["port"]),
-        "UTRUST_TLS_FINGERPRINT": second["tls_fingerprint"],
-    }
-    arguments = {"host": second["address"], "port": second["port"], "tls_fingerprint": second["tls_fingerprint"]}
-    ran = runner.run(task(INFO, {}, environment=elsewhere), task(INFO, arguments), env=variables)
-    assert [result.get("node", result)["name"] for result in ran.results] == ["node2", "node2"]
+    wrong = {**variables, "UTRUST_BEARER_TOKEN": "a-token-that-no-node-accepts"}
+    right = {"UTRUST_BEARER_TOKEN": control.token}
+    ran = runner.run(
+        task(INFO, where(control, "node1"), environment=right),
+        task(INFO, {**where(control, "node2"), "bearer_token": control.token}),
+        task(INFO, where(control, "node2")),
+        env=wrong,
+    )
+    assert [result.get("code") for result in ran.results] == [None, None, "unauthenticated"]
+    assert [result["node"]["name"] for result in ran.results[:2]] == ["node1", "node2"]
 
 
 def test_environment_of_the_task_sets_options(
     control: Control, runner: AnsibleRunner, variables: dict[str, str]
 ) -> None:
     """The token of the environment is not in the output."""
-    outcome = runner.run(task(INFO, {}, environment=variables))
+    outcome = runner.run(task(INFO, where(control, "node1"), environment=variables))
     assert outcome.result["node"]["name"] == "node1"
     assert control.token not in outcome.output
 
 
-def test_option_missing_is_named(runner: AnsibleRunner) -> None:
-    """The message names an option that neither the task nor the environment sets."""
-    result = runner.run(task(INFO, {"bearer_token": "x"})).result
-    assert result["failed"] is True
-    assert "missing required arguments: host" in result["msg"]
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"client_cert": "", "client_key": None}, "client_cert, bearer_token"),
+        ({"timeout": "soon"}, "timeout"),
+        ({"transport": "telnet"}, "transport"),
+        # The verification of TLS cannot be switched off.
+        ({"validate_certs": False}, "validate_certs"),
+    ],
+    ids=str,
+)
+def test_option_invalid_is_named(
+    control: Control, runner: AnsibleRunner, changes: dict[str, t.Any], words: str
+) -> None:
+    """The refusal has a code and names the option."""
+    result = runner.run(task(INFO, connection_args(control, "node1", **changes))).result
+    assert (result["failed"], result["code"]) == (True, "option_invalid")
+    assert words in result["msg"]
 
 
-def test_option_validate_certs_does_not_exist(control: Control, runner: AnsibleRunner) -> None:
-    """The verification of TLS cannot be switched off."""
-    result = runner.run(task(INFO, connection_args(control, "node1", validate_certs=False))).result
-    assert result["failed"] is True
-    assert "validate_certs" in result["msg"]
+def test_option_invalid_does_not_show_the_token(control: Control, runner: AnsibleRunner) -> None:
+    """An error is not allowed to quote a secret, even if the task is invalid."""
+    token = "a-token-of-a-wrong-option"
+    ran = runner.run(
+        task(INFO, {**where(control, "node1"), "bearer_token": token, "expect_node": token, "retries": token})
+    )
+    assert ran.result["code"] == "option_invalid"
+    assert token not in json.dumps(ran.result)
+
+
+def test_blank_options_count_as_not_set(control: Control, runner: AnsibleRunner) -> None:
+    """A survey sends blanks. A text for a list is split."""
+    pin = control.node("node1")["tls_fingerprint"]
+    blanks = {"retries": "", "timeout": "  ", "bearer_token": " ", "transport": "", "members": None, "gather": ""}
+    arguments = {**connection_args(control, "node1"), **blanks, "tls_fingerprint": f"{'ab' * 32} , {pin},"}
+    result = runner.run(task(INFO, arguments)).result
+    assert result["failed"] is False, result
+    assert "hsm_keys" not in result
 
 
 def test_module_defaults_of_the_action_group_apply(control: Control, runner: AnsibleRunner) -> None:
@@ -106,14 +139,55 @@ def test_module_defaults_of_the_action_group_apply(control: Control, runner: Ans
 # Refusals
 
 
-def test_become_is_refused_by_the_action(control: Control, tmp_path: Path) -> None:
-    """An action runs in the process of Ansible, where become has no effect."""
+def test_run_once_with_strategy_free_is_refused(control: Control, tmp_path: Path) -> None:
+    """Strategy free runs a task with run_once on every host."""
     control.clear_log()
     runner = AnsibleRunner("action", tmp_path)
-    result = runner.run(task(INFO, connection_args(control, "node1"), become=True)).result
-    assert result["failed"] is True
-    assert "become has no effect" in result["msg"]
-    assert "Remove become" in result["msg"]
+    result = runner.run(
+        task(INFO, connection_args(control, "node1"), run_once=True), env={"ANSIBLE_STRATEGY": "free"}
+    ).result
+    assert (result["failed"], result["code"]) == (True, "strategy_not_supported")
+    assert control.connections("node1") == 0
+
+
+@pytest.mark.parametrize("level", ["block", "include"])
+def test_inherited_run_once_is_refused(control: Control, tmp_path: Path, level: str) -> None:
+    """A block with run_once would read the first host only."""
+    control.clear_log()
+    steps = [task(INFO, connection_args(control, "node1"))]
+    (tmp_path / "steps.yml").write_text(json.dumps(steps), encoding="utf-8")
+    outer: dict[str, dict[str, t.Any]] = {
+        "block": {"block": steps, "run_once": True},
+        "include": {
+            "ansible.builtin.include_tasks": {"file": str(tmp_path / "steps.yml"), "apply": {"run_once": True}}
+        },
+    }
+    ran = AnsibleRunner("action", tmp_path).run(outer[level], hosts=("here", "there"))
+    result = next(result for result in ran.results if result.get("failed"))
+    assert result["code"] == "run_once_inherited", result
+    assert control.connections("node1") == 0
+
+
+def test_run_once_of_the_task_itself_is_allowed(control: Control, runner: AnsibleRunner) -> None:
+    """The task asks for one reading."""
+    block = {"block": [task(INFO, connection_args(control, "node1"), run_once=True)], "run_once": True}
+    assert runner.run(block, hosts=("here", "there")).result["node"]["name"] == "node1"
+
+
+@pytest.mark.parametrize("token", ["a", "e1", "fifteen-letters", " padded-to-be-16 ", 7], ids=str)
+def test_short_token_is_refused(control: Control, runner: AnsibleRunner, token: t.Any) -> None:
+    """Its removal from a result would remove parts of words."""
+    control.clear_log()
+    arguments = connection_args(control, "node1", client_cert=None, client_key=None, bearer_token=token)
+    nodes = [{"inventory_host": "node1", **arguments}]
+    del nodes[0]["retries"]
+    ran = runner.run(
+        task(INFO, arguments),
+        task(INFO, {**arguments, "bearer_token": None}, environment={"UTRUST_BEARER_TOKEN": token}),
+        task("utrust_cluster_info", {"source": "node1", "nodes": nodes}),
+    )
+    assert [result["code"] for result in ran.results] == ["secret_too_short"] * 3, ran.results
+    assert all("16 characters" in result["msg"] and "VALUE" not in result["msg"] for result in ran.results)
     assert control.connections("node1") == 0
 
 

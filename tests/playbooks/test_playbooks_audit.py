@@ -119,7 +119,7 @@ def test_key_sync_records_every_key_and_the_package(control: Control, audit: Pat
         "expected_new_keys",
         "allow_replace",
         "import_effect",
-        "ignored_members",
+        "ignore_members",
     }
     assert decided <= declared["result"].keys()
 
@@ -254,26 +254,25 @@ POISONED = """
 - name: Everything that must not be recorded
   hosts: node1
   gather_facts: false
-  connection: local
   tasks:
-    - name: "Named canary-4711"
+    - name: "Named canary-4711-canary"
       ansible.builtin.set_fact:
         poisoned__audit:
-          approvals: [{name: bea, pin: canary-4711}]
-          cards: {serial: [{share: canary-4711}]}
-          bearer_token: canary-4711
-        other_fact: canary-4711
+          approvals: [{name: bea, pin: canary-4711-canary}]
+          cards: {serial: [{share: canary-4711-canary}]}
+          bearer_token: canary-4711-canary
+        other_fact: canary-4711-canary
     - name: Log in with a token that is refused
       keyops.utrust.utrust_hsm_info:
         host: "{{ utrust_host }}"
         port: "{{ utrust_port }}"
         ca_file: "{{ utrust_ca_file }}"
-        bearer_token: canary-4711
+        bearer_token: canary-4711-canary
       ignore_errors: true
     - name: Fail
       ansible.builtin.fail:
-        msg: canary-4711 [some_code]
-      loop: [canary-4711]
+        msg: canary-4711-canary [some_code]
+      loop: [canary-4711-canary]
       ignore_errors: true
 """
 
@@ -282,10 +281,12 @@ def test_audit_records_only_allowed_fields_at_vvvv(control: Control, audit: Path
     """Only fields of the allow list reach the audit file."""
     playbook = tmp_path / "poisoned.yml"
     playbook.write_text(POISONED, encoding="utf-8")
-    run = play(str(playbook), control, "-vvvv", "-e", "extra=canary-4711", env=enabled(audit, MORE="canary-4711"))
+    run = play(
+        str(playbook), control, "-vvvv", "-e", "extra=canary-4711-canary", env=enabled(audit, MORE="canary-4711-canary")
+    )
 
     assert run.status == 0, run.output
-    assert "canary-4711" in run.output
+    assert "canary-4711-canary" in run.output
     recorded = [(event["event"], event.get("codes")) for event in events(audit)]
     assert [event for event, dummy in recorded] == [
         "job_started",
@@ -384,7 +385,6 @@ def test_guided_restore_is_recorded_with_steps_and_cards(audit: Path) -> None:
     with cluster(nodes=2) as control:
         refused = play(INITIAL, control, *required)
         assert refused.status != 0
-        assert "The audit trail is required, but" in refused.text
         assert "audit_inactive" in refused.text
         assert methods(control) == set()
         with card_holders(control, "node2"):
@@ -433,7 +433,7 @@ def test_audit_works_on_the_oldest_ansible_core(control: Control, audit: Path, f
     assert run.status == 0, run.output
     assert [event["host"] for event in named(audit, "keys_imported")] == ["node2", "node3"]
     assert named(audit, "declaration")
-    assert {event["check_mode"] for event in named(audit, "check_mode_result")} == {True}
+    assert len(named(audit, "sync_planned")) == 1
     assert verify(audit, ansible_playbook=floor).status == 0
 
     refused = play(SYNC, control, *REQUIRED, ansible_playbook=floor)

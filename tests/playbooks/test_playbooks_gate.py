@@ -10,10 +10,11 @@ import json
 import typing as t
 
 import pytest
+import yaml
 from utrust_appliance.testing import cluster
 
 from tests.support.ejbca_client import CA, FIRST, TOKEN
-from tests.support.playbook import finish, methods, play, start
+from tests.support.playbook import ROOT, finish, methods, play, start
 from tests.support.wait import wait_for
 
 if t.TYPE_CHECKING:
@@ -36,13 +37,14 @@ def control() -> Iterator[Control]:
 @pytest.fixture
 def playbook(tmp_path: Path) -> str:
     """Write a playbook that runs the gate, then a task that stands for the activation."""
-    gate = {"ansible.builtin.include_role": {"name": "keyops.utrust.key_gate", "public": True}}
+    gate = {"ansible.builtin.include_role": {"name": "keyops.utrust.key_gate"}}
     after = {
         "ansible.builtin.debug": {"msg": "ACTIVATED on {{ key_gate_result.nodes | length }} node(s)"},
         "run_once": True,
+        "when": "key_gate_result.passed",
     }
     path = tmp_path / "gate.yml"
-    plays = [{"hosts": "utrust", "gather_facts": False, "connection": "local", "tasks": [gate, after]}]
+    plays = [{"hosts": "utrust", "gather_facts": False, "tasks": [gate, after]}]
     path.write_text(json.dumps(plays), encoding="utf-8")
     return str(path)
 
@@ -54,7 +56,7 @@ def options(*keys: dict[str, t.Any], **more: t.Any) -> list[str]:
 
 def opened(run: Run) -> bool:
     assert (run.status == 0) == ("ACTIVATED" in run.output), run.output
-    assert (run.status != 0) == ("[gate_closed]" in run.text), run.output
+    assert (run.status != 0) == ("code: gate_closed" in run.text), run.output
     return run.status == 0
 
 
@@ -93,6 +95,7 @@ def test_gate_reports_nodes_of_each_key_at_every_level(control: Control, playboo
 
     checked = play(playbook, control, *options(new, key_gate_reactivate=True), "--check")
     assert checked.status == 0
+    assert "ACTIVATED" not in checked.output
     assert "check mode cannot determine whether level sign is reached" in checked.text
     signed = play(playbook, control, *options(good, new, key_gate_reactivate=True))
     assert opened(signed)
@@ -142,7 +145,9 @@ def test_min_nodes_opens_gate_and_lists_other_members(control: Control, playbook
     control.clear_log()
     run = play(playbook, control, *options({"label": "some"}, key_gate_nodes=["node1", "node9"]))
     assert run.status != 0
-    assert "[option_invalid]" in run.text
+    assert "code: host_unknown" in run.text
+    limited = options({"label": "some"}, key_gate_nodes=["node1", "node2"], key_gate_level="hsm")
+    assert "code: option_invalid" in play(playbook, control, *limited, "--limit", "node1").text
     assert methods(control) == set()
 
 
@@ -152,7 +157,7 @@ def test_gate_fails_for_member_not_in_play(control: Control, playbook: str) -> N
     limited = play(playbook, control, *options(good, key_gate_level="hsm"), "--limit", "node1,node2")
     assert limited.status != 0
     assert "ACTIVATED" not in limited.output
-    assert "node1 reports joined members that are not hosts of this play: node3 [member_not_in_play]" in limited.text
+    assert "node3: member_not_in_play: node3 is a joined member, as node1 reports" in limited.text
     ignored_members = options(good, key_gate_level="hsm", key_gate_ignore_members=["node3"])
     assert opened(play(playbook, control, *ignored_members, "--limit", "node1,node2"))
 
@@ -167,4 +172,97 @@ def test_gate_stays_closed_for_another_key_with_the_label(control: Control, play
     control.generate_key("node1", "twin")
     unclear = play(playbook, control, *options({"label": "twin"}, {"label": "nowhere"}, key_gate_level="hsm"))
     assert unclear.status != 0
-    assert "twin, nowhere: node1 does not hold exactly one key" in unclear.text
+    assert "twin (2 found), nowhere (0 found): the source does not hold exactly one key" in unclear.text
+    assert "code: key_not_on_source" in unclear.text
+
+
+def test_failed_gate_leaves_no_earlier_result(control: Control, tmp_path: Path) -> None:
+    """After a gate that passed, a gate that fails early or late leaves no result with passed=true."""
+    control.generate_key("node1", "stale")
+    gate = {"name": "keyops.utrust.key_gate"}
+
+    def rescued(**variables: t.Any) -> dict[str, t.Any]:
+        tasks = [{"ansible.builtin.include_role": gate, "vars": {"key_gate_level": "hsm", **variables}}]
+        show = {"ansible.builtin.debug": {"msg": "PASSED {{ key_gate_result.passed }}"}, "run_once": True}
+        return {"block": tasks, "rescue": [{"ansible.builtin.debug": {"msg": "closed"}}], "always": [show]}
+
+    good = {"key_gate_keys": [{"label": FIRST}]}
+    tasks = [
+        rescued(**good),
+        rescued(key_gate_keys=[{"label": "nowhere"}]),
+        rescued(**good),
+        rescued(key_gate_keys=[{"label": "stale"}]),
+    ]
+    path = tmp_path / "gates.yml"
+    path.write_text(json.dumps([{"hosts": "utrust", "gather_facts": False, "tasks": tasks}]), encoding="utf-8")
+
+    run = play(str(path), control)
+
+    assert [part.split()[0].strip("'\"") for part in run.text.split("PASSED ")[1:]] == ["True", "False"] * 2
+
+
+@pytest.mark.parametrize("keyword", [{"ignore_errors": True}, {"vars": {"ansible_connection": "ssh"}}])
+def test_keywords_of_the_caller_do_not_open_the_gate(
+    control: Control, tmp_path: Path, keyword: dict[str, t.Any]
+) -> None:
+    """Keywords of the play neither open a closed gate nor change where the tasks run."""
+    gate = {"ansible.builtin.include_role": {"name": "keyops.utrust.key_gate"}}
+    after = {"ansible.builtin.debug": {"msg": "ACTIVATED"}, "when": "key_gate_result.passed"}
+    path = tmp_path / "gate.yml"
+    plays = [{"hosts": "utrust", "gather_facts": False, "tasks": [gate, after], **keyword}]
+    path.write_text(json.dumps(plays), encoding="utf-8")
+
+    assert opened(play(str(path), control, *options({"label": FIRST}, key_gate_level="hsm")))
+    assert not opened(play(str(path), control, *options({"label": FIRST}, key_gate_level="sign")))
+
+
+@pytest.mark.parametrize(
+    "keyword", [{"run_once": True}, {"when": "inventory_hostname != 'node2'"}], ids=["run_once", "condition"]
+)
+def test_host_without_a_proof_closes_the_gate(control: Control, tmp_path: Path, keyword: dict[str, t.Any]) -> None:
+    """A caller that leaves hosts out gets a verdict, not an error of a template."""
+    gate = {"ansible.builtin.include_role": {"name": "keyops.utrust.key_gate"}, **keyword}
+    path = tmp_path / "gate.yml"
+    path.write_text(json.dumps([{"hosts": "utrust", "gather_facts": False, "tasks": [gate]}]), encoding="utf-8")
+    run = play(str(path), control, *options({"label": FIRST}, key_gate_level="hsm"))
+    assert not opened(run)
+    assert "node2 was not read: the task did not run on this host" in run.text
+
+
+def test_proof_of_an_earlier_gate_does_not_count(control: Control, tmp_path: Path) -> None:
+    """The second gate leaves out node2, which passed the first gate in the same play."""
+    gate = {"ansible.builtin.include_role": {"name": "keyops.utrust.key_gate"}}
+    tasks = [gate, {**gate, "when": "inventory_hostname != 'node2'"}]
+    path = tmp_path / "gate.yml"
+    path.write_text(json.dumps([{"hosts": "utrust", "gather_facts": False, "tasks": tasks}]), encoding="utf-8")
+    run = play(str(path), control, *options({"label": FIRST}, key_gate_level="hsm"))
+    assert not opened(run)
+    assert "node2 was not read: the task did not run on this host" in run.text
+
+
+def test_two_hosts_of_one_node_do_not_count_twice(control: Control, playbook: str, tmp_path: Path) -> None:
+    """The gate refuses two inventory hosts that are the same node."""
+    inventory = yaml.safe_load(control.inventory_file.read_text(encoding="utf-8"))
+    hosts = inventory["utrust"]["hosts"]
+    hosts["node2.example.com"] = {**hosts["node2"], "utrust_node": "node2"}
+    (tmp_path / "inventory.yml").write_text(yaml.safe_dump(inventory), encoding="utf-8")
+
+    run = play(
+        playbook, control, *options({"label": FIRST}, key_gate_level="hsm"), inventory=tmp_path / "inventory.yml"
+    )
+
+    assert run.status != 0
+    assert "code: node_duplicate" in run.text
+
+
+@pytest.mark.parametrize("blank", ["", None, "  "])
+def test_blank_options_of_a_survey_count_as_not_set(control: Control, playbook: str, blank: str | None) -> None:
+    """Null and blank text mean the default, for every option of the role."""
+    entries = yaml.safe_load((ROOT / "roles/key_gate/meta/argument_specs.yml").read_text(encoding="utf-8"))
+    given = {"key_gate_source", "key_gate_keys", "key_gate_level"}
+    names = [name for name in entries["argument_specs"]["main"]["options"] if name not in given]
+    assert len(names) > 8
+
+    run = play(playbook, control, *options({"label": FIRST}, key_gate_level="hsm", **dict.fromkeys(names, blank)))
+
+    assert opened(run)

@@ -12,9 +12,20 @@ import signal
 import typing as t
 
 import pytest
+import yaml
 from utrust_appliance.testing import cluster
 
-from tests.support.playbook import at_terminal, card_holders, finish, inventories, methods, play, start, waits_for_card
+from tests.support.playbook import (
+    ROOT,
+    at_terminal,
+    card_holders,
+    finish,
+    inventories,
+    methods,
+    play,
+    start,
+    waits_for_card,
+)
 from tests.support.wait import wait_for
 
 if t.TYPE_CHECKING:
@@ -106,8 +117,8 @@ def test_restore_reports_problems_of_all_nodes_first(control: Control) -> None:
     run = play(INITIAL, control)
 
     assert run.status != 0
-    assert "pin_pad_not_ready: " in run.text
-    assert "appliance_version_mismatch: " in run.text
+    assert "pin_pad_not_ready" in run.text
+    assert "appliance_version_mismatch" in run.text
     assert methods(control) == {"GET"}
 
 
@@ -116,7 +127,7 @@ def test_restore_reports_source_and_member_problems_first(control: Control) -> N
     control.fault("member_disconnected", node="node1", member="node3")
     run = play(INITIAL, control)
     assert run.status != 0
-    assert "member_disconnected: " in run.text
+    assert "member_disconnected" in run.text
     control.clear_faults()
     control.fault("driver_stopped", node="node1")
     run = play(INITIAL, control)
@@ -133,7 +144,7 @@ def test_restore_checks_fips_certificate_and_backup_first(control: Control) -> N
     run = play(INITIAL, control, *limits)
 
     assert run.status != 0
-    for code in ("[fips_mode_mismatch]", "[certificate_expiring]", "[backup_unknown]"):
+    for code in ("fips_mode_mismatch", "certificate_expiring", "backup_unknown"):
         assert code in run.text
     assert methods(control) == {"GET"}
 
@@ -141,7 +152,7 @@ def test_restore_checks_fips_certificate_and_backup_first(control: Control) -> N
 def test_role_without_serial_fails_for_two_nodes(control: Control, tmp_path: Path) -> None:
     """The role fails if a play restores two nodes at once."""
     role = {"ansible.builtin.include_role": {"name": "keyops.utrust.guided_restore"}}
-    play_of = {"hosts": "utrust", "gather_facts": False, "connection": "local", "tasks": [role]}
+    play_of = {"hosts": "utrust", "gather_facts": False, "tasks": [role]}
     (tmp_path / "restore.yml").write_text(json.dumps([play_of]), encoding="utf-8")
 
     run = play(str(tmp_path / "restore.yml"), control, "-e", "guided_restore_source=node1")
@@ -150,6 +161,19 @@ def test_role_without_serial_fails_for_two_nodes(control: Control, tmp_path: Pat
     assert "guided_restore of node2, node3 at once: nothing was changed" in run.text
     assert "[play_serial_required]" in run.text
     assert methods(control) == set()
+
+
+def test_keyword_check_mode_of_the_caller_restores_nothing(control: Control, tmp_path: Path) -> None:
+    """The keyword counts as --check, although ansible_check_mode is false."""
+    playbook = tmp_path / "own.yml"
+    role = {"role": "keyops.utrust.guided_restore", "check_mode": True}
+    playbook.write_text(json.dumps([{"hosts": "utrust", "gather_facts": False, "serial": 1, "roles": [role]}]))
+
+    run = play(str(playbook), control)
+
+    assert run.status == 0, run.output
+    assert "would be restored" in run.text
+    assert methods(control) == {"GET"}
 
 
 def test_restore_fails_if_limit_leaves_only_the_source(control: Control) -> None:
@@ -171,8 +195,8 @@ def test_canceled_restore_stops_before_the_next_node(control: Control) -> None:
     assert "canceled_at_pin_pad" in run.text
     assert "The HSM was not changed" in run.text
     end = run.text[run.text.rindex("Show the result") :]
-    assert "node2 FAILED: guided restore of node2 canceled after 0 of 2 cards" in end
-    assert "node3 not touched: MBK and keys pending" in end
+    for node in ("node2", "node3"):
+        assert f"{node} not restored: the HSM is in Factory Reset Mode" in end
     assert not [request for request in control.requests("node3") if request["method"] != "GET"]
     assert control.node("node2")["state"] == "factory_reset"
 
@@ -238,19 +262,53 @@ def test_restore_fails_if_a_declaration_does_not_match(control: Control, argumen
 
 
 def test_restore_asks_for_the_hsm_serial_at_the_terminal(control: Control) -> None:
-    """The run fails if the typed serial number belongs to another HSM."""
-    wrong = at_terminal(
-        INITIAL, control, "--limit", "node2", "-e", "guided_restore_confirm_serial=true", typed="UT000003\r"
-    )
-    assert "node2: hsm_serial_mismatch: " in wrong
+    """The run fails if the typed serial number belongs to another HSM, or if the line is blank."""
+    ask = ("--limit", "node2", "-e", "guided_restore_confirm_serial=true", "-e", "utrust_terminal=true")
+    assert "hsm_serial_mismatch" in at_terminal(INITIAL, control, *ask, typed="UT000003\r")
+    assert "[serial_not_confirmed]" in at_terminal(INITIAL, control, *ask, typed="\r")
     assert control.node("node2")["state"] == "factory_reset"
 
     with card_holders(control, "node2"):
-        right = at_terminal(
-            INITIAL, control, "--limit", "node2", "-e", "guided_restore_confirm_serial=true", typed="UT000002\r"
-        )
+        right = at_terminal(INITIAL, control, *ask, typed="UT000002\r")
     assert "Read the front display of node2 aloud" in right
     assert control.node("node2")["state"] == "operational"
+
+
+@pytest.mark.parametrize("terminal", [(), ("-e", "utrust_terminal=true")])
+def test_unconfirmed_hsm_serial_stops_the_restore(control: Control, tmp_path: Path, terminal: tuple[str, ...]) -> None:
+    """Without a terminal, the run fails, and no audit record states that somebody read the serial number."""
+    ask = ("--limit", "node2", "-e", "guided_restore_confirm_serial=true", *terminal)
+    audit = tmp_path / "audit.jsonl"
+    env = {"ANSIBLE_CALLBACKS_ENABLED": "keyops.utrust.audit", "UTRUST_AUDIT_FILE": str(audit)}
+
+    run = play(INITIAL, control, *ask, env=env)
+
+    assert run.status != 0
+    assert "[serial_not_confirmed]" in run.text
+    assert "node2 not restored: the HSM is in Factory Reset Mode" in run.text
+    assert methods(control) == {"GET"}
+    assert '"hsm_serial_was_read":true' not in audit.read_text(encoding="utf-8").replace(" ", "")
+
+
+@pytest.mark.parametrize("blank", ["", None, "  "])
+def test_blank_options_of_a_survey_count_as_not_set(control: Control, blank: str | None) -> None:
+    """Null and blank text mean the default, for every option of the role."""
+    entries = yaml.safe_load((ROOT / "roles/guided_restore/meta/argument_specs.yml").read_text(encoding="utf-8"))
+    options = [name for name in entries["argument_specs"]["main"]["options"] if name != "guided_restore_source"]
+    assert len(options) > 10
+
+    run = play(INITIAL, control, "--check", "-e", json.dumps(dict.fromkeys(options, blank)))
+
+    assert run.status == 0, run.output
+    assert run.changed == 2
+
+
+def test_connection_and_become_of_the_inventory_do_no_harm(control: Control) -> None:
+    """The variables of the inventory for ssh and become do not change where the tasks run."""
+    run = play(INITIAL, control, "--check", "-e", "ansible_connection=ssh", "-e", "ansible_become=true")
+
+    assert run.status == 0, run.output
+    assert run.changed == 2
 
 
 def test_no_pin_is_in_any_output_at_vvvv(control: Control) -> None:

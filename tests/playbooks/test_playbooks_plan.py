@@ -7,13 +7,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import typing as t
 
 import pytest
-import yaml
 from utrust_appliance.testing import cluster
 
-from tests.support.playbook import inventories, methods, play
+from tests.support.playbook import command, environment, inventories, methods, play
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,13 +38,13 @@ def extra(**variables: t.Any) -> list[str]:
 
 def test_plan_with_two_approvals_is_applied(control: Control, tmp_path: Path) -> None:
     """The run applies the plan of check mode after two people other than the requester approve."""
-    path = tmp_path / "plan.yml"
+    path = tmp_path / "plan.json"
 
     made = play(SYNC, control, "--check", *extra(key_sync_plan_dest=str(path), key_sync_requested_by="Ada"))
 
     assert made.status == 0, made.output
     assert methods(control) == {"GET"}
-    plan = yaml.safe_load(path.read_text(encoding="utf-8"))
+    plan = json.loads(path.read_bytes())
     assert [key["label"] for key in plan["changes"]["targets"]["node2"]["add"]] == ["plannedKey"]
     assert plan["changes"]["mbk"]["check_value"] == control.node("node1")["mbk"]["check_value"]
     assert plan["requested_by"] == "Ada"
@@ -56,8 +56,8 @@ def test_plan_with_two_approvals_is_applied(control: Control, tmp_path: Path) ->
 
     refused = apply("Ada", "Ben")
     assert refused.status != 0
-    assert "[approvals_missing]" in refused.text
-    assert "Ada requested the plan [approval_by_requester]" in refused.text
+    assert "approvals_missing" in refused.text
+    assert "approval_by_requester: Ada requested the plan" in refused.text
     assert methods(control) == {"GET"}
 
     applied = apply("Ben", "Cleo")
@@ -70,44 +70,49 @@ def test_plan_with_two_approvals_is_applied(control: Control, tmp_path: Path) ->
 
 def test_outdated_plan_is_rejected(control: Control, tmp_path: Path) -> None:
     """The run fails if the keys changed after the plan was written."""
-    path = tmp_path / "plan.yml"
+    path = tmp_path / "plan.json"
     assert play(SYNC, control, "--check", *extra(key_sync_plan_dest=str(path))).status == 0
     control.generate_key("node1", "laterKey")
 
     run = play(SYNC, control, *extra(key_sync_plan=str(path)))
 
     assert run.status != 0
-    assert "[plan_outdated]" in run.text
+    assert "plan_outdated" in run.text
     assert "source.keys_digest was" in run.text
     assert methods(control) == {"GET"}
 
 
 def test_altered_plan_is_rejected(control: Control, tmp_path: Path) -> None:
     """The run fails if the digest of the plan does not match."""
-    path = tmp_path / "plan.yml"
+    path = tmp_path / "plan.json"
     assert play(SYNC, control, "--check", *extra(key_sync_plan_dest=str(path))).status == 0
-    path.write_text(path.read_text(encoding="utf-8").replace("extra_keys: fail", "extra_keys: keep"), encoding="utf-8")
+    text = path.read_text(encoding="utf-8")
+    altered = text.replace('"extra_keys": "fail"', '"extra_keys": "keep"')
+    assert altered != text
+    path.write_text(altered, encoding="utf-8")
 
     run = play(SYNC, control, *extra(key_sync_plan=str(path)))
 
     assert run.status != 0
-    assert "[plan_digest_mismatch]" in run.text
+    assert "plan_digest_mismatch" in run.text
     assert methods(control) == {"GET"}
 
 
-@pytest.mark.parametrize(("text", "message"), [(None, "the file is missing"), ("a: [", "the plan is not YAML")])
-def test_unreadable_plan_is_rejected(control: Control, tmp_path: Path, text: str | None, message: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [(None, "plan_unreadable"), ("a: [", "plan_invalid"), ("{}\n", "plan_invalid"), ('{"format":1}', "plan_invalid")],
+)
+def test_unreadable_plan_is_rejected(control: Control, tmp_path: Path, text: str | None, code: str) -> None:
     """The run fails if the plan is missing or invalid."""
-    path = tmp_path / "plan.yml"
+    path = tmp_path / "plan.json"
     if text is not None:
         path.write_text(text, encoding="utf-8")
 
     run = play(SYNC, control, *extra(key_sync_plan=str(path)))
 
     assert run.status != 0
-    assert message in run.text
-    assert "[plan_invalid]" in run.text
-    assert methods(control) == {"GET"}
+    assert code in run.text
+    assert methods(control) == set()
 
 
 def test_approvals_without_plan_are_rejected(control: Control) -> None:
@@ -115,8 +120,8 @@ def test_approvals_without_plan_are_rejected(control: Control) -> None:
     run = play(SYNC, control, *extra(key_sync_approvals_required=2))
 
     assert run.status != 0
-    assert "[plan_missing]" in run.text
-    assert methods(control) == {"GET"}
+    assert "plan_missing" in run.text
+    assert methods(control) == set()
 
 
 def test_failed_run_ends_with_the_result_of_every_node(control: Control) -> None:
@@ -126,6 +131,57 @@ def test_failed_run_ends_with_the_result_of_every_node(control: Control) -> None
     run = play(SYNC, control)
 
     assert run.status != 0
-    end = " ".join(run.output[run.output.index("Show the result") :].split())
-    assert "node2 FAILED: " in end
-    assert "node3 not touched: 1 key(s) pending" in end
+    end = " ".join(run.output[run.output.index("Verify all nodes") :].split())
+    assert "node2 not touched: 1 key(s) are still missing" in end
+    assert "node3 not touched: 1 key(s) are still missing" in end
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"key_sync_import_effect": "overwriting"},
+        {"key_sync_dest": "kept.ksp"},
+        {"key_sync_allow_outage": True},
+        {"key_sync_ignore_members": ["node9"]},
+        {"key_sync_batch_size": 1},
+        {"key_sync_max_backup_hours": 1000000},
+        {"key_sync_min_certificate_days": 0},
+        {"key_sync_max_clock_skew": 59},
+    ],
+    ids=lambda option: next(iter(option)),
+)
+def test_option_that_the_plan_does_not_have_is_refused(
+    control: Control, tmp_path: Path, option: dict[str, t.Any]
+) -> None:
+    """A plan covers every option that changes what a run does."""
+    path, kept = tmp_path / "plan.json", tmp_path / "kept"
+    kept.mkdir(mode=0o700)
+    option = {name: str(kept / value) if name == "key_sync_dest" else value for name, value in option.items()}
+    backups = {
+        "key_sync_manual_confirmations": [
+            {"subject": "backup", "node": node, "confirmed_by": "Ada", "reason": "seen"}
+            for node in ("node1", "node2", "node3")
+        ]
+    }
+    assert play(SYNC, control, "--check", *extra(key_sync_plan_dest=str(path), **backups)).status == 0
+
+    run = play(SYNC, control, *extra(key_sync_plan=str(path), **backups, **option))
+
+    assert run.status != 0
+    name = next(iter(option)).removeprefix("key_sync_")
+    assert f"options.{name} was" in run.text or (name == "batch_size" and "plan_outdated" in run.text)
+    assert methods(control) == {"GET"}
+
+
+def test_plan_dest_is_relative_to_the_working_directory(control: Control, tmp_path: Path) -> None:
+    """A relative path does not lead into the installed collection."""
+    process = subprocess.run(
+        command(SYNC, control, "--check", "-e", "key_sync_plan_dest=plan.json"),
+        cwd=tmp_path,
+        env={name: value for name, value in environment().items() if name != "PWD"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 0, process.stdout
+    assert json.loads((tmp_path / "plan.json").read_bytes())["requested_by"]

@@ -10,9 +10,10 @@ import json
 import typing as t
 
 import pytest
+import yaml
 from utrust_appliance.testing import cluster
 
-from tests.support.playbook import inventories, methods, play
+from tests.support.playbook import ROOT, inventories, methods, play
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,6 +66,65 @@ def test_html_and_json_agree_and_no_node_changes(control: Control, tmp_path: Pat
         assert row["fingerprint"][:23] in text
     assert data["nodes"][0]["mbk"]["check_value"] in text
     assert [f"{path.stat().st_mode & 0o777:o}" for path in sorted(page.parent.iterdir())] == ["640", "640"]
+
+
+def test_relative_path_begins_at_the_working_directory(control: Control, tmp_path: Path) -> None:
+    """Relative paths never lead into the collection. PWD is not used, because ansible-runner does not set it."""
+    collection = ROOT / "playbooks"
+    before = sorted(collection.iterdir())
+    for arguments, names in (
+        ((), ["key_report.html", "key_report.json"]),
+        (("-e", "key_report_page=keys.html"), ["keys.html", "keys.json"]),
+    ):
+        folder = tmp_path / names[0]
+        folder.mkdir()
+        run = play(REPORT, control, *arguments, cwd=folder, env={"PWD": "/"})
+        assert run.status == 0, run.output
+        assert f"{folder / names[0]}, {folder / names[1]}" in run.text
+        assert sorted(path.name for path in folder.iterdir()) == names
+    assert sorted(collection.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        ({"page": "/nonexistent/keys.html"}, "report_not_written"),
+        ({"data": "/nonexistent/keys.json"}, "report_not_written"),
+        ({"page": "/tmp"}, "report_not_written"),
+        ({"page": "keys.json"}, "option_invalid"),
+        ({"mode": 0o644}, "option_invalid"),
+        ({"max_parallel": 0}, "option_invalid"),
+        ({"source": "node33"}, "host_unknown"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("check", [(), ("--check",)], ids=["run", "check"])
+def test_wrong_option_is_found_before_reading(
+    control: Control, tmp_path: Path, options: dict[str, t.Any], code: str, check: tuple[str, ...]
+) -> None:
+    control.clear_log()
+    survey = {f"key_report_{name}": value for name, value in options.items()}
+    run = play(REPORT, control, "-e", json.dumps(survey), *check, cwd=tmp_path)
+    assert run.status != 0
+    assert f"code: {code}" in run.text
+    assert methods(control) == set()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_options_of_the_inventory_and_blank_values(control: Control, tmp_path: Path) -> None:
+    """Group variables are used, and blank answers of a survey count as not set."""
+    inventory = yaml.safe_load(control.inventory_file.read_text(encoding="utf-8"))
+    inventory["utrust"]["vars"] = {"key_report_page": str(tmp_path / "keys.html"), "key_report_mode": "0604"}
+    (tmp_path / "inventory.yml").write_text(yaml.safe_dump(inventory), encoding="utf-8")
+    for blank in ("", " ", None):
+        survey = dict.fromkeys(
+            (f"key_report_{name}" for name in ("data", "cas", "audit_file", "max_parallel", "node_timeout")), blank
+        )
+        run = play(REPORT, control, "-e", json.dumps(survey), inventory=tmp_path / "inventory.yml")
+        assert run.status == 0, run.output
+        data = json.loads((tmp_path / "keys.json").read_text(encoding="utf-8"))
+        assert (data["cas"], data["history"]) == ([], None)
+        assert f"{(tmp_path / 'keys.html').stat().st_mode & 0o777:o}" == "604"
 
 
 def test_check_mode_writes_nothing(control: Control, tmp_path: Path) -> None:

@@ -92,6 +92,10 @@ class _PythonFile:
             found |= _assigned(node.targets[0], [node.value])
         elif isinstance(node, ast.For):
             found |= _assigned(node.target, node.iter.elts if isinstance(node.iter, (ast.Tuple, ast.List)) else [])
+        elif isinstance(node, ast.Dict):
+            for key, value in zip(node.keys, node.values, strict=True):
+                if isinstance(key, ast.Constant) and key.value == "code":
+                    found |= _values(value)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             found |= set(BRACKETS.findall(node.value))
         elif isinstance(node, ast.JoinedStr):

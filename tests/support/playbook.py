@@ -101,12 +101,17 @@ def finish(process: subprocess.Popen[str], *, timeout: float = 180) -> Run:
 
 
 def start(
-    playbook: str, control: Control, *arguments: str, env: t.Mapping[str, str] | None = None, **options: t.Any
+    playbook: str,
+    control: Control,
+    *arguments: str,
+    env: t.Mapping[str, str] | None = None,
+    cwd: Path = ROOT,
+    **options: t.Any,
 ) -> subprocess.Popen[str]:
     """Start a playbook with node1 as source, unless the arguments set utrust_source. `options` go to `command`."""
     return subprocess.Popen(
         command(playbook, control, *arguments, **options),
-        cwd=ROOT,
+        cwd=cwd,
         env=environment(**(env or {})),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -9,17 +9,19 @@ from __future__ import annotations
 import dataclasses as dc
 import typing as t
 
-from ansible_collections.keyops.utrust.plugins.filter.key_report import key_report
-from ansible_collections.keyops.utrust.plugins.filter.key_report_page import key_report_page
+from ansible_collections.keyops.utrust.plugins.plugin_utils._report.html import render
+from ansible_collections.keyops.utrust.plugins.plugin_utils._report.report import report
 
-from tests.support.factories import OTHER, ROOT, fingerprint, key, node
+from tests.support.factories import OTHER, fingerprint, key
+from tests.support.readings import cluster_reading
 
 if t.TYPE_CHECKING:
     from pathlib import Path
 
     from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import HsmKey
+    from ansible_collections.keyops.utrust.plugins.module_utils._cluster.read import ClusterReading
 
-FILES = ROOT / "roles/key_report/files"
+NODES = ("node1", "node2", "node3", "node4", "node5", "node6")
 TIME = "2026-11-23T12:00:00Z"
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -46,42 +48,33 @@ def labeled(labels: t.Sequence[str]) -> list[HsmKey]:
     return [dc.replace(key(f"{number}"), label=label) for number, label in enumerate(labels)]
 
 
-def hsm_info_result(name: str, *hsm_keys: HsmKey, **changes: t.Any) -> dict[str, t.Any]:
-    """The result of utrust_hsm_info for a node with these keys."""
-    unusable = sum(not hsm_key.usable for hsm_key in hsm_keys)
-    facts = node(*hsm_keys, name=name, unusable_key_count=unusable, clock=TIME, **changes).to_dict()
-    return {"changed": False, "node": facts, "hsm_keys": [hsm_key.to_dict() for hsm_key in hsm_keys]}
-
-
-def all_results(labels: t.Sequence[str] = ()) -> dict[str, t.Any]:
-    """Results of a source, and of nodes in sync, with missing, other and unusable keys, and without a response."""
-    others = labeled(labels)
+def all_readings(labels: t.Sequence[str] = (), nodes: t.Collection[str] = NODES, **options: t.Any) -> ClusterReading:
+    """Return the reading of a source, and of nodes in sync, with every difference, with unusable keys, and without a response."""
     impostor = dc.replace(SIGN_KEY, fingerprint=fingerprint("impostor"))
-    in_sync = hsm_info_result("node2", *KEYS)
-    del in_sync["hsm_keys"]
-    return {
-        "node1": hsm_info_result("node1", *KEYS),
-        "node2": in_sync,
-        "node3": hsm_info_result(
-            "node3", ROOT_KEY, key("signKey-2025"), impostor, SECRET, *others, hsm_firmware="6.1.0"
-        ),
-        "node4": hsm_info_result("node4", *KEYS[:3], dc.replace(OCSP_KEY, usable=False), SECRET, mbk=OTHER),
-        "node5": {"failed": True, "msg": "GET /api/v1/node at 127.0.0.6:8443: no connection"},
+    keys_of: dict[str, t.Any] = {
+        "node1": KEYS,
+        "node2": KEYS,
+        "node3": (ROOT_KEY, key("signKey-2025"), impostor, SECRET, *labeled(labels)),
+        "node4": (*KEYS[:3], dc.replace(OCSP_KEY, usable=False), SECRET),
+        "node5": "GET /api/v1/node at 127.0.0.6:8443: no connection",
+        "node6": (dc.replace(ROOT_KEY, slot=3), *KEYS[1:], dc.replace(SIGN_KEY, label="copy")),
     }
+    changes = {name: {"clock": TIME} for name in keys_of}
+    changes["node3"]["hsm_firmware"] = "6.1.0"
+    facts: t.Any = {**changes, "node4": {"clock": TIME, "mbk": OTHER}}
+    return cluster_reading({name: keys_of[name] for name in keys_of if name in nodes}, changes=facts, **options)
+
+
+def report_of(reading: ClusterReading, **options: t.Any) -> dict[str, t.Any]:
+    return report(reading, **{"time": TIME, "version": "1.0.0", **options})
 
 
 def report_data(labels: t.Sequence[str] = (), **options: t.Any) -> dict[str, t.Any]:
-    return key_report(all_results(labels), "node1", TIME, **{"cas": CAS, **options})
-
-
-def render_page(report: dict[str, t.Any]) -> str:
-    """The page as the role renders it."""
-    template, style, script = ((FILES / f"key_report.{kind}").read_text("utf-8") for kind in ("html.j2", "css", "js"))
-    return key_report_page(report, template=template, style=style, script=script)
+    return report_of(all_readings(labels), **{"cas": CAS, **options})
 
 
 def write_page(folder: Path, report: dict[str, t.Any]) -> str:
     """Write the page and return its address."""
     path = folder / "key_report.html"
-    path.write_text(render_page(report), encoding="utf-8")
+    path.write_text(render(report), encoding="utf-8")
     return path.as_uri()

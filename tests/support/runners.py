@@ -4,8 +4,9 @@
 
 """Run tasks with `ansible-playbook`, through the action plugin or through the module.
 
-Runner `action`: the host has a local connection, so the action plugin runs the operation in Ansible's own process.
-Runner `module`: Ansible's ssh connection plugin connects to the host, so the module runs there. The program that replaces `ssh`
+Runner `action`: the operation runs in Ansible's own process. The variables of the host name a connection to an address where nothing listens, and become:
+an action must use neither.
+Runner `module`: each task has `delegate_to`, so the module runs on the host `bastion`, over Ansible's ssh connection plugin. The program that replaces `ssh`
 gives the command the environment of a bare login and no terminal, as a bastion does.
 """
 
@@ -29,6 +30,14 @@ SSH = """#!/bin/sh
 for command; do :; done
 exec env -i HOME="$HOME" PATH=/usr/bin:/bin XDG_RUNTIME_DIR="$XDG_RUNTIME_DIR" sh -c "$command"
 """
+#: Variables of a host that Ansible cannot connect to.
+UNUSABLE: t.Final = {
+    "ansible_connection": "ssh",
+    "ansible_host": "127.0.0.1",
+    "ansible_port": 1,
+    "ansible_become": True,
+    "ansible_become_method": "ansible.builtin.su",
+}
 Arguments = dict[str, t.Any]
 
 
@@ -67,6 +76,13 @@ def connection_args(control: Control, node: str, **changes: t.Any) -> Arguments:
     return {name: value for name, value in {**usual, **changes}.items() if value is not None}
 
 
+def node_variables(control: Control, node: str, **changes: t.Any) -> Arguments:
+    """Return the variables of an inventory host for a node. A change to None omits the variable."""
+    options = connection_args(control, node, expect_node=None)
+    usual = {f"utrust_{name}": value for name, value in options.items()}
+    return {name: value for name, value in {**usual, **changes}.items() if value is not None}
+
+
 class Started(t.NamedTuple):
     """A run that has not ended, and the file with its results."""
 
@@ -85,17 +101,16 @@ class AnsibleRunner:
         ssh = folder / "ssh"
         ssh.write_text(SSH, encoding="ascii")
         ssh.chmod(0o700)
-        self.host_vars: dict[str, t.Any] = {"ansible_connection": "local"}
-        if name == "module":
-            self.host_vars = {
-                "ansible_connection": "ssh",
-                "ansible_host": "127.0.0.1",
-                "ansible_ssh_executable": str(ssh),
-                "ansible_ssh_transfer_method": "piped",
-                "ansible_remote_tmp": str(folder / "remote"),
-                # A Python without the packages of the virtual environment: a module needs none of them.
-                "ansible_python_interpreter": getattr(sys, "_base_executable", sys.executable),
-            }
+        self.host_vars: dict[str, t.Any] = {**UNUSABLE}
+        self.bastion_vars: dict[str, t.Any] = {
+            "ansible_connection": "ssh",
+            "ansible_host": "127.0.0.1",
+            "ansible_ssh_executable": str(ssh),
+            "ansible_ssh_transfer_method": "piped",
+            "ansible_remote_tmp": str(folder / "remote"),
+            # A Python without the packages of the virtual environment: a module needs none of them.
+            "ansible_python_interpreter": getattr(sys, "_base_executable", sys.executable),
+        }
 
     def run(self, *tasks: dict[str, t.Any], **options: t.Any) -> Outcome:
         """Run the tasks one after the other. `options` are the options of `start`."""
@@ -106,16 +121,18 @@ class AnsibleRunner:
         *tasks: dict[str, t.Any],
         arguments: t.Sequence[str] = (),
         env: t.Mapping[str, str] | None = None,
-        hosts: t.Sequence[str] = ("here",),
+        hosts: t.Sequence[str] | t.Mapping[str, Arguments] = ("here",),
         before: t.Sequence[str] = (),
     ) -> Started:
-        """Start the tasks. `before` is a command that executes the command after it, for example with limits."""
+        """Start the tasks. `hosts` can hold variables. `before` is a command that executes the command after it, for example with limits."""
         self._runs += 1
         folder = self.folder / f"run-{self._runs}"
         folder.mkdir()
         play, inventory, results = folder / "play.yml", folder / "inventory.yml", folder / "results.jsonl"
-        play.write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": tasks}]), encoding="utf-8")
-        inventory.write_text(json.dumps({"all": {"hosts": dict.fromkeys(hosts, self.host_vars)}}), encoding="utf-8")
+        where = {"delegate_to": "bastion"} if self.name == "module" else {}
+        steps = [{**where, **step} for step in tasks]
+        play.write_text(json.dumps([{"hosts": "nodes", "gather_facts": False, "tasks": steps}]), encoding="utf-8")
+        inventory.write_text(json.dumps(self._inventory(hosts)), encoding="utf-8")
         process = subprocess.Popen(
             [*before, str(BIN / "ansible-playbook"), "-f", "20", "-i", str(inventory), str(play), *arguments],
             cwd=folder,
@@ -136,6 +153,11 @@ class AnsibleRunner:
         assert started.results.exists(), output
         lines = started.results.read_text(encoding="utf-8").splitlines()
         return Outcome(started.process.returncode, output, [json.loads(line) for line in lines])
+
+    def _inventory(self, hosts: t.Sequence[str] | t.Mapping[str, Arguments]) -> dict[str, t.Any]:
+        own = hosts if isinstance(hosts, dict) else {host: {} for host in hosts}
+        nodes = {host: {**self.host_vars, **variables} for host, variables in own.items()}
+        return {"nodes": {"hosts": nodes}, "others": {"hosts": {"bastion": self.bastion_vars}}}
 
     def _environment(self, results: Path) -> dict[str, str]:
         return {

@@ -209,7 +209,7 @@ def test_names_with_namespace_exist(page: Path) -> None:
 
 @pages
 def test_variables_of_roles_and_playbooks_exist(page: Path) -> None:
-    prefixes = "key_sync|guided_restore|key_gate|key_report|preflight|renew_ca|status|utrust"
+    prefixes = "key_sync|guided_restore|key_gate|key_report|key_status|preflight|renew_ca|utrust"
     named = set(re.findall(rf"\b((?:{prefixes})_[a-z_]+)\b", read(page)))
     sources = [
         path

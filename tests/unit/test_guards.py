@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 import yaml
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.keyops.utrust.plugins.module_utils._argspec import CONNECTION_SPEC
 from utrust_appliance.arguments import parser
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,6 +38,15 @@ def stems(folder: str) -> list[str]:
 
 
 MODULES = stems("plugins/modules")
+
+
+def has_main(module: str) -> bool:
+    tree = ast.parse((ROOT / f"plugins/modules/{module}.py").read_text(encoding="utf-8"))
+    return any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in tree.body)
+
+
+#: Modules without main() are the documentation of an action that runs on the controller only.
+CONTROLLER_ONLY = [module for module in MODULES if not has_main(module)]
 ROLES = sorted(path.name for path in (ROOT / "roles").glob("*") if path.is_dir())
 
 
@@ -51,14 +61,93 @@ def test_modules_and_action_plugins_are_the_same() -> None:
     assert stems("plugins/action") == MODULES
 
 
-def test_the_action_group_names_every_module() -> None:
-    assert sorted(load("meta/runtime.yml")["action_groups"]["utrust"]) == MODULES
+def test_public_filters_are_exactly_these() -> None:
+    """SemVer keeps a public filter for ever. An action serves the roles instead."""
+    expected = ["connection_options", "ejbca_options", "key_matrix", "key_table", "select_keys"]
+    assert stems("plugins/filter") == expected
+    for name in expected:
+        filters = importlib.import_module(f"ansible_collections.keyops.utrust.plugins.filter.{name}").FilterModule()
+        assert list(filters.filters()) == [name]
+
+
+def test_action_group_names_modules_with_connection_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The group sets connection options, which the other modules would reject."""
+    expected = [module for module in MODULES if set(CONNECTION_SPEC) <= set(spec_of(module, monkeypatch))]
+    assert expected
+    assert sorted(load("meta/runtime.yml")["action_groups"]["utrust"]) == expected
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_a_test_file_names_the_module(module: str) -> None:
     tests = [path for path in (ROOT / "tests").rglob("test_*.py") if path != Path(__file__).resolve()]
     assert [path for path in tests if re.search(rf"\b{module}\b", path.read_text(encoding="utf-8"))]
+
+
+# Controller-only actions
+
+
+def documentation(module: str) -> dict[str, t.Any]:
+    """Return the documentation of a module. Its options include those of its fragments."""
+    package = "ansible_collections.keyops.utrust.plugins"
+    document = yaml.safe_load(importlib.import_module(f"{package}.modules.{module}").DOCUMENTATION)
+    for fragment in document["extends_documentation_fragment"]:
+        dummy, dummy, name, *part = fragment.split(".")
+        found = importlib.import_module(f"{package}.doc_fragments.{name}").ModuleDocFragment
+        options = yaml.safe_load(getattr(found, (part or ["DOCUMENTATION"])[0].upper())).get("options") or {}
+        document["options"] = {**options, **document["options"]}
+    return t.cast("dict[str, t.Any]", document)
+
+
+def documented(options: dict[str, t.Any]) -> dict[str, t.Any]:
+    """Return documented options in the form of an argument spec."""
+    names = ("type", "elements", "required", "default", "choices")
+    return {
+        name: {key: option[key] for key in names if key in option}
+        | ({"options": documented(option["suboptions"])} if "suboptions" in option else {})
+        for name, option in options.items()
+    }
+
+
+def specified(spec: dict[str, t.Any]) -> dict[str, t.Any]:
+    """Return an argument spec without the keys that documentation does not have."""
+    names = ("type", "elements", "required", "default", "choices")
+    return {
+        name: {key: option[key] for key in names if key in option}
+        | ({"options": specified(option["options"])} if "options" in option else {})
+        for name, option in spec.items()
+    }
+
+
+def test_controller_only_modules_are_found() -> None:
+    assert {"utrust_preflight", "utrust_sync_plan"} <= set(CONTROLLER_ONLY)
+    assert {"utrust_cluster_info", "utrust_hsm_info"}.isdisjoint(CONTROLLER_ONLY)
+
+
+@pytest.mark.parametrize("module", CONTROLLER_ONLY)
+def test_controller_only_module_is_documentation(module: str) -> None:
+    """Code in the module file would suggest that the module runs on another machine."""
+    tree = ast.parse((ROOT / f"plugins/modules/{module}.py").read_text(encoding="utf-8"))
+    names = [
+        node.targets[0].id
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+    ]
+    assert names == ["DOCUMENTATION", "EXAMPLES", "RETURN"]
+    assert [node for node in tree.body if not isinstance(node, ast.Assign | ast.ImportFrom)] == []
+
+
+@pytest.mark.parametrize("module", CONTROLLER_ONLY)
+def test_controller_only_module_documents_its_options(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No other test compares them, because the sanity tests read the spec of a main()."""
+    document = documentation(module)
+    assert documented(document["options"]) == specified(spec_of(module, monkeypatch))
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_module_documents_its_action_group(module: str) -> None:
+    group = load("meta/runtime.yml")["action_groups"]["utrust"]
+    fragments = documentation(module)["extends_documentation_fragment"]
+    assert ("keyops.utrust._attributes.actiongroup_utrust" in fragments) == (module in group)
 
 
 # Secrets
@@ -85,6 +174,14 @@ def argument_spec_of(module: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, 
     return caught.value.argument_spec
 
 
+def spec_of(module: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, t.Any]:
+    """Return the argument spec of a module, or of the action if there is no module."""
+    if module not in CONTROLLER_ONLY:
+        return argument_spec_of(module, monkeypatch)
+    action = importlib.import_module(f"ansible_collections.keyops.utrust.plugins.action.{module}").ActionModule
+    return t.cast("dict[str, t.Any]", action.spec)
+
+
 def walk(options: dict[str, t.Any], path: str = "") -> t.Iterator[tuple[str, str, dict[str, t.Any]]]:
     """Every option of an argument spec with its path, sub-options included."""
     for name, option in options.items():
@@ -103,7 +200,7 @@ def silent(options: dict[str, t.Any], prefix: str = "") -> list[str]:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_every_module_option_that_sounds_secret_states_no_log(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert silent(argument_spec_of(module, monkeypatch)) == []
+    assert silent(spec_of(module, monkeypatch)) == []
 
 
 def test_that_guard_finds_a_silent_option_at_any_depth() -> None:
@@ -206,6 +303,38 @@ def test_no_rule_is_switched_off_in_the_yaml_of_the_collection() -> None:
     ]
     assert files
     assert [path for path in files if re.search(r"#\s*(noqa|yamllint disable)", path.read_text(encoding="utf-8"))] == []
+
+
+def test_one_place_catches_every_exception() -> None:
+    """An error that is caught elsewhere without its type loses its code. A handler of BaseException raises the error again."""
+    broad: list[str] = []
+    for path in python_files("plugins"):
+        for handler in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(handler, ast.ExceptHandler):
+                continue
+            caught = (
+                {node.id for node in ast.walk(handler.type) if isinstance(node, ast.Name)} if handler.type else {""}
+            )
+            reraised = isinstance(handler.body[-1], ast.Raise) and handler.body[-1].exc is None
+            if caught & {"", "Exception"} or ("BaseException" in caught and not reraised):
+                broad.append(path.name)
+    assert broad == ["_runner.py"]
+
+
+BASTION = "{{ utrust_bastion | default('', true) | trim | default(omit, true) }}"
+
+
+def test_every_delegation_accepts_a_blank_bastion() -> None:
+    """A survey sends a blank for a bastion that is not set, and a blank is not a host."""
+    found = [
+        (path.name, line.strip())
+        for folder in ("roles", "playbooks")
+        for path in sorted((ROOT / folder).rglob("*.yml"))
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if "delegate_to:" in line
+    ]
+    assert len(found) > 10
+    assert [place for place in found if place[1] != f'delegate_to: "{BASTION}"'] == []
 
 
 def test_no_test_is_skipped_or_expected_to_fail() -> None:

@@ -1,0 +1,51 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Options of a role are those of its action: the role hands every option over, and documents it under its own prefix."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import typing as t
+from pathlib import Path
+
+import pytest
+import yaml
+from ansible_collections.keyops.utrust.plugins.module_utils._operations.cluster_info import READ_SPEC
+
+ROOT = Path(__file__).resolve().parents[2]
+ACTIONS = "ansible_collections.keyops.utrust.plugins.action"
+#: The hosts are always those of the play. Role key_status shows keys with two filters.
+CASES = {
+    "key_sync": ("utrust_sync_plan", set()),
+    "key_report": ("utrust_key_report", set()),
+    "preflight": ("utrust_preflight", set()),
+    "key_status": ("utrust_cluster_info", {"select", "only_drift", "fail_on_drift"}),
+}
+
+
+def options_of(action: str) -> set[str]:
+    spec = getattr(importlib.import_module(f"{ACTIONS}.{action}").ActionModule, "spec", READ_SPEC)
+    return set(spec) - {"hosts"}
+
+
+@pytest.mark.parametrize("role", CASES)
+def test_role_has_the_options_of_its_action(role: str) -> None:
+    action, more = CASES[role]
+    expected = options_of(action) | more
+    specs = yaml.safe_load((ROOT / f"roles/{role}/meta/argument_specs.yml").read_text("utf-8"))["argument_specs"]
+    documented: dict[str, t.Any] = specs["main"]["options"]
+    assert {name.removeprefix(f"{role}_") for name in documented} == expected
+    tasks = "".join(path.read_text("utf-8") for path in (ROOT / f"roles/{role}/tasks").iterdir())
+    assert set(re.findall(rf"\b{role}_(\w+)", tasks)) - {"cluster", "drift", "matrix", "may_drift"} == expected
+
+
+@pytest.mark.parametrize("role", [path.name for path in sorted((ROOT / "roles").iterdir())])
+def test_options_that_a_survey_can_fill_are_raw(role: str) -> None:
+    """Ansible would reject a blank for another type before the action sees it. Keys of a gate are a list that no survey can give."""
+    specs = yaml.safe_load((ROOT / f"roles/{role}/meta/argument_specs.yml").read_text("utf-8"))["argument_specs"]
+    for name, option in specs["main"]["options"].items():
+        assert option["type"] in ("raw", "str", "path") or name == "key_gate_keys", name
+        assert not {"default", "choices"} & set(option), name
