@@ -43,7 +43,7 @@ demo-down: setup-demo ## stop the demo
 
 ##@ Test
 
-GATES := format lint types yamllint ansible-lint docs-lint role-docs language changelog-lint licenses package galaxy-importer sanity sanity-floor
+GATES := format lint types yamllint contract ansible-lint docs-lint role-docs language changelog-lint licenses package galaxy-importer sanity sanity-floor
 SUITES := unit simulator conformance modules playbooks browser demo-test
 
 .PHONY: test
@@ -109,6 +109,11 @@ types: setup ## mypy
 yamllint: setup ## yamllint
 	@$(IN_VENV) $(BIN)/yamllint --strict .
 
+.PHONY: contract
+contract: setup ## two OpenAPI linters on docs/api/appliance-v1.yaml
+	@$(PYTHON) tests/tools/setup_env.py contract
+	@$(IN_VENV) $(BIN)/python tests/tools/check_contract.py
+
 .PHONY: ansible-lint
 ansible-lint: setup ## ansible-lint, profile production, nothing skipped
 	@$(IN_VENV) $(BIN)/ansible-lint
@@ -172,5 +177,5 @@ lock: setup ## pin the dependencies of the tools again (needs Python 3.11, 3.12 
 
 .PHONY: clean
 clean: ## remove environments and generated files
-	@rm -rf .venv .venv-floor .venv-importer .ansible .mypy_cache .pytest_cache .ruff_cache .hypothesis build
+	@rm -rf .venv .venv-floor .venv-importer .venv-contract .ansible .mypy_cache .pytest_cache .ruff_cache .hypothesis build
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

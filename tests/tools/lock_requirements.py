@@ -3,7 +3,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Pin what the pinned tools bring along, in tests/requirements/constraints.txt and importer-constraints.txt.
+"""Pin what the pinned tools bring along, in tests/requirements/constraints.txt, importer-constraints.txt and contract-constraints.txt.
 
 Every supported Python is asked, because not every release runs on each; the newest stands for those after it.
 """
@@ -19,12 +19,12 @@ import typing as t
 import setup_env
 
 PYTHONS = ((3, 11), (3, 12), (3, 13))
-LEVELS = ("dev", "importer")
+LEVELS = ("dev", "importer", "contract")
 HEADER = """# Copyright (c) 2026, The keyops.utrust authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# Made by `make lock`; do not edit. Pins what {sources} bring along.
+# Made by `make lock`; do not edit. Pins the dependencies of {sources}.
 """
 
 
@@ -73,7 +73,7 @@ def lock(level: setup_env.Level, pythons: dict[tuple[int, int], str]) -> None:
         print(f"asking {pythons[version]}", flush=True)
         resolved[version] = resolve(level, pythons[version])
     files = [*level.files, *(["tests/appliance"] if level.appliance else [])]
-    header = HEADER.format(sources=f"{', '.join(files[:-1])} and {files[-1]}")
+    header = HEADER.format(sources=" and ".join(filter(None, (", ".join(files[:-1]), files[-1]))))
     text = header + "".join(f"{line}\n" for line in lines(resolved))
     path = setup_env.REQUIREMENTS / str(level.constraints)
     path.write_text(text, encoding="utf-8")

@@ -9,6 +9,7 @@ demo      .venv           what running playbooks against the appliance simulator
 dev       .venv           the same, and everything that `make test` needs
 floor     .venv-floor     the oldest ansible-core that the collection supports, for `ansible-test sanity`
 importer  .venv-importer  galaxy-importer, whose dependencies do not fit into .venv
+contract  .venv-contract  the OpenAPI linters, with Node.js for one of them
 
 Only the standard library is used, because this runs before anything is installed. A second run with
 unchanged requirement files does nothing. A run that was interrupted leaves no stamp, and a virtual environment
@@ -57,8 +58,15 @@ LEVELS = {
     "dev": Level(".venv", ("demo.txt", "dev.txt"), "constraints.txt", f"{APPLIANCE}[pkcs11]"),
     "floor": Level(".venv-floor", ("floor.txt",), prefer_oldest=True),
     "importer": Level(".venv-importer", ("demo.txt", "importer.txt"), "importer-constraints.txt"),
+    "contract": Level(".venv-contract", ("contract.txt",), "contract-constraints.txt"),
 }
-CONTAINS = {"demo": ("demo",), "dev": ("demo", "dev"), "floor": ("floor",), "importer": ("importer",)}
+CONTAINS = {
+    "demo": ("demo",),
+    "dev": ("demo", "dev"),
+    "floor": ("floor",),
+    "importer": ("importer",),
+    "contract": ("contract",),
+}
 
 
 def say(message: str) -> None:
