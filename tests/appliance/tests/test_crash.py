@@ -71,11 +71,16 @@ def test_kill_during_apply_is_atomic(control: Control, point: str, applied: bool
     up_again(control)
     assert control.node("node2")["keys_digest"] == (new if applied else old)
     after = target("GET", f"/hsm/imports/{staged['id']}").data
-    assert after["state"] == ("applied" if applied else "staged")
-    assert {row["outcome"] for row in after["rows"]} == ({"done"} if applied else {"pending"})
+    assert after["state"] == ("applied" if applied else "failed")
+    assert (after["problem"] or {}).get("code") == (None if applied else "interrupted")
+    added = {row["outcome"] for row in after["rows"] if row["action"] == "add"}
+    assert added == ({"done"} if applied else {"pending"})
     # The client repeats its request after the lost response.
     again = target.apply(staged, idempotency_key=key)
-    assert (again.status, again.data["state"]) == (200, "applied")
+    assert (again.status, again.data) == (200, after)
+    if not applied:
+        staged = target("POST", "/hsm/imports", Api(control, "node1").package()).data
+        assert target.apply(staged).data["state"] == "applied"
     assert control.node("node2")["keys_digest"] == new
     signatures = {control.sign(node, f"at-{point}-b", b"m") for node in ("node1", "node2")}
     assert len(signatures) == 1  # PKCS #1 v1.5 is deterministic
@@ -107,7 +112,8 @@ def test_kill_during_package_creation_leaves_none(control: Control) -> None:
     with pytest.raises(DEAD):
         Api(control, "node1")("POST", "/hsm/packages", {})
     up_again(control)
-    assert Api(control, "node1")("GET", "/hsm/packages").data == {"packages": []}
+    ended = Api(control, "node1")("GET", "/hsm/packages").data["packages"][0]
+    assert (ended["state"], ended["problem"]["code"]) == ("failed", "interrupted")
     assert not list((control.folder / "nodes/node1/packages").iterdir())
 
 

@@ -64,7 +64,7 @@ def test_lost_response_before_or_after_request(control: Control, api: Api) -> No
         assert control.faults() == []
         again = api("POST", "/hsm/packages", {}, idempotency_key=key).data
         assert not made or packages[0] == again
-        assert api("DELETE", f"/hsm/packages/{again['id']}").status == 204
+        assert api("DELETE", f"/hsm/packages/{again['id']}").data["state"] == "deleted"
 
 
 def test_status_rejects_count_times_with_retry_after(control: Control, api: Api) -> None:
@@ -118,21 +118,30 @@ def test_download_faults_change_content_or_digest(control: Control, api: Api) ->
     wrong = api("GET", path)
     assert (wrong.data, digest_fits(wrong)) == (good.data, False)
     assert digest_fits(api("GET", path))
-    assert api("DELETE", f"/hsm/packages/{made['id']}").status == 204
+    assert api("DELETE", f"/hsm/packages/{made['id']}").data["state"] == "deleted"
 
 
 def test_hold_package_delays_creation(control: Control, api: Api) -> None:
     """The fault hold_package delays the creation of a package."""
     control.fault("hold_package", node="node1")
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(api, "POST", "/hsm/packages", {})
+        waiting = pool.submit(api, "POST", "/hsm/packages", {}, idempotency_key="request-of-held-package")
         try:
-            assert api("GET", "/hsm/packages").data == {"packages": []}
+            wait_for(lambda: api("GET", "/node").data["running"] is not None)
+            [listed] = api("GET", "/hsm/packages?idempotency_key=request-of-held-package").data["packages"]
+            assert (listed["state"], listed["sha256"], listed["size"]) == ("preparing", None, None)
+            assert api("GET", "/node").data["running"] == {"kind": "package", "id": listed["id"]}
+            place = f"/hsm/packages/{listed['id']}"
+            assert api("GET", f"{place}/content").code == "package_not_ready"
+            for rejected in (api("POST", "/hsm/packages", {}), api("DELETE", place)):
+                assert (rejected.status, rejected.code) == (409, "package_in_progress")
+                assert rejected.data["running_id"] == listed["id"]
             assert not waiting.done()
         finally:
             control.clear_faults("hold_package")
         made = waiting.result(timeout=20).data
-    assert api("DELETE", f"/hsm/packages/{made['id']}").status == 204
+    assert (made["id"], made["state"], made["sequence"]) == (listed["id"], "ready", 2)
+    assert api("DELETE", f"/hsm/packages/{made['id']}").data["state"] == "deleted"
 
 
 def test_reset_mid_transfer_upload_leaves_nothing(control: Control, api: Api) -> None:
@@ -236,7 +245,7 @@ def test_slot_full_rejects_import(control: Control, api: Api) -> None:
     control.clear_faults()
     staged = api("POST", "/hsm/imports", content)
     assert staged.status == 201
-    assert api("DELETE", f"/hsm/imports/{staged.data['id']}").status == 204
+    assert api("DELETE", f"/hsm/imports/{staged.data['id']}").data["state"] == "discarded"
 
 
 @pytest.mark.parametrize("keys", ["old", "new"])
@@ -253,7 +262,12 @@ def test_restart_during_import_returns_old_or_new_keys(control: Control, keys: s
         api("GET", "/node")
     wait_for(lambda: _responds(api))
     assert api("GET", "/node").data["keys_digest"] == (before if keys == "old" else after)
-    assert api("GET", f"/hsm/imports/{staged['id']}").data["state"] == ("staged" if keys == "old" else "applied")
+    ended = api("GET", f"/hsm/imports/{staged['id']}").data
+    assert ended["state"] == ("failed" if keys == "old" else "applied")
+    assert (ended["problem"] or {}).get("code") == ("interrupted" if keys == "old" else None)
+    if keys == "old":
+        assert api.apply(staged).code == "import_finished"
+        staged = api("POST", "/hsm/imports", Api(control, "node2").package()).data
     assert api.apply(staged).data["state"] == "applied"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import typing as t
 
 import pytest
@@ -67,9 +68,10 @@ def test_key_pages_in_order_with_etag(control: Control) -> None:
     assert order == sorted(order)
     assert len(keys) == 10
     digest = keys_digest(KeyIdentity.from_dict(key) for key in keys)
-    assert page.headers["ETag"] == f'"{digest}"'
-    again = api("GET", "/hsm/keys", if_none_match=f'"{digest}"')
-    assert (again.status, again.data) == (304, b"")
+    tag = page.headers["ETag"]
+    assert re.fullmatch(r'W/"[!#-~]{1,100}"', tag)
+    again = api("GET", "/hsm/keys", if_none_match=tag)
+    assert (again.status, again.data, again.headers["ETag"]) == (304, b"", tag)
     assert api("GET", "/node").data["keys_digest"] == digest
     assert Api(control, "node2")("GET", "/node").data["keys_digest"] == digest
 
@@ -106,6 +108,32 @@ def test_key_damaged_or_in_inactive_slot_unusable(control: Control) -> None:
     assert unusable == {"damaged", *(key["label"] for key in keys if key["slot"] == 1)}
     assert node["unusable_key_count"] == len(unusable)
     control.set_slot("node2", 1, activation="auto", activated=True)
+
+
+def test_etag_changes_with_usable(control: Control) -> None:
+    """The ETag covers `usable`, which the keys digest does not."""
+    api = Api(control, "node1")
+    before = api("GET", "/hsm/keys")
+    tag = before.headers["ETag"]
+    control.set_slot("node1", 1, activation="manual", activated=False)
+    changed = api("GET", "/hsm/keys", if_none_match=tag)
+    assert (changed.status, changed.data["keys_digest"]) == (200, before.data["keys_digest"])
+    assert changed.headers["ETag"] != tag
+    control.set_slot("node1", 1, activation="auto", activated=True)
+    assert api("GET", "/hsm/keys", if_none_match=f'"other", {tag}').status == 304
+    control.generate_key("node1", "new-etag")
+    assert api("GET", "/hsm/keys", if_none_match=tag).status == 200
+
+
+def test_cursor_beyond_last_key_rejected(control: Control) -> None:
+    """A cursor that points beyond the last key is rejected, because a last page has at least one key."""
+    api = Api(control, "node2")
+    count = api("GET", "/node").data["key_count"]
+    cursor = api("GET", f"/hsm/keys?limit={count - 1}").data["next_cursor"]
+    assert len(api("GET", f"/hsm/keys?cursor={cursor}").data["hsm_keys"]) == 1
+    assert api("GET", f"/hsm/keys?limit={count}").data["next_cursor"] is None
+    control.delete_key("node2", api("GET", f"/hsm/keys?cursor={cursor}").data["hsm_keys"][0]["label"])
+    assert api("GET", f"/hsm/keys?cursor={cursor}").code == "invalid_request"
 
 
 def test_mbk_requires_two_shares() -> None:

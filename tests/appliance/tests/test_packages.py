@@ -63,6 +63,7 @@ def test_import_new_key_gives_same_digest(control: Control, source: Api, target:
     assert control.node("node2")["keys_digest"] == control.node("node1")["keys_digest"] == applied.data["keys_digest"]
     assert control.sign("node2", "new-1", b"m") == control.sign("node1", "new-1", b"m")  # PKCS #1 v1.5 is deterministic
     assert target.apply(staged).data == applied.data  # a repeated request changes nothing
+    assert target("DELETE", f"/hsm/imports/{staged['id']}").data == applied.data
 
 
 def test_import_replaces_key_and_keeps_extra_key(control: Control, source: Api, target: Api) -> None:
@@ -90,17 +91,26 @@ def test_package_digest_no_store_and_delete(control: Control, source: Api) -> No
     assert got.headers["Cache-Control"] == "no-store"
     file = control.folder / "nodes/node1/packages" / f"{made['id']}.ksp"
     assert file.read_bytes() == got.data
-    assert source("DELETE", f"/hsm/packages/{made['id']}").status == 204
+    for dummy in range(2):  # a repeated request changes nothing
+        deleted = source("DELETE", f"/hsm/packages/{made['id']}")
+        assert (deleted.status, deleted.data["state"], deleted.data["sequence"]) == (200, "deleted", 3)
+    assert deleted.data["problem"]["code"] == "canceled_by_request"
+    assert source("GET", f"/hsm/packages/{made['id']}").data == deleted.data
+    assert {**deleted.data, "state": "ready", "sequence": 2, "problem": None, "finished_at": None} == made
     assert not file.exists()
-    assert source("GET", f"/hsm/packages/{made['id']}/content").code == "not_found"
+    rejected = source("GET", f"/hsm/packages/{made['id']}/content")
+    assert (rejected.status, rejected.code) == (409, "package_not_ready")
 
 
 def test_package_unexpected_keys_not_created(source: Api) -> None:
     """A package is not created if the keys are not as expected."""
     now = source("GET", "/node").data["keys_digest"]
-    other = source("POST", "/hsm/packages", {"expect_keys_digest": f"sha256:{'0' * 64}"})
-    assert (other.status, other.code, other.data["keys_digest"]) == (412, "keys_changed", now)
-    assert source("GET", "/hsm/packages").data == {"packages": []}
+    unexpected = {"expect_keys_digest": f"sha256:{'0' * 64}"}
+    other = source("POST", "/hsm/packages", unexpected, idempotency_key="unexpected-keys-0001")
+    assert (other.status, other.code, other.data["keys_digest"]) == (409, "keys_changed", now)
+    assert source("GET", "/hsm/packages?idempotency_key=unexpected-keys-0001").data == {"packages": []}
+    used = source("POST", "/hsm/packages", {}, idempotency_key="unexpected-keys-0001")
+    assert used.status == 201  # a rejected request stores no key
 
 
 def altered(content: bytes, position: int) -> bytes:
@@ -180,15 +190,16 @@ def test_apply_requires_current_keys_digest(control: Control, source: Api, targe
     """Apply requires the current keys digest, unchanged since staging."""
     control.generate_key("node1", "new-2")
     staged = stage(target, source.package())
-    assert target.apply(staged, if_match=None).code == "precondition_required"
-    assert target.apply(staged, if_match="unquoted").code == "invalid_request"
-    for tag in (f'"sha256:{"0" * 64}"', "*"):
-        assert target.apply(staged, if_match=tag).code == "keys_changed"
+    place = f"/hsm/imports/{staged['id']}/apply"
+    assert target("POST", place, None).code == "unsupported_media_type"
+    for body in ({}, {"expect_keys_digest": None}, {"expect_keys_digest": "*"}, {"expect_keys_digest": 1, "more": 1}):
+        assert target("POST", place, body).code == "invalid_request"
+    assert target.apply(staged, expect=f"sha256:{'0' * 64}").code == "keys_changed"
     control.generate_key("node2", "meanwhile")
     now = control.node("node2")["keys_digest"]
-    for tag in (staged["keys_digest"], now):
-        response = target.apply(staged, if_match=f'"{tag}"')
-        assert (response.status, response.code, response.data["keys_digest"]) == (412, "keys_changed", now)
+    for digest in (staged["keys_digest"], now):
+        response = target.apply(staged, expect=digest)
+        assert (response.status, response.code, response.data["keys_digest"]) == (409, "keys_changed", now)
     control.delete_key("node2", "meanwhile")
     assert target.apply(staged).status == 200
 
@@ -197,8 +208,10 @@ def test_discard_keeps_import_without_package(control: Control, source: Api, tar
     """A discarded import is kept without its package."""
     staged = stage(target, source.package())
     for dummy in range(2):
-        assert target("DELETE", f"/hsm/imports/{staged['id']}").status == 204
-    assert target("GET", f"/hsm/imports/{staged['id']}").data["state"] == "discarded"
+        ended = target("DELETE", f"/hsm/imports/{staged['id']}")
+        assert (ended.status, ended.data["state"], ended.data["sequence"]) == (200, "discarded", 3)
+    assert ended.data["problem"]["code"] == "canceled_by_request"
+    assert target("GET", f"/hsm/imports/{staged['id']}").data == ended.data
     assert target.apply(staged).code == "import_finished"
     assert not (control.folder / "nodes/node2/imports" / f"{staged['id']}.ksp").exists()
 
@@ -236,8 +249,18 @@ def test_idempotency_key_returns_same_object(control: Control, source: Api, targ
 
     with ThreadPoolExecutor(4) as pool:
         responses = list(pool.map(upload, range(4)))
+    for response in responses:
+        if response.status != 201:
+            assert (response.status, response.code, response.headers["Retry-After"]) == (
+                409,
+                "request_in_progress",
+                "1",
+            )
+    responses = [*(response for response in responses if response.status == 201), upload(0)]
     assert {response.status for response in responses} == {201}
     assert len({response.data["id"] for response in responses}) == 1
+    other_query = f"/hsm/imports?expect_keys_digest={target('GET', '/node').data['keys_digest']}"
+    assert target("POST", other_query, content, idempotency_key=key).code == "idempotency_key_reused"
     assert target.apply(responses[0].data, idempotency_key=key).code == "idempotency_key_reused"
     source("DELETE", f"/hsm/packages/{first['id']}")
 
@@ -267,10 +290,12 @@ def test_packages_and_staged_imports_expire(hsm: str) -> None:
         source, target = Api(short, "node1"), Api(short, "node2")
         made = source("POST", "/hsm/packages", {}).data
         staged = stage(target, source("GET", f"/hsm/packages/{made['id']}/content").data)
-        while source("GET", f"/hsm/packages/{made['id']}").status == 200:
+        while (expired := source("GET", f"/hsm/packages/{made['id']}").data)["state"] == "ready":
             assert source("GET", "/node").status == 200
-        while (found := target("GET", f"/hsm/imports/{staged['id']}").data["state"]) == "staged":
+        assert (expired["state"], expired["problem"]["code"]) == ("expired", "expired")
+        assert source("DELETE", f"/hsm/packages/{made['id']}").data == expired
+        while (found := target("GET", f"/hsm/imports/{staged['id']}").data)["state"] == "staged":
             assert target("GET", "/node").status == 200
-        assert found == "expired"
+        assert (found["state"], found["problem"]["code"]) == ("expired", "expired")
         assert target.apply(staged).code == "import_expired"
         assert not list(short.folder.glob("nodes/*/packages/*.ksp")) + list(short.folder.glob("nodes/*/imports/*.ksp"))

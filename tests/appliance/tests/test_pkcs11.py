@@ -172,6 +172,8 @@ def test_kill_during_token_write_keeps_old_keys(control: Control, change: str) -
     assert control.keys("node2") == before
     assert token_objects(place) == seen
     if change == "import":
+        assert target("GET", f"/hsm/imports/{staged['id']}").data["problem"]["code"] == "interrupted"
+        staged = target("POST", "/hsm/imports", Api(control, "node1").package()).data
         assert target.apply(staged).data["state"] == "applied"
     else:
         control.restore("node2")

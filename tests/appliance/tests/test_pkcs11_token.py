@@ -40,7 +40,7 @@ if t.TYPE_CHECKING:
 
 MBK = Mbk.generate("TEST", 2, 3)
 SLOTS = [SlotSettings(0, "signing"), SlotSettings(1, "encryption")]
-KINDS = ["rsa-2048", "ec-p256", "aes-256", "generic"]
+KINDS = ["rsa-2048", "ec-p256", "aes-256", "des3-168", "generic"]
 
 
 @pytest.fixture
@@ -143,7 +143,7 @@ def test_token_process_killed_after_response_is_atomic(
         elif what == "restore":
             hsm.apply(KeySetChange("job", new, [], SLOTS, mbk=MBK))
         else:
-            hsm.apply(KeySetChange("job", new, [old[2].identity.ref], SLOTS))
+            hsm.apply(KeySetChange("job", new, [old[1].identity.ref, old[2].identity.ref], SLOTS))
 
     with contextlib.closing(opened(folder)) as hsm:
         if what != "restore":
@@ -239,9 +239,8 @@ def test_wrapped_key_identity_mismatch_rejected(folder: Path, kind: str) -> None
         replace(right, blob=other.blob),
         replace(right, blob=broken),
         replace(right, blob=right.blob[:8]),
-        replace(right, identity=replace(right.identity, size=right.identity.size * 2)),
+        replace(right, identity=replace(right.identity, size=(right.identity.size or 0) * 2)),
         replace(right, identity=replace(right.identity, fingerprint=other.identity.fingerprint)),
-        replace(right, identity=replace(right.identity, type="exotic")),
         replace(right, identity=replace(right.identity, id="not hexadecimal")),
     ]
     if right.public:
@@ -253,6 +252,13 @@ def test_wrapped_key_identity_mismatch_rejected(folder: Path, kind: str) -> None
                 hsm.check(key)
             with pytest.raises(UnwrapError):
                 hsm.apply(KeySetChange("job", [wrapped("first", "aes-128"), key], [], SLOTS))
+        unknown = replace(right, identity=replace(right.identity, type="exotic"))
+        for attempt in (
+            lambda: hsm.check(unknown),
+            lambda: hsm.apply(KeySetChange("job", [wrapped("first", "aes-128"), unknown], [], SLOTS)),
+        ):
+            with pytest.raises(ApiError, match="unknown_key_type"):
+                attempt()
         require_nothing_else(hsm, folder)
         hsm.check(right)
         hsm.apply(KeySetChange("job", [right], [], SLOTS))

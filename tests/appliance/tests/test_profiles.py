@@ -89,7 +89,7 @@ def test_profile_kept_until_changed() -> None:
     """A cluster keeps its profile until another profile is set."""
     with cluster(nodes=1, keys=1, profile=["vendor-page", "restart=node"]) as control:
         node = Api(control, "node1")
-        assert node("GET", "/node").data["capabilities"] == ["key_list", "restore_job"]
+        assert node("GET", "/node").data["capabilities"] == ["key_list", "restore_job", "cluster_claim"]
         for options, profile in (
             ({}, ["vendor-page", "restart=node"]),
             ({"profile": ["mirror"]}, ["mirror"]),
@@ -123,15 +123,19 @@ def test_failed_import_rows_show_written_keys(control: Control, profile: list[st
     response = target("POST", "/hsm/imports", content)
     if profile == ["commit=apply"]:
         response = target.apply(response.data)
-    assert (response.status, response.code) == (500, "import_failed")
-    failed = target("GET", "/hsm/imports").data["imports"][0]
+    assert response.status == (200 if profile == ["commit=apply"] else 201)
+    failed = response.data
     fits("Import", failed)
-    assert failed["state"] == "failed"
+    assert (failed["state"], failed["problem"]["code"]) == ("failed", "import_failed")
+    assert target("GET", f"/hsm/imports/{failed['id']}").data == failed
+    listed = target("GET", "/hsm/imports").data
+    fits("ImportList", listed)
+    assert listed["imports"][0] == {name: value for name, value in failed.items() if name != "rows"}
     done = [row["label"] for row in failed["rows"] if row["action"] == "add" and row["outcome"] == "done"]
     labels = {key["label"] for key in control.keys("node2")}
     assert len(done) == written
     assert {label for label in labels if label.startswith(profile[0])} == set(done)
-    assert target("DELETE", f"/hsm/imports/{failed['id']}").status == 204
+    assert target("DELETE", f"/hsm/imports/{failed['id']}").data == failed
     control.factory_reset("node2")
     control.restore("node2")
 
@@ -139,7 +143,7 @@ def test_failed_import_rows_show_written_keys(control: Control, profile: list[st
 @pytest.mark.parametrize("commit", ["apply", "upload"])
 def test_import_with_cards_matches_contract(control: Control, commit: str) -> None:
     """An import with cards matches the contract at every step."""
-    control.set_profile("cards=asked", f"commit={commit}")
+    control.set_profile("cards=required", f"commit={commit}")
     control.generate_key("node1", f"card-{commit}")
     target, content = Api(control, "node2"), Api(control, "node1").package()
 
@@ -157,8 +161,11 @@ def test_import_with_cards_matches_contract(control: Control, commit: str) -> No
     control.enter_pin("node2", "000000000")
     fits("Import", wrong := target("GET", place).data)
     assert wrong["notice"]["code"] == "wrong_pin"
-    assert target("DELETE", place).status == 204
-    assert target("GET", place).data["state"] == "discarded"
+    canceled = target("DELETE", place)
+    fits("Import", canceled.data)
+    assert (canceled.status, canceled.data["state"]) == (200, "canceled")
+    assert canceled.data["problem"]["code"] == "canceled_by_request"
+    assert target("GET", place).data == canceled.data
     again = started()
     for card in ("KEYOPS-1", "KEYOPS-2"):
         if control.pin_pad("node2")["card"] is None:
@@ -181,10 +188,10 @@ def test_binding_mbk_accepts_other_cluster(control: Control) -> None:
 
 
 def test_pins_travel_activates_slot(control: Control) -> None:
-    """With pins=travel, an import activates a slot, and with pins=stay it does not."""
+    """With pins=replicated, an import activates a slot, and with pins=not_replicated it does not."""
     control.set_slot("node1", 1, activation="manual", activated=True)
-    for pins, usable in (("travel", True), ("stay", False)):
-        control.set_profile("users=travel", f"pins={pins}")
+    for pins, usable in (("replicated", True), ("not_replicated", False)):
+        control.set_profile("users=replicated", f"pins={pins}")
         control.set_slot("node2", 1, activation="auto", activated=True)
         control.generate_key("node1", f"pin-{pins}", slot=1)
         target = Api(control, "node2")

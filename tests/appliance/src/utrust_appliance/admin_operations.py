@@ -19,13 +19,14 @@ from cryptography.hazmat.primitives import serialization
 
 from utrust_appliance.errors import OperationError
 from utrust_appliance.faults import CRASH_POINTS, describe_kinds
-from utrust_appliance.keys import KeyRef, is_unicode
+from utrust_appliance.keys import is_unicode
 from utrust_appliance.mbk import Mbk
 from utrust_appliance.node import PIN_PADS
 from utrust_appliance.provision import SLOTS, mbk_of_cards, restore_now
 
 if t.TYPE_CHECKING:
     from utrust_appliance.cluster import Cluster
+    from utrust_appliance.keys import KeyRef
     from utrust_appliance.node import Node
 
 Operation = t.Callable[..., t.Any]
@@ -173,45 +174,50 @@ class AdminOperations:
     ) -> list[dict[str, t.Any]]:
         if key_id is not None and (count != 1 or not re.fullmatch(r"([0-9a-f]{2}){1,64}", key_id)):
             raise OperationError("An id must be 1 to 64 bytes in lowercase hexadecimal, and count must be 1.")
-        if not 1 <= len(label) <= 100 or not is_unicode(label) or not 1 <= count <= 100_000:
-            raise OperationError("A label must have 1 to 100 Unicode characters, and count must be at least 1.")
+        if not len(label) <= 128 or not is_unicode(label) or not 1 <= count <= 100_000:
+            raise OperationError("A label must have at most 128 Unicode characters, and count must be at least 1.")
         labels = [label] if count == 1 else [f"{label}-{number:04d}" for number in range(1, count + 1)]
         hsm = self._cluster.node(node).hsm
-        if key_id is not None and KeyRef(slot, label, key_id) in [key.identity.ref for key in hsm.list_keys()]:
-            raise OperationError(f"{node} already has a key with slot {slot}, label {label}, id {key_id}.")
         made = await asyncio.to_thread(hsm.generate, slot, label, [(name, kind) for name in labels], key_id)
         return [key.as_dict() for key in made]
 
-    def do_key_delete(self, *, node: str, label: str, slot: int | None = None) -> None:
-        target, ref = self._cluster.node(node), self._find(node, label, slot)
+    def do_key_delete(self, *, node: str, label: str, slot: int | None = None, fingerprint: str | None = None) -> None:
+        target, ref = self._cluster.node(node), self._find(node, label, slot, fingerprint)
         identity = next(key.identity for key in target.hsm.list_keys() if key.identity.ref == ref)
         target.hsm.delete(ref)
         target.note_destroyed([identity])
 
-    def do_key_damage(self, *, node: str, label: str, slot: int | None = None) -> None:
-        self._cluster.node(node).hsm.damage(self._find(node, label, slot))
+    def do_key_damage(self, *, node: str, label: str, slot: int | None = None, fingerprint: str | None = None) -> None:
+        self._cluster.node(node).hsm.damage(self._find(node, label, slot, fingerprint))
 
-    def do_key_public(self, *, node: str, label: str, slot: int | None = None) -> str:
-        der = self._cluster.node(node).hsm.public_key(self._find(node, label, slot))
+    def do_key_public(self, *, node: str, label: str, slot: int | None = None, fingerprint: str | None = None) -> str:
+        der = self._cluster.node(node).hsm.public_key(self._find(node, label, slot, fingerprint))
         public = serialization.load_der_public_key(der)
         return public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo).decode()
 
-    def do_sign(self, *, node: str, label: str, message: str, slot: int | None = None) -> str:
+    def do_sign(
+        self, *, node: str, label: str, message: str, slot: int | None = None, fingerprint: str | None = None
+    ) -> str:
         """Sign a message. `message` and the signature are Base64."""
-        signature = self._cluster.node(node).hsm.sign(self._find(node, label, slot), base64.b64decode(message))
+        ref = self._find(node, label, slot, fingerprint)
+        signature = self._cluster.node(node).hsm.sign(ref, base64.b64decode(message))
         return base64.b64encode(signature).decode()
 
-    def _find(self, node: str, label: str, slot: int | None) -> KeyRef:
+    def _find(self, node: str, label: str, slot: int | None, fingerprint: str | None) -> KeyRef:
         refs = [
             key.identity.ref
             for key in self._cluster.node(node).hsm.list_keys()
-            if key.identity.label == label and slot in (None, key.identity.slot)
+            if key.identity.label == label
+            and slot in (None, key.identity.slot)
+            and fingerprint in (None, key.identity.fingerprint)
         ]
         where = node if slot is None else f"{node}, slot {slot},"
         if not refs:
             raise OperationError(f"The HSM of {where} does not have a key {label}.")
         if len(refs) > 1:
-            raise OperationError(f"The HSM of {where} has {len(refs)} keys {label}. Specify the slot.")
+            raise OperationError(
+                f"The HSM of {where} has {len(refs)} keys {label}. Specify the slot or the key fingerprint."
+            )
         return refs[0]
 
     def do_slot_list(self, *, node: str) -> list[dict[str, t.Any]]:

@@ -15,7 +15,7 @@ from utrust_appliance.hsm.backends import BACKENDS
 ABOUT = """\
 Simulate a cluster of hardware appliances with their HSMs, cards and PIN pads, for tests and for
 rehearsing a key ceremony. The simulator is not a vendor product. Never store production keys in it."""
-KINDS = "rsa-2048, rsa-3072, rsa-4096, ec-p256, ec-p384, ec-p521, aes-128, aes-256 or generic"
+KINDS = "for example rsa-3072, ec-p256, ed25519, x25519, ml-dsa-65, aes-256, des3-168 or generic"
 Sub = t.Any  # argparse's type of a set of subcommands is private
 
 
@@ -60,6 +60,17 @@ def parser() -> argparse.ArgumentParser:
 
 def _cluster(sub: Sub) -> None:
     up = add(sub, "up", "start a cluster in the background, or continue the cluster in D, until all nodes respond")
+    _first_start(up)
+    _run_options(up)
+    up.add_argument("--foreground", action="store_true", help="stay in the foreground")
+    down = add(sub, "down", "stop the cluster and keep its state in D")
+    down.add_argument("--purge", action="store_true", help="also remove D")
+    add(sub, "status", "show the cluster in D, with exit status 3 if no cluster runs").add_argument(
+        "--json", action="store_true"
+    )
+
+
+def _first_start(up: argparse.ArgumentParser) -> None:
     up.add_argument(
         "--clusters",
         type=int,
@@ -82,6 +93,9 @@ def _cluster(sub: Sub) -> None:
     up.add_argument("--keys", type=int, metavar="N", help="number of keys (10), first start only")
     up.add_argument("--key-mix", type=key_mix, metavar="TYPE:WEIGHT,…", help="types of the keys, first start only")
     up.add_argument("--name", help="name of the cluster (keyops), first start only")
+
+
+def _run_options(up: argparse.ArgumentParser) -> None:
     up.add_argument(
         "--card-timeout", type=float, metavar="SECONDS", help="time that a PIN pad waits for a card or a PIN (120)"
     )
@@ -89,11 +103,21 @@ def _cluster(sub: Sub) -> None:
     up.add_argument("--max-upload", type=int, metavar="BYTES", help="maximum size of an uploaded package (64 MiB)")
     up.add_argument("--restart-time", type=float, metavar="SECONDS", help="duration of a restart after an import (3)")
     up.add_argument(
+        "--claim-second",
+        type=float,
+        metavar="SECONDS",
+        help="duration of one second of the ttl of a claim, for tests (1)",
+    )
+    up.add_argument(
         "--profile",
         action="append",
         metavar="NAME",
         help="undocumented behavior to simulate: a name or ASPECT=VALUE of `profile list`, repeatable and stored",
     )
+    _services(up)
+
+
+def _services(up: argparse.ArgumentParser) -> None:
     up.add_argument("--hsm", choices=BACKENDS, help="backend of the HSMs (software), first start only")
     up.add_argument("--module", metavar="PATH", help="PKCS #11 module for --hsm pkcs11 (SoftHSM2 if installed), stored")
     up.add_argument("--ejbca", action="store_true", help="simulate EJBCA on every joined node, stored")
@@ -109,12 +133,6 @@ def _cluster(sub: Sub) -> None:
         type=int,
         metavar="N",
         help="enable faults, also over HTTP on 127.0.0.1, port N (0: a free port), with the token in D/fault.token",
-    )
-    up.add_argument("--foreground", action="store_true", help="stay in the foreground")
-    down = add(sub, "down", "stop the cluster and keep its state in D")
-    down.add_argument("--purge", action="store_true", help="also remove D")
-    add(sub, "status", "show the cluster in D, with exit status 3 if no cluster runs").add_argument(
-        "--json", action="store_true"
     )
 
 
@@ -157,7 +175,9 @@ def _keys(sub: Sub) -> None:
     keys = group(sub, "key", "manage the keys in the HSM of a node")
     add(keys, "list", "list all keys", node=True).add_argument("--json", action="store_true")
     generate = add(keys, "generate", "generate keys in the HSM of this node only", node=True)
-    generate.add_argument("--label", required=True, help="label, with the suffixes -0001, -0002, … if --count is set")
+    generate.add_argument(
+        "--label", required=True, help="label (can be empty), with the suffixes -0001, -0002, … if --count is set"
+    )
     generate.add_argument("--type", default="ec-p256", help=KINDS)
     generate.add_argument("--slot", type=int, default=0)
     generate.add_argument("--count", type=int, default=1)
@@ -167,7 +187,10 @@ def _keys(sub: Sub) -> None:
     _key_of(public)
     public.add_argument("--out", metavar="FILE")
     sign = add(
-        sub, "sign", "sign with a key in the HSM of this node (RSA: PKCS #1 v1.5 with SHA-256, EC: ECDSA)", node=True
+        sub,
+        "sign",
+        "sign with a key in the HSM of this node (RSA: PKCS #1 v1.5 with SHA-256, EC: ECDSA, EdDSA, ML-DSA)",
+        node=True,
     )
     _key_of(sign)
     source = sign.add_mutually_exclusive_group(required=True)
@@ -189,6 +212,7 @@ def _keys(sub: Sub) -> None:
 def _key_of(command: argparse.ArgumentParser) -> None:
     command.add_argument("--label", required=True)
     command.add_argument("--slot", type=int, help="required if several slots have a key with this label")
+    command.add_argument("--fingerprint", help="key fingerprint, required if several keys have this slot and label")
 
 
 def _ejbca(sub: Sub) -> None:

@@ -16,6 +16,9 @@ from dataclasses import asdict, dataclass
 from utrust_appliance.errors import OperationError
 from utrust_appliance.keys import KeyEntry, KeyIdentity, KeyRef, SlotSettings
 
+if t.TYPE_CHECKING:
+    from collections.abc import Callable
+
 ASPECTS: dict[str, dict[str, str]] = {
     "commit": {
         "apply": "an upload is staged, and the table is a preview. The apply request is the commit",
@@ -27,16 +30,16 @@ ASPECTS: dict[str, dict[str, str]] = {
         "replacing": "after an import, the HSM holds exactly the keys of the package",
     },
     "deletions": {
-        "stay": "a package does not contain deletions",
-        "travel": "an import also destroys the keys that were destroyed on the source",
+        "not_replicated": "a package does not contain deletions",
+        "replicated": "an import also destroys the keys that were destroyed on the source",
     },
     "users": {
-        "stay": "an import does not change the label or activation mode of existing slots",
-        "travel": "slots get the label and activation mode of the source",
+        "not_replicated": "an import does not change the label or activation mode of existing slots",
+        "replicated": "slots get the label and activation mode of the source",
     },
     "pins": {
-        "stay": "slot logins are not imported: a new slot must be activated, unless its activation is automatic",
-        "travel": "slots get the activation state of the source",
+        "not_replicated": "slot logins are not imported: a new slot must be activated, unless its activation is automatic",
+        "replicated": "slots get the activation state of the source",
     },
     "atomic": {
         "all": "a failed import does not change any key",
@@ -48,8 +51,8 @@ ASPECTS: dict[str, dict[str, str]] = {
         "node": "the node restarts after an import. Until then it does not respond, and other members show it as disconnected",
     },
     "cards": {
-        "never": "an import does not require cards",
-        "asked": "an import waits at the PIN pad for m of n MBK cards, like a guided restore",
+        "not_required": "an import does not require cards",
+        "required": "an import waits at the PIN pad for m of n MBK cards, like a guided restore",
     },
     "binding": {
         "cluster": "nodes accept packages of their own cluster only",
@@ -58,6 +61,19 @@ ASPECTS: dict[str, dict[str, str]] = {
     "restore_from": {
         "member": "a guided restore gets the keys from a cluster member",
         "package": "a guided restore gets the keys from a package file that people select in Webconf",
+        "nothing": "the node does not offer a guided restore to clients",
+    },
+    "key_list": {
+        "yes": "the node lists its keys, and reports their number and digest",
+        "no": "the node does not list its keys. Numbers and digests are null",
+    },
+    "cluster_claim": {
+        "yes": "each joined node offers the claim of the cluster",
+        "no": "no node offers the claim of the cluster",
+    },
+    "packages": {
+        "readable": "the node reads the facts of a package, and the rows of an import",
+        "opaque": "facts of packages and rows of imports are null",
     },
     "announces": {
         "yes": "the node reports how its imports behave",
@@ -82,24 +98,35 @@ PROFILES: dict[str, tuple[str, dict[str, str]]] = {
         "an import restores a backup: keys, users and PINs come from the source, cards are required, and the node restarts",
         {
             "effect": "replacing",
-            "users": "travel",
-            "pins": "travel",
+            "users": "replicated",
+            "pins": "replicated",
             "restart": "node",
-            "cards": "asked",
+            "cards": "required",
             "restore_from": "package",
         },
     ),
     "mirror": (
         "deletions are replicated to all HSMs",
-        {"deletions": "travel", "users": "travel"},
+        {"deletions": "replicated", "users": "replicated"},
+    ),
+    "bridge": (
+        "a bridge in front of an appliance that shows only what Webconf shows: no key list, no preview, no claim, opaque packages",
+        {
+            "commit": "upload",
+            "restore_from": "nothing",
+            "key_list": "no",
+            "cluster_claim": "no",
+            "packages": "opaque",
+            "announces": "no",
+        },
     ),
     "worst-case": (
         "the most destructive value of every aspect, and the node reports nothing",
         {
             "commit": "upload",
             "effect": "replacing",
-            "deletions": "travel",
-            "users": "travel",
+            "deletions": "replicated",
+            "users": "replicated",
             "atomic": "key_by_key",
             "restart": "node",
             "binding": "mbk",
@@ -115,6 +142,7 @@ class ImportPlan(t.NamedTuple):
     rows: list[dict[str, t.Any]]
     put: set[KeyRef]
     remove: list[KeyRef]
+    replaced: dict[KeyRef, KeyRef]  # the key of the HSM that a key of the package replaces; it is also in `remove`
 
 
 @dataclass(frozen=True)
@@ -123,14 +151,17 @@ class Behavior:
 
     commit: str = "apply"
     effect: str = "overwriting"
-    deletions: str = "stay"
-    users: str = "stay"
-    pins: str = "stay"
+    deletions: str = "not_replicated"
+    users: str = "not_replicated"
+    pins: str = "not_replicated"
     atomic: str = "all"
     restart: str = "nothing"
-    cards: str = "never"
+    cards: str = "not_required"
     binding: str = "cluster"
     restore_from: str = "member"
+    key_list: str = "yes"
+    cluster_claim: str = "yes"
+    packages: str = "readable"
     announces: str = "yes"
 
     @classmethod
@@ -160,12 +191,13 @@ class Behavior:
     # What a node reports
 
     def capabilities(self) -> list[str]:
-        able = ["key_list"]
-        if self.commit == "apply":
-            able.append("staged_import")
-        if self.restore_from == "member":
-            able.append("restore_job")
-        return able
+        offered = {
+            "key_list": self.key_list == "yes",
+            "staged_import": self.commit == "apply",
+            "restore_job": self.restore_from == "member",
+            "cluster_claim": self.cluster_claim == "yes",
+        }
+        return [name for name, able in offered.items() if able]
 
     def announced(self) -> dict[str, str]:
         """The contract's ImportBehavior."""
@@ -182,42 +214,35 @@ class Behavior:
     def plan_import(
         self, current_keys: list[KeyEntry], package: list[KeyIdentity], destroyed: t.Collection[KeyIdentity] = ()
     ) -> ImportPlan:
-        """Compute the changes of an import. `destroyed` lists the keys that were destroyed on the source.
-
-        With the effect `overwriting`, a key replaces the key with the same slot, label and id. If that key does not exist, it replaces a key with
-        the same slot and label that the package does not contain.
-        """
-        current = {key.identity.ref: key.identity for key in current_keys}
-        carried = {key.ref for key in package}
-        others: dict[tuple[int, str], list[KeyIdentity]] = {}
-        if self.effect != "additive":
-            for ref, identity in sorted(current.items()):
-                if ref not in carried:
-                    others.setdefault((identity.slot, identity.label), []).append(identity)
-        plan = ImportPlan([], set(), [])
-        for key in sorted(package, key=lambda key: key.ref):
-            replaced = current.get(key.ref)
-            if replaced is None and (beside := others.get((key.slot, key.label))):
-                replaced = beside.pop(0)
-                plan.remove.append(replaced.ref)
-            if replaced is None:
+        """Compute the changes of an import. `destroyed` lists the keys that were destroyed on the source."""
+        current = sorted((key.identity for key in current_keys), key=lambda key: key.order)
+        arriving = sorted(package, key=lambda key: key.order)
+        pairs = pair_keys(current, arriving, same_label=self.effect != "additive")
+        plan = ImportPlan([], set(), [], {})
+        for key in arriving:
+            paired = pairs.get(key)
+            if paired is None:
                 action = "add"
-            elif replaced.ref == key.ref and replaced.fingerprint == key.fingerprint:
+            elif paired.ref == key.ref:
                 action = "unchanged"
             else:
                 action = "keep" if self.effect == "additive" else "replace"
             if action in ("add", "replace"):
                 plan.put.add(key.ref)
-            plan.rows.append(_row(key, action, replaced))
-        for ref, identity in sorted(current.items()):
-            gone = self.effect == "replacing" or (self.deletions == "travel" and identity in destroyed)
-            if gone and ref not in carried and ref not in plan.remove:
-                plan.remove.append(ref)
-                plan.rows.append(_row(identity, "remove", identity))
+            if action == "replace" and paired:
+                plan.remove.append(paired.ref)
+                plan.replaced[key.ref] = paired.ref
+            plan.rows.append(_row(key, action, paired))
+        stays = set(pairs.values())
+        for key in current:
+            gone = self.effect == "replacing" or (self.deletions == "replicated" and key in destroyed)
+            if gone and key not in stays:
+                plan.remove.append(key.ref)
+                plan.rows.append(_row(key, "remove", key))
         return plan
 
     def slots_after_import(self, current: list[SlotSettings], package: list[SlotSettings]) -> list[SlotSettings]:
-        """Slots that an import creates or changes. Existing slots change only if users or PINs travel."""
+        """Slots that an import creates or changes. Existing slots change only if users or PINs are replicated."""
         known = {slot.slot: slot for slot in current}
         changed = []
         for slot in package:
@@ -231,17 +256,41 @@ class Behavior:
         return [self._arrived(slot) for slot in package]
 
     def _arrived(self, slot: SlotSettings) -> SlotSettings:
-        """If PINs stay and activation is not automatic, people must activate the slot on this node."""
-        activated = slot.activated if self.pins == "travel" else slot.activation == "auto"
+        """If PINs are not replicated and activation is not automatic, people must activate the slot on this node."""
+        activated = slot.activated if self.pins == "replicated" else slot.activation == "auto"
         return SlotSettings(slot.slot, slot.label, slot.activation, activated, slot.capacity)
 
     def _merged(self, own: SlotSettings, slot: SlotSettings) -> SlotSettings:
-        label, activation = (slot.label, slot.activation) if self.users == "travel" else (own.label, own.activation)
-        if self.pins == "travel":
+        label, activation = (slot.label, slot.activation) if self.users == "replicated" else (own.label, own.activation)
+        if self.pins == "replicated":
             activated = slot.activated
         else:
             activated = own.activated if activation == own.activation else activation == "auto"
         return SlotSettings(own.slot, label, activation, activated, own.capacity)
+
+
+def pair_keys(
+    current: list[KeyIdentity], arriving: list[KeyIdentity], *, same_label: bool
+) -> dict[KeyIdentity, KeyIdentity]:
+    """The key of the HSM for each key of the package, in the three passes of the contract. Both lists are in order."""
+    places = {key.ref.place for key in arriving}
+    pairs: dict[KeyIdentity, KeyIdentity] = {}
+    free = dict.fromkeys(current)
+
+    def pair(part: Callable[[KeyIdentity], t.Hashable], candidates: list[KeyIdentity]) -> None:
+        found: dict[t.Hashable, list[KeyIdentity]] = {}
+        for key in reversed(candidates):
+            found.setdefault(part(key), []).append(key)
+        for key in arriving:
+            if key not in pairs and (fitting := found.get(part(key))):
+                pairs[key] = fitting.pop()
+                del free[pairs[key]]
+
+    pair(lambda key: key.ref, list(free))
+    pair(lambda key: key.ref.place, list(free))
+    if same_label:
+        pair(lambda key: key.ref.place[:2], [key for key in free if key.ref.place not in places])
+    return pairs
 
 
 def _row(key: KeyIdentity, action: str, current: KeyIdentity | None) -> dict[str, t.Any]:

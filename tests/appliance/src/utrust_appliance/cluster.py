@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 
 from utrust_appliance.behavior import Behavior
 from utrust_appliance.cards import CardStore
+from utrust_appliance.claims import Claims
 from utrust_appliance.errors import OperationError
 from utrust_appliance.faults import Faults
 from utrust_appliance.files import write_json
@@ -75,6 +76,8 @@ class Options:
     max_upload: int = 64 * 1024 * 1024
     session_timeout: float = 900.0
     restart_time: float = 3.0
+    request_time: float = 600.0
+    claim_second: float = 1.0  # a claim ends after `ttl` times this number
     faults: bool = False
     fault_port: int | None = None
 
@@ -103,6 +106,7 @@ class Cluster:
         self.closers: list[t.Callable[[], None]] = []
         for node in config.nodes:
             self.nodes[node.name] = Node(self, node, folder / "nodes" / node.name)
+        self.claims = Claims(self)
 
     def node(self, name: str) -> Node:
         if name not in self.nodes:
@@ -117,6 +121,7 @@ class Cluster:
 
     def close(self) -> None:
         self.closing.set()
+        self.claims.close()
         for node in self.nodes.values():
             node.restores.wake()
             node.close()

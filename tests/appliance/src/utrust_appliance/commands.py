@@ -124,22 +124,22 @@ def key(control: Control, args: Args) -> None:
     elif args.action == "generate":
         show(args, control.generate_key(args.node, args.label, args.type, slot=args.slot, count=args.count), columns)
     elif args.action == "public":
-        pem = control.public_key(args.node, args.label, args.slot)
+        pem = control.public_key(args.node, args.label, args.slot, args.fingerprint)
         if args.out:
             Path(args.out).write_text(pem, encoding="ascii")
         else:
             print(pem, end="")
     elif args.action == "delete":
-        control.delete_key(args.node, args.label, args.slot)
+        control.delete_key(args.node, args.label, args.slot, args.fingerprint)
         print(f"{args.label} was deleted from the HSM of {args.node}.")
     else:
-        control.damage_key(args.node, args.label, args.slot)
+        control.damage_key(args.node, args.label, args.slot, args.fingerprint)
         print(f"{args.label} is now unusable on {args.node}.")
 
 
 def sign(control: Control, args: Args) -> None:
     message = Path(args.file).read_bytes() if args.file else args.message.encode()
-    signature = control.sign(args.node, args.label, message, args.slot)
+    signature = control.sign(args.node, args.label, message, args.slot, args.fingerprint)
     if args.out == "-":
         print(base64.b64encode(signature).decode())
     else:

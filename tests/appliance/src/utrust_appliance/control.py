@@ -193,20 +193,25 @@ class Control:
             self.call("key_generate", node=node, label=label, kind=kind, slot=slot, count=count, key_id=key_id),
         )
 
-    def delete_key(self, node: str, label: str, slot: int | None = None) -> None:
-        self.call("key_delete", node=node, label=label, slot=slot)
+    # `fingerprint` selects one of several keys with the same slot and label.
 
-    def damage_key(self, node: str, label: str, slot: int | None = None) -> None:
-        self.call("key_damage", node=node, label=label, slot=slot)
+    def delete_key(self, node: str, label: str, slot: int | None = None, fingerprint: str | None = None) -> None:
+        self.call("key_delete", node=node, label=label, slot=slot, fingerprint=fingerprint)
 
-    def sign(self, node: str, label: str, message: bytes, slot: int | None = None) -> bytes:
+    def damage_key(self, node: str, label: str, slot: int | None = None, fingerprint: str | None = None) -> None:
+        self.call("key_damage", node=node, label=label, slot=slot, fingerprint=fingerprint)
+
+    def sign(
+        self, node: str, label: str, message: bytes, slot: int | None = None, fingerprint: str | None = None
+    ) -> bytes:
+        text = base64.b64encode(message).decode()
         return base64.b64decode(
-            self.call("sign", node=node, label=label, slot=slot, message=base64.b64encode(message).decode())
+            self.call("sign", node=node, label=label, slot=slot, fingerprint=fingerprint, message=text)
         )
 
-    def public_key(self, node: str, label: str, slot: int | None = None) -> str:
+    def public_key(self, node: str, label: str, slot: int | None = None, fingerprint: str | None = None) -> str:
         """The public key in PEM."""
-        return str(self.call("key_public", node=node, label=label, slot=slot))
+        return str(self.call("key_public", node=node, label=label, slot=slot, fingerprint=fingerprint))
 
     def slots(self, node: str) -> list[JSON]:
         return t.cast("list[JSON]", self.call("slot_list", node=node))

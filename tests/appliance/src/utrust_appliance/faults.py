@@ -67,7 +67,16 @@ KINDS: dict[str, FaultKind] = {
         {"mbk": "OTHER", "check_value": "0a0a0a0a0a0a0a0a"},
     ),
     "slot_full": FaultKind("a slot is full", {"slot": 0}),
-    "hold_package": FaultKind("the creation of a package does not end until this fault is cleared"),
+    "hold_package": FaultKind("a package stays in the state preparing until this fault is cleared"),
+    "late_object": FaultKind(
+        "the node closes the connection after it received a POST, and stores the object and acts some seconds later",
+        {"seconds": 6.0},
+        requests=True,
+        count=1,
+    ),
+    "async_package": FaultKind("the node prepares a package some seconds after the response", {"seconds": 1.0}),
+    "async_import": FaultKind("the node checks an uploaded package some seconds after the response", {"seconds": 1.0}),
+    "single_download": FaultKind("the content of a package can be downloaded only once"),
     "hold_apply": FaultKind("an import stays in the state applying, without changes, until this fault is cleared"),
     "hold_restore": FaultKind(
         "a guided restore stays in the state restoring, without changes, until this fault is cleared"
@@ -75,6 +84,18 @@ KINDS: dict[str, FaultKind] = {
     "restart_during_import": FaultKind(
         "the node restarts while it applies an import, and returns after some seconds with the `old` or the `new` keys",
         {"keys": "old", "seconds": 3.0},
+        count=1,
+    ),
+    "restart_node": FaultKind(
+        "the node handles a request, then restarts without a response, and returns after some seconds",
+        {"seconds": 3.0},
+        requests=True,
+        count=1,
+    ),
+    "end_claim": FaultKind(
+        "the claim of the cluster ends `before` the node checks it for a request, `during` the request or `after` it",
+        {"when": "before"},
+        requests=True,
         count=1,
     ),
     "api_version": FaultKind("the node reports another version of the contract", {"version": "9.0"}),
@@ -172,6 +193,8 @@ class Faults:
             raise OperationError(f"The point of crash_at must be one of {', '.join(CRASH_POINTS)}.")
         if name == "restart_during_import" and params.get("keys", "old") not in ("old", "new"):
             raise OperationError("The parameter keys of restart_during_import must be old or new.")
+        if name == "end_claim" and params.get("when", "before") not in ("before", "during", "after"):
+            raise OperationError("The parameter when of end_claim must be before, during or after.")
         if path is not None:
             try:
                 re.compile(path)

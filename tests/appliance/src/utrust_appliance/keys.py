@@ -14,15 +14,21 @@ from dataclasses import asdict, dataclass
 if t.TYPE_CHECKING:
     from collections.abc import Iterable
 
-KNOWN_TYPES = frozenset({"rsa", "ec", "aes", "generic"})
+# The types that this firmware supports. `slh-dsa` is not supported, because `cryptography` does not have it.
+KNOWN_TYPES = frozenset({"rsa", "ec", "eddsa", "x25519", "x448", "ml-dsa", "ml-kem", "aes", "des3", "generic"})
 
 
 class KeyRef(t.NamedTuple):
-    """The place of a key in an HSM. Two nodes can have different keys in the same place."""
+    """A key in an HSM. Several keys can have the same slot, label and id. `fingerprint` is empty before the key exists."""
 
     slot: int
     label: str
     id: str
+    fingerprint: str = ""
+
+    @property
+    def place(self) -> tuple[int, str, str]:
+        return (self.slot, self.label, self.id)
 
     def __str__(self) -> str:
         return f"slot {self.slot}, label {self.label}, id {self.id}"
@@ -36,17 +42,17 @@ class KeyIdentity:
     label: str
     id: str
     type: str
-    size: int
+    size: int | None
     curve: str | None
     fingerprint: str
 
     @property
     def ref(self) -> KeyRef:
-        return KeyRef(self.slot, self.label, self.id)
+        return KeyRef(self.slot, self.label, self.id, self.fingerprint)
 
     @property
-    def order(self) -> tuple[int, str, str, str]:
-        return (self.slot, self.label, self.id, self.fingerprint)
+    def order(self) -> KeyRef:
+        return self.ref
 
     def line(self) -> bytes:
         row = [self.slot, self.label, self.id, self.type, self.size, self.curve, self.fingerprint]
@@ -90,10 +96,7 @@ class SlotSettings:
 
 
 def keys_digest(keys: Iterable[KeyIdentity]) -> str:
-    digest = hashlib.sha256()
-    for key in sorted(keys, key=lambda key: key.order):
-        digest.update(key.line())
-    return f"sha256:{digest.hexdigest()}"
+    return f"sha256:{hashlib.sha256(b''.join(sorted(key.line() for key in keys))).hexdigest()}"
 
 
 def is_unicode(text: str) -> bool:

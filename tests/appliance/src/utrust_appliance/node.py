@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 import typing as t
+from collections import Counter
 from dataclasses import dataclass, replace
 
 from utrust_appliance import clock
@@ -18,6 +19,7 @@ from utrust_appliance.jobs.imports import Imports
 from utrust_appliance.jobs.packages import Packages
 from utrust_appliance.jobs.restore_packages import RestorePackages
 from utrust_appliance.jobs.restores import Restores
+from utrust_appliance.jobs.turns import Turns
 from utrust_appliance.keys import KeyEntry, KeyIdentity, keys_digest
 from utrust_appliance.pki import expiry_of, fingerprint_of
 from utrust_appliance.request_log import RequestLog
@@ -54,6 +56,11 @@ PIN_PADS = (
 )
 
 
+def alarm_code(alarm: str | None) -> str | None:
+    """The kind of an alarm, from the reason of the fault."""
+    return alarm if alarm in (None, "external_erase") else "other"
+
+
 class Node:
     """A node, used by its API, its Webconf, its PIN pads and the admin operations."""
 
@@ -70,6 +77,7 @@ class Node:
         self.tls_fingerprint = fingerprint_of(folder / "tls.pem")
         self.tls_expires_at = expiry_of(folder / "tls.pem")
         self.log = RequestLog(folder / "requests.jsonl")
+        self.turns = Turns(self)
         self.packages = Packages(self, folder / "packages", cluster.options.object_ttl)
         self.imports = Imports(self, folder / "imports", cluster.options.object_ttl)
         self.restore_packages = RestorePackages(self, folder / "restore", cluster.options.object_ttl)
@@ -115,9 +123,15 @@ class Node:
     def running(self) -> dict[str, str] | None:
         if self.restores.running:
             return {"kind": self.restores.kind, "id": self.restores.running["id"]}
-        if self.imports.applying:
-            return {"kind": "import", "id": self.imports.applying}
+        if self.imports.working:
+            return {"kind": "import", "id": self.imports.working}
+        if self.packages.working:
+            return {"kind": "package", "id": self.packages.working}
         return None
+
+    def capabilities(self) -> list[str]:
+        """Capabilities of the contract. The claim is offered by joined nodes only."""
+        return [name for name in self.behavior.capabilities() if name != "cluster_claim" or self.config.joined]
 
     def reachable(self) -> bool:
         """Whether other members can reach this node and its HSM."""
@@ -156,13 +170,10 @@ class Node:
             raise ApiError("hsm_not_operational", f"the HSM of {self.name} is in {names.get(state, state)}")
 
     def require_idle(self) -> None:
-        """One restore or one import at a time."""
-        if (restore := self.restores.running) and self.restores.kind == "restore":
-            detail = f"restore {restore['id']} of {self.name} is {restore['state'].replace('_', ' ')}"
-            raise ApiError("restore_in_progress", detail, running_id=restore["id"])
-        running = self.running()
-        if applying := running and running["id"]:
-            raise ApiError("import_in_progress", f"import {applying} is running on {self.name}", running_id=applying)
+        """One restore, import or package at a time."""
+        if running := self.running():
+            kind, job = running["kind"], running["id"]
+            raise ApiError(f"{kind}_in_progress", f"{kind} {job} is running on {self.name}", running_id=job)
 
     def destroyed(self) -> list[KeyIdentity]:
         """Keys that were destroyed here on purpose and are still missing. The profile defines whether packages list them."""
@@ -215,43 +226,18 @@ class Node:
     def describe(self) -> dict[str, t.Any]:
         """Node of the contract."""
         faults, name = self.cluster.faults, self.name
-        state, alarm = self.state()
         keys, digest = self.list_keys()
         mbk = self.mbk()
-        counts: dict[int, int] = {}
-        for key in keys:
-            counts[key.identity.slot] = counts.get(key.identity.slot, 0) + 1
-        api = faults.find("api_version", name)
-        version, firmware, skew = (
-            faults.find("version_skew", name),
-            faults.find("firmware_skew", name),
-            faults.find("clock_skew", name),
-        )
+        api, version = faults.find("api_version", name), faults.find("version_skew", name)
+        skew = faults.find("clock_skew", name)
         return {
             "api_version": api.params["version"] if api else API_VERSION,
             "name": name,
             "appliance": {"product": PRODUCT, "version": version.params["version"] if version else VERSION},
-            "hsm": {
-                "model": MODEL,
-                "serial": self.serial,
-                "firmware": firmware.params["firmware"] if firmware else FIRMWARE,
-                "state": state,
-                "alarm": alarm,
-                "fips": faults.find("fips", name) is not None,
-                "driver": "stopped" if self._driver_stopped() else "running",
-            },
+            "hsm": self._describe_hsm(),
             "clock": clock.utc_now(float(skew.params["seconds"]) if skew else 0.0),
             "mbk": mbk.as_dict() if mbk else None,
-            "slots": [
-                {
-                    "slot": slot.slot,
-                    "label": slot.label,
-                    "activation": slot.activation,
-                    "activated": slot.activated,
-                    "key_count": counts.get(slot.slot, 0),
-                }
-                for slot in self.hsm.slots()
-            ],
+            "slots": self._describe_slots(keys),
             "key_count": len(keys),
             "unusable_key_count": sum(1 for key in keys if not key.usable),
             "keys_digest": digest,
@@ -261,11 +247,34 @@ class Node:
                 "members": [node.member() for node in self.cluster.nodes.values()],
             },
             "running": self.running(),
-            "capabilities": self.behavior.capabilities(),
+            "capabilities": self.capabilities(),
             "import_behavior": self.behavior.announced(),
             "last_backup_at": self.last_backup_at,
             "tls_expires_at": self.tls_expires_at,
         }
+
+    def _describe_hsm(self) -> dict[str, t.Any]:
+        state, alarm = self.state()
+        firmware = self.cluster.faults.find("firmware_skew", self.name)
+        return {
+            "family": "u_trust_anchor",
+            "model": MODEL,
+            "serial": self.serial,
+            "firmware": firmware.params["firmware"] if firmware else FIRMWARE,
+            "state": state,
+            "alarm_code": alarm_code(alarm),
+            "alarm": alarm,
+            "fips": self.cluster.faults.find("fips", self.name) is not None,
+            "driver": "stopped" if self._driver_stopped() else "running",
+        }
+
+    def _describe_slots(self, keys: list[KeyEntry]) -> list[dict[str, t.Any]]:
+        counts = Counter(key.identity.slot for key in keys)
+        names = ("slot", "label", "activation", "activated")
+        return [
+            {**{name: getattr(slot, name) for name in names}, "key_count": counts[slot.slot]}
+            for slot in self.hsm.slots()
+        ]
 
     def member(self) -> dict[str, t.Any]:
         return {

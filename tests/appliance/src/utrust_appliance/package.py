@@ -36,7 +36,7 @@ FORMAT = 2
 TAG_SIZE = 32
 MAX_HEADER = 16 * 1024 * 1024
 MAX_BLOB = 64 * 1024
-MAX_TEXT = 512  # bytes in UTF-8; a label has up to 128 characters
+MAX_TEXT = 513  # bytes in UTF-8; a label has up to 128 characters, and can be empty
 Mac = t.Callable[[bytes], bytes]
 
 
@@ -112,11 +112,13 @@ def _check_types(header: Header, stated: t.Any) -> None:
     """Check types and lengths of all members of a header. Raises ValueError."""
     keys = [*header.keys, *header.destroyed]
     texts = [header.cluster_id, header.node, header.hsm_serial, header.mbk_name, header.mbk_check_value, stated]
-    texts += [text for key in keys for text in (key.label, key.type, key.fingerprint, key.curve or "none")]
+    texts += [text for key in keys for text in (f"{key.label}.", key.type, key.fingerprint, key.curve or "none")]
     texts += [text for slot in header.slots for text in (slot.label, slot.activation)]
     if not all(isinstance(text, str) and 1 <= len(text.encode()) <= MAX_TEXT for text in texts):
         raise ValueError("a text is empty or too long")
-    numbers = [number for key in keys for number in (key.slot, key.size)]
+    if not all(isinstance(key.label, str) for key in keys):
+        raise ValueError("a label is not a text")
+    numbers = [number for key in keys for number in (key.slot, 0 if key.size is None else key.size)]
     numbers += [number for slot in header.slots for number in (slot.slot, slot.capacity)]
     if not all(type(number) is int and 0 <= number < 1 << 31 for number in numbers):
         raise ValueError("a number is invalid or too large")
@@ -243,4 +245,4 @@ class PackageFile:
                 )
         refs = [identity.ref for identity in header.keys]
         if len(set(refs)) != len(refs):
-            raise ApiError("package_corrupt", "it contains two keys with the same slot, label and id")
+            raise ApiError("package_corrupt", "it contains the same key twice")

@@ -19,10 +19,10 @@ import uuid
 
 from utrust_appliance import pki, process
 from utrust_appliance.cluster import Cluster, ClusterConfig, NodeConfig, Options
-from utrust_appliance.errors import OperationError
+from utrust_appliance.errors import JobError, OperationError
 from utrust_appliance.files import write_json, write_private
 from utrust_appliance.hsm.backends import HsmBackend
-from utrust_appliance.jobs.transfer import RestoreError, restore_from
+from utrust_appliance.jobs.transfer import restore_from
 from utrust_appliance.keys import SlotSettings
 from utrust_appliance.mbk import Mbk, combine
 
@@ -171,7 +171,7 @@ def restore_now(target: Node, source: Node) -> None:
     mbk = mbk_of_cards(target.cluster.cards, target.cluster.folder / "cards", facts.name)
     try:
         restore_from(target, source, mbk, secrets.token_hex(16))
-    except RestoreError as exc:
+    except JobError as exc:
         raise OperationError(f"The guided restore of {target.name} failed: {exc}.") from exc
 
 

@@ -66,9 +66,19 @@ class Api:
     with underscores. The value None omits a default header.
     """
 
-    def __init__(self, control: Control, node: str, *, client: str | None = "operator", timeout: float = 30.0) -> None:
+    def __init__(
+        self,
+        control: Control,
+        node: str,
+        *,
+        client: str | None = "operator",
+        timeout: float = 30.0,
+        claim: str | None = None,
+    ) -> None:
+        """`claim` is the token of a claim, which every request carries."""
         facts = control.node(node)
         self._address, self._port, self._timeout = facts["address"], facts["port"], timeout
+        self._claim = claim
         self._tls = ssl.create_default_context(cafile=str(control.ca_file))
         if client:
             self._tls.load_cert_chain(*control.client(client))
@@ -76,7 +86,7 @@ class Api:
     def __call__(
         self, method: str, path: str, body: dict[str, t.Any] | bytes | None = None, **headers: str | None
     ) -> Response:
-        sent: dict[str, str | None] = {}
+        sent: dict[str, str | None] = {"cluster-claim": self._claim}
         content = None
         if isinstance(body, dict):
             content, sent["content-type"] = json.dumps(body).encode(), "application/json"
@@ -108,9 +118,10 @@ class Api:
         self("DELETE", f"/hsm/packages/{made['id']}")
         return t.cast("bytes", content)
 
-    def apply(self, staged: dict[str, t.Any], **headers: str | None) -> Response:
-        headers.setdefault("if_match", f'"{staged["keys_digest"]}"')
-        return self("POST", f"/hsm/imports/{staged['id']}/apply", None, **headers)
+    def apply(self, staged: dict[str, t.Any], *, expect: str | None = "staged", **headers: str | None) -> Response:
+        """Apply an import. `expect` replaces the keys digest that the client expects."""
+        body = {"expect_keys_digest": staged["keys_digest"] if expect == "staged" else expect}
+        return self("POST", f"/hsm/imports/{staged['id']}/apply", body, **headers)
 
 
 def resource_usage(control: Control) -> tuple[float, int]:

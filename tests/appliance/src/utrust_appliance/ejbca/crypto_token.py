@@ -19,11 +19,16 @@ from utrust_appliance.errors import ApiError, OperationError
 
 if t.TYPE_CHECKING:
     from utrust_appliance.ejbca.database import SharedDatabase, TokenSettings
-    from utrust_appliance.keys import KeyEntry
+    from utrust_appliance.keys import KeyEntry, KeyIdentity
     from utrust_appliance.node import Node
 
 _CURVES = {"P-256": "p256", "P-384": "p384", "P-521": "p521"}
 _CURVES |= {"SECP256R1": "p256", "PRIME256V1": "p256", "SECP384R1": "p384", "SECP521R1": "p521"}
+
+
+def _is_supported(key: KeyIdentity) -> bool:
+    """Whether the simulated EJBCA can use keys of this type."""
+    return key.type == "rsa" or (key.type == "ec" and key.curve in _CURVES)
 
 
 def kind_of(key_alg: str, key_spec: str) -> str:
@@ -134,7 +139,7 @@ class CryptoToken:
             )
         keys: dict[str, KeyEntry] = {}
         for key in hsm.list_keys():
-            if key.identity.slot == settings.slot and key.usable and key.identity.type in ("rsa", "ec"):
+            if key.identity.slot == settings.slot and key.usable and _is_supported(key.identity):
                 keys.setdefault(key.identity.label, key)
         self._keys = keys
 

@@ -33,10 +33,11 @@ CREATE TABLE IF NOT EXISTS mbk (
 CREATE TABLE IF NOT EXISTS slots (slot INTEGER PRIMARY KEY, label TEXT, activation TEXT, activated INTEGER, capacity INTEGER);
 CREATE TABLE IF NOT EXISTS hsm_keys (
   slot INTEGER REFERENCES slots, label TEXT, id TEXT, type TEXT, size INTEGER, curve TEXT, fingerprint TEXT,
-  public BLOB, complete INTEGER, handle, PRIMARY KEY (slot, label, id));
+  public BLOB, complete INTEGER, handle, PRIMARY KEY (slot, label, id, fingerprint));
 CREATE TABLE IF NOT EXISTS journal (job TEXT PRIMARY KEY);
 """
 _IDENTITY = ", ".join(KeyIdentity.__dataclass_fields__)
+_IS_REF = "(slot, label, id, fingerprint) = (?, ?, ?, ?)"
 Handle = t.TypeVar("Handle", bytes, int)
 
 
@@ -49,7 +50,9 @@ class StoredKey(t.NamedTuple, t.Generic[Handle]):
 
 
 class CatalogHsm(abc.ABC, t.Generic[Handle]):
-    """Implements `utrust_appliance.hsm.base.Hsm` except for the secrets."""
+    """Implements `utrust_appliance.hsm.base.Hsm` except for the secrets. `kinds` are the kinds of keys that the backend supports."""
+
+    kinds: t.ClassVar[tuple[str, ...]] = key_material.KINDS
 
     def __init__(self, folder: Path, checkpoint: Checkpoint, schema: str = "") -> None:
         self._db = Database(folder / "keys.sqlite3", SCHEMA + schema)
@@ -117,7 +120,7 @@ class CatalogHsm(abc.ABC, t.Generic[Handle]):
         self, slot: int, label: str, kinds: list[tuple[str, str]], key_id: str | None = None
     ) -> list[KeyEntry]:
         for dummy, kind in kinds:
-            key_material.require_kind(kind)
+            key_material.require_kind(kind, self.kinds)
         with self._changing():
             if self._mbk is None:
                 raise OperationError(f"The HSM is in Factory Reset Mode. The key {label} was not generated.")
@@ -141,7 +144,7 @@ class CatalogHsm(abc.ABC, t.Generic[Handle]):
             for key in self._stored(ref):
                 self._drop_public(key)
             with self._db.transaction() as db:
-                db.execute("UPDATE hsm_keys SET complete = 0 WHERE (slot, label, id) = (?, ?, ?)", ref)
+                db.execute(f"UPDATE hsm_keys SET complete = 0 WHERE {_IS_REF}", ref)
 
     def set_slot(self, settings: SlotSettings) -> None:
         with self._changing(), self._db.transaction() as db:
@@ -155,9 +158,7 @@ class CatalogHsm(abc.ABC, t.Generic[Handle]):
     # Use
 
     def public_key(self, ref: KeyRef) -> bytes:
-        rows = self._db.query(
-            "SELECT public FROM hsm_keys WHERE (slot, label, id) = (?, ?, ?) AND complete AND public IS NOT NULL", *ref
-        )
+        rows = self._db.query(f"SELECT public FROM hsm_keys WHERE {_IS_REF} AND complete AND public IS NOT NULL", *ref)
         if not rows:
             raise OperationError(f"The key with {ref} does not have a public key object.")
         return bytes(rows[0]["public"])
@@ -166,7 +167,7 @@ class CatalogHsm(abc.ABC, t.Generic[Handle]):
         found = next((key for key in self._keys if key.identity.ref == ref), None)
         if found is None:
             raise OperationError(f"The HSM does not have a key with {ref}.")
-        if found.identity.type not in ("rsa", "ec"):
+        if found.identity.type not in key_material.SIGNATURE_TYPES:
             raise OperationError(f"The key with {ref} cannot sign, because its type is {found.identity.type}.")
         if not found.usable:
             raise OperationError(
@@ -235,14 +236,14 @@ class CatalogHsm(abc.ABC, t.Generic[Handle]):
     def _stored(self, ref: KeyRef | None = None) -> list[StoredKey[Handle]]:
         """The key with this reference, or all keys."""
         sql = f"SELECT {_IDENTITY}, public, handle FROM hsm_keys"
-        rows = self._db.query(f"{sql} WHERE (slot, label, id) = (?, ?, ?)", *ref) if ref else self._db.query(sql)
+        rows = self._db.query(f"{sql} WHERE {_IS_REF}", *ref) if ref else self._db.query(sql)
         return [StoredKey(KeyIdentity.from_dict(dict(row)), row["public"], row["handle"]) for row in rows]
 
     # A row is always deleted before it is replaced, because backends can have a trigger on DELETE.
 
     @staticmethod
     def _remove(db: sqlite3.Connection, ref: KeyRef) -> None:
-        db.execute("DELETE FROM hsm_keys WHERE (slot, label, id) = (?, ?, ?)", ref)
+        db.execute(f"DELETE FROM hsm_keys WHERE {_IS_REF}", ref)
 
     def _put(self, db: sqlite3.Connection, key: StoredKey[Handle]) -> None:
         self._remove(db, key.identity.ref)

@@ -28,16 +28,16 @@ from utrust_appliance.errors import ApiError, OperationError
 from utrust_appliance.hsm.base import Checkpoint, UnwrapError, WrappedKey
 from utrust_appliance.hsm.catalog import CatalogHsm, StoredKey, require_identity
 from utrust_appliance.hsm.pkcs11_process import Entry, TokenError, TokenProcess
-from utrust_appliance.keys import KNOWN_TYPES
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from utrust_appliance.keys import KeyRef
+    from utrust_appliance.keys import KeyIdentity, KeyRef
     from utrust_appliance.mbk import Mbk
 
 LOG = logging.getLogger(__name__)
+TYPES = frozenset({"rsa", "ec", "aes", "des3", "generic"})
 BATCH = 32  # keys in one request to the token
 # The id of the objects of an MBK is its number, because several MBKs can have the same name.
 SCHEMA = """
@@ -60,6 +60,9 @@ OAEP = padding.OAEP(padding.MGF1(hashes.SHA1()), hashes.SHA1(), None)
 
 class Pkcs11Hsm(CatalogHsm[int]):
     """`handle` is the number that identifies the objects of a key in the token process."""
+
+    # SoftHSM 2.6 can wrap these kinds of keys, and python-pkcs11 can generate them.
+    kinds = tuple(kind for kind in key_material.KINDS if kind.partition("-")[0] in TYPES and kind != "des3-112")
 
     def __init__(self, folder: Path, checkpoint: Checkpoint, module: str, label: str) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -225,20 +228,29 @@ def _hex(value: bytes | None) -> str | None:
 
 
 def _entry(number: int, key: WrappedKey) -> Entry:
-    """Raises UnwrapError if identity, public key and size are inconsistent. The token checks the rest."""
+    """Raises UnwrapError if identity, public key and size are inconsistent. The token checks the rest.
+
+    Raises ApiError with unknown_key_type if the token cannot hold the key.
+    """
     identity = key.identity
+    if identity.type not in TYPES or (identity.type, identity.size) == ("des3", 112):
+        raise ApiError("unknown_key_type", f"{identity.ref}: type {identity.type} is not supported by this firmware")
     try:
         bytes.fromhex(identity.id)
-        if identity.type not in KNOWN_TYPES:
-            raise ValueError(f"type {identity.type} is unknown")
         if identity.type in ("rsa", "ec"):
             public = serialization.load_der_public_key(key.public or b"")
             if not isinstance(public, rsa.RSAPublicKey | ec.EllipticCurvePublicKey):
                 raise ValueError(f"its public key is of type {type(public).__name__}")
             require_identity(key, key_material.facts_of_public(public))
         # RFC 5649: the key is padded to 8 bytes, with a prefix of 8 bytes.
-        elif key.public is not None or len(key.blob) != 8 + 8 * -(-identity.size // 64):
+        elif key.public is not None or len(key.blob) != 8 + 8 * -(-_secret_bytes(identity) // 8):
             raise ValueError(f"{len(key.blob)} bytes are not a wrapped key of {identity.size} bits")
     except ValueError as exc:
         raise UnwrapError(f"{identity.ref} cannot be unwrapped: {exc}") from exc
     return Entry(number, identity.type, identity.label, identity.id, identity.fingerprint, _hex(key.public))
+
+
+def _secret_bytes(identity: KeyIdentity) -> int:
+    if identity.size is None:
+        raise ValueError("its size is missing")
+    return -(-identity.size // (7 if identity.type == "des3" else 8))

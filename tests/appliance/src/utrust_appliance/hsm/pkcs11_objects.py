@@ -29,9 +29,11 @@ PARTS: dict[str, tuple[Part, ...]] = {
     "rsa": ((ObjectClass.PRIVATE_KEY, KeyType.RSA), (ObjectClass.PUBLIC_KEY, KeyType.RSA)),
     "ec": ((ObjectClass.PRIVATE_KEY, KeyType.EC), (ObjectClass.PUBLIC_KEY, KeyType.EC)),
     "aes": ((ObjectClass.SECRET_KEY, KeyType.AES),),
+    "des3": ((ObjectClass.SECRET_KEY, KeyType.DES3),),
     "generic": ((ObjectClass.SECRET_KEY, KeyType.GENERIC_SECRET),),
     "mbk": ((ObjectClass.SECRET_KEY, KeyType.AES), (ObjectClass.SECRET_KEY, KeyType.GENERIC_SECRET)),
 }
+SECRET_TYPES = {parts[0][1]: name for name, parts in PARTS.items() if name in ("aes", "des3", "generic")}
 EMPTY = f"kcv:{hashlib.sha1(b'', usedforsecurity=False).hexdigest()[:6]}"
 
 
@@ -60,7 +62,7 @@ def is_finished(session: Session, part: Part, thing: t.Any) -> bool:
             return number(thing, Attribute.MODULUS) > 0
         if key_type == KeyType.EC:
             return bool(ecdsa(thing, bytes(32)))
-        return check_value(session, "aes" if key_type == KeyType.AES else "generic", thing) != EMPTY
+        return check_value(session, SECRET_TYPES[key_type], thing) != EMPTY
     except (
         PKCS11Error,
         ValueError,
@@ -81,6 +83,8 @@ def _signs_for(public: t.Any, private: t.Any) -> bool:
 
 def check_value(session: Session, key_type: str, thing: t.Any) -> str:
     """CKA_CHECK_VALUE, which SoftHSM does not set for unwrapped keys."""
+    if key_type == "des3":
+        return f"kcv:{thing.encrypt(bytes(8), mechanism=Mechanism.DES3_ECB)[:3].hex()}"
     if key_type == "aes":
         return f"kcv:{thing.encrypt(bytes(16), mechanism=Mechanism.AES_ECB)[:3].hex()}"
     return f"kcv:{session.digest(thing, mechanism=Mechanism.SHA_1)[:3].hex()}"

@@ -39,6 +39,7 @@ if t.TYPE_CHECKING:
 PRIVATE = {Attribute.ENCRYPT: DEFAULT, Attribute.VERIFY: DEFAULT, Attribute.WRAP: DEFAULT, Attribute.SIGN: True}
 SECRET = {
     "aes": {Attribute.ENCRYPT: True, Attribute.DECRYPT: True, Attribute.WRAP: False, Attribute.UNWRAP: False},
+    "des3": {Attribute.ENCRYPT: True, Attribute.DECRYPT: True, Attribute.WRAP: False, Attribute.UNWRAP: False},
     "generic": {Attribute.SIGN: True, Attribute.VERIFY: True},
 }
 EXTRACTABLE_KEY = {Attribute.PRIVATE: True, Attribute.SENSITIVE: True, Attribute.EXTRACTABLE: True}
@@ -46,7 +47,8 @@ NON_EXTRACTABLE_KEY = {Attribute.PRIVATE: True, Attribute.SENSITIVE: True, Attri
 NO_USE = dict.fromkeys(
     (Attribute.ENCRYPT, Attribute.DECRYPT, Attribute.SIGN, Attribute.VERIFY, Attribute.WRAP, Attribute.UNWRAP), False
 )
-CURVE_NAMES = {"P-256": "secp256r1", "P-384": "secp384r1", "P-521": "secp521r1"}
+CURVE_NAMES = {"P-256": "secp256r1", "P-384": "secp384r1", "P-521": "secp521r1", "secp256k1": "secp256k1"}
+CURVE_NAMES["brainpoolP256r1"] = "brainpoolp256r1"
 Place = tuple[pk.Part, str, str]  # kind of object, label, id
 
 
@@ -150,8 +152,11 @@ class Token:
         place: dict[str, t.Any] = {"label": key.label, "id": bytes.fromhex(key.id), "store": True}
         if family in SECRET:
             size = int(variant or 256)
+            length = (
+                None if family == "des3" else size
+            )  # DES3 has one size, which PKCS #11 does not accept as a parameter
             template = {**SECRET[family], **EXTRACTABLE_KEY}
-            secret = self._session.generate_key(pk.PARTS[family][0][1], size, template=template, **place)
+            secret = self._session.generate_key(pk.PARTS[family][0][1], length, template=template, **place)
             self._objects[key.number] = [secret]
             return key_material.Facts(family, size, None, pk.check_value(self._session, family, secret), None)._asdict()
         templates: dict[str, t.Any] = {
@@ -161,7 +166,7 @@ class Token:
         if family == "rsa":
             public, private = self._session.generate_keypair(KeyType.RSA, int(variant), **templates, **place)
         else:
-            parameters = encode_named_curve_parameters(CURVE_NAMES[f"P-{variant[1:]}"])
+            parameters = encode_named_curve_parameters(CURVE_NAMES[key_material.EC_KINDS[kind]])
             domain = self._session.create_domain_parameters(KeyType.EC, {Attribute.EC_PARAMS: parameters}, local=True)
             public, private = domain.generate_keypair(**templates, **place)
         self._objects[key.number] = [private, public]

@@ -2,34 +2,40 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Imports of Key Synchronization Packages: verified and staged, then applied atomically or discarded.
+"""Imports of Key Synchronization Packages: checked and staged, then applied or discarded.
 
+checking -> staged -> waiting_for_card -> waiting_for_pin -> applying -> applied, else failed, canceled, discarded or expired.
 The profile can change this: the upload is the commit, keys are written one by one, cards are required, or a restart follows.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 import typing as t
 
 from utrust_appliance.clock import Deadlines, utc_in, utc_now
-from utrust_appliance.errors import ApiError
+from utrust_appliance.errors import ApiError, JobError
 from utrust_appliance.files import destroy
-from utrust_appliance.hsm.base import KeySetChange, UnwrapError
-from utrust_appliance.jobs.restores import CardCallbacks
-from utrust_appliance.keys import KeyIdentity, KeyRef, SlotSettings, keys_digest
+from utrust_appliance.jobs.card_session import CardCallbacks
+from utrust_appliance.jobs.import_writer import (
+    card_pin_pad,
+    check_package,
+    keys_changed,
+    require_applicable,
+    write_import,
+)
+from utrust_appliance.keys import KeyIdentity
 from utrust_appliance.package import PackageFile
 
 if t.TYPE_CHECKING:
     from pathlib import Path
 
+    from utrust_appliance.behavior import ImportPlan
     from utrust_appliance.node import Node
     from utrust_appliance.store import Data, Request
 
-LOG = logging.getLogger(__name__)
-ENDED = ("discarded", "expired", "failed", "canceled")
+WAITING = ("waiting_for_card", "waiting_for_pin")
 
 
 class Imports:
@@ -39,285 +45,258 @@ class Imports:
         self._node = node
         self._folder = folder
         self._deadlines = Deadlines(ttl)
-        self._staging = asyncio.Lock()
-        self.applying: str | None = None
+        self.working: str | None = None  # the import that is being checked or applied
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        kept = set()
-        for data in node.store.list("import"):
-            self._settle(data)
+        staged = set()
+        for data in node.store.unfinished("import"):
             if data["state"] == "staged":
-                kept.add(data["id"])
+                staged.add(data["id"])
                 self._deadlines.resume(data["id"], data["expires_at"])
+            elif node.hsm.committed(data["id"]):
+                self._finish(data)
+            else:
+                self._fail(data, JobError("interrupted", "the node was restarted while the import was running"))
         for file in folder.iterdir():
-            if file.stem not in kept:
+            if file.stem not in staged:
                 destroy(file)
-
-    def _settle(self, data: Data) -> None:
-        """After a crash, the HSM defines the outcome of a running import."""
-        if data["state"] not in ("applying", "waiting_for_card", "waiting_for_pin"):
-            return
-        behavior = self._node.behavior
-        if self._node.hsm.committed(data["id"]):
-            self._finish(data)
-        elif data["state"] == "applying" and (behavior.commit, behavior.atomic) == ("apply", "all"):
-            data["state"] = "staged"
-        else:
-            self._fail(data, ApiError("import_failed", "the node was restarted while the import was running"))
-        self._node.store.save(data)
 
     def _path(self, import_id: str) -> Path:
         return self._folder / f"{import_id}.ksp"
 
     def upload_path(self) -> Path:
-        """Path for an upload before it is staged."""
+        """Path for an upload before its import is stored."""
         return self._folder / f"{secrets.token_hex(16)}.part"
 
-    def require_stageable(self) -> None:
+    # Upload
+
+    async def stage(
+        self,
+        request: Request,
+        upload: Path,
+        sha256: str,
+        size: int,
+        expect_digest: str | None = None,
+        *,
+        wait: bool = False,
+    ) -> Data:
+        """Return the import of this request, after the check or in the state checking. `wait` returns it after the check only."""
+        turns = self._node.turns
+        if made := self._node.store.made_by(request):
+            return self.get(made)
         self._node.require_operational()
-        self._node.require_idle()
+        header = await asyncio.to_thread(lambda: PackageFile(upload).header)
+        await turns.begin()
+        try:
+            data = self._new(request, upload, header.facts(sha256, size), expect_digest)
+            delay = None if wait else turns.later("async_import")
+        except BaseException:
+            turns.end()
+            raise
+        work = turns.spawn(self._check(data, delay))
+        if delay is None:
+            await asyncio.shield(work)
+        return self.get(data["id"])
 
-    async def stage(self, request: Request, upload: Path, sha256: str, size: int) -> Data:
-        async with self._staging:
-            made = self._node.store.made_by(request)
-            if made:
-                return self._node.store.get("import", made)
-            self.require_stageable()
-            data = await asyncio.to_thread(self._stage, request, upload, sha256, size)
-            return await self._commit(data) if self._node.behavior.commit == "upload" else data
-
-    def _stage(self, request: Request, upload: Path, sha256: str, size: int) -> Data:
+    def _new(self, request: Request, upload: Path, facts: Data, expect_digest: str | None) -> Data:
+        """Store the import before the HSM is used."""
         self._node.checkpoint("import.received")
-        package = self._verified(upload)
-        current = self._node.hsm.list_keys()
-        plan = self._node.behavior.plan_import(current, package.header.keys, package.header.destroyed)
-        self._require_room(package, ({key.identity.ref for key in current} | plan.put) - set(plan.remove))
-        import_id = secrets.token_hex(16)
-        upload.rename(self._path(import_id))
-        data = {
-            "id": import_id,
+        self._node.require_operational()
+        digest = self._node.hsm.digest()
+        if expect_digest not in (None, digest):
+            raise keys_changed(digest)
+        data: Data = {
+            "id": secrets.token_hex(16),
             "idempotency_key": request.key,
-            "state": "staged",
+            "state": "checking",
             "sequence": 1,
-            "package": package.header.facts(sha256, size),
-            "keys_digest": keys_digest(key.identity for key in current),
-            "rows": plan.rows,
+            "pin_pad": None,
+            "prompt": None,
+            "notice": None,
+            "cards_accepted": 0,
+            "cards_required": None,
+            "problem": None,
+            "package": facts,
+            "keys_digest": digest,
+            "rows": [],
             "created_at": utc_now(),
             "expires_at": utc_in(self._deadlines.ttl),
             "finished_at": None,
         }
         self._node.store.add("import", data, request)
-        self._deadlines.start(import_id)
-        self._node.checkpoint("import.staged")
+        upload.rename(self._path(data["id"]))
+        self._deadlines.start(data["id"])
+        self.working = data["id"]
         return data
 
-    def _verified(self, path: Path) -> PackageFile:
-        hsm, node = self._node.hsm, self._node
-        mbk = node.mbk()
-        if mbk is None:
-            raise ApiError("hsm_not_operational", "the HSM is in Factory Reset Mode")
-        package = PackageFile(path)
+    async def _check(self, data: Data, delay: float | None) -> None:
+        """Check the package, and apply it if the upload is the commit. Before the response, an invalid package rejects the request."""
         try:
-            package.verify(
-                mac=hsm.package_mac,
-                mbk=mbk.check_value,
-                cluster_id=node.cluster.id if node.behavior.binding == "cluster" else None,
-                check=hsm.check,
-            )
-        except UnwrapError as exc:
-            raise ApiError("package_corrupt", str(exc)) from exc
-        return package
+            await asyncio.sleep(delay or 0)
+            plan = await asyncio.to_thread(self._planned, data["id"])
+            if self._checking(data["id"]):
+                await self._checked(data, plan)
+        except (ApiError, OSError) as exc:
+            if not self._checking(data["id"]):
+                return  # ended meanwhile
+            if delay is None:
+                self._forget(data["id"])
+                self._node.store.remove(data["id"])
+                raise
+            self._fail(data, JobError.of(exc, "import_failed"))
+        finally:
+            self.working = None
+            self._node.turns.end()
 
-    def _require_room(self, package: PackageFile, after: set[KeyRef]) -> None:
-        slots: dict[int, SlotSettings] = {slot.slot: slot for slot in [*package.header.slots, *self._node.hsm.slots()]}
-        for slot in slots.values():
-            count = sum(1 for ref in after if ref.slot == slot.slot)
-            capacity = slot.capacity
-            full = self._node.cluster.faults.find("slot_full", self._node.name)
-            if full and full.params["slot"] == slot.slot:
-                capacity = sum(1 for key in self._node.hsm.list_keys() if key.identity.slot == slot.slot)
-            if count > capacity:
-                raise ApiError(
-                    "slot_full", f"slot {slot.slot} can hold {capacity} keys, the import would result in {count} keys"
-                )
+    def _checking(self, import_id: str) -> bool:
+        return bool(self._node.store.get("import", import_id)["state"] == "checking")
 
-    def list(self) -> list[Data]:
+    def _planned(self, import_id: str) -> ImportPlan:
+        plan = check_package(self._node, self._path(import_id))[1]
+        if self._node.behavior.commit == "upload":
+            card_pin_pad(self._node)
+        return plan
+
+    async def _checked(self, data: Data, plan: ImportPlan) -> None:
+        data["rows"] = plan.rows
+        if self._node.behavior.commit == "upload":
+            await self._commit(data)
+        else:
+            self._change(data, state="staged")
+            self._node.checkpoint("import.staged")
+
+    # Reading
+
+    def list(self, key: str = "") -> list[Data]:
+        """Imports without rows."""
         self.end_expired()
-        return [self._node.restores.view(data) for data in self._node.store.list("import")]
+        return [self._node.restores.view(data) for data in self._node.store.list("import", key=key)]
 
     def get(self, import_id: str) -> Data:
         self.end_expired()
         return self._node.restores.view(self._node.store.get("import", import_id))
 
-    async def apply(self, import_id: str, request: Request, if_match: t.Container[str]) -> Data:
+    # Commit
+
+    async def apply(self, import_id: str, request: Request, expect_digest: str | None) -> Data:
+        """Apply a staged import. A repeated request returns the import without changes."""
+        turns = self._node.turns
+        if self._node.store.made_by(request) or self._startable(import_id) is None:
+            return self.get(import_id)
+        self._node.require_operational()
+        await turns.begin(long=True)
+        try:
+            if data := self._startable(import_id):
+                self.working = import_id
+                await asyncio.to_thread(require_applicable, self._node, self._path(import_id), data, expect_digest)
+            if data := self._startable(import_id):  # it can end during the check
+                await asyncio.shield(turns.spawn(self._commit(data, request)))
+        finally:
+            self.working = None
+            turns.end()
+        return self.get(import_id)
+
+    def _startable(self, import_id: str) -> Data | None:
+        """The import if it is staged, or None if it runs or was applied. Raises ApiError in other states."""
         self.end_expired()
         data = self._node.store.get("import", import_id)
-        self._node.store.made_by(request)  # rejects an Idempotency-Key of another request
-        if data["state"] == "applied":
+        state = data["state"]
+        if state == "staged":
             return data
-        if data["state"] == "expired":
+        if state in (*WAITING, "applying", "applied"):
+            return None
+        if state == "checking":
+            raise ApiError("import_in_progress", f"import {import_id} is being checked", running_id=import_id)
+        if state == "expired":
             raise ApiError("import_expired", f"import {import_id} was staged more than {self._deadlines.ttl:g} s ago")
-        if data["state"] in ENDED:
-            raise ApiError("import_finished", f"import {import_id} has ended: {data['state']}")
-        self._node.require_operational()
-        self._node.require_idle()
-        now = self._node.hsm.digest()
-        if now not in if_match:
-            raise ApiError(
-                "keys_changed",
-                f"the keys digest of the HSM is {now}, which If-Match does not name",
-                keys_digest=now,
-            )
-        if now != data["keys_digest"]:
-            detail = f"the keys digest was {data['keys_digest']} when the package was staged and is now {now}: stage the package again"
-            raise ApiError("keys_changed", detail, keys_digest=now)
-        return await self._commit(data, request)
+        raise ApiError("import_finished", f"import {import_id} has ended: {state}")
 
-    async def _commit(self, data: Data, request: Request | None = None) -> Data:
-        """Apply the import, or wait for cards first."""
-        mbk = self._node.hsm.mbk()
-        if self._node.behavior.cards == "asked" and mbk is not None:
-            pad = next((pad["name"] for pad in self._node.pin_pads() if pad["status"] == "ready"), None)
-            if pad is None:
-                self._end(data, "failed")
-                raise ApiError(
-                    "pin_pad_unavailable", f"an import requires cards, but no PIN pad of {self._node.name} responds"
-                )
+    async def _commit(self, data: Data, request: Request | None = None) -> None:
+        """Apply the import, or wait for cards first. `request` is the request that commits, if it is not the upload."""
+        pad, mbk = card_pin_pad(self._node), self._node.hsm.mbk()
+        if pad is not None and mbk is not None:
             self._node.store.save(data, request)
             work = CardCallbacks(lambda: self._after_cards(data), lambda: self._forget(data["id"]))
-            return self._node.restores.ask_for_cards(data, pad, mbk, work)
-        self.applying = data["id"]
-        try:
-            data["state"] = "applying"
-            self._node.store.save(data, request)
-            self._node.checkpoint("import.applying")
-            await self._node.cluster.faults.hold("hold_apply", self._node.name)
-            return await asyncio.to_thread(self._apply, data)
-        finally:
-            self.applying = None
+            self._node.restores.ask_for_cards(data, pad, mbk, work)
+            return
+        self._change(data, request, state="applying")
+        self._node.checkpoint("import.applying")
+        await self._write(data)
 
     def _after_cards(self, data: Data) -> t.Awaitable[None]:
-        self.applying = data["id"]
-        return self._apply_in_background(data)
+        self.working = data["id"]
+        return self._write_after_cards(data)
 
-    async def _apply_in_background(self, data: Data) -> None:
+    async def _write_after_cards(self, data: Data) -> None:
         try:
-            await self._node.cluster.faults.hold("hold_apply", self._node.name)
-            await asyncio.to_thread(self._apply, data)
-        except (ApiError, UnwrapError) as exc:
-            LOG.info("%s: import %s: %s", self._node.name, data["id"], exc)
-            if data["state"] == "staged":
-                self._fail(data, ApiError("import_failed", str(exc)))
-                self._node.store.save(data)
+            await self._write(data)
         finally:
-            self.applying = None
+            self.working = None
 
-    def _apply(self, data: Data) -> Data:
-        node, behavior, hsm, path = self._node, self._node.behavior, self._node.hsm, self._path(data["id"])
+    async def _write(self, data: Data) -> None:
+        node = self._node
         try:
-            package = self._verified(path)
-            plan = behavior.plan_import(hsm.list_keys(), package.header.keys, package.header.destroyed)
-            put = [key for key in package.wrapped_keys() if key.identity.ref in plan.put]
-            slots = behavior.slots_after_import(hsm.slots(), package.header.slots)
-            self._restart_instead()
-            self._write(KeySetChange(data["id"], put, plan.remove, slots, expect_digest=data["keys_digest"]))
-        except (ApiError, UnwrapError) as exc:
-            if isinstance(exc, ApiError) and exc.code == "import_failed":
-                self._fail(data, exc)
-            elif behavior.commit == "upload":
-                self._fail(data, ApiError("import_failed", str(exc)))
-            else:
-                data["state"] = "staged"  # unchanged; the client can apply or discard the import
-            node.store.save(data)
+            await node.turns.hold("hold_apply")
+            await asyncio.to_thread(write_import, node, data["id"], self._path(data["id"]), data["keys_digest"])
+        except JobError as exc:
+            self._fail(data, exc)
+        except Exception:
+            self._fail(data, JobError("import_failed", "an unexpected error was logged on the node"))
             raise
-        if behavior.deletions == "travel":
-            node.note_destroyed(package.header.destroyed)
-        self._finish(data)
-        node.restart()  # before clients can read the state applied and assume that the node is ready
-        node.store.save(data)
-        self._forget(data["id"])
-        node.checkpoint("import.applied")
-        return data
+        else:
+            node.restart()  # before clients can read the state applied and assume that the node is ready
+            self._finish(data)
+            node.checkpoint("import.applied")
 
-    def _restart_instead(self) -> None:
-        """Fault: the node restarts without a response. With `old`, the import has not started; otherwise it continues."""
-        if restart := self._node.cluster.faults.find("restart_during_import", self._node.name):
-            self._node.go_down(float(restart.params["seconds"]))
-            if restart.params["keys"] == "old":
-                raise ApiError("unavailable", "the node was restarted while the import was running")
+    # End
 
-    def _write(self, change: KeySetChange) -> None:
-        """Write all keys atomically or one by one. If keys are written one by one, keys without a replacement are removed last."""
-        fails = self._node.cluster.faults.find("import_failure", self._node.name)
-        after = int(fails.params["after"]) if fails else len(change.put) + 1
-        if self._node.behavior.atomic == "all":
-            if after <= len(change.put):
-                raise ApiError(
-                    "import_failed", f"key {after} of {len(change.put)} could not be written, and no key was changed"
-                )
-            self._node.hsm.apply(change)
-            return
-        expect, slots, remove = change.expect_digest, change.slots, list(change.remove)
-        for number, key in enumerate(change.put):
-            if number == after:
-                raise ApiError("import_failed", f"{number} of {len(change.put)} keys were written, then the HSM failed")
-            place = (key.identity.slot, key.identity.label)
-            beside = [ref for ref in remove if (ref.slot, ref.label) == place][:1]
-            try:
-                self._node.hsm.apply(KeySetChange(f"{change.job}/{number}", [key], beside, slots, expect_digest=expect))
-            except (ApiError, UnwrapError) as exc:
-                if number == 0:
-                    raise
-                raise ApiError(
-                    "import_failed", f"{number} of {len(change.put)} keys were written, then: {exc}"
-                ) from exc
-            expect, slots, remove = None, [], [ref for ref in remove if ref not in beside]
-        if len(change.put) == after:
-            raise ApiError("import_failed", "all keys were written, then the HSM failed")
-        self._node.hsm.apply(KeySetChange(change.job, [], remove, slots, expect_digest=expect))
-
-    def _finish(self, data: Data) -> None:
-        data["state"] = "applied"
-        data["finished_at"] = utc_now()
-        data["keys_digest"] = self._node.hsm.digest()
-        for row in data["rows"]:
-            row["outcome"] = "done"
-
-    def _fail(self, data: Data, problem: ApiError) -> None:
-        """Set the state failed, and set the outcome of each key in its row."""
-        current = {key.identity for key in self._node.hsm.list_keys()}
-        data.update(state="failed", finished_at=utc_now(), keys_digest=self._node.hsm.digest())
-        data["problem"] = {"code": problem.code, "title": problem.title, "detail": problem.detail}
-        for row in data["rows"]:
-            there = KeyIdentity.from_dict(row) in current
-            row["outcome"] = "done" if there != (row["action"] == "remove") else "pending"
-        self._forget(data["id"])
-
-    def _forget(self, import_id: str) -> None:
-        self._deadlines.forget(import_id)
-        destroy(self._path(import_id))
-
-    def discard(self, import_id: str) -> None:
+    def discard(self, import_id: str) -> Data:
+        """End an import. An import that has ended stays unchanged."""
         self.end_expired()
         data = self._node.store.get("import", import_id)
-        if data["state"] in ENDED:
-            return
-        if data["state"] == "applied":
-            raise ApiError("import_finished", f"import {import_id} was applied")
-        if data["state"] == "applying":
+        checking = data["state"] == "checking" and self._node.behavior.commit == "apply"
+        if data["finished_at"] is None and self.working == import_id and not checking:
             raise ApiError("import_in_progress", f"import {import_id} is running", running_id=import_id)
-        if data["state"] in ("waiting_for_card", "waiting_for_pin"):
-            self._node.restores.cancel_import()
-        else:
-            self._end(data, "discarded")
+        self.end(import_id, JobError("canceled_by_request", "The import was discarded by DELETE"))
+        return self.get(import_id)
+
+    def end(self, import_id: str, reason: JobError) -> None:
+        """End an import that was not committed. Other imports stay unchanged."""
+        data = self._node.store.get("import", import_id)
+        if data["state"] in WAITING:
+            self._node.restores.cancel_import(reason)
+        elif data["state"] in ("checking", "staged"):
+            self._end(data, "discarded", reason)
 
     def end_expired(self) -> None:
         for import_id in self._deadlines.passed():
             running = self._node.running()
             if running is None or running["id"] != import_id:
-                self._end(self._node.store.get("import", import_id), "expired")
+                detail = f"The package was staged more than {self._deadlines.ttl:g} s ago"
+                self._end(self._node.store.get("import", import_id), "expired", JobError("expired", detail))
 
-    def _end(self, data: Data, state: str) -> None:
-        data["state"] = state
-        data["finished_at"] = utc_now()
-        self._node.store.save(data)
+    def _finish(self, data: Data) -> None:
+        for row in data["rows"]:
+            row["outcome"] = "done"
+        self._change(data, state="applied", finished_at=utc_now(), keys_digest=self._node.hsm.digest())
         self._forget(data["id"])
+
+    def _fail(self, data: Data, reason: JobError) -> None:
+        """Set the state failed, and set the outcome of each key in its row."""
+        current = {key.identity for key in self._node.hsm.list_keys()}
+        for row in data["rows"]:
+            there = KeyIdentity.from_dict(row) in current
+            row["outcome"] = "done" if there != (row["action"] == "remove") else "pending"
+        data["keys_digest"] = self._node.hsm.digest()
+        self._end(data, "failed", reason)
+
+    def _end(self, data: Data, state: str, reason: JobError) -> None:
+        self._change(data, state=state, prompt=None, notice=None, problem=reason.problem, finished_at=utc_now())
+        self._forget(data["id"])
+
+    def _change(self, data: Data, request: Request | None = None, **changes: t.Any) -> None:
+        data.update(changes, sequence=data["sequence"] + 1)
+        self._node.store.save(data, request)
+
+    def _forget(self, import_id: str) -> None:
+        self._deadlines.forget(import_id)
+        destroy(self._path(import_id))

@@ -20,44 +20,21 @@ import typing as t
 
 from utrust_appliance.cards import WrongPinError
 from utrust_appliance.clock import utc_now
-from utrust_appliance.errors import ApiError, OperationError
+from utrust_appliance.errors import ApiError, JobError, OperationError
 from utrust_appliance.files import destroy
-from utrust_appliance.jobs.transfer import RestoreError, restore_from, restore_package
+from utrust_appliance.jobs.card_session import CardCallbacks, CardSession
+from utrust_appliance.jobs.transfer import restore_from, restore_package
 from utrust_appliance.mbk import Mbk, combine
+from utrust_appliance.store import JOB_CHANGES
 
 if t.TYPE_CHECKING:
-    from pathlib import Path
-
     from utrust_appliance.jobs.restore_packages import RestorePackage
-    from utrust_appliance.mbk import MbkFacts, Share
+    from utrust_appliance.mbk import MbkFacts
     from utrust_appliance.node import Node
     from utrust_appliance.store import Data, Request
 
 LOG = logging.getLogger(__name__)
 RUNNING = ("waiting_for_card", "waiting_for_pin", "restoring")
-
-
-class CardCallbacks(t.NamedTuple):
-    """Callbacks of an import: after the cards were accepted, and after an end without cards."""
-
-    accepted: t.Callable[[], t.Awaitable[None]]
-    ended: t.Callable[[], None]
-
-
-class CardSession:
-    """In-memory state at the PIN pad, for a guided restore or an import that requires cards."""
-
-    def __init__(
-        self, mbk: MbkFacts, source_digest: str = "", work: CardCallbacks | None = None, package: Path | None = None
-    ) -> None:
-        self.mbk = mbk
-        self.source_digest = source_digest
-        self.package = package
-        self.work = work
-        self.shares: dict[str, Share] = {}
-        self.card: str | None = None
-        self.deadline: float | None = None
-        self.timer: asyncio.TimerHandle | None = None
 
 
 class Restores:
@@ -70,9 +47,8 @@ class Restores:
         self._task: asyncio.Future[None] | None = None
         self.running: Data | None = None
         self._session: CardSession | None = None
-        for data in node.store.list("restore"):
-            if data["state"] in RUNNING:
-                self._settle(data)
+        for data in node.store.unfinished("restore"):
+            self._settle(data)
 
     def _settle(self, data: Data) -> None:
         if self._node.hsm.committed(data["id"]):
@@ -80,7 +56,7 @@ class Restores:
         else:
             data.update(
                 state="failed",
-                problem=RestoreError("interrupted", "The node was restarted during the restore").problem,
+                problem=JobError("interrupted", "The node was restarted during the restore").problem,
             )
         data.update(prompt=None, notice=None, finished_at=utc_now(), sequence=data["sequence"] + 1)
         self._node.store.save(data)
@@ -95,15 +71,7 @@ class Restores:
 
     def ask_for_cards(self, data: Data, pin_pad: str, mbk: MbkFacts, work: CardCallbacks) -> Data:
         """Request m cards for an import, then call `work`."""
-        data.update(
-            state="waiting_for_card",
-            pin_pad=pin_pad,
-            prompt=None,
-            notice=None,
-            cards_accepted=0,
-            cards_required=mbk.m,
-            problem=None,
-        )
+        data.update(state="waiting_for_card", pin_pad=pin_pad, cards_accepted=0, cards_required=mbk.m)
         self.running, self._session = data, CardSession(mbk, work=work)
         self._ask_for_card()
         return self.view(data)
@@ -152,8 +120,8 @@ class Restores:
     def get(self, restore_id: str) -> Data:
         return self.view(self._node.store.get("restore", restore_id))
 
-    def list(self) -> list[Data]:
-        return [self.view(data) for data in self._node.store.list("restore")]
+    def list(self, key: str = "", running: bool | None = None) -> list[Data]:
+        return [self.view(data) for data in self._node.store.list("restore", key=key, running=running)]
 
     async def wait(self, restore_id: str, sequence: int, seconds: float) -> Data:
         """Wait at most `seconds` until the restore has a higher sequence or has ended. Returns the restore."""
@@ -161,12 +129,8 @@ class Restores:
         while True:
             data, changed = self.get(restore_id), self._changed
             left = end - time.monotonic()
-            if (
-                data["sequence"] > sequence
-                or data["state"] not in RUNNING
-                or left <= 0
-                or self._node.cluster.closing.is_set()
-            ):
+            over = data["state"] not in RUNNING or left <= 0 or self._node.cluster.closing.is_set()
+            if data["sequence"] > sequence or over:
                 return data
             try:
                 async with asyncio.timeout(left):
@@ -175,18 +139,14 @@ class Restores:
                 continue
 
     def cancel(self, restore_id: str) -> Data:
+        """Cancel a restore. A restore that has ended stays unchanged."""
         data = self.get(restore_id)
-        if data["state"] == "canceled":
-            return data
         if data["state"] not in RUNNING:
-            raise ApiError("restore_finished", f"restore {restore_id} has ended: {data['state']}")
+            return data
         if data["state"] == "restoring":
-            raise ApiError(
-                "restore_in_progress",
-                f"restore {restore_id} is writing keys and can no longer be canceled",
-                running_id=restore_id,
-            )
-        self._end("canceled", RestoreError("canceled_by_request", "A client canceled the restore").problem)
+            detail = f"restore {restore_id} is writing keys and can no longer be canceled"
+            raise ApiError("restore_in_progress", detail, running_id=restore_id)
+        self._end("canceled", JobError("canceled_by_request", "A client canceled the restore").problem)
         return self.get(restore_id)
 
     # For people at the PIN pad
@@ -237,9 +197,7 @@ class Restores:
 
     def cancel_at_pin_pad(self) -> Data:
         data, dummy = self._waiting("waiting_for_card", "waiting_for_pin")
-        self._end(
-            "canceled", RestoreError("canceled_at_pin_pad", f"Somebody pressed Cancel at {data['pin_pad']}").problem
-        )
+        self._end("canceled", JobError("canceled_at_pin_pad", f"Somebody pressed Cancel at {data['pin_pad']}").problem)
         return self.view(data)
 
     def _accepted(self, work: CardCallbacks) -> None:
@@ -247,9 +205,9 @@ class Restores:
         self.running = self._session = None
         self._task = asyncio.ensure_future(work.accepted())  # the callback sets the state applying immediately
 
-    def cancel_import(self) -> None:
-        """Discard the import that waits at the PIN pad."""
-        self._end("discarded")
+    def cancel_import(self, reason: JobError) -> None:
+        """Cancel the import that waits at the PIN pad."""
+        self._end("canceled", reason.problem)
 
     def card_in_reader(self) -> str | None:
         return self._session.card if self._session else None
@@ -276,6 +234,10 @@ class Restores:
     def _ask(self, kind: str, prompt: str, notice: str | None, text: str) -> None:
         if self.running is None:
             return
+        if self.running["sequence"] > JOB_CHANGES - 3:  # the last changes are the write and its end
+            detail = f"The job ended after {JOB_CHANGES - 2} changes"
+            self._end("failed", JobError(f"{self.kind}_failed", detail).problem)
+            return
         number, required = self.running["cards_accepted"] + 1, self.running["cards_required"]
         self._limit(self._card_timeout)
         self._update(
@@ -299,7 +261,7 @@ class Restores:
         if self.running is None:
             return
         what = "No card was inserted" if self.running["state"] == "waiting_for_card" else "No PIN was entered"
-        self._end("failed", RestoreError("card_timeout", f"{what} within {self._card_timeout:g} s").problem)
+        self._end("failed", JobError("card_timeout", f"{what} within {self._card_timeout:g} s").problem)
 
     def _update(self, **changes: t.Any) -> None:
         if self.running is None:
@@ -314,10 +276,8 @@ class Restores:
         session = self._session
         if session and session.package:
             destroy(session.package)
-        if session and session.work:
-            self._update(state=state, prompt=None, notice=None, problem=problem, finished_at=utc_now())
-        else:
-            self._update(state=state, prompt=None, notice=None, problem=problem, result=result, finished_at=utc_now())
+        only_restore = {} if session and session.work else {"result": result}
+        self._update(state=state, prompt=None, notice=None, problem=problem, finished_at=utc_now(), **only_restore)
         self.running = self._session = None
         if session and session.work:
             session.work.ended()
@@ -334,12 +294,12 @@ class Restores:
             else:
                 source = node.cluster.nodes[data["source"]]
                 await asyncio.to_thread(restore_from, node, source, mbk, data["id"], session.source_digest)
-        except RestoreError as exc:
+        except JobError as exc:
             self._end("failed", exc.problem)
         except Exception as exc:
             LOG.exception("%s: the guided restore failed", node.name)
             self._end(
-                "failed", RestoreError("restore_failed", f"{type(exc).__name__}, see the log of the simulator").problem
+                "failed", JobError("restore_failed", f"{type(exc).__name__}, see the log of the simulator").problem
             )
             raise
         else:

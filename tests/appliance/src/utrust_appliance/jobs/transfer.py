@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typing as t
 
-from utrust_appliance.errors import ApiError
+from utrust_appliance.errors import ApiError, JobError
 from utrust_appliance.files import destroy
 from utrust_appliance.hsm.base import KeySetChange, UnwrapError
 from utrust_appliance.jobs.packages import build_package
@@ -20,42 +20,23 @@ if t.TYPE_CHECKING:
     from utrust_appliance.mbk import Mbk
     from utrust_appliance.node import Node
 
-TITLES = {
-    "card_timeout": "A card or PIN was not entered in time",
-    "canceled_at_pin_pad": "Canceled at the PIN pad",
-    "canceled_by_request": "Canceled by a request",
-    "source_unreachable": "The source does not respond",
-    "source_changed": "The keys of the source have changed",
-    "mbk_mismatch": "The cards belong to another MBK",
-    "interrupted": "The node was restarted",
-    "restore_failed": "The keys could not be restored",
-}
-
-
-class RestoreError(Exception):
-    """Ends a guided restore. `code` is a code of RestoreProblem in the contract."""
-
-    def __init__(self, code: str, detail: str) -> None:
-        super().__init__(detail)
-        self.problem = {"code": code, "title": TITLES[code], "detail": detail}
-
 
 def restore_from(target: Node, source: Node, mbk: Mbk, job: str, expect_digest: str | None = None) -> None:
     """Transfer MBK and keys of the source to the HSM of the target, atomically."""
     path = target.restore_packages.path(job)
     if not source.reachable():
-        raise RestoreError("source_unreachable", f"{source.name} does not respond")
+        raise JobError("source_unreachable", f"{source.name} does not respond")
     try:
         header, dummy_sha256, dummy_size = build_package(source, path)
         target.checkpoint("restore.fetched")
         if expect_digest not in (None, header.keys_digest):
-            raise RestoreError(
+            raise JobError(
                 "source_changed",
                 f"the keys digest of {source.name} was {expect_digest} at the start of the restore and is now {header.keys_digest}",
             )
         restore_package(target, path, mbk, job)
     except ApiError as exc:
-        raise RestoreError("restore_failed", str(exc)) from exc
+        raise JobError("restore_failed", str(exc)) from exc
     finally:
         destroy(path)
 
@@ -65,7 +46,7 @@ def restore_package(target: Node, path: Path, mbk: Mbk, job: str) -> None:
     try:
         package = PackageFile(path)
         if package.header.mbk_check_value != mbk.facts.check_value:
-            raise RestoreError(
+            raise JobError(
                 "mbk_mismatch",
                 f"the cards hold MBK {mbk.facts}, but {package.header.node} uses {package.header.mbk_check_value}",
             )
@@ -73,4 +54,4 @@ def restore_package(target: Node, path: Path, mbk: Mbk, job: str) -> None:
         slots = target.behavior.slots_after_restore(package.header.slots)
         target.hsm.apply(KeySetChange(job=job, put=list(package.wrapped_keys()), remove=[], slots=slots, mbk=mbk))
     except (ApiError, UnwrapError) as exc:
-        raise RestoreError("restore_failed", str(exc)) from exc
+        raise JobError("restore_failed", str(exc)) from exc

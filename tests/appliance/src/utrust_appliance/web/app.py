@@ -12,7 +12,9 @@ from aiohttp import web
 
 from utrust_appliance import SERVER
 from utrust_appliance.errors import ApiError
-from utrust_appliance.web import node_api, package_api, restore_api
+from utrust_appliance.web import claim_api, node_api, package_api, restore_api
+from utrust_appliance.web.capabilities import limited
+from utrust_appliance.web.claim_api import claimed
 from utrust_appliance.web.middleware import (
     NODE,
     PAGES,
@@ -32,10 +34,10 @@ API = "/api/v1"
 
 
 def make_app(node: Node) -> web.Application:
-    app = web.Application(middlewares=[logged, faulty, handle_errors, authenticated])
+    app = web.Application(middlewares=[logged, faulty, handle_errors, authenticated, claimed, limited])
     app[NODE] = node
     app.on_response_prepare.append(set_server_header)
-    for module in (node_api, restore_api, package_api):
+    for module in (node_api, claim_api, restore_api, package_api):
         for method, path, handler in module.ROUTES:
             app.router.add_route(method, API + path, handler)
     app[PAGES] = HANDLERS

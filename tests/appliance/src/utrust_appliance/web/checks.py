@@ -14,13 +14,14 @@ import typing as t
 
 from utrust_appliance.errors import ApiError
 from utrust_appliance.store import Request
+from utrust_appliance.web.middleware import NODE
 
 if t.TYPE_CHECKING:
     from collections.abc import Callable
 
     from aiohttp import web
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+NAME = re.compile(r"(?=.{1,64}\Z)[A-Za-z0-9](?:[A-Za-z0-9 ._-]*[A-Za-z0-9._-])?")
 OBJECT_ID = re.compile(r"[0-9a-f]{32}")
 IDEMPOTENCY_KEY = re.compile(r"[A-Za-z0-9_-]{16,64}")
 CONTENT_DIGEST = re.compile(r"sha-256=:([A-Za-z0-9+/]{43}=):")
@@ -94,14 +95,17 @@ def one_of(*choices: str) -> Callable[[str, str], str]:
     return parse
 
 
-name_of = matching(NAME, "a name: a letter or digit, then up to 63 letters, digits, dots, underscores or hyphens")
+name_of = matching(
+    NAME, "a name: a letter or digit, then up to 63 letters, digits, inner blanks, dots, underscores or hyphens"
+)
+digest_of = matching(DIGEST, "sha256: and 64 lowercase hexadecimal digits")
 idempotency_key_of = matching(IDEMPOTENCY_KEY, "16 to 64 letters, digits, underscores or hyphens")
 
 
 def made_once(request: web.Request, body_digest: str) -> Request:
-    """The Idempotency-Key and a digest of the content of a request."""
+    """The Idempotency-Key and a digest of the content of a request, including its query."""
     key = idempotency_key(request)
-    return Request(key, hashlib.sha256(f"{request.method} {request.path}\n{body_digest}".encode()).hexdigest())
+    return Request(key, hashlib.sha256(f"{request.method} {request.path_qs}\n{body_digest}".encode()).hexdigest())
 
 
 def idempotency_key(request: web.Request) -> str:
@@ -173,6 +177,8 @@ async def json_object(request: web.Request) -> tuple[dict[str, t.Any], str]:
         raise bad(f"the body is not JSON: {exc}") from exc
     if not isinstance(data, dict):
         raise bad("the body must be a JSON object")
+    if data.get("expect_keys_digest") is not None and request.app[NODE].behavior.key_list == "no":
+        raise bad("this node does not list its keys, so it cannot compare expect_keys_digest")
     return data, hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 

@@ -25,7 +25,8 @@ LOG = logging.getLogger(__name__)
 NODE: web.AppKey[Node] = web.AppKey("node")
 PAGES: web.AppKey[frozenset[t.Any]] = web.AppKey("pages")  # handlers with their own authentication and error pages
 Handler = t.Callable[[web.Request], t.Awaitable[web.StreamResponse]]
-LOGGED_QUERY = ("limit", "cursor", "wait", "sequence", "state", "idempotency_key", "pin_pad", "source")
+LOGGED_QUERY = ("limit", "cursor", "wait", "sequence", "state", "idempotency_key", "pin_pad", "source",
+                "expect_keys_digest")  # fmt: skip
 
 
 def problem_response(problem: ApiError) -> web.Response:
@@ -71,6 +72,16 @@ def cut(request: web.Request) -> t.NoReturn:
     raise ConnectionResetError("closed by a fault")
 
 
+async def late(request: web.Request) -> None:
+    """Fault: the node closes the connection after it received the request, and acts later."""
+    node = request.app[NODE]
+    if found := node.cluster.faults.find("late_object", node.name, request.method, request.path):
+        request["late"] = True
+        if request.transport is not None:
+            request.transport.abort()
+        await asyncio.sleep(float(found.params["seconds"]))
+
+
 @web.middleware
 async def faulty(request: web.Request, handler: Handler) -> web.StreamResponse:
     faults, name = request.app[NODE].cluster.faults, request.app[NODE].name
@@ -89,9 +100,11 @@ async def faulty(request: web.Request, handler: Handler) -> web.StreamResponse:
         return problem_response(ApiError(code, f"try again in {seconds} s", headers={"Retry-After": seconds}))
     if faults.find("not_json", *where):
         return web.Response(text="<html><body>Please log in.</body></html>", content_type="text/html")
-    lost = faults.find("lost_response_after", *where)
+    lost, restart = faults.find("lost_response_after", *where), faults.find("restart_node", *where)
     response = await handler(request)
-    if lost or request.app[NODE].down():
+    if restart:
+        request.app[NODE].go_down(float(restart.params["seconds"]))
+    if lost or request.get("late") or request.app[NODE].down():
         cut(request)
     return response
 
@@ -154,4 +167,4 @@ def registered_client(request: web.Request) -> tuple[str | None, bool]:
 
 
 def _unauthenticated(detail: str) -> ApiError:
-    return ApiError("unauthenticated", detail, headers={"WWW-Authenticate": 'Bearer realm="appliance"'})
+    return ApiError("unauthenticated", detail)

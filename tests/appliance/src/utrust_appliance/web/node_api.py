@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 
 from aiohttp import web
 
@@ -27,9 +28,13 @@ async def list_keys(request: web.Request) -> web.Response:
     query.done()
     node.require_driver()
     keys, digest = node.list_keys()
-    headers = {"ETag": f'"{digest}"'}
+    if start and start >= len(keys):
+        raise bad("cursor points beyond the last key")
+    usable = "".join("01"[key.usable] for key in keys)  # the digest does not depend on it
+    tag = hashlib.sha256(f"{digest} {usable}".encode()).hexdigest()[:32]
+    headers = {"ETag": f'W/"{tag}"'}
     known = entity_tags(request, "If-None-Match")
-    if digest in known or "*" in known:
+    if tag in known or "*" in known:
         return web.Response(status=304, headers=headers)
     page, end = keys[start : start + limit], start + limit
     data = {

@@ -15,11 +15,22 @@ from aiohttp import web
 from utrust_appliance.errors import ApiError
 from utrust_appliance.files import destroy
 from utrust_appliance.web import checks
-from utrust_appliance.web.checks import DIGEST, Query, idempotency_key_of, json_object, made_once, members, object_id
-from utrust_appliance.web.middleware import NODE, cut
+from utrust_appliance.web.checks import (
+    DIGEST,
+    Query,
+    digest_of,
+    idempotency_key_of,
+    json_object,
+    made_once,
+    members,
+    object_id,
+)
+from utrust_appliance.web.middleware import NODE, cut, late
 
 if t.TYPE_CHECKING:
     from pathlib import Path
+
+    from utrust_appliance.node import Node
 
 CHUNK = 1 << 16
 
@@ -28,24 +39,26 @@ def _created(request: web.Request, data: dict[str, t.Any]) -> web.Response:
     return web.json_response(data, status=201, headers={"Location": f"{request.path}/{data['id']}"})
 
 
-def _filtered(request: web.Request, objects: list[dict[str, t.Any]]) -> list[dict[str, t.Any]]:
+def _key_filter(request: web.Request) -> str:
     query = Query(request)
     key = query.get("idempotency_key", idempotency_key_of, "")
     query.done()
-    return [data for data in objects if key in ("", data["idempotency_key"])]
+    return key
 
 
 async def list_packages(request: web.Request) -> web.Response:
-    return web.json_response({"packages": _filtered(request, request.app[NODE].packages.list())})
+    return web.json_response({"packages": request.app[NODE].packages.list(_key_filter(request))})
 
 
 async def create_package(request: web.Request) -> web.Response:
+    node = request.app[NODE]
     Query(request).done()
-    checks.idempotency_key(request)
-    data, digest = await json_object(request)
-    members(data, required={}, optional={"expect_keys_digest": DIGEST})
-    package = await request.app[NODE].packages.create(made_once(request, digest), data.get("expect_keys_digest"))
-    return _created(request, package)
+    with node.turns.receiving(checks.idempotency_key(request)):
+        data, digest = await json_object(request)
+        members(data, required={}, optional={"expect_keys_digest": DIGEST})
+        once = made_once(request, digest)
+        await late(request)
+        return _created(request, await node.packages.create(once, data.get("expect_keys_digest")))
 
 
 async def get_package(request: web.Request) -> web.Response:
@@ -57,8 +70,7 @@ async def get_package(request: web.Request) -> web.Response:
 async def delete_package(request: web.Request) -> web.Response:
     package_id = object_id(request, "package_id")
     Query(request).done()
-    request.app[NODE].packages.delete(package_id)
-    return web.Response(status=204)
+    return web.json_response(request.app[NODE].packages.delete(package_id))
 
 
 async def download_package(request: web.Request) -> web.StreamResponse:
@@ -69,8 +81,19 @@ async def download_package(request: web.Request) -> web.StreamResponse:
 
 async def send_package(request: web.Request, package_id: str, more: dict[str, str]) -> web.StreamResponse:
     """Send the content of a package. `more` has additional headers."""
+    packages = request.app[NODE].packages
+    with packages.content(package_id) as (data, path):
+        try:
+            return await _send_content(request, data, path, more)
+        finally:
+            if request.get("sent"):
+                packages.downloaded(package_id)
+
+
+async def _send_content(
+    request: web.Request, data: dict[str, t.Any], path: Path, more: dict[str, str]
+) -> web.StreamResponse:
     node = request.app[NODE]
-    data, path = node.packages.content(package_id)
     faults, size, sha256 = node.cluster.faults, data["size"], data["sha256"].removeprefix("sha256:")
     corrupted = faults.find("corrupt_download", node.name)
     if corrupted and corrupted.params["consistent"]:
@@ -96,8 +119,10 @@ async def send_package(request: web.Request, package_id: str, more: dict[str, st
             if corrupted:
                 chunk = _corrupted(chunk, done, data["size"])
             if stop_at is not None and done + len(chunk) > stop_at:
+                request["sent"] = True
                 await response.write(chunk[: stop_at - done])
                 cut(request)
+            request["sent"] = True
             await response.write(chunk)
             done += len(chunk)
     await response.write_eof()
@@ -113,26 +138,27 @@ def _corrupted(chunk: bytes, start: int, size: int) -> bytes:
 
 
 async def list_imports(request: web.Request) -> web.Response:
-    return web.json_response({"imports": _filtered(request, request.app[NODE].imports.list())})
+    return web.json_response({"imports": request.app[NODE].imports.list(_key_filter(request))})
 
 
 async def stage_import(request: web.Request) -> web.Response:
-    node = request.app[NODE]
-    Query(request).done()
+    node, query = request.app[NODE], Query(request)
+    expected = query.get("expect_keys_digest", digest_of, "") or None
+    query.done()
     once = made_once(request, announced := checks.content_digest(request))
     checks.media_type(request, "application/octet-stream")
     checks.announced_size(request, node.cluster.options.max_upload)
     upload = node.imports.upload_path()
-    try:
-        size, received = await receive(request, upload, request.content.iter_chunked(CHUNK))
-        if received != announced:
-            raise ApiError(
-                "content_digest_mismatch",
-                f"Content-Digest does not match the {size} received bytes",
-            )
-        return _created(request, await node.imports.stage(once, upload, f"sha256:{received}", size))
-    finally:
-        destroy(upload)
+    with node.turns.receiving(once.key):
+        try:
+            size, received = await receive(request, upload, request.content.iter_chunked(CHUNK))
+            if received != announced:
+                detail = f"Content-Digest does not match the {size} received bytes"
+                raise ApiError("content_digest_mismatch", detail)
+            await late(request)
+            return _created(request, await node.imports.stage(once, upload, f"sha256:{received}", size, expected))
+        finally:
+            destroy(upload)
 
 
 async def receive(request: web.Request, path: Path, chunks: t.AsyncIterator[bytes]) -> tuple[int, str]:
@@ -162,21 +188,28 @@ async def get_import(request: web.Request) -> web.Response:
 
 
 async def apply_import(request: web.Request) -> web.Response:
-    import_id = object_id(request, "import_id")
+    node, import_id = request.app[NODE], object_id(request, "import_id")
     Query(request).done()
-    once = made_once(request, "")
-    if "If-Match" not in request.headers:
-        request.app[NODE].imports.get(import_id)
-        raise ApiError("precondition_required", "set If-Match to the current keys digest")
-    tags = checks.entity_tags(request, "If-Match")
-    return web.json_response(await request.app[NODE].imports.apply(import_id, once, tags))
+    with node.turns.receiving(checks.idempotency_key(request)):
+        data, digest = await json_object(request)
+        expected = _expected(node, data)
+        once = made_once(request, digest)
+        await late(request)
+        return web.json_response(await node.imports.apply(import_id, once, expected))
+
+
+def _expected(node: Node, data: dict[str, t.Any]) -> str | None:
+    """The keys digest of an ApplyRequest. Null is for nodes that do not list their keys."""
+    if data == {"expect_keys_digest": None} and "key_list" not in node.behavior.capabilities():
+        return None
+    members(data, required={"expect_keys_digest": DIGEST}, optional={})
+    return t.cast("str", data["expect_keys_digest"])
 
 
 async def discard_import(request: web.Request) -> web.Response:
     import_id = object_id(request, "import_id")
     Query(request).done()
-    request.app[NODE].imports.discard(import_id)
-    return web.Response(status=204)
+    return web.json_response(request.app[NODE].imports.discard(import_id))
 
 
 ROUTES = [

@@ -9,10 +9,11 @@ from __future__ import annotations
 from aiohttp import web
 
 from utrust_appliance.jobs.preview import preview, require_restorable
-from utrust_appliance.jobs.restores import RUNNING
+from utrust_appliance.store import JOB_CHANGES
 from utrust_appliance.web.checks import (
     NAME,
     Query,
+    idempotency_key,
     idempotency_key_of,
     integer,
     json_object,
@@ -22,7 +23,7 @@ from utrust_appliance.web.checks import (
     object_id,
     one_of,
 )
-from utrust_appliance.web.middleware import NODE
+from utrust_appliance.web.middleware import NODE, late
 
 
 async def preview_restore(request: web.Request) -> web.Response:
@@ -37,33 +38,30 @@ async def list_restores(request: web.Request) -> web.Response:
     key = query.get("idempotency_key", idempotency_key_of, "")
     state = query.get("state", one_of("running", "finished"), "")
     query.done()
-    restores = [
-        data
-        for data in request.app[NODE].restores.list()
-        if key in ("", data["idempotency_key"]) and state in ("", "running" if data["state"] in RUNNING else "finished")
-    ]
+    restores = request.app[NODE].restores.list(key, {"": None, "running": True, "finished": False}[state])
     return web.json_response({"restores": restores})
 
 
 async def start_restore(request: web.Request) -> web.Response:
     node = request.app[NODE]
     Query(request).done()
-    made_once(request, "")
-    data, digest = await json_object(request)
-    members(data, required={"pin_pad": NAME, "source": NAME}, optional={})
-    once = made_once(request, digest)
-    made = node.store.made_by(once)
-    if made:
-        restore = node.restores.get(made)
-    else:
-        restore = node.restores.start(once, data["pin_pad"], require_restorable(node, data["pin_pad"], data["source"]))
+    with node.turns.receiving(idempotency_key(request)):
+        data, digest = await json_object(request)
+        members(data, required={"pin_pad": NAME, "source": NAME}, optional={})
+        once = made_once(request, digest)
+        await late(request)
+        if made := node.store.made_by(once):
+            restore = node.restores.get(made)
+        else:
+            source = require_restorable(node, data["pin_pad"], data["source"])
+            restore = node.restores.start(once, data["pin_pad"], source)
     return web.json_response(restore, status=201, headers={"Location": f"{request.path}/{restore['id']}"})
 
 
 async def get_restore(request: web.Request) -> web.Response:
     query, restore_id = Query(request), object_id(request, "restore_id")
     wait = query.get("wait", integer(0, 60), 0)
-    sequence = query.get("sequence", integer(0, 2147483647), 0)
+    sequence = query.get("sequence", integer(0, JOB_CHANGES), 0)
     query.done()
     return web.json_response(await request.app[NODE].restores.wait(restore_id, sequence, wait))
 

@@ -145,13 +145,13 @@ async def guide(context: RequestContext) -> web.StreamResponse:
 
 async def guide_live(context: RequestContext) -> web.StreamResponse:
     job = _job(context)
-    if "cards_required" not in job["data"]:
+    if job["data"]["cards_required"] is None:
         raise ApiError("not_found", "the import does not require cards")
     return live(context.request, "guide_live.html", node=context.node.name, csrf=context.user().csrf, **job)
 
 
 def _requires_cards(data: dict[str, t.Any]) -> bool:
-    return "cards_required" in data and data["state"] in (*RUNNING, "applying")
+    return data["cards_required"] is not None and data["state"] in (*RUNNING, "applying")
 
 
 def _job(context: RequestContext) -> dict[str, t.Any]:
@@ -184,7 +184,9 @@ async def download(context: RequestContext) -> web.StreamResponse:
     await _form(context)
     node = context.node
     try:
-        made = await node.packages.create(Request(secrets.token_hex(16), "webconf"), None)
+        made = await node.packages.create(Request(secrets.token_hex(16), "webconf"), None, wait=True)
+        if made["state"] != "ready":
+            raise ApiError("package_not_ready", made["problem"]["detail"])
     except ApiError as problem:
         return _reject(context, problem)
     stamp = utc_now().replace(":", "").replace("-", "")
@@ -221,12 +223,12 @@ async def upload(context: RequestContext) -> web.StreamResponse:
 
 
 async def _import(node: Node, request: Request, path: t.Any, sha256: str, size: int) -> str:
-    staged = await node.imports.stage(request, path, f"sha256:{sha256}", size)
+    staged = await node.imports.stage(request, path, f"sha256:{sha256}", size, wait=True)
     import_id = str(staged["id"])
     if staged["state"] != "staged":
         return import_id  # the upload is also the commit of the API
     try:
-        await node.imports.apply(import_id, Request(f"{request.key}-apply", request.digest), {staged["keys_digest"]})
+        await node.imports.apply(import_id, Request(f"{request.key}-apply", request.digest), staged["keys_digest"])
     except ApiError:
         with contextlib.suppress(ApiError):  # report the first error
             node.imports.discard(import_id)
