@@ -14,9 +14,11 @@ import typing as t
 
 from ansible.module_utils.common.parameters import env_fallback
 from ansible.module_utils.errors import AnsibleFallbackNotFound
+from ansible_collections.keyops.utrust.plugins.module_utils._appliance.claim import TOKEN
 from ansible_collections.keyops.utrust.plugins.module_utils._appliance.transports import TRANSPORTS
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
 from ansible_collections.keyops.utrust.plugins.module_utils._http import Endpoint
+from ansible_collections.keyops.utrust.plugins.module_utils._limits import MAX_RETRIES, MAX_TIMEOUT
 
 Spec = dict[str, t.Any]
 Params = t.Mapping[str, t.Any]
@@ -44,6 +46,7 @@ CONNECTION_SPEC: t.Final[Spec] = {
     "tls_fingerprint": {"type": "list", "elements": "str"},
     "expect_node": {"type": "str"},
     "members": {"type": "list", "elements": "str"},
+    "cluster_claim": {"type": "str", "no_log": True},
     "transport": {"type": "str", "choices": sorted(TRANSPORTS), "default": "rest"},
     "connect_timeout": _env("UTRUST_CONNECT_TIMEOUT", type="float", default=10.0),
     "timeout": _env("UTRUST_TIMEOUT", type="float", default=30.0),
@@ -92,16 +95,23 @@ def make_endpoint(params: Params, login: Params, prefix: str) -> Endpoint:
     `prefix` is the name of the option that holds `login`, for messages. Raises UtrustError (`host_invalid`, `option_invalid`).
     """
     host = login["host"].strip()
-    if "/" in host or not host:
+    if not re.fullmatch(r"[^/?#@\s\x00-\x1f\x7f]{1,255}", host):
         raise UtrustError(
             f"{prefix}host: {login['host']!r} is not a valid host name or address. Omit scheme and path. HTTPS is always used",
             code="host_invalid",
         )
     for name in ("connect_timeout", "timeout"):
-        if not params[name] > 0:
-            raise UtrustError(f"{name}: {params[name]:g} is invalid. Set more than 0 seconds", code="option_invalid")
-    if params["retries"] < 0:
-        raise UtrustError(f"retries: {params['retries']} is invalid. Set 0 or more", code="option_invalid")
+        if not 0 < params[name] <= MAX_TIMEOUT:
+            raise UtrustError(
+                f"{name}: {params[name]:g} is invalid. Set more than 0 and at most {MAX_TIMEOUT:g} seconds",
+                code="option_invalid",
+            )
+    if not 0 <= params["retries"] <= MAX_RETRIES:
+        raise UtrustError(
+            f"retries: {params['retries']} is invalid. Set 0 or more, and at most {MAX_RETRIES}", code="option_invalid"
+        )
+    _check_bearer_token(params.get("bearer_token"))
+    _check_claim_token(params.get("cluster_claim"))
     return Endpoint(
         host=host.strip("[]"),
         port=login["port"],
@@ -112,6 +122,25 @@ def make_endpoint(params: Params, login: Params, prefix: str) -> Endpoint:
         connect_timeout=params["connect_timeout"],
         timeout=params["timeout"],
     )
+
+
+def _check_bearer_token(token: str | None) -> None:
+    """Raise UtrustError (`option_invalid`) for a token that a header cannot carry. The message does not quote the token."""
+    if token is not None and not re.fullmatch(r"[A-Za-z0-9._~+/-]+=*", token):
+        raise UtrustError(
+            "bearer_token: the token has a blank, a line end or another character that is not allowed in a token. Nothing was sent. "
+            "Check the end of the value: a block in a vault file often ends with a line end",
+            code="option_invalid",
+        )
+
+
+def _check_claim_token(token: str | None) -> None:
+    """Raise UtrustError (`option_invalid`) for a token that the contract does not allow. The message does not quote the token."""
+    if token is not None and not TOKEN.fullmatch(token):
+        raise UtrustError(
+            "cluster_claim: the token is invalid. Nothing was sent. Remove this option, because the run creates the token itself",
+            code="option_invalid",
+        )
 
 
 def parse_key_fingerprints(option: str, given: t.Iterable[str]) -> frozenset[str]:

@@ -62,6 +62,10 @@ class ResponseLostError(UtrustError):
     """The response to a request was lost, and something may have changed."""
 
 
+class RequestLostError(ResponseLostError):
+    """The response was lost, and the node shows that it did not act on the request."""
+
+
 def raise_for_problems(action: str, problems: t.Sequence[Problem]) -> None:
     """Raise `PreflightError` if the list is not empty. The message has one line for each problem."""
     if problems:

@@ -17,11 +17,22 @@ import http.client
 import re
 import socket
 import ssl
+import time
 import typing as t
 
+from ansible_collections.keyops.utrust.plugins.module_utils import _limits as limits
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
+from ansible_collections.keyops.utrust.plugins.module_utils._http_response import (
+    InvalidResponseError,
+    NoResponseError,
+    Output,
+    TimedSocket,
+    read_body,
+)
+from ansible_collections.keyops.utrust.plugins.module_utils._printable import escape_unprintable
 
-CHUNK = 64 * 1024
+#: Characters of the reason why no response arrived.
+MAX_REASON = 300
 _ALERTS_ABOUT_CLIENT = (
     "CERTIFICATE_REQUIRED",
     "UNKNOWN_CA",
@@ -34,7 +45,11 @@ _ALERTS_ABOUT_CLIENT = (
 
 @dc.dataclass(frozen=True)
 class Endpoint:
-    """Address of a server, and how both sides authenticate. Times are in seconds. Paths are on the executing machine."""
+    """Address of a server, and how both sides authenticate. Paths are on the executing machine.
+
+    Times are in seconds. `connect_timeout` is the deadline of all connection attempts and the TLS handshake together.
+    `timeout` is the deadline of one whole exchange: sending the request and reading the whole response.
+    """
 
     host: str
     port: int
@@ -44,18 +59,6 @@ class Endpoint:
     tls_fingerprint: tuple[str, ...]
     connect_timeout: float
     timeout: float
-
-
-class NoResponseError(Exception):
-    """No response arrived. `sent` is whether the server may have received the request."""
-
-    def __init__(self, reason: str, *, sent: bool) -> None:
-        super().__init__(reason)
-        self.sent = sent
-
-
-class ResponseTooLargeError(Exception):
-    """The response is larger than the limit."""
 
 
 class HttpResponse(t.NamedTuple):
@@ -123,8 +126,9 @@ def tls_context(endpoint: Endpoint) -> ssl.SSLContext:
 class HttpsConnection:
     """One connection at a time to one server. Handles bytes and TLS. JSON and retries belong to `_json_client`."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, *, clock: t.Callable[[], float] = time.monotonic) -> None:
         self._endpoint = endpoint
+        self._clock = clock
         self._pins = frozenset(normalize_fingerprint(pin) for pin in endpoint.tls_fingerprint)
         self._context = tls_context(endpoint)
         self._connection: http.client.HTTPSConnection | None = None
@@ -138,8 +142,7 @@ class HttpsConnection:
         """Make a request that another thread has sent end soon, with an error."""
         connection = self._connection
         if connection is not None and connection.sock is not None:
-            with contextlib.suppress(OSError):
-                connection.sock.shutdown(socket.SHUT_RDWR)
+            t.cast(TimedSocket, connection.sock).abort()
 
     def request(
         self,
@@ -148,28 +151,35 @@ class HttpsConnection:
         *,
         headers: t.Mapping[str, str],
         body: bytes | t.BinaryIO | None = None,
-        output: t.Callable[[bytes], object] | None = None,
-        limit: int = 64 * 1024 * 1024,
+        output: Output | None = None,
+        limit: int,
     ) -> HttpResponse:
         """Send one request and read the whole response. Redirects are not followed.
 
-        The body of a 200 response is written to `output` in chunks. Without `output` at most `limit` bytes are read. Raises NoResponseError,
-        ResponseTooLargeError, and UtrustError if one side does not accept the identity of the other side.
+        The body of a 200 response is written to `output` in chunks. At most `limit` bytes of a body are read.
+        The whole exchange must end within the time-out of the endpoint. A body for `output` and an upload get more time, by their size.
+        Raises NoResponseError, InvalidResponseError, ResponseTooLargeError, and UtrustError if one side does not accept the identity of the other side.
         """
+        _check_text(path, headers)
         # The server may have closed an idle connection. A request on this connection would look like a lost response,
         # so a request that may change something uses a new connection.
         if method != "GET":
             self.close()
         fresh = self._connection is None
         connection = self._connection or self._connect()
+        transfer = int(headers.get("Content-Length", 0)) + (limit if output is not None else 0)
+        timeout = self._endpoint.timeout + transfer / limits.MIN_TRANSFER_RATE
         try:
+            t.cast(TimedSocket, connection.sock).start(self._clock() + timeout, limits.MAX_HEADER_BYTES)
             connection.request(method, path, body=body, headers=dict(headers))
-            response = connection.getresponse()
-            return self._read(response, output, limit)
+            return self._read(connection, output, limit)
         except ssl.SSLError as exc:
             self.close()
             self._raise_if_client_refused(exc)
             raise NoResponseError(f"TLS failed: {exc}", sent=True) from exc
+        except TimeoutError as exc:
+            self.close()
+            raise NoResponseError(f"timed out: no complete response within {timeout:g} s", sent=True) from exc
         except (OSError, http.client.HTTPException) as exc:
             self.close()
             reason = _describe(exc)
@@ -182,33 +192,29 @@ class HttpsConnection:
             self.close()
             raise
 
-    def _read(
-        self, response: http.client.HTTPResponse, output: t.Callable[[bytes], object] | None, limit: int
-    ) -> HttpResponse:
-        if output is not None and response.status == 200:
-            while chunk := response.read(CHUNK):
-                output(chunk)
-            kept = b""
-        else:
-            kept = response.read(limit + 1)
-            if len(kept) > limit:
-                raise ResponseTooLargeError(f"the response is larger than {limit} bytes")
-        # `read` with a size does not raise IncompleteRead. `length` is the number of missing bytes.
-        if response.length:
-            raise NoResponseError(f"the response ended {response.length} bytes too early", sent=True)
+    def _read(self, connection: http.client.HTTPSConnection, output: Output | None, limit: int) -> HttpResponse:
+        timed = t.cast(TimedSocket, connection.sock)  # http.client forgets the socket of a connection that will close
+        response = connection.getresponse()
+        if response.status < 200:
+            raise InvalidResponseError(f"the interim response {response.status} was not requested")
+        streamed = output if response.status == 200 else None
+        if response.status >= 400:
+            limit = limits.MAX_PROBLEM_BYTES
+        # Twice the limit is enough for the sizes of chunks.
+        timed.allow(2 * limit + limits.MAX_HEADER_BYTES)
+        kept = read_body(response, streamed, limit)
         if response.will_close:
             self.close()
+        response.close()
         return HttpResponse(response.status, response.headers, kept)
 
     def _connect(self) -> http.client.HTTPSConnection:
         endpoint = self._endpoint
-        connection = http.client.HTTPSConnection(
-            endpoint.host, endpoint.port, timeout=endpoint.connect_timeout, context=self._context
-        )
+        connection = http.client.HTTPSConnection(endpoint.host, endpoint.port, context=self._context)
         with contextlib.ExitStack() as undo:
             undo.callback(connection.close)
             try:
-                connection.connect()
+                connection.sock = self._open_socket()
                 # If the server has already reset the connection, the ssl module returns a socket that is not connected.
                 self._check_pin(connection)
             except ssl.SSLCertVerificationError as exc:
@@ -221,12 +227,47 @@ class HttpsConnection:
             except ssl.SSLError as exc:
                 self._raise_if_client_refused(exc)
                 raise NoResponseError(f"TLS handshake failed: {exc}", sent=False) from exc
+            except UnicodeError as exc:
+                raise UtrustError(
+                    f"connecting to {endpoint.host!a}: the host name cannot be encoded. Set host to a valid host name or address",
+                    code="host_invalid",
+                ) from exc
             except OSError as exc:
                 raise NoResponseError(_describe(exc), sent=False) from exc
             undo.pop_all()
-        connection.sock.settimeout(endpoint.timeout)
+        connection.sock = TimedSocket(connection.sock, self._clock)
         self._connection = connection
         return connection
+
+    def _open_socket(self) -> ssl.SSLSocket:
+        """Return a socket after the TLS handshake. All addresses of the name share `connect_timeout` with the handshake. Raises OSError."""
+        endpoint = self._endpoint
+        deadline = self._clock() + endpoint.connect_timeout
+        addresses = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
+        failure: OSError = OSError("the name has no address")
+        for index, (family, kind, protocol, dummy, address) in enumerate(addresses):
+            plain = socket.socket(family, kind, protocol)
+            try:
+                # An address that does not respond must leave time for the others.
+                plain.settimeout(self._remaining(deadline) / (len(addresses) - index))
+                plain.connect(address)
+                plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                plain.settimeout(self._remaining(deadline))
+                return self._context.wrap_socket(plain, server_hostname=endpoint.host)
+            except ssl.SSLError:
+                plain.close()
+                raise
+            except OSError as exc:
+                plain.close()
+                failure = exc
+        raise failure
+
+    def _remaining(self, deadline: float) -> float:
+        """Return the seconds until a time of the clock. Raises TimeoutError if the time is over."""
+        remaining = deadline - self._clock()
+        if remaining <= 0:
+            raise TimeoutError("timed out")
+        return remaining
 
     def _check_pin(self, connection: http.client.HTTPSConnection) -> None:
         if not self._pins:
@@ -254,5 +295,17 @@ class HttpsConnection:
             ) from exc
 
 
+def _check_text(path: str, headers: t.Mapping[str, str]) -> None:
+    """Raise UtrustError (`option_invalid`) for text that a request cannot carry. The message does not quote a value, because it can be a secret."""
+    invalid = [name for name, value in headers.items() if not re.fullmatch(r"[\x20-\x7e]*", value)]
+    if invalid or not re.fullmatch(r"[\x21-\x7e]+", path):
+        raise UtrustError(
+            f"sending a request: {', '.join(invalid) or 'the path'} has a character that is not printable ASCII. Nothing was sent. "
+            "Correct the option that sets the value",
+            code="option_invalid",
+        )
+
+
 def _describe(exc: Exception) -> str:
-    return f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
+    """Return the reason as one printable line. Some exceptions quote what the server sent."""
+    return escape_unprintable(f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__)[:MAX_REASON]

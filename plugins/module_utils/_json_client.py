@@ -9,10 +9,11 @@ One client serves the appliance API and EJBCA. An `Api` describes what differs b
 
 from __future__ import annotations
 
-import json
 import time
 import typing as t
 
+from ansible_collections.keyops.utrust.plugins.module_utils import _json
+from ansible_collections.keyops.utrust.plugins.module_utils import _limits as limits
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import (
     ApiError,
     ResponseLostError,
@@ -23,12 +24,15 @@ from ansible_collections.keyops.utrust.plugins.module_utils._http import (
     Endpoint,
     HttpResponse,
     HttpsConnection,
+)
+from ansible_collections.keyops.utrust.plugins.module_utils._http_response import (
+    InvalidResponseError,
     NoResponseError,
+    Output,
     ResponseTooLargeError,
 )
 
 JSON = "application/json"
-MAX_DELAY = 30.0
 
 
 class ProblemDetails(t.NamedTuple):
@@ -44,6 +48,7 @@ class Api(t.NamedTuple):
 
     `repeatable` methods may be sent again if no response arrived, or if the status is in `lost`.
     A status in `not_started` means that the server did not start, so every method may be sent again.
+    A problem with a code of `in_progress` means that the first request with the same key has not ended, so this request may be sent again, too.
     With `retry_unsent`, every method may also be sent again if the connection failed before the request was sent.
     """
 
@@ -56,6 +61,7 @@ class Api(t.NamedTuple):
     unreachable_code: str
     unreachable_remedy: str
     login_remedy: str
+    in_progress: frozenset[str] = frozenset()
 
 
 class JsonResponse(t.NamedTuple):
@@ -77,22 +83,23 @@ def delay_before_retry(
     *,
     limit: int,
     sent: bool = True,
+    in_progress: bool = False,
     retry_after: float | None = None,
 ) -> float | None:
     """Return the seconds to wait before the request is sent again, or None if it must not be sent again.
 
     `status` is missing if no response arrived. `attempt` counts from 1, `limit` is the number of retries.
     """
-    not_started = status in api.not_started
+    not_started = status in api.not_started or in_progress
     lost = (status is None or status in api.lost) and method in api.repeatable
     unsent = status is None and not sent and api.retry_unsent
     if attempt > limit or not (not_started or lost or unsent):
         return None
-    return min(retry_after if retry_after is not None else 0.5 * 2.0 ** (attempt - 1), MAX_DELAY)
+    return min(retry_after if retry_after is not None else 0.5 * 2.0 ** (attempt - 1), limits.MAX_RETRY_DELAY)
 
 
 class JsonClient:
-    """Sends requests to one server and returns accepted responses."""
+    """Sends requests to one server and returns accepted responses. `headers` are sent with each request."""
 
     def __init__(
         self,
@@ -100,15 +107,19 @@ class JsonClient:
         api: Api,
         *,
         bearer_token: str | None = None,
+        headers: t.Mapping[str, str] | None = None,
         retries: int = 3,
         sleep: t.Callable[[float], None] = time.sleep,
+        clock: t.Callable[[], float] = time.monotonic,
     ) -> None:
         self._connection = HttpsConnection(endpoint)
         self._api = api
         self._address = f"{endpoint.host}:{endpoint.port}"
-        self._auth_headers = {"Authorization": f"Bearer {bearer_token}"} if bearer_token else {}
+        authorization = {"Authorization": f"Bearer {bearer_token}"} if bearer_token else {}
+        self._headers = {"Accept": f"{JSON}, application/problem+json", **authorization, **(headers or {})}
         self._retries = retries
         self._sleep = sleep
+        self._clock = clock
 
     def close(self) -> None:
         self._connection.close()
@@ -125,14 +136,16 @@ class JsonClient:
         ok: t.Container[int] = (200,),
         headers: t.Mapping[str, str] | None = None,
         body: bytes | t.BinaryIO | None = None,
-        output: t.Callable[[bytes], object] | None = None,
+        output: Output | None = None,
+        limit: int | None = None,
     ) -> JsonResponse:
         """Send a request and return the decoded response if its status is in `ok`.
 
-        Raises ApiError for another status and for an invalid response. If no response arrived, raises ResponseLostError if something
-        may have changed, and UnreachableError otherwise.
+        The body of a 200 response is written to `output` if it is set. `limit` is the maximum number of bytes of the body, or None for the limit of JSON.
+        Raises ApiError for another status, and for an unusable response to a GET. Raises ResponseLostError if no response or an unusable response
+        arrived and something may have changed, and UnreachableError if no response arrived and nothing changed.
         """
-        response = self.exchange(method, path, ok=ok, headers=headers, body=body, output=output)
+        response = self.exchange(method, path, ok=ok, headers=headers, body=body, output=output, limit=limit)
         streamed = output is not None and response.status == 200
         document = None if streamed else self._decode(method, path, response)
         return JsonResponse(response.status, document, response.headers.get("Content-Digest"))
@@ -145,32 +158,56 @@ class JsonClient:
         ok: t.Container[int] | None = (200,),
         headers: t.Mapping[str, str] | None = None,
         body: bytes | t.BinaryIO | None = None,
-        output: t.Callable[[bytes], object] | None = None,
+        output: Output | None = None,
+        limit: int | None = None,
     ) -> HttpResponse:
-        """Send a request and return the raw response. Without `ok` every status is accepted. Raises as `call` does."""
-        sent = {"Accept": f"{JSON}, application/problem+json", **self._auth_headers, **(headers or {})}
+        """Send a request and return the raw response. Without `ok` every status is accepted. Raises as `call` does.
+
+        No repetition begins after `MAX_RETRY_TIME` seconds.
+        """
+        sent = {**self._headers, **(headers or {})}
+        # Bytes that were written to `output` cannot be removed here, so the caller must restart a broken download.
+        counted = _CountedOutput(output) if output is not None else None
+        limit = limits.MAX_JSON_BYTES if limit is None else limit
         attempt = 0
+        lost = False  # whether the server may have acted on an earlier attempt
+        end = self._clock() + limits.MAX_RETRY_TIME
         while True:
             attempt += 1
             response: HttpResponse | None = None
             failure: NoResponseError | None = None
             try:
-                response = self._connection.request(method, path, headers=sent, body=body, output=output)
+                response = self._connection.request(method, path, headers=sent, body=body, output=counted, limit=limit)
             except NoResponseError as exc:
                 failure = exc
             except ResponseTooLargeError as exc:
-                raise ApiError(f"{self._request(method, path)}: {exc}", code="response_too_large") from exc
+                raise self._unusable(method, path, str(exc), code="response_too_large") from exc
+            except InvalidResponseError as exc:
+                raise self._unusable(method, path, f"the response is invalid: {exc}", code="response_invalid") from exc
             if response is not None and (ok is None or response.status in ok):
                 return response
             delay = self._delay(method, response, attempt, sent=failure is None or failure.sent)
-            # Bytes that were written to `output` cannot be removed here, so the caller must restart a broken download.
-            if delay is None or (output is not None and failure is not None):
+            if delay is None or self._clock() + delay > end or (counted is not None and counted.started):
                 if response is None:
-                    raise self._no_response(method, path, attempt, failure) from failure
+                    raise self._no_response(method, path, attempt, failure, lost=lost) from failure
                 raise self._rejection(method, path, response)
+            lost = lost or self._may_have_acted(response, failure)
             if body is not None and not isinstance(body, bytes):
                 body.seek(0)
             self._sleep(delay)
+
+    def _may_have_acted(self, response: HttpResponse | None, failure: NoResponseError | None) -> bool:
+        """Whether the server may have acted on an attempt that is repeated."""
+        return response.status in self._api.lost if response is not None else failure is None or failure.sent
+
+    def _unusable(self, method: str, path: str, reason: str, *, code: str, **details: t.Any) -> UtrustError:
+        """Return the error of an unusable response. The server may have acted on every other request than a GET."""
+        error = ApiError if method == "GET" else ResponseLostError
+        return error(
+            f"{self._request(method, path)}: {reason}. Check that this address is {self._api.name}, and not a proxy or Webconf",
+            code=code,
+            **details,
+        )
 
     def _request(self, method: str, path: str) -> str:
         return f"{method} {path} at {self._address}"
@@ -179,18 +216,28 @@ class JsonClient:
         if response is None:
             return delay_before_retry(self._api, method, None, attempt, limit=self._retries, sent=sent)
         retry_after = parse_retry_after(response.headers.get("Retry-After"))
+        codes = self._api.in_progress
+        in_progress = response.status == 409 and bool(codes) and self._api.read_problem(response).code in codes
         return delay_before_retry(
-            self._api, method, response.status, attempt, limit=self._retries, retry_after=retry_after
+            self._api,
+            method,
+            response.status,
+            attempt,
+            limit=self._retries,
+            in_progress=in_progress,
+            retry_after=retry_after,
         )
 
-    def _no_response(self, method: str, path: str, attempt: int, failure: NoResponseError | None) -> UtrustError:
-        if failure is not None and failure.sent and method != "GET":
+    def _no_response(
+        self, method: str, path: str, attempt: int, failure: NoResponseError | None, *, lost: bool
+    ) -> UtrustError:
+        if method != "GET" and (lost or (failure is not None and failure.sent)):
             return ResponseLostError(
                 f"{self._request(method, path)}: the response was lost ({failure}). The request is not sent again",
                 code="response_lost",
             )
         return UnreachableError(
-            f"{self._request(method, path)}: no response after {attempt} attempt(s): {failure}. Nothing was changed. {self._api.unreachable_remedy}",
+            f"{self._request(method, path)}: no response after {attempt} attempt(s): {failure}. The request changed nothing. {self._api.unreachable_remedy}",
             code=self._api.unreachable_code,
         )
 
@@ -210,12 +257,20 @@ class JsonClient:
         content_type = response.headers.get_content_type()
         try:
             if content_type != JSON:
-                raise ValueError(f"its media type is {content_type}")
-            return json.loads(response.body)
+                raise ValueError(f"its media type is {content_type[:80]!a}")
+            return _json.decode(response.body)
         except ValueError as exc:
-            raise ApiError(
-                f"{self._request(method, path)}: the response (HTTP {response.status}) is not JSON: {exc}. "
-                f"Check that this address is {self._api.name}, and not a proxy or Webconf",
-                code="response_not_json",
-                http_status=response.status,
-            ) from exc
+            reason = f"the response (HTTP {response.status}) is not JSON: {exc}"
+            raise self._unusable(method, path, reason, code="response_not_json", http_status=response.status) from exc
+
+
+class _CountedOutput:
+    """Writes to an output and remembers whether it has written."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self.started = False
+
+    def __call__(self, chunk: bytes) -> None:
+        self.started = True
+        self._output(chunk)

@@ -49,6 +49,8 @@ class Operation(t.NamedTuple):
     run: t.Callable[[Invocation], Result]
     #: Whether the operation has the connection options of one node.
     one_node: bool = True
+    #: Whether the operation, with these options, sends requests that change something outside of check mode.
+    changes: t.Callable[[Params], bool] = lambda dummy: False
 
     def module_arguments(self) -> dict[str, t.Any]:
         """Return keyword arguments for AnsibleModule and ArgumentSpecValidator."""

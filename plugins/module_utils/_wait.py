@@ -27,12 +27,15 @@ def wait_until_available(
     read: t.Callable[[], T],
     wait_options: WaitOptions,
     action: str,
+    *,
     not_ready: t.Callable[[T], str | None] = lambda dummy: None,
+    tolerate_errors: float = 0.0,
+    outcome: str = "Its keys may have changed",
 ) -> T:
     """Call `read` until the node is available, and return its result. `action` is part of the error message.
 
-    A node that is unreachable or responds with HTTP 503 may be restarting. Every other error is raised at once.
-    `not_ready` returns why a result means that the node is still restarting, or None.
+    A node that is unreachable or responds with HTTP 503 may be restarting. Every other error is raised after `tolerate_errors` seconds.
+    `not_ready` returns why a result means that the node is still restarting, or None. `outcome` is part of the error message, too.
     Raises UtrustError (`node_wait_timeout`) when the time is over.
     """
     started = wait_options.clock()
@@ -44,12 +47,14 @@ def wait_until_available(
             if reason is None:
                 return result
         except (UnreachableError, ApiError) as exc:
-            if isinstance(exc, ApiError) and exc.details.get("http_status") != 503:
+            available = isinstance(exc, ApiError) and exc.details.get("http_status") != 503
+            waited = wait_options.clock() - started
+            if available and waited + wait_options.interval > min(tolerate_errors, wait_options.timeout):
                 raise
             failure, reason = exc, str(exc)
         if wait_options.clock() - started + wait_options.interval > wait_options.timeout:
             raise UtrustError(
-                f"{action}: timed out after {wait_options.timeout:g} s waiting for the node. Its keys may have changed. "
+                f"{action}: timed out after {wait_options.timeout:g} s waiting for the node. {outcome}. "
                 f"Check the node, then run again. Last state: {reason}",
                 code="node_wait_timeout",
             ) from failure

@@ -14,7 +14,7 @@ import typing as t
 import pytest
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import (
     PreflightError,
-    ResponseLostError,
+    RequestLostError,
     UtrustError,
 )
 from utrust_appliance import process
@@ -30,8 +30,8 @@ if t.TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-#: All named profiles, and other combinations.
-EVERY = [*PROFILES, "effect=additive", "effect=replacing announces=no"]
+#: All named profiles of nodes that list their keys, and other combinations.
+EVERY = [*(name for name in PROFILES if name != "bridge"), "effect=additive", "effect=replacing announces=no"]
 RESTART = 2.0
 
 
@@ -71,7 +71,7 @@ def profile(request: pytest.FixtureRequest, control: Control) -> Iterator[Behavi
     behavior = Behavior.of(names)
     people = (
         card_holders(control, "node2", cards=["KEYOPS-1", "KEYOPS-2"] * 3)
-        if behavior.cards == "asked"
+        if behavior.cards == "required"
         else contextlib.nullcontext()
     )
     with people:
@@ -124,7 +124,7 @@ def test_import_allowed_extra_key_kept_or_rejected(sync: Sync, profile: Behavior
     )
     if profile.announces == "no":
         rejected(sync, "import_effect_unknown", **policy)
-    elif profile.effect == "replacing" or profile.deletions == "travel":
+    elif profile.effect == "replacing" or profile.deletions == "replicated":
         rejected(sync, "extra_keys_would_be_lost", **policy)
     else:
         assert sync.run(**policy)["in_sync"] is False
@@ -190,7 +190,7 @@ def test_import_lost_request_reports_no_change(sync: Sync) -> None:
     sync.control.generate_key("node1", "newKey")
     before = sync.control.keys("node2")
     sync.control.fault("lost_response_before", node="node2", method="POST")
-    with pytest.raises(ResponseLostError, match="nothing was changed"):
+    with pytest.raises(RequestLostError, match=r"did not act on the request.*(?i:nothing was changed)"):
         sync.run()
     assert sync.control.keys("node2") == before
     assert sync.run()["verified"] is True
@@ -219,8 +219,26 @@ def test_import_failure_lists_keys_and_next_continues(sync: Sync, profile: Behav
 # Some profiles only
 
 
+def test_import_of_bridge_without_key_list_refused(control: Control, sync: Sync) -> None:
+    """A node that cannot list its keys gets no package, because its import could not be verified. Its keys stay."""
+    control.generate_key("node1", "newKey")
+    sync.export()
+    control.set_profile("bridge")
+    control.clear_log()
+    before = control.keys("node2")
+    for dry_run in (True, False):
+        with pytest.raises(UtrustError, match=r"cannot list its keys.*Nothing was changed") as caught:
+            sync.run(dry_run=dry_run, export=False)
+        assert caught.value.code == "capability_missing"
+    with pytest.raises(UtrustError, match=r"cannot write a manifest\. Nothing was changed") as caught:
+        sync.export()
+    assert caught.value.code == "capability_missing"
+    assert posts(control, "node1") == posts(control, "node2") == []
+    assert control.keys("node2") == before
+
+
 @pytest.mark.parametrize(
-    "names", [["key-by-key"], ["worst-case"], ["vendor-page"], ["backup", "cards=never"]], ids=" ".join
+    "names", [["key-by-key"], ["worst-case"], ["vendor-page"], ["backup", "cards=not_required"]], ids=" ".join
 )
 def test_import_killed_node_loses_nothing(control: Control, sync: Sync, names: list[str]) -> None:
     """A killed node does not lose keys, and the next run continues."""
@@ -341,7 +359,7 @@ def test_import_waits_for_driver_restart(control: Control, sync: Sync) -> None:
 
 def test_import_with_cards_shows_prompt_and_continues(control: Control, sync: Sync) -> None:
     """An import that requires cards shows the prompt and continues with the cards."""
-    control.set_profile("cards=asked")
+    control.set_profile("cards=required")
     control.generate_key("node1", "newKey")
     with card_holders(control, "node2"):
         assert sync.run()["verified"] is True
@@ -351,7 +369,7 @@ def test_import_with_cards_shows_prompt_and_continues(control: Control, sync: Sy
 @pytest.mark.parametrize("commit", ["apply", "upload"])
 def test_import_canceled_at_pin_pad_changes_nothing(control: Control, sync: Sync, commit: str) -> None:
     """An import that people cancel at the PIN pad changes nothing."""
-    control.set_profile("cards=asked", f"commit={commit}")
+    control.set_profile("cards=required", f"commit={commit}")
     control.generate_key("node1", "newKey")
     before = control.keys("node2")
 
@@ -371,7 +389,7 @@ def test_import_canceled_at_pin_pad_changes_nothing(control: Control, sync: Sync
 
 def test_import_without_cards_discarded_at_timeout(control: Control, sync: Sync) -> None:
     """An import without cards is discarded at the timeout."""
-    control.set_profile("cards=asked")
+    control.set_profile("cards=required")
     control.generate_key("node1", "newKey")
     before = control.keys("node2")
     with pytest.raises(UtrustError, match="nothing was changed") as caught:
@@ -395,6 +413,7 @@ def test_import_names_locked_keys(control: Control, sync: Sync) -> None:
 
 def test_matrix_covers_every_aspect() -> None:
     """The test matrix covers every value of every aspect."""
-    run = [Behavior.of(names.split()) for names in EVERY]
+    # Nodes that do not list their keys have tests of their own.
+    run = [Behavior.of(names.split()) for names in [*EVERY, "bridge"]]
     for aspect, values in ASPECTS.items():
         assert {getattr(behavior, aspect) for behavior in run} == set(values), aspect

@@ -6,13 +6,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import threading
 import typing as t
 
 import pytest
-from ansible_collections.keyops.utrust.plugins.module_utils._errors import ApiError, ResponseLostError, UnreachableError
-from utrust_appliance.testing import cluster
+from ansible_collections.keyops.utrust.plugins.module_utils._errors import (
+    ApiError,
+    RequestLostError,
+    ResponseLostError,
+    UnreachableError,
+    UtrustError,
+)
+from utrust_appliance.testing import Api, cluster
 
 from tests.support.rest import connected, downloaded, staged
 from tests.support.wait import wait_for
@@ -84,7 +91,7 @@ def test_html_response_rejected(control: Control, source: RestAppliance) -> None
 def test_html_response_after_post_verified(control: Control, source: RestAppliance) -> None:
     """After an HTML response to a POST, the state of the node shows the result."""
     control.fault("not_json", node="node1", method="POST")
-    with pytest.raises(ResponseLostError, match="created no object for this request"):
+    with pytest.raises(RequestLostError, match="so it did not act on the request"):
         source.create_package(source.node().keys_digest)
     assert posts(control, "node1") == ["/api/v1/hsm/packages"]
 
@@ -97,12 +104,10 @@ def test_other_contract_version_rejected(control: Control, source: RestAppliance
     assert caught.value.code == "api_version_unknown"
 
 
-def test_unknown_key_type_rejected(control: Control, source: RestAppliance) -> None:
-    """A key of an unknown type stops the reading."""
+def test_unknown_key_type_listed(control: Control, source: RestAppliance) -> None:
+    """A key of an unknown type is listed like every other key."""
     control.fault("unknown_key_type", node="node1", type="ml_dsa")
-    with pytest.raises(ApiError, match="exotic") as caught:
-        source.list_keys()
-    assert caught.value.details == {"code": "unknown_key_type", "key_type": "ml_dsa"}
+    assert "ml_dsa" in [key.type for key in source.list_keys()]
 
 
 def test_stopped_driver_reported(control: Control, source: RestAppliance) -> None:
@@ -172,13 +177,59 @@ def test_lost_response_restore_started_once(control: Control, joining: RestAppli
     assert posts(control, "node3") == ["/api/v1/hsm/restores"]
 
 
+# Late work of a slow node
+
+
+@pytest.mark.parametrize(
+    ("fault", "params"),
+    [("late_object", {"seconds": 1.0}), ("async_package", {"seconds": 0.5}), ("single_download", {})],
+)
+def test_slow_node_creates_package_once(
+    control: Control, source: RestAppliance, fault: str, params: dict[str, t.Any]
+) -> None:
+    """A slow node creates one package, whether the client finds the package or reports an error."""
+    api, digest = Api(control, "node1"), source.node().keys_digest
+    before = {package["id"] for package in api("GET", "/hsm/packages").data["packages"]}
+    control.fault(fault, node="node1", **params)
+    with contextlib.suppress(UtrustError):
+        source.create_package(digest)
+
+    def new() -> list[str]:
+        packages = api("GET", "/hsm/packages").data["packages"]
+        return [package["state"] for package in packages if package["id"] not in before]
+
+    wait_for(lambda: new() == ["ready"])
+    assert posts(control, "node1") == ["/api/v1/hsm/packages"]
+
+
+@pytest.mark.parametrize(("fault", "params"), [("late_object", {"seconds": 1.0}), ("async_import", {"seconds": 0.5})])
+def test_slow_node_stages_upload_once(
+    control: Control, source: RestAppliance, target: RestAppliance, fault: str, params: dict[str, t.Any]
+) -> None:
+    """A slow node stages one import, whether the client finds the import or reports an error. No key changes."""
+    api, keys = Api(control, "node2"), control.keys("node2")
+    package, content = downloaded(source)
+    before = {data["id"] for data in api("GET", "/hsm/imports").data["imports"]}
+    control.fault(fault, node="node2", **params)
+    with contextlib.suppress(UtrustError):
+        staged(target, package, content)
+
+    def new() -> list[str]:
+        imports = api("GET", "/hsm/imports").data["imports"]
+        return [data["state"] for data in imports if data["id"] not in before]
+
+    wait_for(lambda: new() == ["staged"])
+    assert posts(control, "node2") == ["/api/v1/hsm/imports"]
+    assert control.keys("node2") == keys
+
+
 # Lost requests
 
 
 def test_lost_request_package_not_created(control: Control, source: RestAppliance) -> None:
     """A package is not created after a lost request."""
     control.fault("lost_response_before", node="node1", method="POST")
-    with pytest.raises(ResponseLostError, match="nothing was changed") as caught:
+    with pytest.raises(RequestLostError, match="so it did not act on the request") as caught:
         source.create_package(source.node().keys_digest)
     assert caught.value.code == "response_lost"
     assert posts(control, "node1") == ["/api/v1/hsm/packages"]
@@ -199,7 +250,7 @@ def test_lost_request_import_reported(control: Control, source: RestAppliance, t
 def test_lost_request_restore_not_started(control: Control, joining: RestAppliance) -> None:
     """A restore is not started after a lost request."""
     control.fault("lost_response_before", node="node3", method="POST")
-    with pytest.raises(ResponseLostError, match="nothing was changed"):
+    with pytest.raises(RequestLostError, match="so it did not act on the request"):
         joining.start_restore("front-usb", "node1")
     assert control.node("node3")["running"] is None
 
@@ -211,11 +262,12 @@ def test_node_down_during_import_outcome_unknown(
     made = staged(target, *downloaded(source))
     seen = target.node().keys_digest
     control.fault("lost_response_after", node="node2", method="POST", path="/apply$")
-    control.fault("lost_response_before", node="node2", method="GET", count=1)
+    control.fault("lost_response_before", node="node2", method="GET", count=9)
     with pytest.raises(ResponseLostError) as caught:
         target.apply_import(made, seen)
     assert caught.value.code == "outcome_unknown"
-    assert "so its result is unknown" in str(caught.value)
+    control.clear_faults()
+    assert "so the result is unknown" in str(caught.value)
     # The node reports the result when it responds again.
     assert target.node().keys_digest == control.node("node1")["keys_digest"]
 
@@ -261,7 +313,7 @@ def test_upload_interrupted_not_staged(control: Control, source: RestAppliance, 
     before = control.keys("node2")
     package, content = downloaded(source)
     control.fault("reset_mid_transfer", node="node2")
-    with pytest.raises(ResponseLostError, match="nothing was changed") as caught:
+    with pytest.raises(RequestLostError, match="so it did not act on the request") as caught:
         staged(target, package, content)
     assert caught.value.code == "response_lost"
     assert posts(control, "node2") == ["/api/v1/hsm/imports"]
@@ -294,7 +346,7 @@ def test_upload_too_large_rejected_not_lost() -> None:
         connected(small, "node2") as target,
     ):
         package, content = downloaded(source)
-        assert package.size > 5000
+        assert (package.size or 0) > 5000
         with pytest.raises(ApiError, match="5000 bytes") as caught:
             staged(target, package, content)
     assert caught.value.code == "payload_too_large"

@@ -26,7 +26,7 @@ INVENTORIES = st.dictionaries(PLACES, FINGERPRINTS, max_size=7).map(
 
 
 def identity(key: HsmKey) -> KeyIdentity:
-    return KeyIdentity(key.slot, key.label, key.id, key.type, key.size, key.curve, key.fingerprint)
+    return KeyIdentity(key.slot, key.label, key.id, key.type, key.size or 0, key.curve, key.fingerprint)
 
 
 @given(INVENTORIES, INVENTORIES)

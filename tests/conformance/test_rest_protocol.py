@@ -10,7 +10,7 @@ import hashlib
 import typing as t
 
 import pytest
-from ansible_collections.keyops.utrust.plugins.module_utils._appliance import rest as _rest
+from ansible_collections.keyops.utrust.plugins.module_utils import _limits
 from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import HsmKey
 from ansible_collections.keyops.utrust.plugins.module_utils._appliance.protocol import Appliance
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import ApiError
@@ -98,7 +98,7 @@ def test_keys_read_from_many_pages(control: Control, source: RestAppliance, monk
     """All pages of a long key list are read."""
     control.generate_key("node1", "page", kind="aes-256", count=25)
     control.clear_log("node1")
-    monkeypatch.setattr(_rest, "PAGE_SIZE", 3)
+    monkeypatch.setattr(_limits, "MAX_PAGE_KEYS", 3)
     assert source.list_keys() == keys_in_simulator(control, "node1")
     assert len(control.requests("node1")) == 10
     for number in range(1, 26):
@@ -232,7 +232,7 @@ def test_package_of_old_digest_rejected(control: Control, source: RestAppliance)
     control.generate_key("node1", "meanwhile")
     with pytest.raises(ApiError) as caught:
         source.create_package(before)
-    assert (caught.value.code, caught.value.details["http_status"]) == ("keys_changed", 412)
+    assert (caught.value.code, caught.value.details["http_status"]) == ("keys_changed", 409)
     assert caught.value.details["keys_digest"] == control.node("node1")["keys_digest"]
     control.delete_key("node1", "meanwhile")
 
@@ -244,7 +244,7 @@ def test_package_deleted_twice_succeeds(source: RestAppliance) -> None:
     source.delete_package(package)
     with pytest.raises(ApiError) as caught:
         source.download_package(package, content)
-    assert caught.value.code == "not_found"
+    assert caught.value.code == "package_not_ready"
 
 
 def test_package_factory_reset_rejected(joining: RestAppliance) -> None:
@@ -275,8 +275,8 @@ def test_import_staging_shows_preview(
     made = staged(target, *downloaded(source))
     assert made.state == "staged"
     assert made.keys_digest == control.node("node2")["keys_digest"]
-    assert {row.key.label: row.action for row in made.rows if row.action != "unchanged"} == {new_key: "add"}
-    assert keys_digest(row.key for row in made.rows) == control.node("node1")["keys_digest"]
+    assert {row.key.label: row.action for row in made.rows or () if row.action != "unchanged"} == {new_key: "add"}
+    assert keys_digest(row.key for row in made.rows or ()) == control.node("node1")["keys_digest"]
     assert control.keys("node2") == before
     target.discard_import(made)
 
@@ -298,7 +298,7 @@ def test_import_preview_shows_replaced_key(
     [ours] = [key for key in control.keys("node1") if key["label"] == new_key]
     [theirs] = control.generate_key("node2", new_key, key_id=ours["id"])
     made = staged(target, *downloaded(source))
-    [row] = [row for row in made.rows if row.action != "unchanged"]
+    [row] = [row for row in made.rows or () if row.action != "unchanged"]
     assert (row.action, row.key.fingerprint, row.current_fingerprint) == (
         "replace",
         ours["fingerprint"],
@@ -318,7 +318,7 @@ def test_import_changed_hsm_rejected(
     for digest in (seen, target.node().keys_digest, "sha256:" + "0" * 64):
         with pytest.raises(ApiError) as caught:
             target.apply_import(made, digest)
-        assert (caught.value.code, caught.value.details["http_status"]) == ("keys_changed", 412)
+        assert (caught.value.code, caught.value.details["http_status"]) == ("keys_changed", 409)
     assert control.keys("node2") == before
     assert new_key not in [key["label"] for key in before]
     control.delete_key("node2", "meanwhile")
@@ -368,7 +368,12 @@ def test_import_corrupt_package_rejected(
     content.write(damaged)
     content.seek(0)
     with pytest.raises(ApiError) as caught:
-        target.stage_import(content, len(damaged), "sha256:" + hashlib.sha256(damaged).hexdigest())
+        target.stage_import(
+            content,
+            len(damaged),
+            "sha256:" + hashlib.sha256(damaged).hexdigest(),
+            target.node().keys_digest,
+        )
     assert caught.value.code == code
     assert package.source == "node1"
     assert control.keys("node2") == before

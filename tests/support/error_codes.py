@@ -23,7 +23,7 @@ FALLBACK = re.compile(rf"code\s*\|\s*default\('({CODE.pattern})'")
 CALLS = {"Problem", "AuditError", "ChainError", "ProblemDetails"}
 #: Codes that are made of a fixed part and a value of the contract.
 COMPOSED: t.Final = {
-    "*_in_progress": {"restore_in_progress", "import_in_progress"},
+    "*_in_progress": {"restore_in_progress", "import_in_progress", "package_in_progress", "job_in_progress"},
     "restore_*": {"restore_failed", "restore_canceled"},
 }
 DOCUMENTATION = {"DOCUMENTATION", "EXAMPLES", "RETURN"}
@@ -44,10 +44,10 @@ def codes_of_collection() -> dict[str, set[str]]:
 
 
 def codes_of_contract() -> set[str]:
-    """Return every code that appliance API v1 lists: of problems, of ended jobs and of PIN pads."""
+    """Return every code that appliance API v1 lists: of problems, of ended jobs and of PIN pads. `unknown` is the missing code."""
     document = yaml.safe_load((ROOT / "docs/api/appliance-v1.yaml").read_text(encoding="utf-8"))
     schemas = document["components"]["schemas"]
-    return {*schemas["ProblemCode"]["enum"], *_enums(schemas)}
+    return {*schemas["ProblemCode"]["enum"], *_enums(schemas)} - {"unknown"}
 
 
 def _enums(document: t.Any) -> t.Iterator[str]:

@@ -18,11 +18,16 @@ from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model imp
     STAGED_IMPORT,
 )
 from ansible_collections.keyops.utrust.plugins.module_utils._http import Endpoint, HttpResponse
+from ansible_collections.keyops.utrust.plugins.module_utils._http_response import ResponseTooLargeError
 
 if t.TYPE_CHECKING:
     from ansible_collections.keyops.utrust.plugins.module_utils._appliance.protocol import Appliance
 
 ENDPOINT = Endpoint("127.0.0.2", 8443, None, None, None, ("ab" * 32,), 1.0, 1.0)
+
+
+#: Placeholder in a prepared response for the Idempotency-Key that the request names.
+KEY_OF_REQUEST = "idempotency-key-of-the-request"
 
 
 class FakeAppliance:
@@ -91,13 +96,18 @@ class FakeConnection:
         headers: t.Mapping[str, str],
         body: bytes | t.BinaryIO | None = None,
         output: t.Callable[[bytes], object] | None = None,
+        limit: int = 0,
     ) -> HttpResponse:
         content = body if body is None or isinstance(body, bytes) else body.read()
         self.requests.append(Request(method, path, dict(headers), content))
         response = self._responses.pop(0)
         if isinstance(response, Exception):
             raise response
+        named = path.partition("idempotency_key=")[2]
+        response = response._replace(body=response.body.replace(KEY_OF_REQUEST.encode(), named.encode()))
         if output is not None and response.status == 200:
+            if len(response.body) > limit:
+                raise ResponseTooLargeError(f"the response is larger than {limit} bytes")
             output(response.body)
         return response
 

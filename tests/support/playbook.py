@@ -200,3 +200,13 @@ def inventories(control: Control) -> dict[str, str]:
 def methods(control: Control) -> set[str]:
     """Return the HTTP methods of all requests to all nodes."""
     return {request["method"] for node in control.status()["nodes"] for request in control.requests(node["node"])}
+
+
+def changing_methods(control: Control) -> set[str]:
+    """Return the HTTP methods of all requests that can change a node: without readings, and without those of the claim of the cluster."""
+    return {
+        request["method"]
+        for node in control.status()["nodes"]
+        for request in control.requests(node["node"])
+        if request["method"] != "GET" and not request["path"].endswith("/cluster/claim")
+    }

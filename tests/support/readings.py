@@ -11,7 +11,7 @@ import typing as t
 from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import Member
 from ansible_collections.keyops.utrust.plugins.module_utils._cluster.read import ClusterReading, NodeReading
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import Problem
-from ansible_collections.keyops.utrust.plugins.module_utils._keys import compare
+from ansible_collections.keyops.utrust.plugins.module_utils._keys import compare, compare_with_itself
 
 from tests.support.factories import node
 
@@ -48,6 +48,7 @@ def cluster_reading(
             "unusable_key_count": sum(not key.usable for key in hsm_keys),
             **(changes or {}).get(name, {}),
         }
-        return NodeReading(name, name, node(*hsm_keys, **facts), compare(source_keys, hsm_keys))
+        difference = compare_with_itself(hsm_keys) if name == source else compare(source_keys, hsm_keys)
+        return NodeReading(name, name, node(*hsm_keys, **facts), difference)
 
     return ClusterReading(read(source), tuple(read(name) for name in others), tuple(source_keys))

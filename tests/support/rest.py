@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import io
+import time
 import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils._appliance.rest import APPLIANCE_API, RestAppliance
 from ansible_collections.keyops.utrust.plugins.module_utils._http import Endpoint
 from ansible_collections.keyops.utrust.plugins.module_utils._json_client import JsonClient
+from ansible_collections.keyops.utrust.plugins.module_utils._limits import MIN_LOOKUP_TIME
+from ansible_collections.keyops.utrust.plugins.module_utils._wait import WaitOptions
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,11 +41,19 @@ def endpoint(control: Control, node: str = "node1", **changes: t.Any) -> Endpoin
     return Endpoint(**{**defaults, **changes})
 
 
+def fast_patience() -> WaitOptions:
+    """Return the time of the contract to list an object, on a clock that runs so fast that it takes one second."""
+    speed = MIN_LOOKUP_TIME
+    return WaitOptions(
+        MIN_LOOKUP_TIME, clock=lambda: speed * time.monotonic(), sleep=lambda seconds: time.sleep(seconds / speed)
+    )
+
+
 @contextlib.contextmanager
 def connected(
     control: Control, node: str = "node1", *, retries: int = 0, bearer_token: str | None = None, **changes: t.Any
 ) -> Iterator[RestAppliance]:
-    """Open one node. Retries do not sleep."""
+    """Open one node. Retries do not sleep. A lost response is looked up for the time of the contract, which passes in one second."""
     client = JsonClient(
         endpoint(control, node, **changes),
         APPLIANCE_API,
@@ -51,7 +62,7 @@ def connected(
         sleep=lambda dummy: None,
     )
     try:
-        yield RestAppliance(client)
+        yield RestAppliance(client, fast_patience())
     finally:
         client.close()
 
@@ -67,4 +78,6 @@ def downloaded(appliance: RestAppliance) -> tuple[Package, io.BytesIO]:
 
 def staged(appliance: RestAppliance, package: Package, content: io.BytesIO) -> Import:
     content.seek(0)
-    return appliance.stage_import(content, package.size, package.sha256)
+    assert package.size is not None
+    assert package.sha256 is not None
+    return appliance.stage_import(content, package.size, package.sha256, appliance.node().keys_digest)

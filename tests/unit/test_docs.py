@@ -12,11 +12,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import (
-    KEY_LIST,
-    RESTORE_JOB,
-    STAGED_IMPORT,
-)
 
 from tests.support.error_codes import CODE, codes_of_collection, codes_of_contract
 
@@ -256,10 +251,3 @@ def test_changelog_has_the_present_descriptions() -> None:
         not in read(ROOT / "plugins" / folder / f"{entry['name']}.py").replace('"', "")
     ]
     assert stale == []
-
-
-def test_contract_examples_use_known_capabilities() -> None:
-    text = read(ROOT / "docs/api/appliance-v1.yaml")
-    listed = [name.strip() for found in re.findall(r"capabilities: \[([^\]]*)\]", text) for name in found.split(",")]
-    assert listed
-    assert set(listed) <= {KEY_LIST, STAGED_IMPORT, RESTORE_JOB}

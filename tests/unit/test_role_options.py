@@ -11,13 +11,14 @@ import re
 import typing as t
 from pathlib import Path
 
+import jinja2
 import pytest
 import yaml
 from ansible_collections.keyops.utrust.plugins.module_utils._operations.cluster_info import READ_SPEC
 
 ROOT = Path(__file__).resolve().parents[2]
 ACTIONS = "ansible_collections.keyops.utrust.plugins.action"
-#: The hosts are always those of the play. Role key_status shows keys with two filters.
+#: The hosts are always those of the play. Role key_status shows keys with two filters. Role preflight never claims the cluster.
 CASES = {
     "key_sync": ("utrust_sync_plan", set()),
     "key_report": ("utrust_key_report", set()),
@@ -28,13 +29,13 @@ CASES = {
 
 def options_of(action: str) -> set[str]:
     spec = getattr(importlib.import_module(f"{ACTIONS}.{action}").ActionModule, "spec", READ_SPEC)
-    return set(spec) - {"hosts"}
+    return set(spec) - {"hosts", "claim"}
 
 
 @pytest.mark.parametrize("role", CASES)
 def test_role_has_the_options_of_its_action(role: str) -> None:
     action, more = CASES[role]
-    expected = options_of(action) | more
+    expected = (options_of(action) | more) - ({"claim_wait"} if role == "preflight" else set())
     specs = yaml.safe_load((ROOT / f"roles/{role}/meta/argument_specs.yml").read_text("utf-8"))["argument_specs"]
     documented: dict[str, t.Any] = specs["main"]["options"]
     assert {name.removeprefix(f"{role}_") for name in documented} == expected
@@ -49,3 +50,23 @@ def test_options_that_a_survey_can_fill_are_raw(role: str) -> None:
     for name, option in specs["main"]["options"].items():
         assert option["type"] in ("raw", "str", "path") or name == "key_gate_keys", name
         assert not {"default", "choices"} & set(option), name
+
+
+@pytest.mark.parametrize(
+    ("tls_fingerprint", "mbk", "shown"),
+    [
+        ("sha256:ab", {"name": "MBK1", "check_value": "0123"}, "TLS fingerprint sha256:ab, MBK MBK1 (0123)."),
+        (None, None, "TLS fingerprint unknown, MBK unknown."),
+    ],
+)
+def test_prompt_of_guided_restore_shows_unknown_facts(
+    tls_fingerprint: str | None, mbk: dict[str, str] | None, shown: str
+) -> None:
+    """A bridge may report neither of both. The card holders then still confirm the serial number."""
+    text = (ROOT / "roles/guided_restore/tasks/node.yml").read_text("utf-8")
+    confirm = yaml.safe_load(text)[0]["block"][1]["block"][1]
+    preview = {"tls_fingerprint": tls_fingerprint, "mbk": mbk}
+    template = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False).from_string(
+        confirm["ansible.builtin.pause"]["prompt"]
+    )
+    assert shown in template.render(inventory_hostname="node2", _guided_restore_result={"preview": preview})

@@ -12,16 +12,16 @@ from __future__ import annotations
 import dataclasses as dc
 import typing as t
 
+from ansible_collections.keyops.utrust.plugins.module_utils._printable import escape_unprintable
+
 #: Capabilities of a transport and of a node.
 KEY_LIST = "key_list"
 STAGED_IMPORT = "staged_import"
 RESTORE_JOB = "restore_job"
+CLUSTER_CLAIM = "cluster_claim"
 
 #: Value of an import behavior that the node does not report. The collection must not guess it.
 UNKNOWN = "unknown"
-
-#: Key types of appliance API v1. A key of another type is an error. It must not be skipped.
-KEY_TYPES = ("rsa", "ec", "aes", "generic")
 
 
 @dc.dataclass(frozen=True)
@@ -43,11 +43,13 @@ class Mbk:
 
 @dc.dataclass(frozen=True)
 class Slot:
+    """A PKCS#11 slot. The node may not know whether it is activated, and how many keys it has."""
+
     slot: int
     label: str
     activation: str
-    activated: bool
-    key_count: int
+    activated: bool | None
+    key_count: int | None
 
 
 @dc.dataclass(frozen=True)
@@ -78,32 +80,54 @@ class ImportBehavior:
 
 @dc.dataclass(frozen=True)
 class Node:
-    """Identity and state of one node. `running` is (kind, id) of the job that occupies its HSM."""
+    """Identity and state of one node. None means that the node cannot determine the fact, which never counts as equal to another fact.
+
+    `running` is (kind, id) of the job that uses its HSM. A job that was not started with the API has no id.
+    """
 
     name: str
     product: str
-    appliance_version: str
+    appliance_version: str | None
+    hsm_family: str
     hsm_model: str
     hsm_serial: str
-    hsm_firmware: str
+    hsm_firmware: str | None
     hsm_state: str
+    alarm_code: str | None
     alarm: str | None
-    fips: bool
+    fips: bool | None
     driver: str
-    clock: str
+    clock: str | None
     mbk: Mbk | None
     slots: tuple[Slot, ...]
-    key_count: int
-    unusable_key_count: int
-    keys_digest: str
+    key_count: int | None
+    unusable_key_count: int | None
+    keys_digest: str | None
     cluster_id: str
     cluster_name: str
     members: tuple[Member, ...]
-    running: tuple[str, str] | None
+    running: tuple[str, str | None] | None
     capabilities: frozenset[str] = frozenset()
     import_behavior: ImportBehavior = ImportBehavior()
     last_backup_at: str | None = None
     tls_expires_at: str | None = None
+
+    @property
+    def running_job(self) -> str | None:
+        """The job that uses the HSM as text for messages, or None."""
+        if self.running is None:
+            return None
+        kind, job = self.running
+        return f"{'a job of an unknown kind' if kind == UNKNOWN else kind} {job or '(not started with the API)'}"
+
+    def has_keys(self, digest: str | None) -> bool | None:
+        """Return whether the keys of the HSM have this digest, or None if one of both digests is unknown."""
+        return None if None in (self.keys_digest, digest) else self.keys_digest == digest
+
+    @property
+    def usable_alike(self) -> bool:
+        """Whether all keys are usable, or none. Then the keys digest also identifies which keys are usable."""
+        return self.unusable_key_count is not None and self.unusable_key_count in (0, self.key_count)
 
     def to_dict(self) -> dict[str, t.Any]:
         facts = dc.asdict(self)
@@ -133,13 +157,16 @@ class Node:
 
 @dc.dataclass(frozen=True)
 class HsmKey:
-    """One key in an HSM. `usable` is not part of its identity. Module `_keys` defines the order of keys and their digest."""
+    """One key in an HSM, of any type. `usable` is not part of its identity. Module `_keys` defines the order of keys and their digest.
+
+    `label` is empty for a key without a label, and a type without a size has `size` None.
+    """
 
     slot: int
     label: str
     id: str
     type: str
-    size: int
+    size: int | None
     curve: str | None
     fingerprint: str
     usable: bool = dc.field(default=True, compare=False)
@@ -157,8 +184,13 @@ class HsmKey:
         """Return the key of a result. Raises KeyError for another document."""
         return cls(**{field.name: facts[field.name] for field in dc.fields(cls)})
 
+    @property
+    def fingerprint_known(self) -> bool:
+        """Whether the node could determine the fingerprint. Two keys without a known fingerprint are never known to be equal."""
+        return self.fingerprint != UNKNOWN
+
     def __str__(self) -> str:
-        return f"slot {self.slot} {self.label} ({self.fingerprint})"
+        return f"slot {self.slot} {escape_unprintable(self.label) or '(no label)'} ({self.fingerprint})"
 
 
 @dc.dataclass(frozen=True)
@@ -171,23 +203,26 @@ class PinPad:
 
 @dc.dataclass(frozen=True)
 class RestorePreview:
-    """The HSM Guided Restore Summary."""
+    """The HSM Guided Restore Summary. None means that the node cannot determine the fact."""
 
     node: str
     hsm_serial: str
-    tls_fingerprint: str
+    tls_fingerprint: str | None
     pin_pad: PinPad
     source: str
-    source_key_count: int
-    source_keys_digest: str
-    mbk: Mbk
-    cards_required: int
-    cards_total: int
+    source_key_count: int | None
+    source_keys_digest: str | None
+    mbk: Mbk | None
+    cards_required: int | None
+    cards_total: int | None
 
 
 @dc.dataclass(frozen=True)
 class Restore:
-    """A guided restore. `prompt` is the current text of the PIN pad. `notice` (code, text) is the reason for a rejected step."""
+    """A guided restore. `prompt` is the current text of the PIN pad, `prompt_card` the number of the card that it requests.
+
+    `notice` (code, text) is the reason for a rejected step.
+    """
 
     id: str
     state: str
@@ -197,9 +232,10 @@ class Restore:
     prompt: str | None
     notice: tuple[str, str] | None
     cards_accepted: int
-    cards_required: int
+    cards_required: int | None
     seconds_left: float | None
     problem: tuple[str, str] | None
+    prompt_card: int | None = None
 
     @property
     def finished(self) -> bool:
@@ -208,17 +244,29 @@ class Restore:
 
 @dc.dataclass(frozen=True)
 class Package:
-    """A Key Synchronization Package on a node, without its content."""
+    """A Key Synchronization Package on a node, without its content.
+
+    `sha256` and `size` are missing until the package is ready. The node does not know the other facts of an opaque package.
+    With `single_download`, a download that brought a byte cannot be repeated.
+    """
 
     id: str
-    sha256: str
-    size: int
-    source: str
-    source_serial: str
-    cluster_id: str
-    mbk: Mbk
-    key_count: int
-    keys_digest: str
+    state: str
+    sha256: str | None
+    size: int | None
+    source: str | None
+    source_serial: str | None
+    cluster_id: str | None
+    mbk: Mbk | None
+    key_count: int | None
+    keys_digest: str | None
+    single_download: bool
+    problem: tuple[str, str] | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the package has no content any more. A state that the collection does not know has not ended."""
+        return self.state in ("failed", "deleted", "expired")
 
 
 @dc.dataclass(frozen=True)
@@ -230,14 +278,18 @@ class ImportRow:
 
 @dc.dataclass(frozen=True)
 class Import:
-    """A package that was uploaded to a node, with the preview of its effect. An import may wait for cards as a `Restore` does."""
+    """A package that was uploaded to a node, with the preview of its effect. An import may wait for cards as a `Restore` does.
+
+    `rows` has no value if the node shows no preview.
+    """
 
     id: str
     state: str
-    keys_digest: str
-    rows: tuple[ImportRow, ...]
+    keys_digest: str | None
+    rows: tuple[ImportRow, ...] | None
     pin_pad: str | None = None
     prompt: str | None = None
     notice: tuple[str, str] | None = None
     seconds_left: float | None = None
     problem: tuple[str, str] | None = None
+    prompt_card: int | None = None

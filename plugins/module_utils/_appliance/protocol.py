@@ -12,6 +12,7 @@ from __future__ import annotations
 import typing as t
 
 if t.TYPE_CHECKING:
+    from ansible_collections.keyops.utrust.plugins.module_utils._appliance.claim import ClaimStatus
     from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import (
         HsmKey,
         Import,
@@ -27,6 +28,7 @@ class Appliance(t.Protocol):
     """One node. Methods raise `UnreachableError` or `ApiError`, or `ResponseLostError` if something may have changed.
 
     `capabilities` are those of the transport. After a call of `node` they are limited to those of the node.
+    Only a node without `key_list` gets no `expect_keys_digest`.
     """
 
     capabilities: frozenset[str]
@@ -39,6 +41,15 @@ class Appliance(t.Protocol):
 
     def node(self) -> Node:
         """Return identity and state."""
+
+    def read_claim(self) -> ClaimStatus:
+        """Return the claim of the cluster. A reading with its token renews the claim."""
+
+    def take_claim(self, token: str, holder: str, ttl: int) -> ClaimStatus:
+        """Claim the cluster with a new token, or renew the claim of this token. Raises ApiError (`cluster_claimed`)."""
+
+    def release_claim(self) -> None:
+        """End the claim whose token the requests carry. Nothing changes if the cluster is not claimed."""
 
     def list_keys(self) -> tuple[HsmKey, ...]:
         """Return all keys of the HSM. The keys did not change while they were read."""
@@ -59,28 +70,34 @@ class Appliance(t.Protocol):
         """Return the restore when its sequence number has changed, or after `wait` seconds."""
 
     def cancel_restore(self, restore_id: str) -> Restore:
-        """Cancel a guided restore. The HSM stays in Factory Reset Mode."""
+        """Cancel a guided restore. The HSM stays in Factory Reset Mode. A restore that has ended is returned unchanged."""
 
-    def create_package(self, expect_keys_digest: str) -> Package:
-        """Create a package of the keys with this digest."""
+    def create_package(self, expect_keys_digest: str | None) -> Package:
+        """Create a package of the keys with this digest. The node may still prepare it."""
+
+    def read_package(self, package: Package) -> Package:
+        """Return the current state of the package."""
 
     def download_package(self, package: Package, output: t.BinaryIO) -> None:
         """Write the content to `output` and check its size and digest."""
 
     def delete_package(self, package: Package) -> None:
-        """Delete the copy of the package on the node."""
+        """Delete the copy of the package on the node, if the node still has it."""
 
-    def stage_import(self, content: t.BinaryIO, size: int, sha256: str) -> Import:
-        """Upload a package. The keys stay unchanged if the node has `staged_import`. Otherwise the upload is the import."""
+    def stage_import(self, content: t.BinaryIO, size: int, sha256: str, expect_keys_digest: str | None) -> Import:
+        """Upload a package if the HSM still has the keys with this digest.
+
+        The keys stay unchanged if the node has `staged_import`. Otherwise the upload is the import.
+        """
 
     def read_import(self, started: Import) -> Import:
         """Return the current state of the import."""
 
-    def apply_import(self, staged: Import, expect_keys_digest: str) -> Import:
+    def apply_import(self, staged: Import, expect_keys_digest: str | None) -> Import:
         """Apply a staged import if the HSM still has the keys with this digest. This cannot be undone."""
 
-    def discard_import(self, staged: Import) -> None:
-        """Discard a staged import."""
+    def discard_import(self, staged: Import) -> bool:
+        """Discard an import that is not committed. Return whether it ended without a commit, so that it changes no key any more."""
 
 
 class ProgressCallback(t.Protocol):

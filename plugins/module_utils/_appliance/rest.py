@@ -10,14 +10,19 @@ The API is a contract of this project (docs/api/appliance-v1.yaml), not of the v
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import json
 import typing as t
 import urllib.parse
 import uuid
 
-from ansible_collections.keyops.utrust.plugins.module_utils._appliance import schema
+from ansible_collections.keyops.utrust.plugins.module_utils import _limits as limits
+from ansible_collections.keyops.utrust.plugins.module_utils._appliance import claim, fields, jobs, schema
+from ansible_collections.keyops.utrust.plugins.module_utils._appliance.key_list import list_keys
+from ansible_collections.keyops.utrust.plugins.module_utils._appliance.lookup import look_again, was_rejected
 from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import (
+    CLUSTER_CLAIM,
     KEY_LIST,
     RESTORE_JOB,
     STAGED_IMPORT,
@@ -31,15 +36,15 @@ from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model imp
 )
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import (
     ApiError,
+    RequestLostError,
     ResponseLostError,
-    UnreachableError,
     UtrustError,
 )
 from ansible_collections.keyops.utrust.plugins.module_utils._json_client import JSON, Api, JsonClient
-from ansible_collections.keyops.utrust.plugins.module_utils._keys import keys_digest
+from ansible_collections.keyops.utrust.plugins.module_utils._wait import WaitOptions
 
-PAGE_SIZE = 1000
-MAX_READ_ATTEMPTS = 5
+CLAIM = "/api/v1/cluster/claim"
+PACKAGES, IMPORTS, RESTORES = "/api/v1/hsm/packages", "/api/v1/hsm/imports", "/api/v1/hsm/restores"
 APPLIANCE_API = Api(
     name="the appliance API of a node",
     read_problem=schema.parse_problem,
@@ -49,16 +54,21 @@ APPLIANCE_API = Api(
     retry_unsent=False,
     unreachable_code="node_unreachable",
     unreachable_remedy="Check address, port, power and network of the node",
+    in_progress=frozenset({"request_in_progress"}),
     login_remedy="Register this controller's client certificate in Webconf, page Access, and check client_cert and client_key",
 )
 
 
 class RestAppliance:
-    """One node over appliance API v1. Implements the protocol `Appliance`."""
+    """One node over appliance API v1. Implements the protocol `Appliance`.
 
-    def __init__(self, client: JsonClient) -> None:
+    `patience` is how long to look for the object of a request whose response was lost.
+    """
+
+    def __init__(self, client: JsonClient, patience: WaitOptions | None = None) -> None:
         self._client = client
-        self.capabilities = frozenset({KEY_LIST, STAGED_IMPORT, RESTORE_JOB})
+        self._patience = patience or WaitOptions(limits.MAX_LOOKUP_TIME)
+        self.capabilities = frozenset({KEY_LIST, STAGED_IMPORT, RESTORE_JOB, CLUSTER_CLAIM})
 
     def close(self) -> None:
         self._client.close()
@@ -74,47 +84,23 @@ class RestAppliance:
         return node
 
     def list_keys(self) -> tuple[HsmKey, ...]:
-        """Return the keys of all pages. Reads at most `MAX_READ_ATTEMPTS` times, because keys may change between two pages."""
-        for dummy in range(MAX_READ_ATTEMPTS):
-            hsm_keys = self._read_all_pages()
-            if hsm_keys is not None:
-                return hsm_keys
-        raise ApiError(
-            f"reading the keys: they changed during each of {MAX_READ_ATTEMPTS} attempts. Wait until the node generates no more keys, then run again",
-            code="keys_unstable",
-        )
-
-    def _read_all_pages(self) -> tuple[HsmKey, ...] | None:
-        """Return all keys, or None if the keys changed between two pages."""
-        hsm_keys: list[HsmKey] = []
-        cursor: str | None = None
-        digest: str | None = None
-        while True:
-            query = {"limit": str(PAGE_SIZE)} | ({"cursor": cursor} if cursor else {})
-            page, next_cursor, page_digest = schema.parse_key_page(self._get("/api/v1/hsm/keys", query))
-            if digest not in (None, page_digest):
-                return None
-            digest = page_digest
-            hsm_keys += page
-            if next_cursor is None:
-                break
-            if not page or next_cursor == cursor:
-                raise ApiError(
-                    "reading the keys: a page has no keys, or the same cursor as the page before. Check the appliance API of the node",
-                    code="response_invalid",
-                )
-            cursor = next_cursor
-        computed = keys_digest(hsm_keys)
-        if computed != digest:
-            raise ApiError(
-                f"reading the keys: the node reports the keys digest {digest}, but its list of {len(hsm_keys)} keys has {computed}. "
-                "Do not trust this list. Run again, then check the appliance API of the node",
-                code="keys_digest_mismatch",
-            )
-        return tuple(hsm_keys)
+        return list_keys(lambda query: self._get("/api/v1/hsm/keys", query), self._patience.clock)
 
     def pin_pads(self) -> tuple[PinPad, ...]:
         return schema.parse_pin_pads(self._get("/api/v1/hsm/pin-pads"))
+
+    # -- claim of the cluster
+
+    def read_claim(self) -> claim.ClaimStatus:
+        return claim.parse_status(self._get(CLAIM))
+
+    def take_claim(self, token: str, holder: str, ttl: int) -> claim.ClaimStatus:
+        body = json.dumps({"holder": holder, "ttl": ttl}).encode()
+        headers = {"Content-Type": JSON, claim.HEADER: token}
+        return claim.parse_taken(self._client.call("PUT", CLAIM, headers=headers, body=body).document)
+
+    def release_claim(self) -> None:
+        self._client.call("DELETE", CLAIM)
 
     # -- guided restore
 
@@ -124,30 +110,46 @@ class RestAppliance:
         )
 
     def running_restore(self) -> Restore | None:
-        found = schema.parse_restores(self._get("/api/v1/hsm/restores", {"state": "running"}))
+        found = jobs.parse_restores(self._get(RESTORES, {"state": "running"}))
         return found[0] if found else None
 
     def start_restore(self, pin_pad: str, source: str) -> Restore:
         body = json.dumps({"pin_pad": pin_pad, "source": source}).encode()
-        return schema.parse_restore(
-            self._create("/api/v1/hsm/restores", "restores", body=body, headers={"Content-Type": JSON})
-        )
+        return jobs.parse_restore(self._create(RESTORES, "restores", body=body, headers={"Content-Type": JSON}))
 
     def watch_restore(self, restore: Restore, wait: float) -> Restore:
         # At least one second, because requests that return at once would overload the node.
-        query = {"wait": str(max(1, int(wait))), "sequence": str(restore.sequence)}
-        return schema.parse_restore(self._get(f"/api/v1/hsm/restores/{restore.id}", query))
+        query = {"wait": str(max(1, int(min(wait, limits.MAX_LONG_POLL)))), "sequence": str(restore.sequence)}
+        return jobs.parse_restore(self._get(_path(RESTORES, restore.id), query))
 
     def cancel_restore(self, restore_id: str) -> Restore:
-        return schema.parse_restore(self._client.call("DELETE", f"/api/v1/hsm/restores/{restore_id}").document)
+        path = _path(RESTORES, restore_id)
+        try:
+            return jobs.parse_restore(self._client.call("DELETE", path).document)
+        except (ResponseLostError, ApiError) as lost:
+            if was_rejected(lost):
+                raise
+
+            def read() -> Restore | None:
+                found = jobs.parse_restore(self._get(path))
+                return found if found.finished else None
+
+            ended = look_again(lost, "The restore", read, self._patience)
+            if ended is None:
+                raise ResponseLostError(
+                    f"{lost}. The node reports that the restore is still running. Run again", code="response_lost"
+                ) from lost
+            return ended
 
     # -- packages
 
-    def create_package(self, expect_keys_digest: str) -> Package:
-        body = json.dumps({"expect_keys_digest": expect_keys_digest}).encode()
-        return schema.parse_package(
-            self._create("/api/v1/hsm/packages", "packages", body=body, headers={"Content-Type": JSON})
-        )
+    def create_package(self, expect_keys_digest: str | None) -> Package:
+        body = json.dumps(_expected(expect_keys_digest)).encode()
+        document = self._create(PACKAGES, "packages", body=body, headers={"Content-Type": JSON})
+        return jobs.parse_package(document)
+
+    def read_package(self, package: Package) -> Package:
+        return jobs.parse_package(self._get(_path(PACKAGES, package.id)))
 
     def download_package(self, package: Package, output: t.BinaryIO) -> None:
         digest = hashlib.sha256()
@@ -166,93 +168,138 @@ class RestAppliance:
                     code="package_not_written",
                 ) from exc
 
-        path = f"/api/v1/hsm/packages/{package.id}/content"
-        announced_digest = self._client.call("GET", path, headers={"Accept": "*/*"}, output=write).content_digest
+        path = _path(PACKAGES, package.id) + "/content"
+        announced: str | None = None
+        try:
+            announced = self._client.call(
+                "GET", path, headers={"Accept": "*/*"}, output=write, limit=package.size or 0
+            ).content_digest
+            too_large = False
+        except ApiError as exc:
+            if exc.code != "response_too_large":
+                raise
+            too_large = True
         actual = "sha256:" + digest.hexdigest()
-        if size != package.size or actual != package.sha256 or announced_digest not in (None, _content_digest(actual)):
+        right = size == package.size and actual == package.sha256 and announced in (None, _content_digest(actual))
+        if too_large or not right:
+            received = "more than the" if too_large else f"{size} of"
             raise ApiError(
-                f"downloading package {package.id}: received {size} of {package.size} bytes or a wrong digest. The file was deleted. "
+                f"downloading package {package.id}: received {received} {package.size} bytes or a wrong digest. The file was deleted. "
                 "Run again. If the error persists, check for a proxy between the two machines",
                 code="download_corrupt",
             )
 
     def delete_package(self, package: Package) -> None:
-        self._client.call("DELETE", f"/api/v1/hsm/packages/{package.id}", ok=(204, 404))
+        self._client.call("DELETE", _path(PACKAGES, package.id), ok=(200, 404))
 
     # -- imports
 
-    def stage_import(self, content: t.BinaryIO, size: int, sha256: str) -> Import:
+    def stage_import(self, content: t.BinaryIO, size: int, sha256: str, expect_keys_digest: str | None) -> Import:
         headers = {
             "Content-Type": "application/octet-stream",
             "Content-Length": str(size),
             "Content-Digest": _content_digest(sha256),
         }
-        return schema.parse_import(self._create("/api/v1/hsm/imports", "imports", body=content, headers=headers))
+        query = _expected(expect_keys_digest)
+        return jobs.parse_import(self._create(IMPORTS, "imports", query, body=content, headers=headers))
 
-    def apply_import(self, staged: Import, expect_keys_digest: str) -> Import:
-        path = f"/api/v1/hsm/imports/{staged.id}"
-        headers = {"Idempotency-Key": uuid.uuid4().hex, "If-Match": f'"{expect_keys_digest}"'}
+    def apply_import(self, staged: Import, expect_keys_digest: str | None) -> Import:
+        path = _path(IMPORTS, staged.id)
+        headers = {"Content-Type": JSON, "Idempotency-Key": uuid.uuid4().hex}
+        body = json.dumps({"expect_keys_digest": expect_keys_digest}).encode()
         try:
-            return schema.parse_import(self._client.call("POST", f"{path}/apply", headers=headers).document)
+            return jobs.parse_import(self._client.call("POST", f"{path}/apply", headers=headers, body=body).document)
         except (ResponseLostError, ApiError) as lost:
-            if _was_rejected(lost):
+            if was_rejected(lost):
                 raise
-            try:
-                found = schema.parse_import(self._get(path))
-            except (ApiError, UnreachableError) as exc:
+
+            def read() -> Import | None:
+                found = jobs.parse_import(self._get(path))
+                return found if found.state != "staged" else None
+
+            found = look_again(lost, "The import", read, self._patience)
+            if found is None:
                 raise ResponseLostError(
-                    f"{lost}. The import could not be read, so its result is unknown: {exc}", code="outcome_unknown"
-                ) from lost
-            if found.state not in ("applied", "failed", "waiting_for_card", "waiting_for_pin"):
-                raise ResponseLostError(
-                    f"{lost}. The node reports the import as {found.state}",
-                    code="response_lost",
-                    import_state=found.state,
+                    f"{lost}. The node reports the import as staged", code="response_lost", import_state="staged"
                 ) from lost
             return found
 
     def read_import(self, started: Import) -> Import:
-        return schema.parse_import(self._get(f"/api/v1/hsm/imports/{started.id}"))
+        return jobs.parse_import(self._get(_path(IMPORTS, started.id)))
 
-    def discard_import(self, staged: Import) -> None:
-        self._client.call("DELETE", f"/api/v1/hsm/imports/{staged.id}", ok=(204, 404, 409))
+    def discard_import(self, staged: Import) -> bool:
+        response = self._client.call("DELETE", _path(IMPORTS, staged.id), ok=(200, 404, 409))
+        if response.status != 200:
+            return False
+        return fields.get_match(response.document, "state", fields.WORD) in ("discarded", "canceled", "expired")
 
     # -- requests
 
     def _get(self, path: str, query: t.Mapping[str, str] | None = None) -> t.Any:
-        return self._client.call("GET", f"{path}?{urllib.parse.urlencode(query)}" if query else path).document
+        return self._client.call("GET", _with_query(path, query)).document
 
-    def _create(self, path: str, listed_as: str, *, body: bytes | t.BinaryIO, headers: t.Mapping[str, str]) -> t.Any:
+    def _create(
+        self,
+        path: str,
+        listed_as: str,
+        query: t.Mapping[str, str] | None = None,
+        *,
+        body: bytes | t.BinaryIO,
+        headers: t.Mapping[str, str],
+    ) -> t.Any:
         """Send one POST. If the response is lost, find the object by its Idempotency-Key, because a second POST could create another object."""
         idempotency_key = uuid.uuid4().hex
         try:
-            return self._client.call(
-                "POST", path, ok=(201,), headers={**headers, "Idempotency-Key": idempotency_key}, body=body
+            document = self._client.call(
+                "POST",
+                _with_query(path, query),
+                ok=(201,),
+                headers={**headers, "Idempotency-Key": idempotency_key},
+                body=body,
             ).document
+            fields.get_match(document, "id", fields.OBJECT_ID)
+            return document
         except (ResponseLostError, ApiError) as lost:
-            if _was_rejected(lost):
+            if was_rejected(lost):
                 raise
-            try:
-                found = schema.get_list(self._get(path, {"idempotency_key": idempotency_key}), listed_as)
-            except (ApiError, UnreachableError) as exc:
-                raise ResponseLostError(
-                    f"{lost}. The list of {listed_as} could not be read, so the result is unknown: {exc}",
-                    code="outcome_unknown",
+            find = functools.partial(self._find, path, listed_as, idempotency_key)
+            found = look_again(lost, f"The list of {listed_as}", find, self._patience)
+            if found is None:
+                searched = (
+                    f"{lost}. The node did not list an object for this request within {self._patience.timeout:g} s"
+                )
+                if self._patience.timeout < limits.MIN_LOOKUP_TIME:
+                    raise ResponseLostError(f"{searched}. Run again", code="response_lost") from lost
+                # The contract allows a node that is slower only to reject the request.
+                raise RequestLostError(
+                    f"{searched}, so it did not act on the request. Run again", code="response_lost"
                 ) from lost
-            if not found:
-                raise ResponseLostError(
-                    f"{lost}. The node created no object for this request, so nothing was changed. Run again",
-                    code="response_lost",
-                ) from lost
-            return found[0]
+            return found
+
+    def _find(self, path: str, listed_as: str, idempotency_key: str) -> t.Any:
+        """Return the object of a request, or None if the node does not list it."""
+        listed = self._get(path, {"idempotency_key": idempotency_key})
+        entries = [
+            entry
+            for entry in fields.get_list(listed, listed_as, limits.MAX_OBJECTS)
+            if fields.get_match(entry, "idempotency_key", fields.IDEMPOTENCY_KEY) == idempotency_key
+        ]
+        # The entry of a list can be shorter than the object.
+        return self._get(_path(path, fields.get_match(entries[0], "id", fields.OBJECT_ID))) if entries else None
+
+
+def _expected(keys_digest: str | None) -> dict[str, str]:
+    return {"expect_keys_digest": keys_digest} if keys_digest is not None else {}
+
+
+def _with_query(path: str, query: t.Mapping[str, str] | None) -> str:
+    return f"{path}?{urllib.parse.urlencode(query)}" if query else path
+
+
+def _path(folder: str, object_id: str) -> str:
+    return f"{folder}/{urllib.parse.quote(object_id, safe='')}"
 
 
 def _content_digest(sha256: str) -> str:
     """Return the Content-Digest header (RFC 9530) for a digest `sha256:…`."""
     return f"sha-256=:{base64.b64encode(bytes.fromhex(sha256.removeprefix('sha256:'))).decode()}:"
-
-
-def _was_rejected(failure: UtrustError) -> bool:
-    """Return whether the node rejected the request. After any other failure of a POST something may have changed."""
-    status = failure.details.get("http_status", 0) if isinstance(failure, ApiError) else 0
-    return 400 <= status < 500 or status == 503

@@ -17,12 +17,23 @@ if t.TYPE_CHECKING:
 
 
 def _open_rest(endpoint: Endpoint, params: t.Mapping[str, t.Any]) -> Appliance:
+    from ansible_collections.keyops.utrust.plugins.module_utils._appliance.claim import HEADER
     from ansible_collections.keyops.utrust.plugins.module_utils._appliance.rest import APPLIANCE_API, RestAppliance
     from ansible_collections.keyops.utrust.plugins.module_utils._json_client import JsonClient
+    from ansible_collections.keyops.utrust.plugins.module_utils._limits import MAX_LOOKUP_TIME
+    from ansible_collections.keyops.utrust.plugins.module_utils._wait import WaitOptions
 
-    return RestAppliance(
-        JsonClient(endpoint, APPLIANCE_API, bearer_token=params["bearer_token"], retries=params["retries"])
+    token = params.get("cluster_claim")
+    client = JsonClient(
+        endpoint,
+        APPLIANCE_API,
+        bearer_token=params["bearer_token"],
+        headers={HEADER: token} if token is not None else {},
+        retries=params["retries"],
     )
+    # The time of the operation, if the operation has one.
+    timeout = params.get("wait_timeout") or params.get("restore_timeout") or 2 * endpoint.timeout
+    return RestAppliance(client, WaitOptions(min(timeout, MAX_LOOKUP_TIME)))
 
 
 #: Value of option `transport` -> function that opens the transport. Opening sends nothing.

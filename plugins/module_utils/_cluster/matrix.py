@@ -26,7 +26,7 @@ KEYS_NOT_READ = "the keys were not read"
 
 
 def _identity(key: HsmKey) -> Identity:
-    return key.slot, key.label, key.id, key.fingerprint, key.type, key.size, key.curve or ""
+    return key.slot, key.label, key.id, key.fingerprint, key.type, key.size or 0, key.curve or ""
 
 
 def all_keys(reading: ClusterReading) -> list[HsmKey]:
@@ -51,6 +51,7 @@ def _filter_difference(difference: Difference, predicate: Predicate) -> Differen
         extra=keys(difference.extra),
         mismatched=pairs(difference.mismatched),
         moved=pairs(difference.moved),
+        undetermined=pairs(difference.undetermined),
         duplicate=keys(difference.duplicate),
         unusable=keys(difference.unusable),
     )
@@ -63,22 +64,28 @@ def key_matrix(reading: ClusterReading, *, predicate: Predicate | None = None) -
     `present`: on the source and on the node. `missing`: on the source only. `extra`: on the node only.
     `mismatched`: the node has another key with the same slot and label. `moved`: the same key is in another slot, or has another label or id.
     `duplicate`: the node has a key of the source once more. `unusable`: present, but the node cannot use the key.
-    `absent`: on neither of both. `unknown`: the keys of the node are unknown.
+    `absent`: on neither of both. `unknown`: the keys of the node are unknown, or the key cannot be compared because a key fingerprint is unknown.
 
-    `in_sync` is true if every node has the keys of the source and can use them. Raises UtrustError (`source_unknown`).
+    `in_sync` is true if every node has the keys of the source and can use them.
+    If the source cannot list its keys, there are no rows, and the keys of every node are unknown.
+    Raises UtrustError (`source_unknown`) if the reading was made without keys.
     """
-    if reading.hsm_keys is None:
+    if reading.hsm_keys is None and reading.source.problem is None:
         raise UtrustError(
             f"comparing nodes with the source {reading.source.host}: {KEYS_NOT_READ}. Read the keys of the source, then run again",
             code="source_unknown",
         )
     differences = {each.host: _difference_or_reason(each, predicate) for each in reading.readings}
-    rows = _rows(reading.hsm_keys, differences, predicate)
-    unknown = [{"node": host, "reason": found} for host, found in differences.items() if isinstance(found, str)]
+    rows = _rows(reading.hsm_keys or (), differences, predicate)
+    unknown = [
+        {"node": host, "reason": found if isinstance(found, str) else found.why_unknown}
+        for host, found in differences.items()
+        if isinstance(found, str) or found.undetermined
+    ]
     drift = [
         {"node": host, **found.to_dict()}
         for host, found in differences.items()
-        if isinstance(found, Difference) and not found.in_sync
+        if isinstance(found, Difference) and found.in_sync is False
     ]
     out_of_sync = {entry["node"] for entry in (*unknown, *drift)}
     return {
@@ -126,6 +133,9 @@ def _rows(
             for pair in getattr(found, name):
                 set_cell(pair.source_key, host, name)
                 set_cell(pair.target_key, host, name)
+        for pair in found.undetermined:
+            set_cell(pair.source_key, host, "unknown")
+            set_cell(pair.target_key, host, "unknown")
     for host in (host for host, found in differences.items() if isinstance(found, str)):
         for key in keys.values():
             set_cell(key, host, "unknown")

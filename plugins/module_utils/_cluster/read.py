@@ -14,15 +14,23 @@ import dataclasses as dc
 import functools
 import typing as t
 
-from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import HsmKey, Node
+from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import UNKNOWN, HsmKey, Node
 from ansible_collections.keyops.utrust.plugins.module_utils._cluster.parallel import Job, Limits, run_all
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import Problem, UtrustError, raise_for_problems
-from ansible_collections.keyops.utrust.plugins.module_utils._keys import Difference, compare, keys_digest
+from ansible_collections.keyops.utrust.plugins.module_utils._keys import (
+    Difference,
+    compare,
+    compare_with_itself,
+    keys_digest,
+)
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight.cluster import check_no_node_twice
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight.node import (
     check_identity,
     clock_skew,
+    describe_count,
+    describe_mbk,
     describe_state,
+    read_keys,
 )
 from ansible_collections.keyops.utrust.plugins.module_utils._runner import coded_errors
 
@@ -56,6 +64,13 @@ class NodeReading:
     def in_sync(self) -> bool | None:
         """Whether the node holds exactly the keys of the source and can use them. None if unknown."""
         return self.difference.in_sync if self.difference is not None else None
+
+    @property
+    def why_unknown(self) -> str | None:
+        """Return why some or all keys are unknown, or None."""
+        if self.problem is not None:
+            return self.problem.text
+        return self.difference.why_unknown if self.difference is not None else None
 
     def to_dict(self) -> dict[str, t.Any]:
         return {
@@ -196,9 +211,8 @@ def _read_source(
     hsm_keys = difference = problem = None
     if keys:
         try:
-            hsm_keys = appliance.list_keys()
-            # The source differs from itself in the keys that it cannot use.
-            difference = compare(hsm_keys, hsm_keys)
+            hsm_keys = read_keys(appliance, node.name)
+            difference = compare_with_itself(hsm_keys)
         except UtrustError as exc:
             problem = _problem(address, exc)
     return NodeReading(address.host, address.name, node, difference, problem, skew), hsm_keys
@@ -237,9 +251,9 @@ def _compare_with(hsm_keys: tuple[HsmKey, ...]) -> t.Callable[[Node, Appliance],
     none_usable = compare(hsm_keys, [dc.replace(key, usable=False) for key in hsm_keys])
 
     def difference(node: Node, appliance: Appliance) -> Difference:
-        if node.keys_digest == digest and node.unusable_key_count in (0, node.key_count):
+        if node.has_keys(digest) and node.usable_alike:
             return none_usable if node.unusable_key_count and node.key_count else same
-        return compare(hsm_keys, appliance.list_keys())
+        return compare(hsm_keys, read_keys(appliance, node.name))
 
     return difference
 
@@ -264,8 +278,10 @@ def _describe(reading: NodeReading) -> str:
     if node is None:
         return f"UNKNOWN: {reading.problem.text if reading.problem is not None else 'the node was not read'}"
     keys = {True: ", in sync", False: ", DRIFT", None: ""}[reading.in_sync]
-    unknown = f". Keys UNKNOWN: {reading.problem.text}" if reading.problem is not None else ""
+    why = reading.why_unknown
+    unusable = "" if node.unusable_key_count is None else f", {node.unusable_key_count} unusable"
     return (
-        f"{describe_state(node)}, MBK {node.mbk or 'none'}, {node.key_count} key(s), {node.unusable_key_count} unusable{keys}, "
-        f"appliance {node.appliance_version}, HSM {node.hsm_serial}, firmware {node.hsm_firmware}{unknown}"
+        f"{describe_state(node)}, MBK {describe_mbk(node)}, {describe_count(node.key_count)}{unusable}{keys}, "
+        f"appliance {node.appliance_version or UNKNOWN}, HSM {node.hsm_serial}, firmware {node.hsm_firmware or UNKNOWN}"
+        + (f". Keys UNKNOWN: {why}" if why else "")
     )

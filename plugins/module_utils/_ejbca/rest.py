@@ -19,6 +19,7 @@ import time
 import typing as t
 import urllib.parse
 
+from ansible_collections.keyops.utrust.plugins.module_utils import _json
 from ansible_collections.keyops.utrust.plugins.module_utils._ejbca import x509
 from ansible_collections.keyops.utrust.plugins.module_utils._ejbca.protocol import (
     Authority,
@@ -27,6 +28,8 @@ from ansible_collections.keyops.utrust.plugins.module_utils._ejbca.protocol impo
 )
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import ApiError
 from ansible_collections.keyops.utrust.plugins.module_utils._json_client import JSON, Api, JsonClient, ProblemDetails
+from ansible_collections.keyops.utrust.plugins.module_utils._limits import MAX_AUTHORITIES, MAX_LONG_TEXT
+from ansible_collections.keyops.utrust.plugins.module_utils._printable import escape_unprintable
 
 if t.TYPE_CHECKING:
     from ansible_collections.keyops.utrust.plugins.module_utils._http import Endpoint, HttpResponse
@@ -34,7 +37,6 @@ if t.TYPE_CHECKING:
 REST = "/ejbca/ejbca-rest-api/v1"
 HEALTH = "/ejbca/publicweb/healthcheck/ejbcahealth"
 HEALTHY = "ALLOK"
-MAX_TEXT = 500
 SUCCESS = range(200, 300)
 
 
@@ -42,8 +44,8 @@ def _text(response: HttpResponse) -> str:
     """Return the message of EJBCA's error object, or else the body as one line."""
     text = response.body.decode("utf-8", "replace").strip()
     with contextlib.suppress(ValueError, KeyError, TypeError):
-        text = str(json.loads(text)["error_message"])
-    return " ".join(text.split())[:MAX_TEXT]
+        text = str(_json.decode(response.body)["error_message"])
+    return escape_unprintable(" ".join(text.split()))[:MAX_LONG_TEXT]
 
 
 def _read_problem(response: HttpResponse) -> ProblemDetails:
@@ -82,16 +84,20 @@ class EjbcaRest:
 
     def authorities(self) -> list[Authority]:
         x509.require_cryptography()
-        found = []
-        for entry in _get_field(self._call("GET", "/ca"), "certificate_authorities", list):
+        entries = _get_field(self._call("GET", "/ca"), "certificate_authorities", list)
+        if len(entries) > MAX_AUTHORITIES:
+            raise ApiError(
+                f"reading EJBCA's response: it has {len(entries)} CAs, at most {MAX_AUTHORITIES} are accepted. Check the address of EJBCA",
+                code="response_too_large",
+            )
+        return [self._authority(entry) for entry in entries]
+
+    def _authority(self, entry: t.Any) -> Authority:
+        """Return a CA. A CA that has no certificate yet, or an unusual one, must not hide the other CAs."""
+        name, subject = _get_field(entry, "name", str), ""
+        try:
             subject = _get_field(entry, "subject_dn", str)
             path = f"{REST}/ca/{_quote(subject)}/certificate/download"
-            found.append(self._authority(_get_field(entry, "name", str), subject, path))
-        return found
-
-    def _authority(self, name: str, subject: str, path: str) -> Authority:
-        """Return a CA. A CA that has no certificate yet, or an unusual one, must not hide the other CAs."""
-        try:
             chain = self._client.exchange("GET", path, ok=SUCCESS).body.decode("utf-8", "replace")
             return Authority(name, subject, *x509.active_certificate(chain))
         except ApiError as exc:

@@ -45,18 +45,18 @@ def test_csr(common_name: str) -> str:
 
 def signer_of(certificate: bytes, issuer: bytes) -> str:
     """Return the key fingerprint of the issuer that signed the certificate (both DER). Raises ApiError (`certificate_signature_invalid`)."""
-    from cryptography.exceptions import InvalidSignature
+    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
     try:
         parent = _load(issuer)
         _load(certificate).verify_directly_issued_by(parent)
-    except (InvalidSignature, ValueError, TypeError) as exc:
+        return key_fingerprint(parent)
+    except (InvalidSignature, ValueError, TypeError, UnsupportedAlgorithm) as exc:
         raise ApiError(
             f"verifying the test certificate: the public key of the CA does not match its signature ({type(exc).__name__}). "
             "Do not use the CA on this node. Compare the keys of the node with the source",
             code="certificate_signature_invalid",
         ) from exc
-    return key_fingerprint(parent)
 
 
 def active_certificate(chain: str) -> tuple[str, str]:
@@ -67,7 +67,7 @@ def active_certificate(chain: str) -> tuple[str, str]:
     try:
         certificate = x509.load_pem_x509_certificates(chain.encode())[0]
         fingerprint = key_fingerprint(certificate)
-    except (IndexError, ValueError, UnsupportedAlgorithm) as exc:
+    except (IndexError, ValueError, TypeError, OverflowError, UnsupportedAlgorithm) as exc:
         raise ApiError(
             f"reading the certificate of a CA: the response is not a readable PEM certificate: {exc}. Check the CA in EJBCA",
             code="response_invalid",

@@ -11,7 +11,11 @@ import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils._cluster.members import wait_for_members
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import raise_for_problems
-from ansible_collections.keyops.utrust.plugins.module_utils._preflight.node import check_identity, node_facts
+from ansible_collections.keyops.utrust.plugins.module_utils._preflight.node import (
+    check_identity,
+    node_facts,
+    read_keys,
+)
 from ansible_collections.keyops.utrust.plugins.module_utils._runner import Invocation, Operation, Result, open_appliance
 from ansible_collections.keyops.utrust.plugins.module_utils._wait import WaitOptions
 
@@ -65,7 +69,7 @@ def read_info(appliance: Appliance, options: InfoOptions) -> dict[str, t.Any]:
     raise_for_problems(f"reading {options.expect_node or 'the node'}", check_identity(node, options.expect_node))
     result: dict[str, t.Any] = {"changed": False, "node": node_facts(node)}
     if "keys" in options.gather and not _keys_are_known(node, options.known_digest):
-        result["hsm_keys"] = [key.to_dict() for key in appliance.list_keys()]
+        result["hsm_keys"] = [key.to_dict() for key in read_keys(appliance, node.name)]
     if "pin_pads" in options.gather:
         result["pin_pads"] = [dc.asdict(pin_pad) for pin_pad in appliance.pin_pads()]
     if "restore" in options.gather:
@@ -76,7 +80,7 @@ def read_info(appliance: Appliance, options: InfoOptions) -> dict[str, t.Any]:
 
 def _keys_are_known(node: Node, digest: str | None) -> bool:
     """Whether the digest identifies the keys and their usability. The digest does not cover which keys are usable."""
-    return node.keys_digest == digest and node.unusable_key_count in (0, node.key_count)
+    return node.has_keys(digest) is True and node.usable_alike
 
 
 def run(invocation: Invocation) -> Result:

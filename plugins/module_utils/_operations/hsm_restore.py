@@ -13,8 +13,15 @@ from __future__ import annotations
 import dataclasses as dc
 import typing as t
 
-from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import RESTORE_JOB, Mbk
-from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError, raise_for_problems
+from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import RESTORE_JOB, UNKNOWN, Mbk
+from ansible_collections.keyops.utrust.plugins.module_utils._errors import (
+    ApiError,
+    Problem,
+    ResponseLostError,
+    UtrustError,
+    raise_for_problems,
+)
+from ansible_collections.keyops.utrust.plugins.module_utils._limits import MAX_LONG_POLL
 from ansible_collections.keyops.utrust.plugins.module_utils._operations.hsm_restore_watch import watch_restore
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight.node import (
     check_clock,
@@ -22,6 +29,8 @@ from ansible_collections.keyops.utrust.plugins.module_utils._preflight.node impo
     check_identity,
     check_mbk,
     check_pin_pad,
+    describe_count,
+    describe_mbk,
     describe_state,
 )
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight.restore import (
@@ -31,6 +40,7 @@ from ansible_collections.keyops.utrust.plugins.module_utils._preflight.restore i
     check_preview,
     check_restore_state,
     check_running_restore,
+    describe_cards,
 )
 from ansible_collections.keyops.utrust.plugins.module_utils._runner import Invocation, Operation, Result, open_appliance
 from ansible_collections.keyops.utrust.plugins.module_utils._wait import WaitOptions, wait_until_available
@@ -39,10 +49,6 @@ if t.TYPE_CHECKING:
     from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import Node, Restore, RestorePreview
     from ansible_collections.keyops.utrust.plugins.module_utils._appliance.protocol import Appliance, ProgressCallback
     from ansible_collections.keyops.utrust.plugins.module_utils._argspec import Params, Spec
-
-#: Seconds.
-LONG_POLL = 20.0
-
 
 ARGUMENT_SPEC: t.Final[Spec] = {
     "state": {"type": "str", "choices": ["restored", "canceled"], "default": "restored"},
@@ -85,7 +91,7 @@ class RestoreOptions:
             pin_pad=params["pin_pad"],
             cards=cards,
             # The node must respond to a long poll before the request times out.
-            poll=min(LONG_POLL, params["timeout"] / 2),
+            poll=min(MAX_LONG_POLL, params["timeout"] / 2),
             patience=WaitOptions(params["restore_timeout"]),
             cards_available=params["cards_available"],
             expect_hsm_serial=params["expect_hsm_serial"],
@@ -118,7 +124,7 @@ def restore_hsm(
         *check_restore_state(node, running),
     ]
     if running is None:
-        problems += check_pin_pad(node.name, appliance.pin_pads(), pin_pad)
+        problems += _check_pin_pad(appliance, node, pin_pad)
     else:
         problems += check_running_restore(node, running, source.name, pin_pad)
     raise_for_problems(action, problems)
@@ -127,7 +133,7 @@ def restore_hsm(
     if dry_run:
         return _result(node, preview, running, changed=True, events=[])
     if running is None:
-        running = appliance.start_restore(pin_pad, source.name)
+        running = _start(appliance, node, pin_pad, source.name, options.patience)
         progress(f"{node.name}: guided restore started. Continue at PIN pad {pin_pad}")
     else:
         progress(f"{node.name}: a guided restore is already running, watching it")
@@ -138,6 +144,21 @@ def restore_hsm(
     }
 
 
+def _start(appliance: Appliance, node: Node, pin_pad: str, source: str, patience: WaitOptions) -> Restore:
+    """Start the restore. After a lost response, the node shows whether it runs. Raises ResponseLostError."""
+    try:
+        return appliance.start_restore(pin_pad, source)
+    except ResponseLostError as lost:
+        after = wait_until_available(appliance.node, patience, f"reading {node.name} after a lost response")
+        running = _running_restore(appliance, after)
+        if running is not None and (running.pin_pad, running.source) == (pin_pad, source):
+            return running
+        raise lost.with_context(
+            f"guided restore of {node.name}",
+            f"The HSM is {describe_state(after)} with {describe_count(after.key_count)}, and no such restore is running. Run again",
+        ) from lost
+
+
 def _require_restore_job(appliance: Appliance, source: Source, action: str) -> None:
     if RESTORE_JOB not in appliance.capabilities:
         raise UtrustError(
@@ -145,6 +166,16 @@ def _require_restore_job(appliance: Appliance, source: Source, action: str) -> N
             f"Restore the HSM in Webconf from a package of {source.name}, then run again to verify it",
             code="capability_missing",
         )
+
+
+def _check_pin_pad(appliance: Appliance, node: Node, pin_pad: str) -> list[Problem]:
+    """Check the PIN pad if the node can list its PIN pads. Every node checks the PIN pad when the restore is previewed."""
+    try:
+        return check_pin_pad(node.name, appliance.pin_pads(), pin_pad)
+    except ApiError as exc:
+        if exc.code != "not_supported":
+            raise
+        return []
 
 
 def _preview(
@@ -174,17 +205,21 @@ def cancel_restore(
     running = _running_restore(appliance, node)
     if running is None or dry_run:
         return _result(node, None, running, changed=running is not None, events=[])
-    canceled = appliance.cancel_restore(running.id)
-    progress(f"{node.name}: guided restore canceled")
-    return _result(node, None, canceled, changed=True, events=[])
+    ended = appliance.cancel_restore(running.id)
+    if ended.state == "canceled":
+        progress(f"{node.name}: guided restore canceled")
+        return _result(node, None, ended, changed=True, events=[])
+    warning = f"the guided restore of {node.name} had {ended.state} before it could be canceled. Check its HSM in Webconf, page Security"
+    return {**_result(node, None, ended, changed=False, events=[]), "warnings": [warning]}
 
 
 def summary(preview: RestorePreview) -> list[str]:
     """Return the HSM Guided Restore Summary. Card holders compare it with the front display."""
+    m, n = describe_cards(preview)
     return [
-        f"HSM Guided Restore Summary: HSM {preview.hsm_serial}, TLS fingerprint {preview.tls_fingerprint}",
-        f"{preview.source_key_count} key(s) will be restored from {preview.source}, MBK {preview.mbk}",
-        f"PIN pad {preview.pin_pad.name}: have {preview.cards_required} out of {preview.cards_total} MBK cards in reach, PIN pad interactions are required",
+        f"HSM Guided Restore Summary: HSM {preview.hsm_serial}, TLS fingerprint {preview.tls_fingerprint or UNKNOWN}",
+        f"{describe_count(preview.source_key_count)} will be restored from {preview.source}, MBK {preview.mbk or UNKNOWN}",
+        f"PIN pad {preview.pin_pad.name}: have {m} out of {n} MBK cards in reach, PIN pad interactions are required",
     ]
 
 
@@ -194,14 +229,14 @@ def _verified(appliance: Appliance, before: Node, source: Source, options: Resto
     problems = check_mbk(after, source.expected)
     if after.hsm_state != "operational" or after.mbk is None or problems:
         raise UtrustError(
-            f"guided restore of {before.name}: the node reports success, but its HSM is {describe_state(after)} with MBK {after.mbk}. "
+            f"guided restore of {before.name}: the node reports success, but its HSM is {describe_state(after)} with MBK {describe_mbk(after)}. "
             "Do not use this node. Check its HSM in Webconf, page Security",
             code="restore_not_verified",
         )
-    if after.keys_digest != source.keys_digest:
+    if after.has_keys(source.keys_digest) is False:
         raise UtrustError(
-            f"guided restore of {before.name}: the HSM is operational with MBK {after.mbk}, but its {after.key_count} key(s) are "
-            f"not the keys of {source.name} (keys digest {after.keys_digest}, expected {source.keys_digest}). "
+            f"guided restore of {before.name}: the HSM is operational with MBK {after.mbk}, but it does not hold "
+            f"the keys of {source.name} (keys digest {after.keys_digest}, expected {source.keys_digest}). "
             "Run key_sync before you use the node",
             code="restore_not_in_sync",
         )
@@ -210,7 +245,7 @@ def _verified(appliance: Appliance, before: Node, source: Source, options: Resto
 
 def _result_in_place(node: Node, source: Source) -> dict[str, t.Any]:
     """Return the result for an HSM that is operational with the MBK of the source."""
-    in_sync = node.keys_digest == source.keys_digest
+    in_sync = node.has_keys(source.keys_digest)
     result: dict[str, t.Any] = {
         "changed": False,
         "node": node.name,
@@ -221,9 +256,14 @@ def _result_in_place(node: Node, source: Source) -> dict[str, t.Any]:
         "keys_digest": node.keys_digest,
         "in_sync": in_sync,
     }
-    if not in_sync:
+    if in_sync is False:
+        counts = f"{describe_count(node.key_count)}, source: {describe_count(source.key_count)}"
         result["warnings"] = [
-            f"{node.name} holds the MBK of {source.name} but not the same keys ({node.key_count} keys, source: {source.key_count}). Run key_sync"
+            f"{node.name} holds the MBK of {source.name} but not the same keys ({counts}). Run key_sync"
+        ]
+    elif in_sync is None:
+        result["warnings"] = [
+            f"{node.name} holds the MBK of {source.name}, but the keys of one of both are unknown. Compare the keys manually before you use the node"
         ]
     return result
 
@@ -238,7 +278,7 @@ def _result(
             "before_header": f"HSM of {node.name}",
             "after_header": f"HSM of {node.name}",
             "before": f"{describe_state(node)}\n0 key(s)\n",
-            "after": f"operational\nMBK {preview.mbk}\n{preview.source_key_count} key(s) of {preview.source}\n",
+            "after": f"operational\nMBK {preview.mbk or UNKNOWN}\n{describe_count(preview.source_key_count)} of {preview.source}\n",
         }
     if restore is not None:
         result["restore"] = {"id": restore.id, "pin_pad": restore.pin_pad, "source": restore.source}
@@ -253,4 +293,4 @@ def run(invocation: Invocation) -> Result:
         return operation(appliance, options, dry_run=invocation.check_mode, progress=invocation.progress)
 
 
-OPERATION: t.Final = Operation("utrust_hsm_restore", ARGUMENT_SPEC, RULES, run)
+OPERATION: t.Final = Operation("utrust_hsm_restore", ARGUMENT_SPEC, RULES, run, changes=lambda dummy: True)

@@ -9,7 +9,15 @@ from __future__ import annotations
 import functools
 import typing as t
 
+from ansible_collections.keyops.utrust.plugins.module_utils import _limits as limits
+from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import UNKNOWN
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
+from ansible_collections.keyops.utrust.plugins.module_utils._preflight.node import (
+    describe_count,
+    describe_mbk,
+    describe_state,
+)
+from ansible_collections.keyops.utrust.plugins.module_utils._printable import escape_unprintable
 from ansible_collections.keyops.utrust.plugins.module_utils._wait import WaitOptions, wait_until_available
 
 if t.TYPE_CHECKING:
@@ -26,7 +34,7 @@ def watch_restore(
     """Follow the restore to its end and return its transitions. A long poll takes `poll` seconds.
 
     Shows each transition once, and repeats the last line every `KEEPALIVE_INTERVAL` seconds.
-    Raises UtrustError (`restore_timeout`, or the code of the restore).
+    Raises UtrustError (`restore_timeout`, or the code of the restore, with the state of the node after the restore).
     """
     name = node.name
     started = shown_at = patience.clock()
@@ -34,9 +42,10 @@ def watch_restore(
     shown: int | None = None
     last_error = ""
     while True:
-        line = _describe(restore)
+        line = escape_unprintable(_describe(restore))
         if restore.sequence != shown:
-            events.append(line)
+            if len(events) < limits.MAX_EVENTS:
+                events.append(line)
             last_error = _notice(restore) or last_error
         if restore.sequence != shown or patience.clock() - shown_at >= KEEPALIVE_INTERVAL:
             progress(f"{name} HSM {node.hsm_serial}: {'' if restore.sequence != shown else 'still waiting, '}{line}")
@@ -52,22 +61,53 @@ def watch_restore(
                 restore_id=restore.id,
                 events=events,
             )
-        restore = wait_until_available(
-            functools.partial(appliance.watch_restore, restore, min(poll, remaining)),
-            patience._replace(timeout=remaining),
-            f"watching the guided restore of {name}",
-        )
+        restore = _poll(appliance, restore, min(poll, remaining), patience._replace(timeout=remaining), name)
     if restore.state != "succeeded":
-        raise _restore_error(name, restore, events, last_error)
+        outcome = _read_outcome(appliance, node, patience)
+        raise _restore_error(name, restore, events, last_error, outcome)
     return events
 
 
-def _restore_error(name: str, restore: Restore, events: list[str], last_error: str) -> UtrustError:
+def _poll(appliance: Appliance, restore: Restore, poll: float, patience: WaitOptions, name: str) -> Restore:
+    """Return the next state. A node that responds early without a change gets the next request after `MIN_POLL_INTERVAL`."""
+    started = patience.clock()
+    found = wait_until_available(
+        functools.partial(appliance.watch_restore, restore, poll),
+        patience,
+        f"watching the guided restore of {name}",
+    )
+    early = limits.MIN_POLL_INTERVAL - (patience.clock() - started)
+    if found.sequence <= restore.sequence and not found.finished and early > 0:
+        patience.sleep(early)
+    return found
+
+
+def _read_outcome(appliance: Appliance, before: Node, patience: WaitOptions) -> str:
+    """Return what the HSM holds after a restore that did not succeed. A restore can fail after some keys."""
+    action = f"reading {before.name} after its restore"
+    try:
+        after = wait_until_available(appliance.node, patience, action, tolerate_errors=limits.MAX_LOOKUP_TIME)
+    except UtrustError as exc:
+        return (
+            f"Its keys are unknown, because the node could not be read: {exc}. Check its HSM in Webconf, page Security"
+        )
+    same_keys = after.has_keys(before.keys_digest)
+    if (after.hsm_state, after.mbk) == (before.hsm_state, before.mbk) and same_keys is not False:
+        if same_keys:
+            return f"The HSM holds the same {describe_count(after.key_count)} as before"
+        return f"The HSM is {describe_state(after)} as before, but the node cannot list its keys. Check its HSM in Webconf, page Security"
+    return (
+        f"The HSM changed: it is {describe_state(after)} with MBK {describe_mbk(after)} and {describe_count(after.key_count)}. "
+        "Do not use this node. Check its HSM in Webconf, page Security"
+    )
+
+
+def _restore_error(name: str, restore: Restore, events: list[str], last_error: str, outcome: str) -> UtrustError:
     code, text = restore.problem or (f"restore_{restore.state}", f"the node reports state {restore.state}")
     pin_pad_error = f"Last PIN pad error: {last_error}. " if last_error else ""
     return UtrustError(
-        f"guided restore of {name} {restore.state} after {restore.cards_accepted} of {restore.cards_required} cards: "
-        f"{text.rstrip('.')}. The HSM was not changed. {pin_pad_error}Run again when cards and card holders are ready",
+        f"guided restore of {name} {restore.state} after {restore.cards_accepted} of {restore.cards_required or UNKNOWN} cards: "
+        f"{escape_unprintable(text).rstrip('.')}. {escape_unprintable(pin_pad_error)}{outcome}. Run again when cards and card holders are ready",
         code=code,
         restore_id=restore.id,
         events=events,
@@ -80,10 +120,11 @@ def _notice(restore: Restore) -> str:
 
 def _describe(restore: Restore) -> str:
     remaining = f", {restore.seconds_left:.0f} s left" if restore.seconds_left is not None else ""
-    card = min(restore.cards_accepted + 1, restore.cards_required)
+    required = restore.cards_required or UNKNOWN
     notice = f"{_notice(restore)}. " if restore.notice else ""
     if restore.finished:
         return f"{notice}restore {restore.state}"
     if restore.prompt is None:
         return f"{notice}PIN pad {restore.pin_pad}: restoring keys"
-    return f"{notice}PIN pad {restore.pin_pad}: {restore.prompt} (card {card} of {restore.cards_required}{remaining})"
+    card = f"card {restore.prompt_card or UNKNOWN} of {required}"
+    return f"{notice}PIN pad {restore.pin_pad}: {restore.prompt} ({card}{remaining})"

@@ -14,10 +14,11 @@ import dataclasses as dc
 import secrets
 import typing as t
 
+from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import UNKNOWN
 from ansible_collections.keyops.utrust.plugins.module_utils._ejbca.argspec import ejbca_option
 from ansible_collections.keyops.utrust.plugins.module_utils._ejbca.protocol import Profiles
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError, raise_for_problems
-from ansible_collections.keyops.utrust.plugins.module_utils._preflight.node import check_identity
+from ansible_collections.keyops.utrust.plugins.module_utils._preflight.node import check_identity, read_keys
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight.requested_keys import (
     PROOF_SPEC,
     ManualConfirmation,
@@ -173,7 +174,7 @@ class _KeyTester:
         )
         self._node = node.name
         hsm_keys: dict[str, list[HsmKey]] = {}
-        for key in self._appliance.list_keys():
+        for key in read_keys(self._appliance, node.name):
             hsm_keys.setdefault(key.label, []).append(key)
         return hsm_keys
 
@@ -192,6 +193,9 @@ class _KeyTester:
         same = [key for key in in_slot if key.fingerprint == requested.fingerprint]
         if not in_slot:
             return self._result(requested, "none", False, "the key is not in the HSM")
+        if requested.fingerprint == UNKNOWN:
+            detail = "the source cannot determine the key fingerprint, so the key cannot be recognized"
+            return self._result(requested, "none", False, detail)
         if not same:
             others = ", ".join(key.fingerprint for key in in_slot)
             return self._result(requested, "none", False, f"the HSM holds another key with this label ({others})")

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses as dc
+import functools
 import pathlib
 import shutil
 import typing as t
 
-from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import KEY_LIST
+from ansible_collections.keyops.utrust.plugins.module_utils import _limits as limits
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import (
     ApiError,
     Problem,
@@ -26,11 +27,14 @@ from ansible_collections.keyops.utrust.plugins.module_utils._preflight.node impo
     check_identity,
     check_ready,
     node_facts,
+    require_key_list,
 )
+from ansible_collections.keyops.utrust.plugins.module_utils._printable import escape_unprintable
 from ansible_collections.keyops.utrust.plugins.module_utils._runner import Invocation, Operation, Result, open_appliance
+from ansible_collections.keyops.utrust.plugins.module_utils._wait import WaitOptions, wait_until_available
 
 if t.TYPE_CHECKING:
-    from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import Node
+    from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import Node, Package
     from ansible_collections.keyops.utrust.plugins.module_utils._appliance.protocol import Appliance, ProgressCallback
     from ansible_collections.keyops.utrust.plugins.module_utils._argspec import Params, Spec
 
@@ -38,6 +42,7 @@ PACKAGE_NAME = "cluster.ksp"
 #: Bytes. A wrapped RSA-4096 key with its public objects needs less.
 SPACE_FOR_KEY = 4 * 1024
 SPACE_FOR_PACKAGE = 256 * 1024
+PACKAGE_PATIENCE = WaitOptions(limits.MAX_PACKAGE_TIME)
 
 
 ARGUMENT_SPEC: t.Final[Spec] = {
@@ -46,6 +51,7 @@ ARGUMENT_SPEC: t.Final[Spec] = {
     "force": {"type": "bool", "default": False},
     "ttl": {"type": "int", "default": 14400},
     "expect_keys_digest": {"type": "str", "no_log": False},
+    "wait_timeout": {"type": "float", "default": limits.MAX_PACKAGE_TIME},
 }
 RULES: t.Final[Spec] = {"required_if": [("state", "present", ("expect_node",))]}
 
@@ -65,6 +71,7 @@ class ExportOptions:
     ttl: int
     expect_keys_digest: str | None = None
     max_clock_skew: float = 60.0
+    patience: WaitOptions = PACKAGE_PATIENCE
 
     @classmethod
     def from_params(cls, params: Params, owner_pid: int | None) -> ExportOptions:
@@ -77,6 +84,7 @@ class ExportOptions:
             ttl=params["ttl"],
             expect_keys_digest=params["expect_keys_digest"],
             max_clock_skew=params["max_clock_skew"],
+            patience=WaitOptions(params["wait_timeout"]),
         )
 
 
@@ -107,7 +115,7 @@ def export_package(
     if existing is not None and not options.force and _fits(existing, planned):
         package = _package_facts(options.dest, existing)
         return {"changed": False, "package": package, "manifest": existing.to_dict(), **common}
-    raise_for_problems(action, _check_space(source, options.dest))
+    raise_for_problems(action, _check_space(source, len(planned.hsm_keys), options.dest))
     if dry_run:
         package = _package_facts(options.dest, planned)
         return {"changed": True, "package": package, "manifest": planned.to_dict(), **common}
@@ -129,12 +137,7 @@ def _remove_stale(dry_run: bool, progress: ProgressCallback) -> list[str]:
 
 def _plan_manifest(appliance: Appliance, source: Node, options: ExportOptions, action: str) -> Manifest:
     """Return the manifest of a package of the current keys. Raises UtrustError (`capability_missing`, `source_changed`)."""
-    if KEY_LIST not in appliance.capabilities:
-        raise UtrustError(
-            f"{action}: this transport cannot read the keys of the node, so it cannot write a manifest. Nothing was changed. "
-            "Use a transport that reads keys",
-            code="capability_missing",
-        )
+    require_key_list(appliance, action, "so the export cannot write a manifest")
     planned = make_manifest(source, appliance.list_keys())
     if options.expect_keys_digest not in (None, planned.keys_digest):
         raise UtrustError(
@@ -156,7 +159,7 @@ def _write_package(
             path = directory / PACKAGE_NAME
         else:
             path = pathlib.Path(options.dest)
-        manifest = _download(appliance, path, planned, progress)
+        manifest = _download(appliance, path, planned, options.patience, progress)
         undo.pop_all()
     return path, manifest
 
@@ -193,26 +196,25 @@ def check_directory(node: str, dest: str | None) -> list[Problem]:
     return []
 
 
-def _check_space(source: Node, dest: str | None) -> list[Problem]:
+def _check_space(source: Node, key_count: int, dest: str | None) -> list[Problem]:
     """Check the free space against an estimate. The size of a package is unknown until the node has made the package."""
     directory = pathlib.Path(dest).parent if dest is not None else store.base_directories()[0]
-    required = SPACE_FOR_PACKAGE + SPACE_FOR_KEY * source.key_count
+    required = SPACE_FOR_PACKAGE + SPACE_FOR_KEY * key_count
     if not directory.is_dir() or (free := shutil.disk_usage(directory).free) >= required:
         return []
-    text = f"{directory} has {free} bytes free, a package of {source.key_count} key(s) can need {required} bytes"
+    text = f"{directory} has {free} bytes free, a package of {key_count} key(s) can need {required} bytes"
     remedy = f"free space in {directory}, or choose another directory with dest or XDG_RUNTIME_DIR"
     return [Problem("disk_space_low", source.name, text, remedy)]
 
 
-def _download(appliance: Appliance, path: pathlib.Path, planned: Manifest, progress: ProgressCallback) -> Manifest:
+def _download(
+    appliance: Appliance, path: pathlib.Path, planned: Manifest, patience: WaitOptions, progress: ProgressCallback
+) -> Manifest:
     """Make the package on the node, download it to `path`, delete the copy on the node, and write the manifest."""
     package = appliance.create_package(planned.keys_digest)
     try:
-        if (
-            package.keys_digest != planned.keys_digest
-            or package.source != planned.source
-            or not package.mbk.same_as(planned.mbk)
-        ):
+        package = _wait_for_package(appliance, package, planned.source, patience, progress)
+        if not _is_planned(package, planned):
             raise ApiError(
                 f"exporting from {planned.source}: the package has other keys, another node or another MBK than requested. "
                 "The package was deleted. Run again",
@@ -236,6 +238,38 @@ def _download(appliance: Appliance, path: pathlib.Path, planned: Manifest, progr
                 f"{planned.source}: the copy of package {package.id} on the node could not be deleted ({exc}). The copy expires by itself"
             )
     return manifest
+
+
+def _wait_for_package(
+    appliance: Appliance, package: Package, source: str, patience: WaitOptions, progress: ProgressCallback
+) -> Package:
+    """Return the package as soon as it is ready. Raises UtrustError: the code of the package, `package_not_ready` or `node_wait_timeout`."""
+    action = f"exporting from {source}"
+    if package.state != "ready" and not package.ended:
+        progress(f"{source}: the node prepares the package")
+        package = wait_until_available(
+            functools.partial(appliance.read_package, package),
+            patience,
+            f"{action}: waiting for the package",
+            not_ready=lambda found: None if found.state == "ready" or found.ended else f"the package is {found.state}",
+            outcome="No package was written",
+        )
+    if package.ended:
+        code, text = package.problem or ("package_not_ready", f"the node reports that the package is {package.state}")
+        raise UtrustError(
+            f"{action}: {escape_unprintable(text).rstrip('.')}. No package was written. Fix the problem, then run again",
+            code=code,
+        )
+    return package
+
+
+def _is_planned(package: Package, planned: Manifest) -> bool:
+    """Compare the facts of the package that the node knows. The node has accepted the expected keys digest, also for an opaque package."""
+    return (
+        package.keys_digest in (None, planned.keys_digest)
+        and package.source in (None, planned.source)
+        and (package.mbk is None or package.mbk.same_as(planned.mbk))
+    )
 
 
 def _existing_manifest(options: ExportOptions) -> Manifest | None:
@@ -277,4 +311,6 @@ def run(invocation: Invocation) -> Result:
         return export_package(appliance, options, dry_run=invocation.check_mode, progress=invocation.progress)
 
 
-OPERATION: t.Final = Operation("utrust_ksp_export", ARGUMENT_SPEC, RULES, run)
+OPERATION: t.Final = Operation(
+    "utrust_ksp_export", ARGUMENT_SPEC, RULES, run, changes=lambda params: params.get("state") != "absent"
+)

@@ -10,7 +10,6 @@ import dataclasses as dc
 import pathlib
 import typing as t
 
-from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import KEY_LIST
 from ansible_collections.keyops.utrust.plugins.module_utils._cluster.members import wait_for_members
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import (
     Problem,
@@ -18,11 +17,8 @@ from ansible_collections.keyops.utrust.plugins.module_utils._errors import (
     raise_for_problems,
 )
 from ansible_collections.keyops.utrust.plugins.module_utils._keys import Difference, compare, keys_digest
-from ansible_collections.keyops.utrust.plugins.module_utils._operations.ksp_import_apply import (
-    ImportJob,
-    apply_package,
-    verify,
-)
+from ansible_collections.keyops.utrust.plugins.module_utils._operations.ksp_import_apply import ImportJob, apply_package
+from ansible_collections.keyops.utrust.plugins.module_utils._operations.ksp_import_verify import read_after, verify
 from ansible_collections.keyops.utrust.plugins.module_utils._package import store
 from ansible_collections.keyops.utrust.plugins.module_utils._package.manifest import Manifest, read_manifest
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight.keys import (
@@ -35,15 +31,17 @@ from ansible_collections.keyops.utrust.plugins.module_utils._preflight.node impo
     check_clock,
     check_compatibility,
     check_identity,
+    check_keys_known,
     check_mbk,
     check_ready,
+    driver_stopped,
     node_facts,
-    why_not_ready,
+    require_key_list,
 )
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight.package import check_package
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight.policy import POLICY_SPEC, policy_of
 from ansible_collections.keyops.utrust.plugins.module_utils._runner import Invocation, Operation, Result, open_appliance
-from ansible_collections.keyops.utrust.plugins.module_utils._wait import WaitOptions, wait_until_available
+from ansible_collections.keyops.utrust.plugins.module_utils._wait import WaitOptions
 
 if t.TYPE_CHECKING:
     from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import HsmKey, Node
@@ -103,12 +101,7 @@ def import_package(
     """
     manifest = _load_manifest(options)
     target = appliance.node()
-    if KEY_LIST not in appliance.capabilities:
-        raise UtrustError(
-            f"importing into {target.name}: this transport cannot read the keys of the node, so it cannot verify an import. "
-            "Nothing was changed. Use a transport that reads keys",
-            code="capability_missing",
-        )
+    require_key_list(appliance, f"importing into {target.name}", "so it cannot verify an import")
     before, difference = _compare_and_check(appliance, target, manifest, options)
     if not (difference.missing or difference.mismatched):
         return _result(
@@ -144,13 +137,14 @@ def _compare_and_check(
     problems = [
         *check_identity(target, options.expect_node),
         *check_ready(target),
+        *check_keys_known(target),
         *check_clock(target, options.max_clock_skew),
         *check_compatibility(target, expected),
         *check_mbk(target, expected),
         *_check_manifest(target, manifest, options),
     ]
     # Equal digests are equal keys. Reading the keys of a node is the slowest request.
-    readable = target.hsm_state == "operational" and target.driver == "running"
+    readable = target.hsm_state == "operational" and not driver_stopped(target)
     before: t.Sequence[HsmKey] | None = _known_keys(target, manifest, options.known_difference)
     if before is None:
         before = appliance.list_keys() if readable else ()
@@ -166,7 +160,7 @@ def _known_keys(
     target: Node, manifest: Manifest, known_difference: dict[str, t.Any] | None
 ) -> t.Sequence[HsmKey] | None:
     """Return the keys of the target if its digest proves them, or None. `known_difference` is an earlier comparison with the same source."""
-    if target.keys_digest == manifest.keys_digest:
+    if target.has_keys(manifest.keys_digest):
         return manifest.hsm_keys
     if known_difference is None:
         return None
@@ -219,13 +213,7 @@ def _verified(
 ) -> dict[str, t.Any]:
     """Verify the keys as soon as the node responds, wait for the members of the cluster, and return the result."""
     target = job.target
-    # A node that restarts only its HSM driver responds all the time. It is back when the driver runs.
-    action = f"reading {target.name} after the import"
-    node = wait_until_available(appliance.node, job.patience, action, why_not_ready)
-    after = _expected_after(before, job.difference)
-    if failure is not None or (node.keys_digest, node.unusable_key_count) != (keys_digest(after), 0):
-        # The digest does not prove the keys, or which of them are usable.
-        after = list(wait_until_available(appliance.list_keys, job.patience, action))
+    node, after = read_after(appliance, job, _expected_after(before, job.difference), failure)
     verify(job, before, after, failure)
     # The next node must not import before this one and all others are back.
     wait_for_members(appliance, node, [member.node for member in target.members if member.up], job.patience)
@@ -243,7 +231,7 @@ def _verified(
 
 def _result(
     target: Node,
-    after: str,
+    after: str | None,
     difference: Difference,
     manifest: Manifest,
     *,
@@ -296,4 +284,4 @@ def run(invocation: Invocation) -> Result:
         return import_package(appliance, options, dry_run=invocation.check_mode, progress=invocation.progress)
 
 
-OPERATION: t.Final = Operation("utrust_ksp_import", ARGUMENT_SPEC, RULES, run)
+OPERATION: t.Final = Operation("utrust_ksp_import", ARGUMENT_SPEC, RULES, run, changes=lambda dummy: True)

@@ -13,22 +13,26 @@ from __future__ import annotations
 import functools
 import typing as t
 
-from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import STAGED_IMPORT
+from ansible_collections.keyops.utrust.plugins.module_utils import _limits as limits
+from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import STAGED_IMPORT, UNKNOWN
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import (
     ApiError,
+    RequestLostError,
     ResponseLostError,
     UnreachableError,
     UtrustError,
 )
-from ansible_collections.keyops.utrust.plugins.module_utils._keys import Difference, compare, keys_digest
+from ansible_collections.keyops.utrust.plugins.module_utils._keys import Difference, keys_digest
+from ansible_collections.keyops.utrust.plugins.module_utils._printable import escape_unprintable
 from ansible_collections.keyops.utrust.plugins.module_utils._wait import WaitOptions, wait_until_available
 
 if t.TYPE_CHECKING:
-    from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import HsmKey, Import, Node
+    from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import Import, Node
     from ansible_collections.keyops.utrust.plugins.module_utils._appliance.protocol import Appliance, ProgressCallback
     from ansible_collections.keyops.utrust.plugins.module_utils._package.manifest import Manifest
 
-RUNNING = ("applying", "waiting_for_card", "waiting_for_pin")
+#: States after which an import does not change any more. A state that the collection does not know has not ended.
+ENDED = ("applied", "failed", "canceled", "discarded", "expired")
 UNCHANGED = "Nothing was changed. Fix the problem or wait for the running job, then run again"
 
 
@@ -42,6 +46,11 @@ class ImportJob(t.NamedTuple):
     patience: WaitOptions
 
     @property
+    def digest_before(self) -> str:
+        """Keys digest of the target that the checks are about."""
+        return t.cast(str, self.target.keys_digest)
+
+    @property
     def action(self) -> str:
         return f"importing into {self.target.name}"
 
@@ -49,54 +58,100 @@ class ImportJob(t.NamedTuple):
 def apply_package(appliance: Appliance, job: ImportJob, progress: ProgressCallback) -> UtrustError | None:
     """Import the package. Return None if the node reports success, or the error of an import that changed keys.
 
-    Raises UtrustError if the keys of the HSM did not change.
+    Raises UtrustError if the keys of the HSM did not change, or if the node cannot be read (`outcome_unknown`).
     """
-    staging = STAGED_IMPORT in appliance.capabilities
     current: Import | None = None
+    if STAGED_IMPORT in appliance.capabilities:
+        current = _stage(appliance, job, progress)
+        commit: t.Callable[[], Import] = functools.partial(appliance.apply_import, current, job.digest_before)
+    else:
+        commit = functools.partial(_upload, appliance, job)
     try:
-        with open(job.src, "rb") as content:
-            current = appliance.stage_import(content, job.manifest.size or 0, job.manifest.sha256 or "")
-        if staging:
-            _check_import_preview(job, current)
-            current = appliance.apply_import(current, job.target.keys_digest)
-        current = _wait_for_import(appliance, job, current, progress)
-    except ResponseLostError as lost:
-        if current is None and staging:
-            raise  # a staged upload changes no key
-        failure: UtrustError = lost
+        committed = commit()
     except ApiError as refusal:
-        if staging or "http_status" in refusal.details:
+        if "http_status" in refusal.details:
             _discard(appliance, job, current, progress)
             raise refusal.with_context(job.action, UNCHANGED) from refusal
-        failure = refusal  # the upload is the commit, and its response is invalid
-    except UtrustError as exc:
-        if exc.code != "import_timeout":
-            _discard(appliance, job, current, progress)
-            raise
-        failure = exc
+        failure: UtrustError = refusal  # the node accepted the request, but its response is invalid
+    except ResponseLostError as lost:
+        failure = lost
+    except UtrustError:
+        _discard(appliance, job, current, progress)
+        raise
     else:
-        if current.state == "applied":
-            return None
-        failure = _import_error(job, current)
+        current = committed
+        try:
+            current = _wait_for_import(appliance, job, current, progress, ENDED)
+        except UtrustError as exc:
+            failure = exc
+        else:
+            if current.state == "applied":
+                return None
+            failure = _import_error(job, current)
+    return _after_failure(appliance, job, current, failure, progress)
+
+
+def _upload(appliance: Appliance, job: ImportJob) -> Import:
+    with open(job.src, "rb") as content:
+        return appliance.stage_import(content, job.manifest.size or 0, job.manifest.sha256 or "", job.digest_before)
+
+
+def _stage(appliance: Appliance, job: ImportJob, progress: ProgressCallback) -> Import:
+    """Upload the package and check the preview of the node. Raises UtrustError. No key changes."""
+    staged: Import | None = None
+    try:
+        staged = _upload(appliance, job)
+        staged = _wait_for_import(appliance, job, staged, progress, ("staged", *ENDED))
+        if staged.state != "staged":
+            raise _import_error(job, staged)
+        _check_import_preview(job, staged)
+    except (ApiError, ResponseLostError) as failure:
+        _discard(appliance, job, staged, progress)
+        raise failure.with_context(job.action, UNCHANGED) from failure
+    except UtrustError:
+        _discard(appliance, job, staged, progress)
+        raise
+    return staged
+
+
+def _after_failure(
+    appliance: Appliance, job: ImportJob, current: Import | None, failure: UtrustError, progress: ProgressCallback
+) -> UtrustError:
+    """Read the node, and return the failure if the keys changed. Raises UtrustError if they did not, or if nobody can know."""
     progress(f"{job.target.name}: {failure}. Checking the state of the node")
-    if _keys_changed(appliance, job):
+    if _keys_changed(appliance, job, failure):
         return failure
-    _discard(appliance, job, current, progress)
-    raise type(failure)(
-        f"{failure}. {job.target.name} holds the same keys as before, so nothing was changed. Run again",
-        # The outcome is known now.
-        code="response_lost" if failure.code == "outcome_unknown" else failure.code,
-    ) from failure
+    discarded = _discard(appliance, job, current, progress)
+    # A request that was on its way can have arrived in the meantime.
+    if discarded is not None and _keys_changed(appliance, job, failure):
+        return failure
+    code = "response_lost" if failure.code == "outcome_unknown" else failure.code  # the outcome is known now
+    ended = current is not None and current.state in ENDED
+    if discarded or ended or isinstance(failure, RequestLostError):
+        outcome = f"{job.target.name} holds the same keys as before, so nothing was changed. Run again"
+    else:
+        outcome = (
+            f"{job.target.name} holds the same keys as before and does not run an import. "
+            "A request that is still on its way can change this. Read the node, then run again"
+        )
+    raise type(failure)(f"{failure}. {outcome}", code=code) from failure
 
 
-def _wait_for_import(appliance: Appliance, job: ImportJob, current: Import, progress: ProgressCallback) -> Import:
-    """Return the import as soon as it no longer runs, and show the prompts of the PIN pad. Raises UtrustError (`import_timeout`)."""
+def _wait_for_import(
+    appliance: Appliance, job: ImportJob, current: Import, progress: ProgressCallback, until: t.Container[str]
+) -> Import:
+    """Return the import as soon as its state is one of `until`, and show the prompts of the PIN pad. Raises UtrustError (`import_timeout`)."""
     started = job.patience.clock()
     last_line = None
-    while current.state in RUNNING:
-        line = f"PIN pad {current.pin_pad}: {current.prompt}" if current.prompt else current.state.replace("_", " ")
+    while current.state not in until:
+        line = (
+            f"PIN pad {current.pin_pad or UNKNOWN}: {current.prompt}"
+            if current.prompt
+            else current.state.replace("_", " ")
+        )
         if current.notice:
             line = f"{current.notice[1]} [{current.notice[0]}]. {line}"
+        line = escape_unprintable(line)
         if line != last_line:
             last_line = line
             time_left = f" ({current.seconds_left:.0f} s left)" if current.seconds_left else ""
@@ -116,103 +171,65 @@ def _wait_for_import(appliance: Appliance, job: ImportJob, current: Import, prog
 
 def _import_error(job: ImportJob, current: Import) -> UtrustError:
     code, text = current.problem or ("import_not_applied", f"the node reports that the import is {current.state}")
-    return UtrustError(f"{job.action}: {text.rstrip('.')}", code=code)
+    return UtrustError(f"{job.action}: {escape_unprintable(text).rstrip('.')}", code=code)
 
 
-def _keys_changed(appliance: Appliance, job: ImportJob) -> bool:
-    """Whether the keys changed, as soon as the node responds and no import runs. Raises UtrustError (`node_wait_timeout`)."""
+def _keys_changed(appliance: Appliance, job: ImportJob, failure: UtrustError) -> bool:
+    """Whether the keys changed, as soon as the node responds and no import runs.
+
+    A node that sends nonsense is read again for a while: a proxy may respond while it restarts. Raises UtrustError (`node_wait_timeout`, `outcome_unknown`).
+    """
 
     def _read_when_idle() -> Node:
         node = appliance.node()
         if node.running is not None:
-            raise UnreachableError(f"{node.running[0]} {node.running[1]} is running", code="import_in_progress")
+            raise UnreachableError(f"{node.running_job} is running", code="import_in_progress")
+        if node.keys_digest is None:
+            raise UnreachableError("the node does not report its keys digest", code="keys_unknown")
         return node
 
-    after = wait_until_available(
-        _read_when_idle, job.patience, f"reading {job.target.name} after an import with unknown outcome"
-    )
-    return after.keys_digest != job.target.keys_digest
-
-
-def _discard(appliance: Appliance, job: ImportJob, current: Import | None, progress: ProgressCallback) -> None:
-    """Discard a staged import. A node refuses to discard an applied import, so this is safe if the outcome is unknown."""
-    if current is None:
-        return
+    action = f"reading {job.target.name} after an import with unknown outcome"
     try:
-        appliance.discard_import(current)
+        after = wait_until_available(_read_when_idle, job.patience, action, tolerate_errors=limits.MAX_LOOKUP_TIME)
+    except ApiError as exc:
+        raise UtrustError(
+            f"{failure}. {action}: {exc}. The keys may have changed. Check the node, then run again",
+            code="outcome_unknown",
+        ) from exc
+    return after.keys_digest != job.digest_before
+
+
+def _discard(appliance: Appliance, job: ImportJob, current: Import | None, progress: ProgressCallback) -> bool | None:
+    """Discard an import. A node refuses to discard an applied import, so this is safe if the outcome is unknown.
+
+    Return whether the import ended without a commit, or None if no import is known.
+    """
+    if current is None:
+        return None
+    try:
+        return appliance.discard_import(current)
     except UtrustError as exc:
         progress(f"{job.target.name}: import {current.id} could not be discarded ({exc}). The import expires by itself")
+        return False
 
 
 def _check_import_preview(job: ImportJob, staged: Import) -> None:
-    """Compare the table of the node with the prediction. Raises UtrustError (`import_preview_mismatch`)."""
+    """Compare the table of the node with the prediction. Raises UtrustError (`import_preview_mismatch`).
+
+    A node may show no table. Its import then follows from its import behavior, as on a node without a preview.
+    """
+    if staged.rows is None:
+        return
     table = {(row.action, row.key, row.current_fingerprint) for row in staged.rows if row.action != "unchanged"}
     predicted = {("add", key, None) for key in job.difference.missing} | {
         ("replace", pair.source_key, pair.target_key.fingerprint) for pair in job.difference.mismatched
     }
     package_digest = keys_digest(row.key for row in staged.rows if row.action != "remove")
-    actual = (package_digest, staged.keys_digest)
-    if actual != (job.manifest.keys_digest, job.target.keys_digest) or table != predicted:
+    # The node compares an unknown digest when it applies the import.
+    digests = (package_digest, staged.keys_digest or job.digest_before)
+    if digests != (job.manifest.keys_digest, job.digest_before) or table != predicted:
         raise UtrustError(
             f"{job.action}: the import preview of the node does not match the prediction from the manifest and the keys of the node "
             f"({len(table)} rows would change, {len(predicted)} were predicted). The import was discarded, nothing was changed. Run again",
             code="import_preview_mismatch",
         )
-
-
-def verify(
-    job: ImportJob, before: t.Collection[HsmKey], after: t.Sequence[HsmKey], failure: UtrustError | None
-) -> None:
-    """Compare the keys before and after the import, key by key. `failure` is the result of `apply_package`.
-
-    Raises UtrustError: `import_not_verified` if a key was lost or the keys contradict the response of the node,
-    `import_incomplete` if an import failed after some keys.
-    """
-    present = set(after)
-    pairs = job.difference.mismatched
-    expected = [*job.difference.missing, *(pair.source_key for pair in pairs)]
-    absent = [key for key in expected if key not in present]
-    to_stay = set(before) - {pair.target_key for pair in pairs}
-    lost = [key for key in before if key in to_stay and key not in present]
-    lost += [pair.target_key for pair in pairs if not present & {pair.target_key, pair.source_key}]
-    not_replaced = [pair.target_key for pair in pairs if pair.source_key in present and pair.target_key in present]
-    details: dict[str, t.Any] = {
-        "changed": True,
-        "difference": compare(job.manifest.hsm_keys, after).to_dict(),
-    }
-    if lost or not_replaced or (absent and failure is None):
-        findings = [
-            ("lost", lost),
-            ("missing", [key for key in absent if key not in lost]),
-            ("not replaced", not_replaced),
-        ]
-        listed = ". ".join(f"Keys {finding}: {', '.join(map(str, keys))}" for finding, keys in findings if keys)
-        outcome = str(failure) if failure else f"{job.action}: the node reports that it applied the package"
-        raise UtrustError(
-            f"{outcome}, but the keys of the HSM are not as expected. {listed}. "
-            "Do not use these keys on this node. Compare the node with the source first",
-            code="import_not_verified",
-            lost=[key.to_dict() for key in lost],
-            **details,
-        )
-    if absent:
-        raise _incomplete_error(job, expected, absent, failure, details)
-
-
-def _incomplete_error(
-    job: ImportJob,
-    expected: t.Sequence[HsmKey],
-    absent: t.Sequence[HsmKey],
-    failure: UtrustError | None,
-    details: dict[str, t.Any],
-) -> UtrustError:
-    imported = [key for key in expected if key not in absent]
-    return UtrustError(
-        f"{job.action}: the import failed after {len(imported)} of {len(expected)} keys [{failure.code if failure else 'import_failed'}]. "
-        f"Imported keys: {', '.join(map(str, imported)) or 'none'}. Missing keys: {', '.join(map(str, absent))}. "
-        "No other key changed. Run again to continue. Do not use the new keys before",
-        code="import_incomplete",
-        added=[key.to_dict() for key in imported],
-        pending=len(absent),
-        **details,
-    )

@@ -14,7 +14,8 @@ import datetime
 import json
 import typing as t
 
-from ansible_collections.keyops.utrust.plugins.module_utils._appliance import schema
+from ansible_collections.keyops.utrust.plugins.module_utils import _limits as limits
+from ansible_collections.keyops.utrust.plugins.module_utils._appliance import fields, schema
 from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import HsmKey, Mbk, Node
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import ApiError, UtrustError
 from ansible_collections.keyops.utrust.plugins.module_utils._keys import keys_digest
@@ -33,8 +34,8 @@ class Manifest:
     source_serial: str
     cluster_id: str
     cluster_name: str
-    appliance_version: str
-    hsm_firmware: str
+    appliance_version: str | None
+    hsm_firmware: str | None
     mbk: Mbk
     hsm_keys: tuple[HsmKey, ...]
     keys_digest: str
@@ -83,19 +84,21 @@ def read_manifest(document: t.Any, origin: str) -> Manifest:
         if (sha256 is None) != (size is None):
             raise ValueError("only one of sha256 and size is set")
         manifest = Manifest(
-            sha256=schema.get_str(document, "sha256") if sha256 is not None else None,
-            size=schema.get_int(document, "size") if size is not None else None,
-            mbk=schema.parse_mbk(schema.get_field(document, "mbk", dict)),
-            hsm_keys=tuple(schema.parse_key(row, usable=True) for row in schema.get_list(document, "hsm_keys")),
+            sha256=fields.get_match(document, "sha256", fields.DIGEST) if sha256 is not None else None,
+            size=fields.get_int(document, "size", limits.MAX_PACKAGE_BYTES) if size is not None else None,
+            mbk=schema.parse_mbk(fields.get_object(document, "mbk"), default=None),
+            hsm_keys=tuple(
+                schema.parse_key(row, usable=True) for row in fields.get_list(document, "hsm_keys", limits.MAX_KEYS)
+            ),
+            appliance_version=fields.get_optional_str(document, "appliance_version"),
+            hsm_firmware=fields.get_optional_str(document, "hsm_firmware"),
             **{
-                name: schema.get_str(document, name)
+                name: fields.get_str(document, name)
                 for name in (
                     "source",
                     "source_serial",
                     "cluster_id",
                     "cluster_name",
-                    "appliance_version",
-                    "hsm_firmware",
                     "keys_digest",
                     "created_at",
                 )

@@ -28,6 +28,8 @@ from ansible_collections.keyops.utrust.plugins.module_utils._package.manifest im
 from ansible_collections.keyops.utrust.plugins.module_utils._package.owner import process_identity
 
 PREFIX = "keyops-utrust-ksp-"
+#: Directories with the token of a claim. They have owners, too, but they never hold a package.
+CLAIM_PREFIX = "keyops-utrust-claim-"
 CHUNK = 64 * 1024
 
 
@@ -43,14 +45,57 @@ def new_run_directory(owner_pid: int | None, ttl: int) -> pathlib.Path:
 
     The owner is the process `owner_pid`. Without `owner_pid` the run is on another machine, and the directory is valid for `ttl` seconds.
     """
-    owner = f"pid-{owner_pid}-{process_identity(owner_pid) or 12 * '0'}" if owner_pid is not None else f"lease-{ttl}"
+    owner = _owner(owner_pid) if owner_pid is not None else f"lease-{ttl}"
     return pathlib.Path(tempfile.mkdtemp(prefix=f"{PREFIX}{owner}-", dir=base_directories()[0]))
 
 
+def _owner(pid: int) -> str:
+    return f"pid-{pid}-{process_identity(pid) or 12 * '0'}"
+
+
+def claim_directory(owner_pid: int, *, create: bool = False) -> pathlib.Path | None:
+    """Return the directory with the claims of the run `owner_pid`, or None if it is missing. All tasks of the run share this directory.
+
+    Raises UtrustError (`claim_not_stored`) if it cannot be created.
+    """
+    reason = "no directory for temporary files is writable"
+    for base in base_directories():
+        path = base / f"{CLAIM_PREFIX}{_owner(owner_pid)}-run"
+        try:
+            if create:
+                path.mkdir(mode=0o700, exist_ok=True)
+            status = path.lstat()
+        except FileNotFoundError:
+            continue
+        except OSError as exc:
+            reason = f"{path}: {exc.strerror or exc}"
+            continue
+        # Another user could create a directory with this name first.
+        if stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o077:
+            return path
+    if create:
+        raise UtrustError(
+            f"claiming the cluster: the token cannot be stored: {reason}. Nothing was changed. Set XDG_RUNTIME_DIR to a private directory",
+            code="claim_not_stored",
+        )
+    return None
+
+
 def remove_stale(*, dry_run: bool = False) -> list[str]:
-    """Remove run directories of this user whose run has ended, and return their paths. `dry_run` only returns the paths."""
+    """Remove run directories of this user whose run has ended, and return the paths of those with a package. `dry_run` only returns the paths."""
+    if not dry_run:
+        remove_stale_claims()
+    return _remove_ended(PREFIX, dry_run)
+
+
+def remove_stale_claims() -> None:
+    """Remove the tokens of this user whose run has ended. Their claims end by themselves."""
+    _remove_ended(CLAIM_PREFIX, False)
+
+
+def _remove_ended(prefix: str, dry_run: bool) -> list[str]:
     removed = []
-    for directory in (path for base in base_directories() for path in sorted(base.glob(PREFIX + "*"))):
+    for directory in (path for base in base_directories() for path in sorted(base.glob(prefix + "*"))):
         # Another run may remove the same directory, and a directory that cannot be removed must not prevent an export.
         with contextlib.suppress(OSError):
             status = directory.lstat()
@@ -68,7 +113,7 @@ def remove_stale(*, dry_run: bool = False) -> list[str]:
 
 def _alive(name: str, changed: float) -> bool:
     """Return whether the owner of a directory still exists. A name of another format counts as owned."""
-    match = re.fullmatch(PREFIX + r"(?:pid-(\d+)-([0-9a-f]{12})|lease-(\d+))-[^-]+", name)
+    match = re.fullmatch(f"(?:{PREFIX}|{CLAIM_PREFIX})" + r"(?:pid-(\d+)-([0-9a-f]{12})|lease-(\d+))-[^-]+", name)
     if match is None:
         return True
     pid, identity, lease = match.groups()

@@ -13,8 +13,14 @@ import collections
 import datetime
 import typing as t
 
+from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import UNKNOWN
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import Problem
-from ansible_collections.keyops.utrust.plugins.module_utils._preflight.node import describe_state
+from ansible_collections.keyops.utrust.plugins.module_utils._preflight.node import (
+    check_family,
+    check_mbk_known,
+    describe_state,
+    driver_stopped,
+)
 
 if t.TYPE_CHECKING:
     from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import Node
@@ -70,13 +76,14 @@ def check_no_node_twice(nodes: t.Mapping[str, Node]) -> list[Problem]:
 
 def check_source(source: Node) -> list[Problem]:
     """Check that the HSM of the source can give its keys."""
-    if source.hsm_state == "operational" and source.driver == "running" and source.mbk is not None:
-        return []
-    mbk = "has an MBK" if source.mbk is not None else "has no MBK"
+    problems = check_family(source)
+    if source.hsm_state == "operational" and not driver_stopped(source) and source.mbk is not None:
+        return problems
+    mbk = "has an MBK" if source.mbk is not None else "has no known MBK"
     text = (
         f"the HSM of the source {source.name} is {describe_state(source)}, its driver is {source.driver}, and it {mbk}"
     )
-    return [Problem("source_not_ready", source.name, text, "make the HSM of the source operational first")]
+    return [*problems, Problem("source_not_ready", source.name, text, "make the HSM of the source operational first")]
 
 
 def check_cards(source: Node, cards_available: int | None) -> list[Problem]:
@@ -100,7 +107,7 @@ def check_hsm_serial(node: Node, read: str | None) -> list[Problem]:
 def check_state(node: Node, operation: str) -> list[Problem]:
     """Check the state of the HSM of a target."""
     if node.hsm_state == "alarm":
-        if node.alarm == EXTERNAL_ERASE:
+        if node.alarm_code == EXTERNAL_ERASE:
             if operation == INITIAL_SYNC:
                 return []
             text = f"the HSM of {node.name} was erased on purpose"
@@ -112,10 +119,7 @@ def check_state(node: Node, operation: str) -> list[Problem]:
         )
         return [Problem("hsm_alarm", node.name, text, remedy)]
     if node.hsm_state == "operational":
-        if node.mbk is not None:
-            return []
-        text = f"the HSM of {node.name} has no MBK"
-        return [Problem("mbk_missing", node.name, text, "generate the MBK, or restore it with the MBK cards")]
+        return check_mbk_known(node)
     if node.hsm_state == "factory_reset" and operation == INITIAL_SYNC:
         return []
     text = f"the HSM of {node.name} is {describe_state(node)}"
@@ -128,9 +132,9 @@ def check_state(node: Node, operation: str) -> list[Problem]:
 
 
 def check_settings(node: Node, source: Node) -> list[Problem]:
-    """Check FIPS mode, and label and activation mode of each slot that both nodes have."""
+    """Check FIPS mode, and label and activation mode of each slot that both nodes have. An unknown value is not compared."""
     problems = []
-    if node.fips != source.fips:
+    if node.fips is not None and source.fips is not None and node.fips != source.fips:
         text = f"FIPS mode of {node.name} is {_on_off(node.fips)}, but of {source.name} it is {_on_off(source.fips)}"
         problems.append(Problem("fips_mode_mismatch", node.name, text, "use the same FIPS mode on all nodes"))
     expected = {slot.slot: slot for slot in source.slots}
@@ -138,16 +142,13 @@ def check_settings(node: Node, source: Node) -> list[Problem]:
         other = expected.get(slot.slot)
         if other is None:
             continue
-        for name, actual, on_source in (
-            ("label", slot.label, other.label),
-            ("activation mode", slot.activation, other.activation),
-        ):
-            if actual != on_source:
-                text = (
-                    f"slot {slot.slot} of {node.name} has the {name} {actual}, but on {source.name} it is {on_source}"
-                )
-                remedy = "configure this slot in the same way on all nodes"
-                problems.append(Problem("slot_mismatch", node.name, text, remedy))
+        differing = [("label", slot.label, other.label)] if slot.label != other.label else []
+        if slot.activation != other.activation and UNKNOWN not in (slot.activation, other.activation):
+            differing.append(("activation mode", slot.activation, other.activation))
+        for name, actual, on_source in differing:
+            text = f"slot {slot.slot} of {node.name} has the {name} {actual}, but on {source.name} it is {on_source}"
+            remedy = "configure this slot in the same way on all nodes"
+            problems.append(Problem("slot_mismatch", node.name, text, remedy))
     return problems
 
 

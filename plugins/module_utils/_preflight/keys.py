@@ -10,6 +10,7 @@ import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import UNKNOWN
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import Problem
+from ansible_collections.keyops.utrust.plugins.module_utils._printable import escape_unprintable
 
 if t.TYPE_CHECKING:
     from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import HsmKey, Node
@@ -52,17 +53,28 @@ def check_key_changes(node: str, source: str, difference: Difference, policy: Po
         text = f"key {pair.source_key.fingerprint} is {_place(pair.target_key)} on {node}, but {_place(pair.source_key)} on {source}"
         remedy = f"set slot, label and id of the key on {node} as on {source}, because an import does not move a key"
         problems.append(Problem("key_moved", node, text, remedy))
+    for pair in difference.undetermined:
+        text = (
+            f"{pair.source_key} of {source} and {pair.target_key} of {node} have the same label, "
+            "but a key fingerprint is unknown, so the keys cannot be compared"
+        )
+        remedy = "synchronize this key manually, or update the firmware of the node that cannot determine the key fingerprint"
+        problems.append(Problem("key_fingerprint_unknown", node, text, remedy))
     for key in [*difference.missing, *(pair.source_key for pair in difference.mismatched)]:
         problems += _check_new_key(node, source, key, policy)
     return problems
 
 
 def _place(key: HsmKey) -> str:
-    return f"{key.label!r} in slot {key.slot} with id {key.id or 'none'}"
+    return f"'{escape_unprintable(key.label)}' in slot {key.slot} with id {key.id or 'none'}"
 
 
 def _check_new_key(node: str, source: str, key: HsmKey, policy: Policy) -> list[Problem]:
     problems = []
+    if not key.fingerprint_known:
+        text = f"{source} cannot determine the key fingerprint of {key}, so the import of the key cannot be verified"
+        remedy = f"synchronize this key manually, or update the firmware of {source}"
+        problems.append(Problem("key_fingerprint_unknown", node, text, remedy))
     if key.fingerprint in policy.destroyed_keys:
         text = f"{key} is in destroyed_keys, but {source} would import it into {node}"
         remedy = f"destroy the key on {source}, or remove it from destroyed_keys"
@@ -83,7 +95,7 @@ def check_import_effect(node: Node, difference: Difference, policy: Policy) -> l
     if not (difference.missing or difference.mismatched):
         return []  # the import would change nothing
     effect = reported.effect if reported.effect != UNKNOWN else declared or UNKNOWN
-    deletions = reported.deletions if reported.deletions != UNKNOWN or declared is None else "stay"
+    deletions = reported.deletions if reported.deletions != UNKNOWN or declared is None else "not_replicated"
     problems = []
     for key in difference.extra:
         if policy.keep_extra or key.fingerprint in policy.allowed_extra_keys:
@@ -101,7 +113,7 @@ UNKNOWN_EFFECT_REMEDY = (
 
 
 def _check_kept_key(node: str, key: HsmKey, effect: str, deletions: str) -> list[Problem]:
-    if effect == "replacing" or deletions == "travel":
+    if effect == "replacing" or deletions == "replicated":
         reason = "replace all keys" if effect == "replacing" else "also delete keys that were deleted on the source"
         text = f"{key} is only on {node} and must be kept, but imports of {node} {reason}"
         return [Problem("extra_keys_would_be_lost", node, text, f"synchronize from {node} first")]

@@ -82,7 +82,41 @@ def test_defaults_are_safe() -> None:
     assert (endpoint.port, endpoint.ca_file) == (443, None)
 
 
-@pytest.mark.parametrize("host", ["http://node1", "https://node1", "node1/api", "", "  "])
+TOKEN = "0123456789abcdef"
+
+
+@pytest.mark.parametrize(
+    "token", [TOKEN + "\n", f"{TOKEN}\r\nX: y", TOKEN + " x", TOKEN + "\u00fc", "=" + TOKEN, "\x00" + TOKEN]
+)
+def test_bearer_token_that_no_header_can_carry_is_rejected(token: str) -> None:
+    """A block in a vault file ends with a line end. The message does not quote the token."""
+    arguments = {**without(CONNECTION, "client_cert"), "bearer_token": token}
+    with pytest.raises(UtrustError, match="line end") as caught:
+        _argspec.node_endpoint(validated("utrust_hsm_info", arguments))
+    assert caught.value.code == "option_invalid"
+    assert TOKEN not in f"{caught.value}{caught.value.details}"
+
+
+def test_bearer_token_of_rfc_6750_is_accepted() -> None:
+    arguments = {**without(CONNECTION, "client_cert"), "bearer_token": f"{TOKEN}-._~+/=="}
+    _argspec.node_endpoint(validated("utrust_hsm_info", arguments))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"timeout": float("inf")}, {"timeout": float("nan")}, {"connect_timeout": 1e9}, {"retries": 21}, {"retries": -1}],
+    ids=str,
+)
+def test_time_or_repetitions_without_limit_are_rejected(change: dict[str, t.Any]) -> None:
+    """An infinite time-out is not a number of seconds that a socket accepts."""
+    with pytest.raises(UtrustError, match="at most") as caught:
+        _argspec.node_endpoint(validated("utrust_hsm_info", {**CONNECTION, **change}))
+    assert caught.value.code == "option_invalid"
+
+
+@pytest.mark.parametrize(
+    "host", ["http://node1", "https://node1", "node1/api", "", "  ", "node 1", "a@b", "n\x00", "n" * 256]
+)
 def test_host_with_url_is_rejected(host: str) -> None:
     with pytest.raises(UtrustError, match="HTTPS is always used") as caught:
         _argspec.node_endpoint(validated("utrust_hsm_info", {**CONNECTION, "host": host}))

@@ -11,16 +11,17 @@ import http.client
 import socket
 import ssl
 import subprocess
+import time
 import typing as t
 
 import pytest
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
 from ansible_collections.keyops.utrust.plugins.module_utils._http import (
     HttpsConnection,
-    NoResponseError,
     normalize_fingerprint,
     tls_context,
 )
+from ansible_collections.keyops.utrust.plugins.module_utils._http_response import NoResponseError
 
 from tests.support.fakes import ENDPOINT
 
@@ -139,4 +140,43 @@ def test_connection_that_the_server_resets_before_the_handshake(
     monkeypatch.setattr(http.client.HTTPSConnection, "connect", connect)
     client = HttpsConnection(dc.replace(ENDPOINT, ca_file=str(pems / "client.pem"), tls_fingerprint=pins))
     with pytest.raises(NoResponseError):
-        client.request("GET", "/api/v1/node", headers={})
+        client.request("GET", "/api/v1/node", headers={}, limit=1)
+
+
+@pytest.mark.parametrize(
+    ("path", "headers"),
+    [
+        ("/api/v1/\u00fc", {}),
+        ("/api/v1/ node", {}),
+        ("/", {"X": "a\r\nB: c"}),
+        ("/", {"X": "a\u00fc"}),
+        ("/", {"X": "secret\n"}),
+    ],
+)
+def test_request_rejects_text_that_http_cannot_carry(path: str, headers: dict[str, str]) -> None:
+    """The message does not quote the value, because it can be a token. Nothing is connected."""
+    with pytest.raises(UtrustError, match="not printable ASCII") as caught:
+        HttpsConnection(ENDPOINT).request("GET", path, headers=headers, limit=1)
+    assert caught.value.code == "option_invalid"
+    assert "secret" not in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+def test_host_name_that_cannot_be_encoded_is_an_error() -> None:
+    with pytest.raises(UtrustError, match="the host name cannot be encoded") as caught:
+        HttpsConnection(dc.replace(ENDPOINT, host="\u00fc" * 70)).request("GET", "/", headers={}, limit=1)
+    assert caught.value.code == "host_invalid"
+
+
+def test_connect_timeout_covers_all_addresses_and_handshake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several addresses, and a server that accepts the connection but never begins the handshake, share one deadline."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        address = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *dummy, **options: [address] * 20)
+        connection = HttpsConnection(dc.replace(ENDPOINT, port=port, connect_timeout=0.5))
+        started = time.monotonic()
+        with pytest.raises(NoResponseError) as caught:
+            connection.request("GET", "/", headers={}, limit=10)
+    assert not caught.value.sent
+    assert time.monotonic() - started < 2.0

@@ -9,7 +9,8 @@ from __future__ import annotations
 import pytest
 from ansible_collections.keyops.utrust.plugins.module_utils._appliance.rest import APPLIANCE_API
 from ansible_collections.keyops.utrust.plugins.module_utils._ejbca.rest import EJBCA_API
-from ansible_collections.keyops.utrust.plugins.module_utils._json_client import MAX_DELAY, delay_before_retry
+from ansible_collections.keyops.utrust.plugins.module_utils._json_client import delay_before_retry
+from ansible_collections.keyops.utrust.plugins.module_utils._limits import MAX_RETRY_DELAY
 
 LIMIT = 3
 
@@ -24,7 +25,7 @@ LIMIT = 3
         ("DELETE", 503, 2, None, 1.0),
         ("POST", 503, 3, None, 2.0),
         # The delay of the node is limited.
-        ("POST", 503, 1, 86400.0, MAX_DELAY),
+        ("POST", 503, 1, 86400.0, MAX_RETRY_DELAY),
         # No response: only repeatable methods are repeated.
         ("GET", None, 1, None, 0.5),
         ("DELETE", None, 1, None, 0.5),

@@ -13,7 +13,13 @@ import typing as t
 
 import pytest
 from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import HsmKey
-from ansible_collections.keyops.utrust.plugins.module_utils._keys import Difference, Mismatch, compare, keys_digest
+from ansible_collections.keyops.utrust.plugins.module_utils._keys import (
+    Difference,
+    Mismatch,
+    compare,
+    compare_with_itself,
+    keys_digest,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -47,11 +53,11 @@ def test_keys_digest_uses_canonical_lines_of_contract() -> None:
         key("a", slot=2, id="01", fingerprint="sha256:" + "d" * 64),
     ]
     lines = (
+        f'[10,"b","01","ec",256,"P-256","sha256:{"b" * 64}"]\n'
         f'[2,"Z","01","ec",256,"P-256","sha256:{"c" * 64}"]\n'
+        '[2,"\\u00c4rger","","aes",256,null,"kcv:3fa2b1"]\n'
         f'[2,"a","01","ec",256,"P-256","sha256:{"d" * 64}"]\n'
         f'[2,"a","02","ec",256,"P-256","sha256:{"a" * 64}"]\n'
-        '[2,"\\u00c4rger","","aes",256,null,"kcv:3fa2b1"]\n'
-        f'[10,"b","01","ec",256,"P-256","sha256:{"b" * 64}"]\n'
     )
     assert keys_digest(hsm_keys) == "sha256:" + hashlib.sha256(lines.encode("ascii")).hexdigest()
 
@@ -81,6 +87,37 @@ def test_each_key_field_changes_digest_and_comparison(change: dict[str, t.Any]) 
     other = key(**change)
     assert keys_digest([key()]) != keys_digest([other])
     assert not compare([key()], [other]).in_sync
+
+
+@pytest.mark.parametrize("key_type", ["eddsa", "x25519", "ml-dsa", "ml-kem", "slh-dsa", "des3", "frobnicate-9"])
+def test_compare_keys_of_every_type(key_type: str) -> None:
+    """Keys of new types are compared by their key fingerprint, also without label, size and curve."""
+    odd = key("", type=key_type, size=None, curve=None)
+    assert compare([odd, key()], [odd, key()]).in_sync
+    assert compare([odd], [key("", type=key_type, size=None, curve=None, fingerprint=fingerprint("x"))]).mismatched
+    assert compare([odd], [key("named", type=key_type, size=None, curve=None, fingerprint=odd.fingerprint)]).moved
+
+
+def test_compare_keys_without_fingerprint_are_not_equal() -> None:
+    """The node cannot determine the fingerprint, so nobody knows whether both keys are the same."""
+    unknown = key(fingerprint="unknown")
+    difference = compare([unknown], [unknown])
+    assert difference.undetermined == (Mismatch(unknown, unknown),)
+    assert (difference.unchanged, difference.mismatched, difference.in_sync) == (0, (), None)
+    assert difference.why_unknown == "1 key(s) have an unknown key fingerprint, so they could not be compared"
+    assert Difference.from_dict(difference.to_dict()) == difference
+    assert not compare([unknown], [key("other", fingerprint="unknown")]).moved
+    # Another drift is certain, and so is a key of another kind.
+    assert compare([unknown, key("new")], [unknown]).in_sync is False
+    assert compare([unknown], [key(fingerprint="unknown", size=384)]).in_sync is False
+
+
+def test_compare_with_itself_needs_no_fingerprint() -> None:
+    """The keys of the source are its own, so the source never differs from itself, except for keys that it cannot use."""
+    unknown = key(fingerprint="unknown")
+    difference = compare_with_itself([unknown, key("broken", usable=False)])
+    assert (difference.unusable, difference.undetermined) == ((key("broken"),), ())
+    assert compare_with_itself([unknown]).in_sync is True
 
 
 def pairs(mismatches: t.Iterable[Mismatch]) -> collections.Counter[tuple[HsmKey, HsmKey]]:

@@ -102,10 +102,10 @@ def test_expected_node_is_utrust_node_or_the_host(name: str | None, expected: st
 
 
 def test_every_connection_option_has_a_variable() -> None:
-    """The members come from the source and the node name from utrust_node, not from variables of the same name."""
+    """The members come from the source, the node name from utrust_node, and the claim from the run, not from variables of the same name."""
     variables = {f"utrust_{option}": f"value of {option}" for option in CONNECTION_SPEC}
     options = connection_options({**HOST, **variables})
-    assert set(options) == set(CONNECTION_SPEC) - {"members"}
+    assert set(options) == set(CONNECTION_SPEC) - {"members", "cluster_claim"}
     assert options["expect_node"] == "node2"
     assert options["timeout"] == "value of timeout"
 

@@ -94,7 +94,7 @@ def test_node_that_has_not_joined_is_never_contacted() -> None:
     [
         (UnreachableError("no response", code="node_unreachable"), "node_unreachable"),
         (cluster_node(OLD, name="impostor"), "node_name_mismatch"),
-        (cluster_node(OLD, name="node2", hsm_model="Luna"), "hsm_not_supported"),
+        (cluster_node(OLD, name="node2", hsm_family="other"), "hsm_not_supported"),
     ],
 )
 def test_failed_reading_is_a_result_of_its_node(of: t.Any, code: str) -> None:
@@ -184,4 +184,23 @@ def test_reading_survives_the_way_from_a_bastion() -> None:
     second = fake(cluster_node(OLD, other, name="node2"), [OLD, other])
     third = fake(UtrustError("why", code="node_unreachable"))
     reading = read(fake(cluster_node(OLD, NEW), [OLD, NEW]), node2=second, node3=third)
+    assert ClusterReading.from_dict(reading.to_dict()) == reading
+
+
+@pytest.mark.parametrize("bridge", ["node1", "node2"])
+def test_bridge_without_key_list_leaves_the_facts(bridge: str) -> None:
+    """The keys of the node are unknown, and everything else is read. Its list is not requested."""
+    unknown: dict[str, t.Any] = dict.fromkeys(("keys_digest", "key_count", "unusable_key_count"))
+    nodes = {
+        name: fake(cluster_node(OLD, name=name, **(unknown if name == bridge else {})), [OLD])
+        for name in ("node1", "node2", "node3")
+    }
+    nodes[bridge].capabilities = frozenset()
+    reading = read(nodes["node1"], node2=nodes["node2"], node3=nodes["node3"])
+    assert "list_keys" not in nodes[bridge].calls
+    assert {each.host: each.problem.code for each in reading.readings if each.problem} == {bridge: "keys_unknown"}
+    line = next(line for line in reading.summary() if line.startswith(bridge))
+    assert "an unknown number of keys" in line
+    assert "Keys UNKNOWN: reading the keys of" in line
+    assert "None" not in line
     assert ClusterReading.from_dict(reading.to_dict()) == reading

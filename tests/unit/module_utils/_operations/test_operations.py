@@ -39,6 +39,7 @@ from ansible_collections.keyops.utrust.plugins.module_utils._operations.hsm_rest
     RestoreOptions,
     cancel_restore,
     restore_hsm,
+    summary,
 )
 from ansible_collections.keyops.utrust.plugins.module_utils._operations.ksp_export import ExportOptions, export_package
 from ansible_collections.keyops.utrust.plugins.module_utils._operations.ksp_import import ImportOptions, import_package
@@ -111,7 +112,7 @@ def target(**results: t.Any) -> FakeAppliance:
         "list_keys": [(OLD,), (OLD, NEW)],
         "stage_import": STAGED,
         "apply_import": APPLIED,
-        "discard_import": None,
+        "discard_import": True,
     }
     return FakeAppliance(**{**usual, **results})
 
@@ -363,7 +364,67 @@ def test_import_response_lost_and_not_applied_fails(package: Path) -> None:
     with pytest.raises(ResponseLostError, match="holds the same keys as before, so nothing was changed") as caught:
         import_into(fake, package)
     assert caught.value.code == "response_lost"
-    assert fake.calls[-2:] == ["node", "discard_import"]
+    assert fake.calls[-3:] == ["node", "discard_import", "node"]
+
+
+def test_import_response_lost_and_not_discarded_is_not_sure(package: Path) -> None:
+    """The request can still arrive, so the message does not state that nothing was changed."""
+    with pytest.raises(ResponseLostError, match="A request that is still on its way can change this") as caught:
+        import_into(target(apply_import=LOST, discard_import=False), package)
+    assert "nothing was changed" not in str(caught.value)
+
+
+def test_import_applied_while_it_is_discarded(package: Path) -> None:
+    """The request arrives after the node was read, and before the import is discarded."""
+    fake = target(node=[TARGET, TARGET, AFTER], apply_import=LOST, discard_import=False)
+    assert import_into(fake, package)["verified"] is True
+
+
+NONSENSE = [
+    ApiError("reading a response: 'id' is missing", code="response_invalid"),
+    ApiError("GET: the response (HTTP 200) is not JSON", code="response_not_json", http_status=200),
+    ApiError("GET: the response is larger than 5 bytes", code="response_too_large"),
+    ApiError("GET: HTTP 500 internal_error", code="internal_error", http_status=500),
+]
+
+
+@pytest.mark.parametrize("nonsense", NONSENSE, ids=lambda error: error.code)
+def test_import_nonsense_while_it_runs_reads_the_node(package: Path, nonsense: ApiError) -> None:
+    """The node accepted the request to apply the package, so nothing but the keys is true."""
+    applying = dc.replace(APPLIED, state="applying")
+    fake = target(node=[TARGET, nonsense, AWAY, AFTER], apply_import=applying, read_import=nonsense)
+    assert import_into(fake, package)["verified"] is True
+    assert fake.calls.count("apply_import") == 1
+
+
+@pytest.mark.parametrize("nonsense", NONSENSE, ids=lambda error: error.code)
+def test_import_nonsense_for_ever_is_unknown(package: Path, nonsense: ApiError) -> None:
+    """The message states both failures, and that the keys may have changed."""
+    with pytest.raises(UtrustError, match="The keys may have changed") as caught:
+        import_into(target(node=[TARGET, nonsense], apply_import=LOST), package)
+    assert caught.value.code == "outcome_unknown"
+    assert str(LOST) in str(caught.value)
+    assert str(nonsense) in str(caught.value)
+
+
+@pytest.mark.parametrize("nonsense", [NONSENSE[0], ApiError("other list", code="keys_digest_mismatch")], ids=str)
+def test_import_keys_not_readable_after_success(package: Path, nonsense: ApiError) -> None:
+    with pytest.raises(UtrustError, match="Do not use the new keys on this node") as caught:
+        import_into(target(list_keys=[(OLD,), nonsense]), package)
+    assert caught.value.details == {"code": "import_not_verified", "changed": True}
+
+
+def test_import_unknown_state_has_not_ended(package: Path) -> None:
+    """A later version of the contract can have more states. The import is read until it has ended."""
+    new = dc.replace(APPLIED, state="brand_new")
+    fake = target(apply_import=new, read_import=[new, APPLIED])
+    assert import_into(fake, package)["verified"] is True
+
+
+def test_import_that_is_checked_is_waited_for(package: Path) -> None:
+    fake = target(stage_import=dc.replace(STAGED, state="checking", rows=()), read_import=STAGED)
+    assert import_into(fake, package)["verified"] is True
+    assert fake.calls[2:5] == ["stage_import", "read_import", "apply_import"]
 
 
 def test_import_node_does_not_come_back_is_unknown(package: Path) -> None:
@@ -416,7 +477,7 @@ def test_import_upload_is_commit_response_lost(package: Path) -> None:
     """The keys of the node show whether the import succeeded."""
     fake = target(capabilities=AT_ONCE, stage_import=LOST, node=[TARGET, AWAY, AFTER])
     assert import_into(fake, package)["verified"] is True
-    with pytest.raises(ResponseLostError, match="holds the same keys as before, so nothing was changed"):
+    with pytest.raises(ResponseLostError, match="A request that is still on its way can change this"):
         import_into(target(capabilities=AT_ONCE, stage_import=LOST), package)
 
 
@@ -491,19 +552,19 @@ def test_import_key_no_longer_usable_gives_a_warning(package: Path) -> None:
 
 EXTRA, MISMATCHED = key("extra"), key("new", fingerprint=fingerprint("mismatched"))
 BEHAVIORS = [
-    ("additive", "stay", None, None, "key_not_replaceable"),
-    ("overwriting", "stay", None, None, None),
-    ("replacing", "stay", None, "extra_keys_would_be_lost", None),
-    ("overwriting", "travel", None, "extra_keys_would_be_lost", None),
+    ("additive", "not_replicated", None, None, "key_not_replaceable"),
+    ("overwriting", "not_replicated", None, None, None),
+    ("replacing", "not_replicated", None, "extra_keys_would_be_lost", None),
+    ("overwriting", "replicated", None, "extra_keys_would_be_lost", None),
     ("overwriting", "unknown", None, "import_effect_unknown", None),
     ("unknown", "unknown", None, "import_effect_unknown", "import_effect_unknown"),
-    ("unknown", "stay", None, "import_effect_unknown", "import_effect_unknown"),
+    ("unknown", "not_replicated", None, "import_effect_unknown", "import_effect_unknown"),
     ("unknown", "unknown", "additive", None, "key_not_replaceable"),
     ("unknown", "unknown", "overwriting", None, None),
     ("unknown", "unknown", "replacing", "extra_keys_would_be_lost", None),
-    ("unknown", "travel", "overwriting", "extra_keys_would_be_lost", None),
+    ("unknown", "replicated", "overwriting", "extra_keys_would_be_lost", None),
     ("overwriting", "unknown", "overwriting", None, None),
-    ("additive", "stay", "overwriting", "import_effect_mismatch", "import_effect_mismatch"),
+    ("additive", "not_replicated", "overwriting", "import_effect_mismatch", "import_effect_mismatch"),
 ]
 
 
@@ -536,7 +597,17 @@ def test_import_effect_forbidden_or_unknown_is_refused(
 # Export
 
 OFFERED = Package(
-    "2f1a", fingerprint("package"), 7, "node1", "UT000001", SOURCE.cluster_id, KEYOPS, 2, SOURCE.keys_digest
+    id="2f1a",
+    state="ready",
+    sha256=fingerprint("package"),
+    size=7,
+    source="node1",
+    source_serial="UT000001",
+    cluster_id=SOURCE.cluster_id,
+    mbk=KEYOPS,
+    key_count=2,
+    keys_digest=SOURCE.keys_digest,
+    single_download=False,
 )
 
 
@@ -622,7 +693,7 @@ RESTORED = node(OLD, NEW, name="node2", hsm_serial="UT000002")
 FRONT = PinPad("front-usb", "local", None, "ready")
 PREVIEW = RestorePreview("node2", "UT000002", fingerprint("tls"), FRONT, "node1", 2, SOURCE.keys_digest, KEYOPS, 2, 3)
 WAITING = Restore(
-    "7c9e", "waiting_for_card", 1, "front-usb", "node1", "Insert MBK card 1 of 2", None, 0, 2, 120.0, None
+    "7c9e", "waiting_for_card", 1, "front-usb", "node1", "Insert MBK card 1 of 2", None, 0, 2, 120.0, None, 1
 )
 RESTORING = dc.replace(WAITING, state="restoring", sequence=5, prompt=None, cards_accepted=2, seconds_left=None)
 DONE = dc.replace(RESTORING, state="succeeded", sequence=6)
@@ -734,6 +805,72 @@ def test_restore_node_unreachable_is_waited_for() -> None:
     assert restore(joining(watch_restore=[AWAY, RESTORING, AWAY, DONE]))["changed"] is True
 
 
+PARTLY = node(OLD, name="node2", hsm_serial="UT000002")
+FAILED = dc.replace(RESTORING, state="failed", sequence=6, problem=("restore_failed", "The HSM failed"))
+
+
+@pytest.mark.parametrize(
+    ("after", "text"),
+    [
+        (JOINING, r"The HSM holds the same 0 key\(s\) as before"),
+        (PARTLY, r"The HSM changed: it is operational with MBK KEYOPS \(5c1de3b2a4f60718\) and 1 key\(s\)"),
+        (NONSENSE[0], "Its keys are unknown"),
+        (AWAY, "Its keys are unknown"),
+    ],
+    ids=["unchanged", "some keys", "nonsense", "away"],
+)
+def test_restore_failed_reads_the_node(after: t.Any, text: str) -> None:
+    """A restore can fail after some keys, so the message does not state that the HSM was not changed."""
+    with pytest.raises(UtrustError, match=text) as caught:
+        restore(joining(node=[JOINING, after], watch_restore=[RESTORING, FAILED]))
+    assert caught.value.code == "restore_failed"
+
+
+def test_restore_lost_but_running_is_watched() -> None:
+    fake = joining(
+        node=[JOINING, dc.replace(JOINING, running=("restore", "7c9e")), RESTORED],
+        start_restore=LOST,
+        running_restore=WAITING,
+    )
+    assert restore(fake)["in_sync"] is True
+
+
+def test_restore_lost_and_not_running_reports_the_node() -> None:
+    with pytest.raises(ResponseLostError, match=r"0 key\(s\), and no such restore is running. Run again") as caught:
+        restore(joining(node=JOINING, start_restore=LOST))
+    assert caught.value.code == "response_lost"
+
+
+def test_restore_node_that_responds_early_is_not_flooded() -> None:
+    """A long poll without a change is repeated after one second, whatever the node does."""
+    clock = FakeClock()
+    now = clock.now
+
+    def still() -> float:
+        return clock.now
+
+    fake = joining(watch_restore=[*[WAITING] * 100, AssertionError("too many requests")])
+    with pytest.raises(UtrustError) as caught:
+        restore(fake, patience=WaitOptions(60.0, 2.0, still, clock.sleep))
+    assert caught.value.code == "restore_timeout"
+    assert fake.calls.count("watch_restore") <= 60
+    assert clock.now - now >= 60
+
+
+def test_restore_with_many_changes_keeps_some_events() -> None:
+    changes = [dc.replace(WAITING, sequence=number) for number in range(2, 700)]
+    result = restore(joining(watch_restore=[*changes, RESTORING, DONE]), timeout=90_000.0)
+    assert len(result["events"]) == 500
+
+
+def test_restore_shows_text_of_the_node_escaped() -> None:
+    lines: list[str] = []
+    hostile = dc.replace(RESTORING, prompt="Insert\x1b[2K\rcard")
+    result = restore(joining(watch_restore=[hostile, DONE]), progress=lines.append)
+    assert r"Insert\x1b[2K\rcard" in result["events"][1]
+    assert "\x1b" not in "".join(lines)
+
+
 def test_restore_timeout_does_not_cancel() -> None:
     """The message states that the restore continues at the PIN pad."""
     with pytest.raises(UtrustError, match="The restore continues at PIN pad front-usb") as caught:
@@ -835,7 +972,81 @@ def test_info_known_keys_are_not_read(changes: dict[str, t.Any], reads: bool) ->
 
 def test_info_other_hsm_is_refused() -> None:
     """The collection supports Utimaco u.trust HSMs only."""
-    fake = FakeAppliance(node=dc.replace(SOURCE, hsm_model="Luna Network HSM 7"))
+    fake = FakeAppliance(node=dc.replace(SOURCE, hsm_family="other"))
     with pytest.raises(PreflightError, match="supports Utimaco") as caught:
         read_info(fake.appliance, InfoOptions(None, ()))
     assert caught.value.code == "hsm_not_supported"
+
+
+@pytest.mark.parametrize(("state", "changed"), [("canceled", True), ("succeeded", False), ("failed", False)])
+def test_cancel_reports_how_the_restore_ended(state: str, changed: bool) -> None:
+    """A restore that ended before it could be canceled is not reported as canceled."""
+    options = RestoreOptions("node2", None, None, None, 20.0, FakeClock().patience())
+    running = dc.replace(JOINING, running=("restore", "7c9e"))
+    fake = FakeAppliance(node=running, running_restore=WAITING, cancel_restore=dc.replace(WAITING, state=state))
+    result = cancel_restore(fake.appliance, options, dry_run=False, progress=lambda dummy: None)
+    assert result["changed"] is changed
+    assert ("warnings" in result) is not changed
+
+
+# Unknown facts
+
+
+def test_export_waits_until_the_package_is_prepared(tmp_path: Path) -> None:
+    """An opaque package is accepted, because the node has accepted the expected keys digest."""
+    preparing = dc.replace(OFFERED, state="preparing", sha256=None, size=None)
+    opaque = dc.replace(OFFERED, source=None, mbk=None, key_count=None, keys_digest=None)
+    fake = source(create_package=preparing, read_package=opaque)
+    result = export(fake, tmp_path / "cluster.ksp")
+    assert result["package"]["sha256"] == OFFERED.sha256
+    assert fake.calls[2:5] == ["create_package", "read_package", "download_package"]
+
+
+@pytest.mark.parametrize("problem", [("export_failed", "The export failed: the HSM failed"), None])
+def test_export_failed_package_is_an_error(tmp_path: Path, problem: tuple[str, str] | None) -> None:
+    fake = source(create_package=dc.replace(OFFERED, state="failed", problem=problem))
+    with pytest.raises(UtrustError, match="No package was written") as caught:
+        export(fake, tmp_path / "cluster.ksp")
+    assert caught.value.code == (problem[0] if problem else "package_not_ready")
+    assert fake.calls == ["node", "list_keys", "create_package", "delete_package"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_import_without_preview_is_applied(package: Path) -> None:
+    """A node may show no preview. The keys of the HSM are verified as always."""
+    result = import_into(target(stage_import=dc.replace(STAGED, rows=None, keys_digest=None)), package)
+    assert (result["changed"], result["verified"]) == (True, True)
+
+
+def test_import_into_node_without_digest_is_refused(package: Path) -> None:
+    fake = target(node=dc.replace(TARGET, keys_digest=None, key_count=None, unusable_key_count=None))
+    with pytest.raises(PreflightError) as caught:
+        import_into(fake, package)
+    assert caught.value.code == "keys_unknown"
+    assert "stage_import" not in fake.calls
+
+
+def test_import_with_unknown_keys_afterwards_is_unknown(package: Path) -> None:
+    """After a lost response, an unknown keys digest is neither the earlier digest nor another one."""
+    fake = target(apply_import=LOST, node=[TARGET, dc.replace(AFTER, keys_digest=None)])
+    with pytest.raises(UtrustError, match="does not report its keys digest") as caught:
+        import_into(fake, package)
+    assert caught.value.code == "node_wait_timeout"
+
+
+def test_restore_without_list_of_keys_is_not_in_sync() -> None:
+    """A bridge restores the HSM, but nobody knows whether it holds the keys of the source."""
+    unknown: dict[str, t.Any] = dict.fromkeys(("keys_digest", "key_count", "unusable_key_count"))
+    result = restore(joining(node=[dc.replace(JOINING, **unknown), dc.replace(RESTORED, **unknown)]))
+    assert (result["changed"], result["in_sync"]) == (True, None)
+    assert "Compare the keys manually" in result["warnings"][0]
+
+
+def test_restore_summary_of_unknown_facts() -> None:
+    bare = dc.replace(
+        PREVIEW, tls_fingerprint=None, mbk=None, source_key_count=None, cards_required=None, cards_total=None
+    )
+    lines = "\n".join(summary(bare))
+    for words in ("TLS fingerprint unknown", "an unknown number of keys", "MBK unknown", "an unknown number out of"):
+        assert words in lines
+    assert "None" not in lines

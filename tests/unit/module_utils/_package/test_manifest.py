@@ -96,9 +96,16 @@ def test_read_manifest_rejects_other_types(document: t.Any) -> None:
     assert caught.value.code == "manifest_invalid"
 
 
-def test_read_manifest_rejects_unknown_key_type() -> None:
+@pytest.mark.parametrize("key_type", ["eddsa", "ml-dsa", "frobnicate-9"])
+def test_manifest_carries_keys_of_every_type(key_type: str) -> None:
+    odd = key("", type=key_type, size=None, curve=None)
+    manifest = make_manifest(node(odd), (odd,))
+    assert read_manifest(json.loads(manifest.as_json()), "given as a value").hsm_keys == (odd,)
+
+
+def test_read_manifest_rejects_invalid_key_type() -> None:
     document = json.loads(MANIFEST.as_json())
-    document["hsm_keys"][0]["type"] = "ml_dsa"
-    with pytest.raises(UtrustError, match="ml_dsa") as caught:
+    document["hsm_keys"][0]["type"] = "ml dsa"
+    with pytest.raises(UtrustError, match="ml dsa") as caught:
         read_manifest(document, "given as a value")
     assert caught.value.code == "manifest_invalid"

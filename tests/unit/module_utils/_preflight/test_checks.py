@@ -54,6 +54,7 @@ def test_valid_node_has_no_problems() -> None:
 def test_all_problems_of_a_node_are_reported_at_once() -> None:
     broken = node(
         name="node9",
+        hsm_family="other",
         hsm_model="Luna Network HSM 7",
         hsm_state="alarm",
         alarm="tamper sensor",
@@ -200,3 +201,40 @@ def test_check_pin_pad_requires_configured_and_ready() -> None:
     assert "front-usb, rack-2" in problem.text
     [problem] = check_pin_pad("node2", [], "rack-9")
     assert "configured: none" in problem.text
+
+
+# Unknown facts
+
+
+def test_unknown_versions_are_never_equal() -> None:
+    unknown = dict.fromkeys(("appliance_version", "hsm_firmware"))
+    bare = node(name="node2", **unknown)
+    for facts in (EXPECTED, EXPECTED._replace(appliance_version=None, hsm_firmware=None)):
+        assert codes(check_compatibility(bare, facts)) == ["version_unknown", "version_unknown"]
+
+
+def test_unknown_family_and_driver() -> None:
+    """An HSM of an unknown family is read but not changed. A driver with an unknown or new state is not stopped."""
+    bare = node(name="node2", hsm_family="unknown")
+    assert check_identity(bare, "node2") == []
+    assert codes(check_ready(bare)) == ["hsm_family_unknown"]
+    for driver in ("unknown", "failed"):
+        assert check_ready(node(name="node2", driver=driver)) == []
+    assert codes(check_ready(node(name="node2", driver="stopped"))) == ["driver_stopped"]
+
+
+def test_unknown_job_is_in_progress() -> None:
+    (problem,) = check_ready(node(name="node2", running=("unknown", None)))
+    assert problem.code == "job_in_progress"
+    assert problem.text == "a job of an unknown kind (not started with the API) is running on node2"
+
+
+@pytest.mark.parametrize("both", [True, False])
+def test_key_fingerprint_unknown_stops_import(both: bool) -> None:
+    """A new key without a key fingerprint could not be verified, and one that both nodes have could not be compared."""
+    unknown = key("vault", fingerprint="unknown")
+    difference = compare([unknown], [unknown] if both else [])
+    policy = Policy(True, frozenset(), frozenset(), None, frozenset())
+    found = check_key_changes("node2", "node1", difference, policy)
+    assert codes(found) == ["key_fingerprint_unknown"]
+    assert "slot 0 vault (unknown)" in found[0].text

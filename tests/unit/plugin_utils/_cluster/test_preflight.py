@@ -63,10 +63,10 @@ def test_check_cluster_ready() -> None:
         ({"hsm_state": "maintenance"}, "hsm_not_operational"),
         ({"hsm_state": "alarm", "alarm": "tamper sensor"}, "hsm_alarm"),
         ({"hsm_state": "alarm", "alarm": "temperature"}, "hsm_alarm"),
-        ({"hsm_state": "alarm", "alarm": "external_erase"}, "hsm_erased"),
+        ({"hsm_state": "alarm", "alarm_code": "external_erase"}, "hsm_erased"),
+        ({"hsm_state": "alarm", "alarm": "external_erase", "alarm_code": "other"}, "hsm_alarm"),
         ({"mbk": None}, "mbk_missing"),
         ({"driver": "stopped"}, "driver_stopped"),
-        ({"driver": "failed"}, "driver_stopped"),
         ({"running": ("import", "1")}, "import_in_progress"),
         ({"running": ("restore", "2")}, "restore_in_progress"),
         ({"clock_skew": 61.0}, "clock_skew"),
@@ -154,7 +154,7 @@ def test_check_cluster_backup_of_the_source() -> None:
 def test_check_cluster_initial_sync_states() -> None:
     """An initial synchronization accepts HSMs without keys, and a restore that already runs."""
     joining = read("node2", hsm_state="factory_reset", mbk=None)
-    erased = read("node3", hsm_state="alarm", alarm="external_erase", mbk=None)
+    erased = read("node3", hsm_state="alarm", alarm="erased by tamper input", alarm_code="external_erase", mbk=None)
     running = read("node3", hsm_state="factory_reset", mbk=None, running=("restore", "1"))
     assert codes(joining, erased, operation="initial_sync", cards_available=2) == []
     assert codes(joining, running, operation="initial_sync") == []

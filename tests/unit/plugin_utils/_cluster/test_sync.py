@@ -109,7 +109,7 @@ def test_role_has_the_options_of_its_actions() -> None:
     actions = {**SYNC_SPEC, **ksp_export.ARGUMENT_SPEC, **ksp_import.ARGUMENT_SPEC}
     names = {name.removeprefix("key_sync_") for name in options}
     assert names - set(actions) == set()
-    assert set(SYNC_SPEC) - names == {"hosts"}
+    assert set(SYNC_SPEC) - names == {"hosts", "claim"}
     assert {name for name, spec in options.items() if spec["type"] != "raw"} == {"key_sync_source"}
     assert [name for name, spec in options.items() if spec.keys() & {"default", "choices", "required"}] == []
     tasks = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "roles/key_sync/tasks").glob("*.yml")))

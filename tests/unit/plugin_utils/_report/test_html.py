@@ -14,8 +14,8 @@ import re
 import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import HsmKey
+from ansible_collections.keyops.utrust.plugins.module_utils._printable import escape_unprintable
 from ansible_collections.keyops.utrust.plugins.plugin_utils._audit.history import read_history
-from ansible_collections.keyops.utrust.plugins.plugin_utils._printable import escape_unprintable
 from ansible_collections.keyops.utrust.plugins.plugin_utils._report.html import CELLS, render
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -14,6 +14,7 @@ import pytest
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
 from ansible_collections.keyops.utrust.plugins.plugin_utils._report.ca_impact import cas_on_nodes
 from ansible_collections.keyops.utrust.plugins.plugin_utils._report.html import render
+from ansible_collections.keyops.utrust.plugins.plugin_utils._report.table import format_table
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -205,3 +206,62 @@ def test_report_ca_outcome_follows_from_the_keys(ours: list[HsmKey], theirs: lis
         for name, hsm_keys in (("node1", ours), ("node2", theirs)):
             works = any(one.fingerprint == key("a").fingerprint and one.slot == slot and one.usable for one in hsm_keys)
             assert (name not in row["would_fail_on"]) == works
+
+
+# Unknown facts, and keys of every type
+
+ED25519 = key("ed", type="eddsa", size=256, curve="Ed25519")
+ML_DSA = key("", type="ml-dsa", size=None, curve="ML-DSA-65", fingerprint=fingerprint("ml-dsa"))
+FUTURE = key("future", type="frobnicate-9", size=None, curve=None)
+NAMELESS = key("", slot=2, type="rsa", size=None, curve=None, fingerprint="unknown")
+UNKNOWN_FACTS = {
+    "appliance_version": None,
+    "hsm_firmware": None,
+    "fips": None,
+    "clock": None,
+    "keys_digest": None,
+    "key_count": None,
+    "unusable_key_count": None,
+}
+
+
+def test_report_shows_keys_of_every_type() -> None:
+    """Types without a size, keys without a label, and unknown key fingerprints have a row like every other key."""
+    reading = cluster_reading({"node1": (ED25519, ML_DSA, FUTURE, NAMELESS), "node2": (ED25519, FUTURE, NAMELESS)})
+    report = report_of(reading)
+    rows = {(row["slot"], row["type"]): row for row in report["matrix"]["rows"]}
+    assert {kind for dummy, kind in rows} == {"eddsa", "ml-dsa", "frobnicate-9", "rsa"}
+    assert rows[0, "ml-dsa"]["nodes"] == {"node2": "missing"}
+    assert rows[2, "rsa"]["nodes"] == {"node2": "unknown"}
+    table = "\n".join(format_table(report["matrix"]))
+    for words in ("Ed25519", "ML-DSA-65", "FROBNICATE-9", "(no label)", "  unknown  ", "UNKNOWN: node2: 1 key(s)"):
+        assert words in table
+    page = render(report)
+    assert page.count("(no label)") >= 2
+    assert "have an unknown key fingerprint" in page
+
+
+def test_report_source_with_unknown_fingerprint_is_not_drift() -> None:
+    """The source does not differ from itself. Another node with the same row is unknown, and neither equal nor different."""
+    report = report_of(cluster_reading({"node1": (NAMELESS,), "node2": (NAMELESS,)}))
+    assert {node["host"]: node["in_sync"] for node in report["nodes"]} == {"node1": True, "node2": None}
+    assert (report["verdict"], report["matrix"]["drift"]) == ("incomplete", [])
+    assert [unknown["node"] for unknown in report["matrix"]["unknown"]] == ["node2"]
+
+
+def test_report_of_unknown_facts_says_unknown() -> None:
+    """An unknown fact differs from no other fact, and the page shows it as unknown."""
+    reading = cluster_reading({"node1": (ED25519,), "node2": (ED25519,)}, changes={"node2": UNKNOWN_FACTS})
+    report = report_of(reading)
+    assert report["nodes"][1]["differs"] == []
+    page = render(report)
+    assert page.count("<td>unknown</td>") == 3
+    assert "number unknown" in page
+    assert "None" not in page
+
+
+def test_ca_with_unknown_fingerprint_is_unknown() -> None:
+    """Two keys with an unknown key fingerprint are never known to be equal."""
+    reading = cluster_reading({"node1": (NAMELESS,), "node2": (NAMELESS,)})
+    (ca,) = cas_on_nodes([{"name": "CA", "slot": 2, "label": ""}], reading)
+    assert {result["outcome"] for result in ca["nodes"].values()} == {"unknown"}
