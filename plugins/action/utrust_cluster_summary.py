@@ -31,6 +31,12 @@ class ActionModule(JudgingActionBase):
     name = "utrust_cluster_summary"
     spec = SPEC
 
+    def _perform(self, variables: dict[str, t.Any]) -> dict[str, t.Any]:
+        try:
+            return super()._perform(variables)
+        finally:  # also after an error, because this is the end of the run
+            self._release_claim(str(self._task.args["source"]).strip(), variables)
+
     def keys_needed(self, params: dict[str, t.Any]) -> bool:
         return False
 

@@ -48,7 +48,7 @@ class ActionModule(JudgingActionBase):
             # Another member would use the new key at once, so only nodes that this run reads count.
             managed = {each.name for each in reading.readings}
         options = preflight_options(params, managed)
-        problems = check_cluster(reading, options, datetime.datetime.now(datetime.UTC))
+        problems = [*self.claim_problems, *check_cluster(reading, options, datetime.datetime.now(datetime.UTC))]
         if options.operation != INITIAL_SYNC:
             problems += check_quorum(
                 reading, allow_outage=params["allow_outage"], all_targets=options.operation == RENEW_CA

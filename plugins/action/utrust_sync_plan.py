@@ -81,6 +81,7 @@ class ActionModule(JudgingActionBase):
     def judge(self, reading: ClusterReading, params: Arguments, variables: Arguments) -> Arguments:
         options = preflight_options(params, self._managed_nodes(variables).values())
         problems = [
+            *self.claim_problems,
             *check_cluster(reading, options._replace(members_may_be_down=True), datetime.datetime.now(datetime.UTC)),
             *check_targets(reading, policy_of(params)),
             *self._check_dest(reading, params, variables),
@@ -143,7 +144,7 @@ def _result(reading: ClusterReading, batches: list[list[str]], params: Arguments
             target.host: {
                 "pending": target.pending,
                 "unchanged": target.difference.unchanged,
-                "keys_digest": target.node.keys_digest,
+                "keys_digest": target.digest(reading.hsm_keys or ()),
                 "difference": target.difference.to_dict(),
             }
             for target in targets_of(reading)

@@ -42,6 +42,7 @@ options:
   bearer_token:
     description:
       - Token that the node accepts instead of a client certificate.
+      - The module rejects a token with a blank or a line end before it sends anything.
       - If not set, the module uses the environment variable E(UTRUST_BEARER_TOKEN).
     type: str
   ca_file:
@@ -71,6 +72,11 @@ options:
         The variable C(utrust_source) names the inventory host of the source node. The module fails if this variable is not set.
     type: list
     elements: str
+  cluster_claim:
+    description:
+      - Internal. Token of the claim of the cluster. The action sets it if this run has claimed the cluster.
+      - See M(keyops.utrust.utrust_cluster_claim).
+    type: str
   transport:
     description:
       - Interface of the node.
@@ -80,13 +86,14 @@ options:
     default: rest
   connect_timeout:
     description:
-      - Seconds to wait for a connection.
+      - Seconds to wait for a connection, for each address of the node.
       - If not set, the module uses the environment variable E(UTRUST_CONNECT_TIMEOUT).
     type: float
     default: 10.0
   timeout:
     description:
-      - Seconds to wait for a response.
+      - Seconds for one whole request. The module sends the request and reads the whole response in this time.
+      - The download and the upload of a package get more time, by the size of the package.
       - If not set, the module uses the environment variable E(UTRUST_TIMEOUT).
     type: float
     default: 30.0
@@ -99,7 +106,7 @@ options:
     default: 60.0
   retries:
     description:
-      - Maximum number of repetitions of a request.
+      - Maximum number of repetitions of a request, at most 20.
       - The module repeats a request if the node is busy (HTTP 429 or 503), or if a reading request gets no response.
       - The module never repeats a request that can change something after a lost response. It reads the node instead.
       - If not set, the module uses the environment variable E(UTRUST_RETRIES).

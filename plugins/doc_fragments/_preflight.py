@@ -10,6 +10,17 @@ from __future__ import annotations
 class ModuleDocFragment:
     DOCUMENTATION = r"""
 options:
+  claim:
+    description:
+      - Whether to claim the cluster for this run before the first reading, as M(keyops.utrust.utrust_cluster_claim) does.
+      - The action releases the claim if it finds a problem. Otherwise the claim stays until a later task releases it.
+      - In check mode, the action only reads, and a claim of another run is a problem.
+    type: bool
+    default: false
+  claim_wait:
+    description: Seconds to wait while another run has claimed the cluster.
+    type: float
+    default: 150.0
   max_clock_skew:
     description: Seconds by which the clock of a node may differ from the clock of this machine.
     type: float

@@ -76,7 +76,8 @@ _value:
       elements: dict
     drift:
       description:
-        - Nodes that differ, each with C(node) and the lists of keys C(missing), C(extra), C(mismatched), C(moved), C(duplicate) and C(unusable).
+        - Nodes that differ, each with C(node) and lists of keys.
+        - The lists are C(missing), C(extra), C(mismatched), C(moved), C(duplicate), C(unusable) and C(undetermined).
         - Entries of C(mismatched) and C(moved) have C(source_key) and C(target_key).
         - Each entry also has the numbers C(unchanged) and C(check_value_only). The list contains the source if the source cannot use all of its keys.
       type: list
@@ -90,6 +91,7 @@ _value:
         - A cell is V(present), V(missing), V(extra), V(mismatched), V(moved), V(duplicate), V(unusable), V(absent) or V(unknown).
         - A key is V(extra) if only the node holds the key, and V(absent) if neither the node nor the source holds the key.
         - A key is V(mismatched) if another key has the same slot and label. A key is V(moved) if the same key has another slot, label or id.
+        - A key is V(unknown) if the keys of the node or a key fingerprint are unknown.
         - A key is V(duplicate) if the node holds a key of the source once more.
       type: list
       elements: dict

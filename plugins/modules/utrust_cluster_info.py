@@ -50,6 +50,9 @@ options:
       bearer_token:
         description: Token to log in with instead of a client certificate.
         type: str
+      cluster_claim:
+        description: Internal. Token of the claim of the cluster. The action sets it if this run has claimed the cluster.
+        type: str
       ca_file:
         description: PEM file with the CA certificates that may have signed the certificate of the node.
         type: path
@@ -136,6 +139,7 @@ nodes:
     difference:
       description:
         - Keys that differ from the source, as C(missing), C(extra), C(mismatched), C(moved), C(duplicate) and C(unusable).
+        - C(undetermined) has pairs of keys that cannot be compared, because a key fingerprint is unknown.
         - C(unchanged) and C(check_value_only) are numbers. C(check_value_only) counts keys that were compared by a three-byte check value.
         - Null if the keys of the node are unknown.
       type: dict

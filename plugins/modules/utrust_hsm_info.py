@@ -87,7 +87,11 @@ node:
       type: str
       returned: success
     appliance_version:
-      description: Version of the appliance.
+      description: Version of the appliance, or null if the node cannot determine it.
+      type: str
+      returned: success
+    hsm_family:
+      description: Kind of HSM. The collection supports V(u_trust_anchor). V(unknown) means that the node cannot determine it.
       type: str
       returned: success
     hsm_model:
@@ -99,35 +103,39 @@ node:
       type: str
       returned: success
     hsm_firmware:
-      description: Firmware version of the HSM.
+      description: Firmware version of the HSM, or null if the node cannot determine it.
       type: str
       returned: success
     hsm_state:
-      description: State of the HSM. One of V(factory_reset) (Factory Reset Mode), V(operational), V(alarm), V(maintenance).
+      description: State of the HSM. One of V(factory_reset) (Factory Reset Mode), V(operational), V(alarm), V(maintenance), V(unknown).
+      type: str
+      returned: success
+    alarm_code:
+      description: Kind of the alarm if RV(node.hsm_state=alarm), for example V(external_erase), or null.
       type: str
       returned: success
     alarm:
-      description: Reason of the alarm if RV(node.hsm_state=alarm), or null.
+      description: Reason of the alarm as text for people if RV(node.hsm_state=alarm), or null.
       type: str
       returned: success
     fips:
-      description: Whether the HSM is in FIPS mode.
+      description: Whether the HSM is in FIPS mode, or null if the node cannot determine it.
       type: bool
       returned: success
     driver:
-      description: State of the HSM driver, V(running) or V(stopped).
+      description: State of the HSM driver, V(running), V(stopped) or V(unknown).
       type: str
       returned: success
     clock:
-      description: Time of the node's clock, UTC.
+      description: Time of the node's clock, UTC, or null if the node cannot determine it.
       type: str
       returned: success
     clock_skew:
-      description: Difference in seconds between the clock of the node and the clock of the machine that executes the module.
+      description: Difference in seconds between the clock of the node and the clock of the machine that executes the module. Null if RV(node.clock) is null.
       type: float
       returned: success
     mbk:
-      description: Public facts of the Master Backup Key (MBK), or null in Factory Reset Mode.
+      description: Public facts of the Master Backup Key (MBK). Null in Factory Reset Mode, and if the node cannot determine it.
       type: dict
       returned: success
       contains:
@@ -153,15 +161,15 @@ node:
       elements: dict
       returned: success
     key_count:
-      description: Number of keys in the HSM.
+      description: Number of keys in the HSM, or null if the node cannot determine it.
       type: int
       returned: success
     unusable_key_count:
-      description: Number of keys that cannot be used, because their slot is not activated or their objects are incomplete.
+      description: Number of keys that cannot be used, because their slot is not activated or their objects are incomplete. Null if unknown.
       type: int
       returned: success
     keys_digest:
-      description: Digest of the keys. Two HSMs with the same digest hold the same keys.
+      description: Digest of the keys. Two HSMs with the same digest hold the same keys. Null if the node cannot list its keys, which equals no other null.
       type: str
       returned: success
     cluster_id:
@@ -186,7 +194,7 @@ node:
       type: str
       returned: success
     running:
-      description: Job that uses the HSM, with C(kind) and C(id), or null.
+      description: Job that uses the HSM, with C(kind) and C(id), or null. C(id) is null for a job that was not started with the API.
       type: dict
       returned: success
   sample:

@@ -138,17 +138,17 @@ mbk:
   type: dict
   sample: {name: KEYOPS, check_value: 5c1de3b2a4f60718, m: 2, n: 3}
 key_count:
-  description: Number of keys in the HSM.
+  description: Number of keys in the HSM, or null if the node cannot determine it.
   returned: if the HSM is restored
   type: int
   sample: 10
 keys_digest:
-  description: Digest of the keys in the HSM.
+  description: Digest of the keys in the HSM, or null if the node cannot list its keys.
   returned: if the HSM is restored
   type: str
   sample: "sha256:1f..."
 in_sync:
-  description: Whether the HSM holds the same keys as O(source).
+  description: Whether the HSM holds the same keys as O(source), or null if the keys of one of both are unknown.
   returned: if the HSM is restored
   type: bool
 preview:

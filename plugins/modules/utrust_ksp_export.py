@@ -65,6 +65,10 @@ options:
     description:
       - Expected keys digest of the node. The module fails before any change if the keys have another digest.
     type: str
+  wait_timeout:
+    description: Seconds to wait until the node has prepared the package. Some appliances need minutes.
+    type: float
+    default: 1800.0
 seealso:
   - module: keyops.utrust.utrust_hsm_info
   - module: keyops.utrust.utrust_ksp_import

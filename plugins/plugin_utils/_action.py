@@ -11,6 +11,7 @@ a bastion that reaches the network of the appliances.
 from __future__ import annotations
 
 import abc
+import contextlib
 import functools
 import os
 import typing as t
@@ -23,8 +24,8 @@ from ansible.plugins.loader import lookup_loader
 from ansible.utils.display import Display
 from ansible_collections.keyops.utrust.plugins.module_utils._argspec import CONNECTION_SPEC, Spec, check_joined
 from ansible_collections.keyops.utrust.plugins.module_utils._cluster.read import ClusterReading
-from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
-from ansible_collections.keyops.utrust.plugins.module_utils._operations import cluster_info, hsm_info
+from ansible_collections.keyops.utrust.plugins.module_utils._errors import Problem, UtrustError
+from ansible_collections.keyops.utrust.plugins.module_utils._operations import cluster_claim, cluster_info, hsm_info
 from ansible_collections.keyops.utrust.plugins.module_utils._runner import (
     Invocation,
     Operation,
@@ -32,6 +33,7 @@ from ansible_collections.keyops.utrust.plugins.module_utils._runner import (
     execute,
 )
 from ansible_collections.keyops.utrust.plugins.plugin_utils._audit.required import require_audit
+from ansible_collections.keyops.utrust.plugins.plugin_utils._claim.task import TaskClaims
 from ansible_collections.keyops.utrust.plugins.plugin_utils._connection import (
     connection_options,
     is_blank,
@@ -80,6 +82,24 @@ class UtrustActionBase(ActionBase):
         )
 
     def _execute(self, operation: Operation, arguments: Arguments, variables: Variables) -> Result:
+        """Run an operation with the claim that this run has. Raises UtrustError."""
+        claims = self._claims(variables)
+        if operation.changes(arguments) and not self._task.check_mode:
+            claims.renew(arguments)
+        return self._run_operation(operation, claims.with_tokens(arguments), variables)
+
+    def _claims(self, variables: Variables) -> TaskClaims:
+        """Return the claims of this run for this task."""
+        return TaskClaims(
+            os.getppid(),
+            self._task._role.get_name() if self._task._role is not None else "",
+            execute=lambda arguments: self._run_operation(cluster_claim.OPERATION, arguments, variables),
+            options_of=lambda host: self._node_options(self._host_variables(variables, host)),
+            variables=variables,
+            show=self._show_progress if self._task.delegate_to else None,
+        )
+
+    def _run_operation(self, operation: Operation, arguments: Arguments, variables: Variables) -> Result:
         params = self._validate(operation.name, operation.module_arguments(), arguments)
         if params.get("audit") == "required":
             self._require_audit(read_file=False)
@@ -254,16 +274,37 @@ class JudgingActionBase(ClusterActionBase):
         if "source" in self.spec:
             self._require_source(arguments)
         params = self._validate(self.name, {"argument_spec": self.spec}, arguments)
-        with coded_errors((AnsibleError,)):
+        with coded_errors((AnsibleError,)), contextlib.ExitStack() as undo:
             self.check(params, variables)
+            self.claim_problems: list[Problem] = []
+            if params.get("claim"):
+                self._take_claim(params, variables, undo)
             reading = (
                 self._read(arguments, variables, self.keys_needed(params)) if self.reading_needed(params) else None
             )
-            return {"changed": False, **self.judge(reading, params, variables)}
+            result = {"changed": False, **self.judge(reading, params, variables)}
+            if not result.get("failed"):
+                undo.pop_all()
+            return result
+
+    def _take_claim(self, params: Arguments, variables: Variables, undo: contextlib.ExitStack) -> None:
+        """Claim the cluster for this run. `undo` releases the claim. In check mode, only note the claim of another run."""
+        claims, source = self._claims(variables), params["source"]
+        if self._task.check_mode:
+            self.claim_problems += claims.check(source)
+        elif claims.take(source, variables["ansible_play_hosts_all"], claim_wait=params["claim_wait"]):
+            undo.callback(self._release_claim, source, variables)
+
+    def _release_claim(self, source: str, variables: Variables) -> None:
+        """Release the claim if this role has taken it. A claim that is not released ends by itself, so an error is only shown."""
+        try:
+            self._claims(variables).release(source)
+        except UtrustError as exc:
+            self._show_progress(f"{source}: the claim of the cluster was not released, so it ends by itself. {exc}")
 
     def _read(self, arguments: Arguments, variables: Variables, keys: bool) -> ClusterReading:
         how = {name: arguments[name] for name in cluster_info.READ_SPEC if name in arguments}
-        completed = self._complete({**how, "keys": keys}, variables)
+        completed = self._claims(variables).with_tokens(self._complete({**how, "keys": keys}, variables))
         if not self._task.delegate_to:
             rules = self.operation.module_arguments()
             return cluster_info.read(self._validate(self.name, rules, completed))

@@ -14,8 +14,8 @@ from ansible_collections.keyops.utrust.plugins.plugin_utils._node_names import n
 
 Variables = t.Mapping[str, t.Any]
 
-#: These come from the name of the host and from the source, not from a variable of the same name.
-NOT_A_VARIABLE: t.Final = frozenset({"expect_node", "members"})
+#: These come from the name of the host, from the source and from the run, not from a variable of the same name.
+NOT_A_VARIABLE: t.Final = frozenset({"expect_node", "members", "cluster_claim"})
 
 
 def is_blank(value: t.Any) -> bool:

@@ -196,13 +196,15 @@ def transfer(keys: int) -> Transfer:
         download = peak(lambda: source.download_package(package, t.cast("t.BinaryIO", file)))
         # With a wrong digest the node takes every byte and then refuses, so that its table is not in the measured memory.
         file.seek(0)
-        upload = peak(lambda: refused(lambda: target.stage_import(t.cast("t.BinaryIO", file), package.size, "00" * 32)))
+        size, digest = package.size or 0, target.node().keys_digest
+        content = t.cast("t.BinaryIO", file)
+        upload = peak(lambda: refused(lambda: target.stage_import(content, size, "00" * 32, digest)))
         source.close()
         target.close()
         taken = [request["bytes_in"] for request in control.requests(TARGETS[0]) if request["method"] == "POST"]
-        if taken != [package.size]:
-            raise BenchError(f"a package of {package.size} bytes was uploaded, and the node took {taken}")
-        return Transfer(package.size, download, upload)
+        if taken != [size]:
+            raise BenchError(f"a package of {size} bytes was uploaded, and the node took {taken}")
+        return Transfer(size, download, upload)
 
 
 class Fleet(t.NamedTuple):

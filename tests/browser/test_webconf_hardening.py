@@ -255,14 +255,14 @@ def test_logout_ends_session(visitor: WebconfClient) -> None:
     assert visitor.get("/").headers["Location"] == "/login?next=%2F&ended=1"
 
 
-@pytest.mark.parametrize("profile", ["commit=upload", "cards=asked", "effect=additive"])
+@pytest.mark.parametrize("profile", ["commit=upload", "cards=required", "effect=additive"])
 def test_upload_imports_immediately_under_every_profile(profile: str) -> None:
     """An upload in Webconf imports immediately under every profile."""
     with cluster(nodes=2, restored=2, keys=2, profile=[profile]) as control:
         control.generate_key("node1", "signKey-2026")
         pages = WebconfClient(control, "node2", client="operator")
         place = pages.upload(Api(control, "node1").package()).headers["Location"]
-        if profile == "cards=asked":
+        if profile == "cards=required":
             assert "Insert MBK card 1 of 2" in pages.get(place).text
             assert "Insert MBK card 1 of 2" in pages.get(f"{place}/live").text
             for card in ("KEYOPS-1", "KEYOPS-2"):

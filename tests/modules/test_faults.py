@@ -136,11 +136,17 @@ def test_export_wrong_digest_leaves_nothing(control: Control, runner: AnsibleRun
 
 
 def test_export_package_never_ready_times_out(control: Control, runner: AnsibleRunner, tmp_path: Path) -> None:
-    """The module waits for the response as long as option timeout allows."""
+    """The module waits as long as option wait_timeout allows."""
     control.fault("hold_package", node="node1")
     before, dest = inventories(control), str(tmp_path / "cluster.ksp")
-    result = runner.run(task(EXPORT, connection_args(control, "node1", dest=dest, timeout=5, retries=3))).result
-    refused(result, "response_lost", "POST /api/v1/hsm/packages", "timed out", "nothing was changed", "Run again")
+    result = runner.run(task(EXPORT, connection_args(control, "node1", dest=dest, timeout=3, wait_timeout=3))).result
+    refused(
+        result,
+        "node_wait_timeout",
+        "exporting from node1: waiting for the package",
+        "timed out after 3 s",
+        "No package was written",
+    )
     assert list(tmp_path.iterdir()) == []
     assert inventories(control) == before
 
@@ -189,11 +195,11 @@ def test_import_node_restarts_while_applying(control: Control, runner: AnsibleRu
     """The module waits for the node and reads its keys to determine the outcome."""
     before = inventories(control)
     control.fault("restart_during_import", node="node2", keys=keys, seconds=3)
-    result = runner.run(task(IMPORT, connection_args(control, "node2", src=package, wait_timeout=60))).result
+    result = runner.run(task(IMPORT, connection_args(control, "node2", src=package, wait_timeout=20))).result
     assert changing(control, "node2").count("apply") == 1, "an import is never sent twice"
     if keys == "old":
         same = "node2 holds the same keys as before, so nothing was changed"
-        refused(result, "response_lost", "/apply", same, "Run again")
+        refused(result, "interrupted", "importing into node2", same, "Run again")
         assert inventories(control) == before
     else:
         assert (result["failed"], result["changed"], result["verified"], result["in_sync"]) == (False, True, True, True)
@@ -205,12 +211,12 @@ def test_import_power_failure_while_applying(control: Control, runner: AnsibleRu
     """The module waits for the node and reads its keys to determine the outcome."""
     before = inventories(control)
     control.fault("crash_at", node="node2", point=point)
-    started = runner.start(task(IMPORT, connection_args(control, "node2", src=package, wait_timeout=60)))
+    started = runner.start(task(IMPORT, connection_args(control, "node2", src=package, wait_timeout=20)))
     wait_for(lambda: process.running(control.folder) is None)
     Control.up(control.folder, faults=True)
     result = runner.finish(started).result
     if point == "hsm.before_commit":
-        refused(result, "response_lost", "/apply", "node2 holds the same keys as before", "Run again")
+        refused(result, "interrupted", "importing into node2", "node2 holds the same keys as before", "Run again")
         assert inventories(control) == before
     else:
         assert (result["failed"], result["changed"], result["in_sync"]) == (False, True, True)

@@ -46,7 +46,8 @@ ENABLED = {"ANSIBLE_CALLBACKS_ENABLED": "keyops.utrust.audit"}
 
 @pytest.fixture(scope="module")
 def control() -> Iterator[Control]:
-    with cluster(nodes=3, restored=3, faults=True) as control:
+    # The claim of a killed run ends after 12 seconds instead of 120.
+    with cluster(nodes=3, restored=3, faults=True, claim_second=0.1) as control:
         yield control
 
 

@@ -16,7 +16,7 @@ from utrust_appliance.errors import OperationError
 from utrust_appliance.testing import cluster
 
 from tests.support.ejbca_client import CA, TOKEN, EjbcaClient, openssl_verifies
-from tests.support.playbook import ROOT, methods, play
+from tests.support.playbook import ROOT, changing_methods, methods, play
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,6 +103,7 @@ def test_renewal_fails_no_request_and_is_idempotent(control: Control, tmp_path: 
     assert planned.status == 0, planned.output
     assert methods(control) == {"GET"}
 
+    control.clear_log()
     with customers(control) as seen:
         run = renew(control, "renewed-1")
     assert run.status == 0, run.output
@@ -113,6 +114,9 @@ def test_renewal_fails_no_request_and_is_idempotent(control: Control, tmp_path: 
         assert [openssl_verifies(*pair, tmp_path) for pair in (own[0], own[-1])] == [True, True]
     assert {current(control, node) for node in NODES} == {"renewed-1"}
     assert f"{CA} uses renewed-1" in run.text
+
+    claims = [r["method"] for r in control.requests("node1") if r["path"].endswith("/cluster/claim")]
+    assert (claims[0], claims[-1], claims.count("PUT"), claims.count("DELETE")) == ("PUT", "DELETE", 1, 1)
 
     again = renew(control, "renewed-1")
     assert (again.status, again.changed) == (0, 0), again.output
@@ -196,5 +200,5 @@ def test_renewal_problems_are_reported_before_a_change(control: Control) -> None
     limited = renew(control, "renewed-4", "--limit", "node1,node2")
     assert limited.status != 0
     assert "node3: member_not_in_inventory: node3 is a joined member, as node1 reports" in limited.text
-    assert methods(control) <= {"GET"}
+    assert changing_methods(control) == set()
     assert "renewed-4" not in [key["label"] for key in control.keys("node1")]

@@ -27,6 +27,7 @@ EVENTS: t.Final = {
     "utrust_gate_plan": "gate_planned",
     "utrust_gate_verdict": "gate_evaluated",
     "utrust_key_report": "report_written",
+    "utrust_cluster_claim": "cluster_claimed",
     "utrust_hsm_info": "node_read",
     "utrust_hsm_restore": "hsm_restored",
     "utrust_ksp_export": "package_exported",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.keyops.utrust.plugins.module_utils._cluster.matrix import KEYS_NOT_READ
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import Problem, UtrustError
 from ansible_collections.keyops.utrust.plugins.module_utils._operations.key_proof import LEVELS
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight.requested_keys import RequestedKey, resolve_keys
@@ -73,7 +74,10 @@ def plan_gate(reading: ClusterReading, nodes: GateNodes, keys: t.Sequence[Facts]
         ]
     requested: tuple[RequestedKey, ...] = ()
     try:
-        requested = resolve_keys(keys, [key.to_dict() for key in reading.hsm_keys or ()])
+        if reading.hsm_keys is None:
+            reason = reading.source.why_unknown or KEYS_NOT_READ
+            raise UtrustError(f"the keys of the source are unknown: {reason}", code="keys_unknown")
+        requested = resolve_keys(keys, [key.to_dict() for key in reading.hsm_keys])
     except UtrustError as exc:
         problems.append(Problem(exc.code, source.name, str(exc), ""))
     return {

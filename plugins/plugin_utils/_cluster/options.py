@@ -9,6 +9,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
+from ansible_collections.keyops.utrust.plugins.module_utils._operations.cluster_claim import CLAIM_SPEC
 from ansible_collections.keyops.utrust.plugins.module_utils._operations.cluster_info import READ_SPEC
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight.cluster import INITIAL_SYNC, KEY_SYNC, RENEW_CA
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight.policy import POLICY_SPEC
@@ -31,6 +32,7 @@ CONFIRMATION_SPEC: t.Final[Spec] = {
 #: Rules for the cluster, which both actions have.
 CLUSTER_SPEC: t.Final[Spec] = {
     **READ_SPEC,
+    **CLAIM_SPEC,
     "max_clock_skew": {"type": "float", "default": 60.0},
     "min_certificate_days": {"type": "float", "default": 14.0},
     "max_backup_hours": {"type": "float"},
@@ -68,7 +70,19 @@ SYNC_SPEC: t.Final[Spec] = {
 }
 #: A plan covers every other option. It names the source and the targets itself. The rest is how a run reads and waits, who allows it, and who records it.
 NOT_IN_A_PLAN: t.Final = frozenset(
-    {"source", "hosts", "max_parallel", "node_timeout", "wait_timeout", "audit", "plan", "plan_dest", "requested_by"}
+    {
+        "source",
+        "hosts",
+        "max_parallel",
+        "node_timeout",
+        "wait_timeout",
+        "claim",
+        "claim_wait",
+        "audit",
+        "plan",
+        "plan_dest",
+        "requested_by",
+    }
     | {"approvals_required", "approvals", "approvers"}
 )
 

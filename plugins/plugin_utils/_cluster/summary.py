@@ -9,7 +9,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
-from ansible_collections.keyops.utrust.plugins.module_utils._preflight.node import describe_state
+from ansible_collections.keyops.utrust.plugins.module_utils._preflight.node import describe_count, describe_state
 
 if t.TYPE_CHECKING:
     from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import Node
@@ -24,6 +24,7 @@ FAILED = "FAILED"
 NOT_TOUCHED = "not touched"
 NOT_RESTORED = "not restored"
 UNKNOWN = "UNKNOWN"
+KEYS_UNKNOWN = "the keys of the node or of the source are unknown. Compare the keys manually before you use the node"
 KEYS_DIFFER = "the HSM is operational, but its keys differ from the source. Run key_sync"
 GATE_REQUIRED = "MUST BE GATED before use"
 
@@ -59,8 +60,10 @@ def _restore_predicted(state: t.Mapping[str, t.Any], source: t.Mapping[str, t.An
         return {"outcome": UNKNOWN, "detail": "the node was not read"}
     if state["hsm_state"] != "operational":
         return {"outcome": WOULD_RESTORE, "detail": "MBK and keys pending"}
+    if None in (state["keys_digest"], source["keys_digest"]):
+        return {"outcome": UNKNOWN, "detail": KEYS_UNKNOWN}
     if state["keys_digest"] == source["keys_digest"]:
-        return {"outcome": UP_TO_DATE, "detail": f"{source['key_count']} key(s), same as the source"}
+        return {"outcome": UP_TO_DATE, "detail": f"{describe_count(source['key_count'])}, same as the source"}
     return {"outcome": NOT_RESTORED, "detail": KEYS_DIFFER}
 
 
@@ -72,14 +75,19 @@ def _restore_outcome(before: t.Mapping[str, t.Any] | None, after: NodeReading, s
     if node.hsm_state != "operational":
         running = ", and a guided restore is running" if node.running and node.running[0] == "restore" else ""
         return {"outcome": NOT_RESTORED, "detail": f"the HSM is {describe_state(node)}{running}"}
-    if node.mbk is None or source.mbk is None or not node.mbk.same_as(source.mbk):
-        return {"outcome": NOT_RESTORED, "detail": f"the HSM has MBK {node.mbk or 'none'}, the source {source.mbk}"}
-    if node.keys_digest != source.keys_digest:
+    if node.mbk is None or source.mbk is None:
+        return {"outcome": UNKNOWN, "detail": f"the MBK of {node.name if node.mbk is None else source.name} is unknown"}
+    if not node.mbk.same_as(source.mbk):
+        return {"outcome": NOT_RESTORED, "detail": f"the HSM has MBK {node.mbk}, the source {source.mbk}"}
+    same_keys = node.has_keys(source.keys_digest)
+    if same_keys is None:
+        return {"outcome": UNKNOWN, "detail": KEYS_UNKNOWN}
+    if not same_keys:
         return {"outcome": NOT_RESTORED, "detail": KEYS_DIFFER}
     if before is not None and before["hsm_state"] not in (None, "operational"):
-        detail = f"{node.key_count} key(s) under MBK {node.mbk.name}. Make a new backup"
+        detail = f"{describe_count(node.key_count)} under MBK {node.mbk.name}. Make a new backup"
         return {"outcome": RESTORED, "detail": detail}
-    return {"outcome": UP_TO_DATE, "detail": f"{node.key_count} key(s), same as the source"}
+    return {"outcome": UP_TO_DATE, "detail": f"{describe_count(node.key_count)}, same as the source"}
 
 
 def format_rows(rows: t.Sequence[t.Mapping[str, str]]) -> list[str]:
@@ -112,7 +120,10 @@ def summarize_sync(planned: t.Mapping[str, t.Any], reading: ClusterReading | Non
         "_ansible_verbose_always": True,
         "msg": "Summary of the nodes",
     }
-    if reading is not None and reading.source_node.keys_digest != changes["source"]["keys_digest"]:
+    if reading is not None and not reading.source_node.has_keys(changes["source"]["keys_digest"]):
+        if reading.source_node.keys_digest is None:
+            text = f"the keys of the source {reading.source.host} are unknown after the run, so they can have changed. Run again"
+            return {**result, "failed": True, "code": "keys_unknown", "msg": text}
         text = f"the keys of the source {reading.source.host} changed during the run, so the targets have its earlier keys. Run again"
         return {**result, "failed": True, "code": "source_changed", "msg": text}
     if failed:
@@ -139,6 +150,8 @@ def _sync_outcome(
     if after is None or after.node is None:
         text = after.problem.text if after is not None and after.problem is not None else "the node was not read"
         return {"outcome": FAILED, "detail": f"its keys are unknown: {text}"}
+    if after.node.keys_digest is None:
+        return {"outcome": FAILED, "detail": "its keys are unknown: the node does not report its keys digest"}
     if after.node.keys_digest == target["keys_digest_after"]:
         if pending:
             return {"outcome": SYNCHRONIZED, "detail": f"{added} key(s) added, {replaced} replaced. Make a new backup"}

@@ -36,6 +36,10 @@ class Target(t.NamedTuple):
         """Whether the source has keys that this node does not have."""
         return bool(self.difference.missing or self.difference.mismatched)
 
+    def digest(self, source_keys: t.Iterable[HsmKey]) -> str:
+        """Return the keys digest, also if the node reported none with its facts, but then listed its keys."""
+        return self.node.keys_digest or keys_digest(self.difference.target_of(source_keys))
+
 
 def targets_of(reading: ClusterReading) -> list[Target]:
     return [
@@ -95,10 +99,10 @@ def describe_changes(reading: ClusterReading, batches: t.Sequence[t.Sequence[str
             target.node.name: {
                 "host": target.host,
                 "hsm_serial": target.node.hsm_serial,
-                "keys_digest": target.node.keys_digest,
+                "keys_digest": target.digest(hsm_keys),
                 "keys_digest_after": keys_digest(keys_after(hsm_keys, target.difference))
                 if target.pending
-                else target.node.keys_digest,
+                else target.digest(hsm_keys),
                 "add": [_key(key) for key in target.difference.missing],
                 "replace": [
                     {"source_key": _key(pair.source_key), "target_key": _key(pair.target_key)}

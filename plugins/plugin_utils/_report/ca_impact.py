@@ -36,7 +36,7 @@ class _CaKey:
     public_key_sha256: str | None
 
     def matches(self, key: HsmKey) -> bool:
-        return key.fingerprint == self.public_key_sha256 and self.slot in (None, key.slot)
+        return key.fingerprint_known and key.fingerprint == self.public_key_sha256 and self.slot in (None, key.slot)
 
     def same_slot_and_label(self, key: HsmKey) -> bool:
         return self.label is not None and key.label == self.label and self.slot in (None, key.slot)
@@ -59,6 +59,8 @@ def cas_on_nodes(cas: t.Sequence[t.Mapping[str, t.Any]], reading: ClusterReading
                 outcomes[host] = {"outcome": UNKNOWN, "reason": known}
             elif ambiguity:
                 outcomes[host] = {"outcome": UNKNOWN, "reason": ambiguity}
+            elif unclear := _why_unclear(nodes[host]):
+                outcomes[host] = {"outcome": UNKNOWN, "reason": unclear}
             else:
                 reason = _failure_reason(key, known, nodes[host])
                 outcomes[host] = {"outcome": FAILS if reason else HOLDS, "reason": reason}
@@ -80,8 +82,7 @@ def _keys_of_node(source_keys: t.Sequence[HsmKey], reading: NodeReading) -> list
     difference = reading.difference
     if difference is None:
         return reading.problem.text if reading.problem is not None else KEYS_NOT_READ
-    pairs = (*difference.mismatched, *difference.moved)
-    gone = collections.Counter([*difference.missing, *(pair.source_key for pair in pairs)])
+    gone = collections.Counter([*difference.missing, *(pair.source_key for pair in difference.pairs)])
     unusable = collections.Counter(difference.unusable)
     found: list[HsmKey] = []
     for key in source_keys:
@@ -108,10 +109,21 @@ def _identify_key(
         matching = {(key.slot, key.fingerprint) for key in candidates if named.same_slot_and_label(key)}
         if len(matching) == 1:
             ((slot, fingerprint),) = matching
+            if fingerprint == UNKNOWN:
+                return named, "the key fingerprint of this key is unknown. Set public_key_sha256 of the CA"
             return _CaKey(slot, named.label, fingerprint), None
         if matching:
             return named, f"{len(matching)} different keys have this label. Set slot or public_key_sha256 of the CA"
     return named, None
+
+
+def _why_unclear(node: Node | None) -> str | None:
+    """Return why the keys of a node do not show whether a CA works there, or None."""
+    if node is not None and node.hsm_state == UNKNOWN:
+        return "the state of the HSM is unknown"
+    if node is not None and node.hsm_state == "operational" and node.driver == UNKNOWN:
+        return "the state of the HSM driver is unknown"
+    return None
 
 
 def _failure_reason(key: _CaKey, known: t.Sequence[HsmKey], node: Node | None) -> str | None:

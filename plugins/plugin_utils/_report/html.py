@@ -17,7 +17,7 @@ import pathlib
 import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils._cluster.matrix import cell
-from ansible_collections.keyops.utrust.plugins.plugin_utils._printable import escape_unprintable
+from ansible_collections.keyops.utrust.plugins.module_utils._printable import escape_unprintable
 from ansible_collections.keyops.utrust.plugins.plugin_utils._report.ca_impact import STATES
 from ansible_collections.keyops.utrust.plugins.plugin_utils._report.table import columns, key_type, row_cells
 from jinja2 import Environment, StrictUndefined

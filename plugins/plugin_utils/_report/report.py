@@ -77,7 +77,7 @@ def _verdict(matrix: Data, nodes: t.Sequence[Data]) -> str:
 
 
 def _node(reading: NodeReading, source: Node) -> Data:
-    reason = reading.problem.text if reading.problem is not None else None
+    reason = reading.why_unknown
     if reading.node is None:
         return _unread_node(reading.host, reading.name, reason or "the node was not read")
     facts, expected = reading.node.to_dict(), source.to_dict()
@@ -85,11 +85,16 @@ def _node(reading: NodeReading, source: Node) -> Data:
         "host": reading.host,
         "name": facts["name"],
         "read": True,
-        "problem": None if reading.difference is not None else reason or KEYS_NOT_READ,
+        "problem": reason if reading.difference is not None else reason or KEYS_NOT_READ,
         "in_sync": reading.in_sync,
-        "differs": [fact for fact in COMMON_FACTS if _common(facts, fact) != _common(expected, fact)],
+        "differs": [fact for fact in COMMON_FACTS if _differs(_common(facts, fact), _common(expected, fact))],
         **{fact: facts[fact] for fact in NODE_FACTS},
     }
+
+
+def _differs(fact: t.Any, expected: t.Any) -> bool:
+    """Whether two facts are known to differ. The page shows an unknown fact as unknown."""
+    return fact is not None and expected is not None and fact != expected
 
 
 def _common(node: Data, fact: str) -> t.Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils._cluster.matrix import cell
-from ansible_collections.keyops.utrust.plugins.plugin_utils._printable import escape_unprintable
+from ansible_collections.keyops.utrust.plugins.module_utils._printable import escape_unprintable
 
 CELLS: t.Final = {
     "present": "yes",
@@ -37,7 +37,9 @@ def columns(matrix: t.Mapping[str, t.Any]) -> list[tuple[str, list[str]]]:
 
 
 def key_type(key: t.Mapping[str, t.Any]) -> str:
-    return str(key["curve"] or f"{key['type'].upper()}-{key['size']}")
+    """Return the curve or parameter set, or the type with its size. Some types have no size."""
+    size = f"-{key['size']}" if key["size"] is not None else ""
+    return str(key["curve"] or f"{key['type'].upper()}{size}")
 
 
 def row_cells(matrix: t.Mapping[str, t.Any], row: t.Mapping[str, t.Any]) -> list[str]:
@@ -54,10 +56,12 @@ def format_table(matrix: t.Mapping[str, t.Any], *, only_drift: bool = False) -> 
     for row in matrix["rows"]:
         if only_drift and row_cells(matrix, row) == ["present"]:
             continue
-        prefix, dummy, digits = row["fingerprint"].partition(":")
-        fingerprint = f"{prefix}:{digits[:12]}" + (" (check value only)" if row["check_value_only"] else "")
+        prefix, colon, digits = row["fingerprint"].partition(":")
+        fingerprint = f"{prefix}{colon}{digits[:12]}" + (" (check value only)" if row["check_value_only"] else "")
         cells = [CELLS[cell(row, node)] for node, dummy in shown]
-        lines.append([str(row["slot"]), escape_unprintable(row["label"]), key_type(row), fingerprint, *cells])
+        lines.append(
+            [str(row["slot"]), escape_unprintable(row["label"]) or "(no label)", key_type(row), fingerprint, *cells]
+        )
     if len(lines) == 1:
         return _summary_lines(matrix)
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
