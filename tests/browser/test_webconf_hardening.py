@@ -218,7 +218,7 @@ def test_form_sent_twice_creates_one_object(control: Control, visitor: WebconfCl
     place = first.headers["Location"]
     assert second.headers["Location"] == place
     joining.post(f"{place}/cancel", {"csrf": fields["csrf"]})
-    assert "Canceled by a request" in joining.get(place).text
+    assert "Ended by a request" in joining.get(place).text
 
 
 def test_unjoined_node_rejects_login(control: Control) -> None:
