@@ -469,7 +469,7 @@ def test_claim_ends_in_middle_of_import(fast: Control) -> None:
     target = holder.api("node2")
     staged = target("POST", "/hsm/imports", holder.api("node1").package()).data
     before = fast.keys("node2")
-    time.sleep(1.3)
+    wait_for(lambda: free(fast), 5)
     assert target.apply(staged).code == "claim_ended"
     assert fast.keys("node2") == before
     assert target("GET", f"/hsm/imports/{staged['id']}").data["state"] == "discarded"
