@@ -26,8 +26,12 @@ setup: ## make .venv with all tools, and the collection path
 	@$(PYTHON) tests/tools/setup_env.py dev
 
 .PHONY: system
-system: ## Debian packages that the tests need: install as root with apt, otherwise list
+system: # Debian packages that the tests need: list the missing ones, and install them only in CI
 	@$(PYTHON) tests/tools/system_packages.py
+
+.PHONY: system-packages
+system-packages: ## install the Debian packages that the tests need (as root)
+	@$(PYTHON) tests/tools/system_packages.py --install
 
 .PHONY: setup-demo
 setup-demo: # only what the demo needs
@@ -43,21 +47,34 @@ demo-down: setup-demo ## stop the demo
 
 ##@ Test
 
-GATES := format lint types yamllint contract ansible-lint docs-lint role-docs language changelog-lint licenses package galaxy-importer sanity sanity-floor
-SUITES := unit simulator conformance modules playbooks browser demo-test
+# Two groups, because both sanity stages use the same home folder. The longest stages come first.
+GATES_1 := sanity types galaxy-importer certification ansible-lint
+GATES_2 := sanity-floor contract package format lint yamllint docs-lint role-docs language changelog-lint licenses
+SUITES := unit simulator conformance modules playbooks next browser demo-test
+# What takes too long for every run of `make test`.
+SLOW := sanity-tarball sanity-floor-clone sanity-next playbooks-floor playbooks-next simulator-wheel
+
+# Stages that run two at a time.
+comma := ,
+together = $(subst $() ,$(comma),$(strip $(1)))
 
 .PHONY: test
 test: ## all gates and tests; the first failure ends the run
-	@$(PYTHON) tests/tools/run_stages.py system setup $(GATES) $(SUITES) molecule
+	@$(PYTHON) tests/tools/run_stages.py system setup $(call together,$(GATES_1)) $(call together,$(GATES_2)) $(SUITES) molecule
+
+.PHONY: test-all
+test-all: export UTRUST_TEST_MATRIX := all
+test-all: ## `make test` with all combinations of every matrix, and the slow gates; before a release
+	@$(PYTHON) tests/tools/run_stages.py system setup $(call together,$(GATES_1)) $(call together,$(GATES_2)) $(SLOW) $(SUITES) molecule
 
 .PHONY: check
 check: ## all gates
-	@$(PYTHON) tests/tools/run_stages.py setup $(GATES)
+	@$(PYTHON) tests/tools/run_stages.py setup $(call together,$(GATES_1)) $(call together,$(GATES_2))
 
 # ARGS goes to pytest: make unit ARGS="-k manifest -x"
 .PHONY: unit
 unit: setup ## tests/unit: pure functions, modules, guards
-	@$(IN_VENV) $(BIN)/python -m pytest tests/unit $(ARGS)
+	@$(IN_VENV) $(BIN)/python -m pytest -n 2 --dist loadfile tests/unit $(ARGS)
 
 .PHONY: simulator
 simulator: system setup ## tests/appliance/tests: the appliance simulator
@@ -74,6 +91,11 @@ modules: system setup ## tests/modules: modules through both runners
 .PHONY: playbooks
 playbooks: system setup ## tests/playbooks: roles and playbooks through Ansible
 	@$(IN_VENV) $(BIN)/python -m pytest -n 2 --dist loadfile tests/playbooks $(ARGS)
+
+.PHONY: next
+next: setup ## playbooks on the next ansible-core: they pass without a warning
+	@$(PYTHON) tests/tools/setup_env.py next
+	@$(IN_VENV) $(BIN)/python -m pytest tests/next $(ARGS)
 
 .PHONY: browser
 browser: setup ## tests/browser: Webconf and the PIN pads of the appliance simulator in a headless Chromium
@@ -116,7 +138,7 @@ contract: setup ## two OpenAPI linters on docs/api/appliance-v1.yaml
 
 .PHONY: ansible-lint
 ansible-lint: setup ## ansible-lint, profile production, nothing skipped
-	@$(IN_VENV) $(BIN)/ansible-lint
+	@$(IN_VENV) $(BIN)/ansible-lint --offline
 
 .PHONY: docs-lint
 docs-lint: setup ## antsibull-docs: plugin documentation and every reference in it
@@ -147,14 +169,48 @@ galaxy-importer: setup ## import check of Galaxy and Automation Hub on the tarba
 	@$(PYTHON) tests/tools/setup_env.py importer
 	@$(IN_VENV) $(BIN)/python tests/tools/check_import.py
 
+.PHONY: certification
+certification: setup ## ansible-lint of the certification checker, in a plain clone and in the unpacked tarball
+	@$(IN_VENV) $(BIN)/python tests/tools/check_certification.py
+
 .PHONY: sanity
-sanity: setup ## ansible-test sanity on the newest ansible-core that fits
+sanity: setup ## ansible-test sanity on a plain clone, with the newest ansible-core that fits
 	@$(IN_VENV) $(BIN)/python tests/tools/sanity.py newest
 
 .PHONY: sanity-floor
-sanity-floor: setup ## ansible-test sanity on the oldest supported ansible-core
+sanity-floor: setup ## ansible-test sanity on the unpacked tarball, with the oldest supported ansible-core
+	@$(PYTHON) tests/tools/setup_env.py floor
+	@$(IN_VENV) $(BIN)/python tests/tools/sanity.py floor --tarball
+
+##@ Slow gates of test-all, each one alone
+
+.PHONY: sanity-tarball
+sanity-tarball: setup ## ansible-test sanity on the unpacked tarball, with the newest ansible-core that fits
+	@$(IN_VENV) $(BIN)/python tests/tools/sanity.py newest --tarball
+
+.PHONY: sanity-floor-clone
+sanity-floor-clone: setup ## ansible-test sanity on a plain clone, with the oldest supported ansible-core
 	@$(PYTHON) tests/tools/setup_env.py floor
 	@$(IN_VENV) $(BIN)/python tests/tools/sanity.py floor
+
+.PHONY: sanity-next
+sanity-next: setup ## ansible-test sanity on a plain clone, with the next ansible-core
+	@$(PYTHON) tests/tools/setup_env.py next
+	@$(IN_VENV) $(BIN)/python tests/tools/sanity.py next
+
+.PHONY: playbooks-floor
+playbooks-floor: system setup ## tests/modules and tests/playbooks on the oldest supported ansible-core
+	@$(PYTHON) tests/tools/setup_env.py floor
+	@$(IN_VENV) UTRUST_TEST_CORE=floor $(BIN)/python -m pytest -n 2 --dist loadfile tests/modules tests/playbooks $(ARGS)
+
+.PHONY: playbooks-next
+playbooks-next: system setup ## tests/modules and tests/playbooks on the next ansible-core
+	@$(PYTHON) tests/tools/setup_env.py next
+	@$(IN_VENV) UTRUST_TEST_CORE=next $(BIN)/python -m pytest -n 2 --dist loadfile tests/modules tests/playbooks $(ARGS)
+
+.PHONY: simulator-wheel
+simulator-wheel: setup ## wheel of the appliance simulator, installed and used outside of the checkout
+	@$(IN_VENV) $(BIN)/python tests/tools/check_simulator.py
 
 ##@ Keep house
 
@@ -172,10 +228,11 @@ changelog: setup ## write the fragments into CHANGELOG.md, under the version of 
 	@$(IN_VENV) $(BIN)/antsibull-changelog release --update-existing --reload-plugins
 
 .PHONY: lock
-lock: setup ## pin the dependencies of the tools again (needs Python 3.11, 3.12 and 3.13)
-	@$(IN_VENV) $(BIN)/python tests/tools/lock_requirements.py
+lock: ## pin all tools with hashes again: make lock ARGS=--upgrade
+	@$(PYTHON) tests/tools/setup_env.py lock
+	@$(PYTHON) tests/tools/lock_requirements.py $(ARGS)
 
 .PHONY: clean
 clean: ## remove environments and generated files
-	@rm -rf .venv .venv-floor .venv-importer .venv-contract .ansible .mypy_cache .pytest_cache .ruff_cache .hypothesis build
+	@rm -rf .venv .venv-* .ansible .mypy_cache .pytest_cache .ruff_cache .hypothesis build
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # Copyright (c) 2026, The keyops.utrust authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
@@ -41,7 +40,8 @@ def install_redocly() -> Path:
     for name in PACKAGES:
         shutil.copyfile(SOURCE / name, folder / name)
     options = ("--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
-    run_node([str(VENV / "bin" / "npm"), "ci", *options], folder).check_returncode()
+    if run_node([setup_env.program("contract", "npm"), "ci", *options], folder).returncode != 0:
+        raise setup_env.SetupError(f"npm failed to install {SOURCE / 'package-lock.json'}. Its output is above.")
     stamp.write_bytes(expected)
     return program
 
@@ -53,16 +53,16 @@ def run_node(command: list[str], folder: Path, *, capture: bool = False) -> subp
 
 def check_specification() -> int:
     """Return the number of violations of OpenAPI. The linter prints them."""
-    done = subprocess.run([str(VENV / "bin" / "openapi-spec-validator"), str(CONTRACT)], check=False)
+    validator = setup_env.program("contract", "openapi-spec-validator")
+    done = subprocess.run([validator, str(CONTRACT)], check=False)
     return int(done.returncode != 0)
 
 
 def check_rules() -> int:
     """Print what Redocly CLI finds, one finding a line, and return the number of findings. A warning is a finding."""
     options = ["--config", str(SOURCE / "redocly.yaml"), "--format", "json", "--max-problems", "1000"]
-    done = run_node(
-        [str(VENV / "bin" / "node"), str(install_redocly()), "lint", *options, str(CONTRACT)], VENV, capture=True
-    )
+    node = setup_env.program("contract", "node")
+    done = run_node([node, str(install_redocly()), "lint", *options, str(CONTRACT)], VENV, capture=True)
     try:
         problems = json.loads(done.stdout)["problems"]
     except (ValueError, KeyError):
@@ -81,4 +81,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except setup_env.SetupError as problem:
+        sys.exit(f"contract: {problem}")

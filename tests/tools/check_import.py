@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # Copyright (c) 2026, The keyops.utrust authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
@@ -17,10 +16,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-import tree
+import setup_env
 from tarball import build, clean_environment
 
-BINARIES = tree.ROOT / ".venv-importer" / "bin"
 SUCCESS = "Importer processing completed successfully"
 # ansible-test runs in gates of its own, with the oldest and the newest ansible-core.
 SETTINGS = """[galaxy-importer]
@@ -31,6 +29,7 @@ run_ansible_test = false
 
 
 def main() -> int:
+    python = setup_env.program("importer", "python")
     with tempfile.TemporaryDirectory(prefix="keyops-importer-") as folder:
         work = Path(folder)
         (work / "galaxy-importer.cfg").write_text(SETTINGS, encoding="utf-8")
@@ -39,10 +38,10 @@ def main() -> int:
             ANSIBLE_NOCOLOR="1",
             GALAXY_IMPORTER_ANSIBLE_LOCAL_TMP=str(work / "tmp"),
             GALAXY_IMPORTER_CONFIG=str(work / "galaxy-importer.cfg"),
-            PATH=f"{BINARIES}{os.pathsep}{os.environ['PATH']}",
+            PATH=f"{Path(python).parent}{os.pathsep}{os.environ['PATH']}",
         )
         tarball = build(work, environment)
-        command = [str(BINARIES / "python"), "-m", "galaxy_importer.main", str(tarball)]
+        command = [python, "-m", "galaxy_importer.main", str(tarball)]
         done = subprocess.run(
             command, cwd=work, env=environment, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
@@ -56,4 +55,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except setup_env.SetupError as problem:
+        sys.exit(f"galaxy-importer: {problem}")

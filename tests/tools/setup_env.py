@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # Copyright (c) 2026, The keyops.utrust authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
@@ -7,10 +6,13 @@
 
 demo      .venv           what running playbooks against the appliance simulator needs (seconds)
 dev       .venv           the same, and everything that `make test` needs
-floor     .venv-floor     the oldest ansible-core that the collection supports, for `ansible-test sanity`
+floor     .venv-floor     the oldest ansible-core that the collection supports
+next      .venv-next      the next ansible-core, before its release
 importer  .venv-importer  galaxy-importer, whose dependencies do not fit into .venv
 contract  .venv-contract  the OpenAPI linters, with Node.js for one of them
+lock      .venv-lock      the program that writes the files of tests/requirements
 
+pip installs only what the files tests/requirements/*.txt pin with a hash. It builds nothing but the appliance simulator.
 Only the standard library is used, because this runs before anything is installed. A second run with
 unchanged requirement files does nothing. A run that was interrupted leaves no stamp, and a virtual environment
 without a stamp is made anew.
@@ -44,29 +46,25 @@ class SetupError(Exception):
 
 
 class Level(t.NamedTuple):
-    """One kind of environment: where it lies, what goes in (with which extras of the appliance simulator), whose Python it prefers."""
+    """One kind of environment: its folder, whether the appliance simulator is in it, with which extras, and its Python."""
 
     folder: str
-    files: tuple[str, ...]
-    constraints: str | None = None
-    appliance: str | None = None
+    appliance: bool = False
+    extras: tuple[str, ...] = ()
     prefer_oldest: bool = False
 
 
 LEVELS = {
-    "demo": Level(".venv", ("demo.txt",), "constraints.txt", str(APPLIANCE)),
-    "dev": Level(".venv", ("demo.txt", "dev.txt"), "constraints.txt", f"{APPLIANCE}[pkcs11]"),
-    "floor": Level(".venv-floor", ("floor.txt",), prefer_oldest=True),
-    "importer": Level(".venv-importer", ("demo.txt", "importer.txt"), "importer-constraints.txt"),
-    "contract": Level(".venv-contract", ("contract.txt",), "contract-constraints.txt"),
+    "demo": Level(".venv", appliance=True),
+    "dev": Level(".venv", appliance=True, extras=("pkcs11",)),
+    "floor": Level(".venv-floor", prefer_oldest=True),
+    "next": Level(".venv-next"),
+    "importer": Level(".venv-importer"),
+    "contract": Level(".venv-contract"),
+    "lock": Level(".venv-lock"),
 }
-CONTAINS = {
-    "demo": ("demo",),
-    "dev": ("demo", "dev"),
-    "floor": ("floor",),
-    "importer": ("importer",),
-    "contract": ("contract",),
-}
+# What an environment with the level contains, too.
+CONTAINS = {"dev": ("demo", "dev")}
 
 
 def say(message: str) -> None:
@@ -115,25 +113,32 @@ def interpreters() -> dict[tuple[int, int], str]:
     return found
 
 
-def find_python(prefer_oldest: bool) -> str:
+def find_python(level: Level) -> str:
     usable = interpreters()
     if not usable:
         raise SetupError(
             f"no Python {OLDEST[0]}.{OLDEST[1]} to {NEWEST[0]}.{NEWEST[1]} with ssl, sqlite3, venv and ensurepip was found. "
             "On Debian or Ubuntu: apt-get install python3 python3-venv"
         )
-    return usable[min(usable) if prefer_oldest else max(usable)]
+    return usable[min(usable) if level.prefer_oldest else max(usable)]
+
+
+def program(name: str, command: str) -> str:
+    """Return the path of a program in an environment. Raises SetupError if the environment was not made."""
+    folder = LEVELS[name].folder
+    path = ROOT / folder / "bin" / command
+    if not path.exists():
+        raise SetupError(f"{folder} has no program {command}. Run this first: python3 tests/tools/setup_env.py {name}")
+    return str(path)
 
 
 def fingerprint(name: str) -> str:
     """Hash of everything that decides what is installed."""
-    level = LEVELS[name]
-    files = [REQUIREMENTS / file for file in level.files]
-    files += [REQUIREMENTS / level.constraints] if level.constraints else []
-    files += [APPLIANCE / "pyproject.toml"] if level.appliance else []
+    files = [REQUIREMENTS / f"{name}.txt"]
+    files += [APPLIANCE / "pyproject.toml"] if LEVELS[name].appliance else []
     digest = hashlib.sha256(str(ROOT).encode())  # a moved checkout needs new environments
     for path in files:
-        digest.update(b"\0" + path.name.encode() + b"\0" + (path.read_bytes() if path.exists() else b""))
+        digest.update(b"\0" + path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 
 
@@ -151,8 +156,8 @@ def write_stamp(venv: Path, content: dict[str, str]) -> None:
     temporary.replace(venv / STAMP)
 
 
-def run(command: list[str], what: str) -> None:
-    done = subprocess.run(command, check=False)
+def run(command: list[str], what: str, cwd: Path | None = None) -> None:
+    done = subprocess.run(command, check=False, cwd=cwd)
     if done.returncode != 0:
         raise SetupError(
             f"{what} failed with status {done.returncode}; run this to see it alone:\n  {' '.join(command)}"
@@ -160,14 +165,12 @@ def run(command: list[str], what: str) -> None:
 
 
 def install(name: str, venv: Path) -> None:
-    level = LEVELS[name]
-    command = [str(venv / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    if level.constraints:
-        command += ["--constraint", str(REQUIREMENTS / level.constraints)]
-    command += ["--requirement", str(REQUIREMENTS / level.files[-1])]
-    if level.appliance and (APPLIANCE / "pyproject.toml").exists():
-        command += ["--editable", level.appliance]
-    run(command, "pip install")
+    pip = [str(venv / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    locked = ["--require-hashes", "--only-binary", ":all:", "--requirement", str(REQUIREMENTS / f"{name}.txt")]
+    run([*pip, *locked], "pip install")
+    if LEVELS[name].appliance:
+        # With the build tools of the environment, and without a download.
+        run([*pip, "--no-index", "--no-deps", "--no-build-isolation", "--editable", str(APPLIANCE)], "pip install")
 
 
 def ensure(name: str, python: str | None) -> None:
@@ -178,14 +181,14 @@ def ensure(name: str, python: str | None) -> None:
         return
     started = time.monotonic()
     if stamp is None:
-        python = python or find_python(level.prefer_oldest)
+        python = python or find_python(level)
         say(f"{name}: making {level.folder} with {python}")
         run([python, "-m", "venv", "--clear", str(venv)], "making the virtual environment")
     else:
         say(f"{name}: {level.folder} is not complete or its requirements changed, updating it")
         (venv / STAMP).unlink()
     install(name, venv)
-    write_stamp(venv, {part: fingerprint(part) for part in CONTAINS[name]})
+    write_stamp(venv, {part: fingerprint(part) for part in CONTAINS.get(name, (name,))})
     say(f"{name}: {level.folder} is ready after {time.monotonic() - started:.0f} s")
 
 

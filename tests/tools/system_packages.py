@@ -1,11 +1,11 @@
-#!/usr/bin/env python3
 # Copyright (c) 2026, The keyops.utrust authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Install the Debian packages that the tests need beside Python; where that is not possible, say in one line what to install.
+"""Check the Debian packages that the tests need beside Python, and print the command that installs the missing ones.
 
-Installs as root where there is apt-get. Only the standard library is used, because this runs before anything is installed.
+With --install or in CI (variable CI), root installs them with apt-get. Only the standard library is used, because this runs before
+anything is installed.
 """
 
 from __future__ import annotations
@@ -44,27 +44,32 @@ def missing() -> list[Package]:
     return [package for package in PACKAGES if not shutil.which(package.command, path=path)]
 
 
+def command(packages: list[Package]) -> list[str]:
+    return ["apt-get", "install", "-y", "--no-install-recommends", *(package.name for package in packages)]
+
+
 def install(packages: list[Package]) -> None:
-    """As root, with apt-get. It may fail; what is missing afterwards is what counts."""
-    if not packages or os.geteuid() != 0 or not shutil.which("apt-get"):
-        return
-    names = [package.name for package in packages]
-    print(f"system: installing {' '.join(names)}", flush=True)
+    """Run apt-get. A failure is not an error here, because the check for missing packages follows."""
+    print(f"system: {' '.join(command(packages))}", flush=True)
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for arguments in (["update"], ["install", "-y", "--no-install-recommends", *names]):
+    for arguments in (["update"], command(packages)[1:]):
         subprocess.run([*APT, *arguments], env=environment, check=False)
 
 
-def main() -> int:
-    install(missing())
-    left = missing()
-    if not left:
+def main(arguments: list[str]) -> int:
+    packages = missing()
+    allowed = "--install" in arguments or os.environ.get("CI")
+    if packages and allowed and os.geteuid() == 0 and shutil.which("apt-get"):
+        install(packages)
+        packages = missing()
+    if not packages:
         return 0
-    names = " ".join(package.name for package in left)
-    purposes = ", ".join(package.purpose for package in left)
-    print(f"system: missing for {purposes}; install them as root: apt-get install {names}", file=sys.stderr)
+    for package in packages:
+        print(f"system: {package.name} is missing. It provides {package.purpose}.", file=sys.stderr)
+    print(f"system: Run `make system-packages` as root, or: {' '.join(command(packages))}", file=sys.stderr)
+    print("system: `make check` and `make unit` run without these packages.", file=sys.stderr)
     return 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

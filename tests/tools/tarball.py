@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tarfile
 import typing as t
 
 import tree
@@ -35,3 +36,12 @@ def build(folder: Path, environment: t.Mapping[str, str]) -> Path:
     call("ansible-galaxy", "collection", "build", "--output-path", str(folder), cwd=tree.ROOT, environment=environment)
     (tarball,) = folder.glob("keyops-utrust-*.tar.gz")
     return tarball
+
+
+def unpack(tarball: Path, destination: Path) -> int:
+    """Unpack a tarball that `build` has made, and return the number of its files."""
+    # Python before 3.11.4 has no filters.
+    options: dict[str, t.Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+    with tarfile.open(tarball) as archive:
+        archive.extractall(destination, **options)
+        return sum(member.isfile() for member in archive.getmembers())

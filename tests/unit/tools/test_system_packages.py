@@ -47,26 +47,47 @@ def apt_in(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("has_apt", [True, False])
+@pytest.mark.parametrize("arguments", [[], ["--install"]])
 def test_missing_packages_are_listed_without_permission(
     tool: t.Any,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     has_apt: bool,
+    arguments: list[str],
 ) -> None:
+    monkeypatch.setenv("CI", "true")
     monkeypatch.setattr(os, "geteuid", lambda: 1000 if has_apt else 0)
     log = apt_in(tmp_path) if has_apt else None
-    assert tool.main() == 1
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "apt-get install softhsm2 opensc" in line
+    assert tool.main(arguments) == 1
+    *packages, line, other = capsys.readouterr().err.splitlines()
+    assert [text.split()[1] for text in packages] == ["softhsm2", "opensc", "chromium", "postgresql"]
+    assert "`make check` and `make unit`" in other
+    assert "apt-get install -y --no-install-recommends softhsm2 opensc" in line
     assert log is None or not log.exists()
 
 
-def test_root_has_them_installed(tool: t.Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_root_installs_nothing_without_being_asked(
+    tool: t.Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`make test` on a root account prints the command, and does not run it."""
+    monkeypatch.delenv("CI", raising=False)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     log = apt_in(tmp_path)
-    assert tool.main() == 0
+    assert tool.main([]) == 1
+    assert "make system-packages" in capsys.readouterr().err
+    assert not log.exists()
+
+
+@pytest.mark.parametrize(("ci", "arguments"), [("true", []), ("", ["--install"])])
+def test_root_installs_packages_on_request(
+    tool: t.Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ci: str, arguments: list[str]
+) -> None:
+    monkeypatch.setenv("CI", ci)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    log = apt_in(tmp_path)
+    assert tool.main(arguments) == 0
     assert "install -y --no-install-recommends softhsm2 opensc" in log.read_text(encoding="ascii")
     log.unlink()
-    assert tool.main() == 0
+    assert tool.main(arguments) == 0
     assert not log.exists(), "nothing is installed twice"
