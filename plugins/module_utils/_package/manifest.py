@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses as dc
 import datetime
+import hashlib
 import json
 import typing as t
 
@@ -21,7 +22,6 @@ from ansible_collections.keyops.utrust.plugins.module_utils._errors import ApiEr
 from ansible_collections.keyops.utrust.plugins.module_utils._keys import keys_digest
 
 FORMAT = 1
-SUFFIX = ".manifest.json"
 
 
 @dc.dataclass(frozen=True)
@@ -53,6 +53,11 @@ class Manifest:
 
     def as_json(self) -> bytes:
         return json.dumps(self.to_dict(), indent=1, sort_keys=True).encode() + b"\n"
+
+    @property
+    def file_digest(self) -> str:
+        """SHA-256 of the manifest as a file. An import requires it, so that nobody can edit the manifest between export and import."""
+        return "sha256:" + hashlib.sha256(self.as_json()).hexdigest()
 
 
 def make_manifest(

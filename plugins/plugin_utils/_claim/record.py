@@ -4,26 +4,27 @@
 
 """The claims of this run on disk, for all its tasks. Private to keyops.utrust.
 
-The workers of Ansible share no memory, so the token of a claim is in a file with mode 0600, in a directory that the process of the run owns.
-The next run removes the directory of a killed run. The token never is in an argument of a task, a result, a fact or a log.
+The workers of Ansible share no memory, so the token of a claim is in a file with mode 0600, in the private directory of the run.
+The token never is in an argument of a task, a result, a fact or a log.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses as dc
-import fcntl
 import hashlib
 import json
-import os
-import pathlib
 import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
 from ansible_collections.keyops.utrust.plugins.module_utils._package import store
+from ansible_collections.keyops.utrust.plugins.plugin_utils._run_directory import find_run_directory
+
+if t.TYPE_CHECKING:
+    import pathlib
 
 Options = t.Mapping[str, t.Any]
 SUFFIX = ".claim"
+PENDING = ".requested"
 
 
 def endpoint_of(options: Options) -> str:
@@ -37,22 +38,23 @@ class ClaimRecord:
     """A claim of this run.
 
     `source` is the inventory host where the claim is renewed, or None if the node is not a host of the play. `endpoints` are the nodes of the cluster.
-    `taken_by` is the role that took the claim, because only this role releases it.
+    `taken_by` is the role that took the claim, because only this role releases it. `cluster_id` is set if nodes offer no claim, so that the run has a lock.
     """
 
-    token: str = dc.field(repr=False)
+    token: str | None = dc.field(repr=False)
     source: str | None
     endpoints: tuple[str, ...]
     taken_by: str
+    cluster_id: str | None = None
 
     def covers(self, options: Options) -> bool:
         """Whether the options name a node of the cluster."""
         return endpoint_of(options) in self.endpoints
 
 
-def find_record(owner_pid: int, options: Options) -> tuple[pathlib.Path, ClaimRecord] | None:
+def find_record(run_pid: int, options: Options) -> tuple[pathlib.Path, ClaimRecord] | None:
     """Return the claim of this run for the node of the options, with its file."""
-    directory = store.claim_directory(owner_pid)
+    directory = find_run_directory(run_pid)
     if directory is None:
         return None
     for path in sorted(directory.glob("*" + SUFFIX)):
@@ -71,9 +73,8 @@ def _read(path: pathlib.Path) -> ClaimRecord | None:
     return ClaimRecord(**{**document, "endpoints": tuple(document["endpoints"])})
 
 
-def save_record(owner_pid: int, record: ClaimRecord) -> None:
-    """Store the claim. A cluster has one file, which the first endpoint names. Raises UtrustError (`claim_not_stored`)."""
-    directory = t.cast(pathlib.Path, store.claim_directory(owner_pid, create=True))
+def save_record(directory: pathlib.Path, record: ClaimRecord) -> None:
+    """Store the claim in the private directory of the run. A cluster has one file, which the first endpoint names. Raises UtrustError (`claim_not_stored`)."""
     name = hashlib.sha256(record.endpoints[0].encode()).hexdigest()[:16]
     try:
         with store.atomic_write(directory / (name + SUFFIX)) as file:
@@ -85,30 +86,30 @@ def save_record(owner_pid: int, record: ClaimRecord) -> None:
         ) from exc
 
 
-@contextlib.contextmanager
-def lock_claims(owner_pid: int) -> t.Iterator[None]:
-    """Let one task of the run at a time take, renew or release a claim: two tasks with two new tokens would reject each other.
+def requested_token(directory: pathlib.Path, options: Options, token: str) -> str:
+    """Store `token` before the run requests a claim with it, and return the token to request.
 
-    Raises UtrustError (`claim_not_stored`).
+    If the response of an earlier request was lost, this is the token of that request, so that the run gets its own claim.
+    The caller holds the lock of the run. Raises UtrustError (`claim_not_stored`).
     """
-    directory, descriptor = _locked_directory(owner_pid)
+    path = _requested(directory, options)
     try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            directory.rmdir()  # only if the last claim was released
-        os.close(descriptor)
+        if path.exists():
+            return path.read_text("ascii")
+        with store.atomic_write(path) as file:
+            file.write(token.encode())
+    except (OSError, UtrustError) as exc:
+        raise UtrustError(
+            f"claiming the cluster: the token cannot be stored: {exc}. Nothing was sent. Make space in {directory}, then run again",
+            code="claim_not_stored",
+        ) from exc
+    return token
 
 
-def _locked_directory(owner_pid: int) -> tuple[pathlib.Path, int]:
-    while True:
-        directory = t.cast(pathlib.Path, store.claim_directory(owner_pid, create=True))
-        try:
-            descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        except FileNotFoundError:
-            continue  # the task that had the lock has removed the directory
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(descriptor), directory.stat()):
-                return directory, descriptor
-        os.close(descriptor)
+def forget_requested(directory: pathlib.Path, options: Options) -> None:
+    """Remove the token after the node has accepted or rejected the request."""
+    _requested(directory, options).unlink(missing_ok=True)
+
+
+def _requested(directory: pathlib.Path, options: Options) -> pathlib.Path:
+    return directory / (hashlib.sha256(endpoint_of(options).encode()).hexdigest()[:16] + PENDING)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Packages on disk: file modes, atomic writes, and removal of stale directories."""
+"""Packages on disk: file modes and atomic writes."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ import pytest
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
 from ansible_collections.keyops.utrust.plugins.module_utils._package import store
 from ansible_collections.keyops.utrust.plugins.module_utils._package.manifest import make_manifest
+from ansible_collections.keyops.utrust.plugins.module_utils._run.directory import RUN_PREFIX, PrivateDirectory
 
 from tests.support.factories import fingerprint, key, node
 
@@ -28,15 +29,6 @@ if t.TYPE_CHECKING:
 
 KEYS = (key(),)
 MANIFEST = make_manifest(node(*KEYS), KEYS, sha256=fingerprint("package"), size=7)
-
-
-@pytest.fixture
-def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the only base directory for run directories."""
-    folder = tmp_path / "runtime"
-    folder.mkdir()
-    monkeypatch.setattr(store, "base_directories", lambda: [folder])
-    return folder
 
 
 @pytest.fixture
@@ -50,20 +42,9 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def run_directory_of_a_dead_run(base: Path) -> Path:
-    """Create the run directory of a killed run, with a package."""
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        directory = store.new_run_directory(process.pid, 0)
-        assert store.remove_stale() == []
-        process.communicate(b"\n")
-    (directory / "cluster.ksp").write_bytes(b"package")
-    assert directory.parent == base
-    return directory
-
-
 @pytest.mark.usefixtures("careless_umask")
-def test_files_are_private_with_any_umask(base: Path) -> None:
-    directory = store.new_run_directory(os.getpid(), 0)
+def test_files_are_private_with_any_umask(tmp_path: Path) -> None:
+    directory = PrivateDirectory(tmp_path).new_package_directory()
     package = directory / "cluster.ksp"
     with store.atomic_write(package) as file:
         assert [mode(path) for path in directory.iterdir()] == [0o600]
@@ -166,102 +147,11 @@ def test_atomic_write_names_missing_directory(tmp_path: Path) -> None:
     assert str(tmp_path / "a" / "b") in str(caught.value)
 
 
-def test_remove_stale_removes_directory_of_dead_run(base: Path) -> None:
-    directory = run_directory_of_a_dead_run(base)
-    assert store.remove_stale(dry_run=True) == [str(directory)]
-    assert (directory / "cluster.ksp").exists()
-    assert store.remove_stale() == [str(directory)]
-    assert list(base.iterdir()) == []
-    assert store.remove_stale() == []
-
-
-def test_remove_stale_keeps_directory_of_living_run(base: Path) -> None:
-    directory = store.new_run_directory(os.getpid(), 0)
-    assert store.remove_stale() == []
-    assert directory.is_dir()
-
-
-def test_remove_stale_detects_reused_pid(base: Path) -> None:
-    stale = base / f"{store.PREFIX}pid-{os.getpid()}-000000000000-abcdefgh"
-    stale.mkdir()
-    assert store.remove_stale() == [str(stale)]
-
-
-def test_process_identity_of_zombie_is_none(base: Path) -> None:
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-    assert store.process_identity(process.pid) is None
-    process.wait()
-
-
-def test_remove_stale_respects_lease(base: Path) -> None:
-    """A run on another machine owns its directory for the time of the lease."""
-    kept, over = store.new_run_directory(None, 3600), store.new_run_directory(None, 0)
-    assert store.remove_stale() == [str(over)]
-    assert kept.is_dir()
-
-
-def test_remove_stale_skips_other_users(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    directory = run_directory_of_a_dead_run(base)
-    other = os.getuid() + 1
-    monkeypatch.setattr(os, "getuid", lambda: other)
-    assert store.remove_stale() == []
-    assert (directory / "cluster.ksp").exists()
-
-
-def test_remove_stale_does_not_follow_links(base: Path, tmp_path: Path) -> None:
-    target = tmp_path / "unrelated"
-    target.mkdir()
-    (target / "file").write_bytes(b"unrelated")
-    (base / f"{store.PREFIX}lease-0-abcdefgh").symlink_to(target)
-    assert store.remove_stale() == []
-    assert (target / "file").read_bytes() == b"unrelated"
-
-
-def test_remove_stale_removes_inner_link_only(base: Path, tmp_path: Path) -> None:
-    """The target of a link inside the directory stays unchanged."""
-    unrelated = tmp_path / "unrelated"
-    unrelated.write_bytes(b"unrelated")
-    directory = store.new_run_directory(None, 0)
-    (directory / "cluster.ksp").symlink_to(unrelated)
-    assert store.remove_stale() == [str(directory)]
-    assert unrelated.read_bytes() == b"unrelated"
-
-
-@pytest.mark.parametrize("name", ["notes", "pid-1", "pid-x-y-z", "lease--1", "lease-soon-abc", "pid-1-2-3-4"])
-def test_remove_stale_skips_unknown_names(base: Path, name: str) -> None:
-    (base / (store.PREFIX + name)).mkdir()
-    assert store.remove_stale() == []
-    assert (base / (store.PREFIX + name)).is_dir()
-
-
-def test_remove_stale_continues_after_error(base: Path) -> None:
-    (base / f"{store.PREFIX}lease-0-aaaaaaaa" / "not" / "ours").mkdir(parents=True)
-    directory = store.new_run_directory(None, 0)
-    assert store.remove_stale() == [str(directory)]
-
-
-def test_base_directories_prefer_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    assert store.base_directories()[0] == tmp_path
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "missing"))
-    assert tmp_path / "missing" not in store.base_directories()
-    assert store.base_directories()
-
-
-def test_remove_stale_checks_all_base_directories(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """An earlier run may have used another base directory."""
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    directory = store.new_run_directory(None, 0)
-    monkeypatch.delenv("XDG_RUNTIME_DIR")
-    monkeypatch.setattr("tempfile.tempdir", None)
-    assert str(directory) in store.remove_stale(dry_run=True)
-
-
-def test_remove_package_removes_manifest_and_directory(base: Path, tmp_path: Path) -> None:
-    for directory in (store.new_run_directory(os.getpid(), 0), tmp_path / "mine"):
-        directory.mkdir(exist_ok=True)
+def test_remove_package_removes_manifest_and_directory(tmp_path: Path) -> None:
+    private = PrivateDirectory(tmp_path / (RUN_PREFIX + "0123456789abcdef"))
+    private.path.mkdir()
+    (tmp_path / "mine").mkdir()
+    for directory in (private.new_package_directory(), tmp_path / "mine"):
         package = directory / "cluster.ksp"
         package.write_bytes(b"package")
         store.write_manifest(package, MANIFEST)
@@ -269,7 +159,7 @@ def test_remove_package_removes_manifest_and_directory(base: Path, tmp_path: Pat
         store.remove_package(package)
         assert not store.exists(package)
         store.remove_package(package)
-    assert list(base.iterdir()) == []
+    assert list(private.path.iterdir()) == []
     assert list((tmp_path / "mine").iterdir()) == []
 
 

@@ -8,20 +8,16 @@ from __future__ import annotations
 
 import os
 import stat
-import subprocess
-import sys
 import threading
 import typing as t
 
 import pytest
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
-from ansible_collections.keyops.utrust.plugins.module_utils._package import store
+from ansible_collections.keyops.utrust.plugins.plugin_utils import _run_directory
 from ansible_collections.keyops.utrust.plugins.plugin_utils._claim import record as records
 from ansible_collections.keyops.utrust.plugins.plugin_utils._claim.record import (
     ClaimRecord,
     endpoint_of,
-    find_record,
-    lock_claims,
     save_record,
 )
 from ansible_collections.keyops.utrust.plugins.plugin_utils._claim.task import TaskClaims, describe_holder
@@ -37,8 +33,13 @@ PID = os.getpid()
 
 @pytest.fixture
 def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(store, "base_directories", lambda: [tmp_path])
+    monkeypatch.setattr(_run_directory, "base_directories", lambda: [tmp_path])
+    monkeypatch.setattr(_run_directory, "start_guard", lambda *dummy: None)
     return tmp_path
+
+
+def claim_files(base: Path) -> list[Path]:
+    return sorted(base.glob("*/*" + records.SUFFIX))
 
 
 class FakeNode:
@@ -58,11 +59,11 @@ class FakeNode:
         token = arguments.get("cluster_claim")
         if arguments["state"] == "absent":
             self.token = None if token == self.token else self.token
-            return {"changed": True, "claim": None}
+            return {"changed": True, "claim": None, "supported": True}
         if self.token is not None and token != self.token:
             return {"failed": True, "code": "cluster_claimed", "msg": "bob has claimed the cluster", "claim": HOLDER}
         changed, self.token = self.token is None, self.token or arguments["new_claim"]
-        return {"changed": changed, "claim": HOLDER}
+        return {"changed": changed, "claim": HOLDER, "supported": True}
 
 
 @pytest.fixture
@@ -71,15 +72,15 @@ def node() -> FakeNode:
 
 
 def claims(node: t.Callable[[dict[str, t.Any]], dict[str, t.Any]], role: str = ROLE, **more: t.Any) -> TaskClaims:
-    return TaskClaims(PID, role, execute=node, options_of=OPTIONS.__getitem__, variables={}, **more)
+    given = {"variables": {}, "show": lambda dummy: None, **more}
+    return TaskClaims(PID, role, execute=node, options_of=OPTIONS.__getitem__, **given)
 
 
 def test_claim_covers_all_nodes_of_the_play(base: Path, node: FakeNode) -> None:
     """The token is in a private file, and every operation of the run gets it, also for the nodes of a cluster."""
     assert claims(node).take("node1", ["node1", "node2"]) is True
-    [directory] = base.iterdir()
-    [file] = directory.iterdir()
-    assert (stat.S_IMODE(directory.stat().st_mode), stat.S_IMODE(file.stat().st_mode)) == (0o700, 0o600)
+    [file] = claim_files(base)
+    assert (stat.S_IMODE(file.parent.stat().st_mode), stat.S_IMODE(file.stat().st_mode)) == (0o700, 0o600)
     given = claims(node).with_tokens({"host": " 127.0.0.2", "port": "8443"})
     assert given["cluster_claim"] == node.token
     several = claims(node).with_tokens({"nodes": [dict(OPTIONS["node1"]), dict(OPTIONS["node3"])]})
@@ -96,14 +97,14 @@ def test_claim_of_an_earlier_play_covers_this_play(base: Path, node: FakeNode) -
     assert node.token is not None, "the claim still belongs to the task that took it"
     claims(node, "").release("node3")
     assert not node.token
-    assert list(base.iterdir()) == []
+    assert claim_files(base) == []
 
 
 def test_release_removes_the_token(base: Path, node: FakeNode) -> None:
     claims(node).take("node1", [])
     claims(node).release("node1")
     assert node.token is None
-    assert list(base.iterdir()) == []
+    assert claim_files(base) == []
     assert "cluster_claim" not in claims(node).with_tokens(dict(OPTIONS["node1"]))
 
 
@@ -127,7 +128,7 @@ def test_task_outside_of_roles_releases_every_claim(base: Path, node: FakeNode) 
 def test_renewal_without_claim_does_nothing(base: Path, node: FakeNode) -> None:
     claims(node).renew(dict(OPTIONS["node2"]))
     assert node.calls == []
-    assert list(base.iterdir()) == []
+    assert claim_files(base) == []
 
 
 def test_renewal_at_the_source_keeps_the_token(base: Path, node: FakeNode) -> None:
@@ -192,7 +193,61 @@ def test_failed_claim_leaves_no_file(base: Path, node: FakeNode) -> None:
     node.token = "of another run"
     with pytest.raises(UtrustError):
         claims(node).take("node1", [])
-    assert list(base.iterdir()) == []
+    assert claim_files(base) == []
+
+
+LOST = {"failed": True, "code": "response_lost", "msg": "the response was lost"}
+UNREACHABLE = {"failed": True, "code": "node_unreachable", "msg": "no route"}
+
+
+@pytest.mark.parametrize("failure", [LOST, UNREACHABLE], ids=["lost", "unreachable"])
+@pytest.mark.parametrize("acted", [True, False], ids=["claimed", "not claimed"])
+def test_claim_with_a_lost_response_is_not_of_another_run(
+    base: Path, node: FakeNode, failure: dict[str, t.Any], acted: bool
+) -> None:
+    """The token is on disk before the request, so that the next task of the run requests the claim with the same token."""
+
+    def lossy(arguments: dict[str, t.Any]) -> dict[str, t.Any]:
+        if acted:
+            node(arguments)
+        return failure
+
+    with pytest.raises(UtrustError, match=str(failure["msg"])):
+        claims(lossy).take("node1", ["node2"])
+    assert "cluster_claim" not in claims(node).with_tokens(dict(OPTIONS["node1"])), "no request has a doubtful token"
+    [file] = base.glob("*/*" + records.PENDING)
+    assert (stat.S_IMODE(file.stat().st_mode), file.read_text()) == (0o600, node.token or file.read_text())
+
+    claims(claim_again(node)).take("node1", ["node2"])
+    assert claims(node).with_tokens(dict(OPTIONS["node2"]))["cluster_claim"] == node.token
+    claims(node).release("node1")
+    assert claim_files(base) == list(base.glob("*/*" + records.PENDING)) == []
+
+
+def claim_again(node: FakeNode) -> t.Callable[[dict[str, t.Any]], dict[str, t.Any]]:
+    """Return a node that accepts a second request with the token of its claim, as the contract says."""
+
+    def execute(arguments: dict[str, t.Any]) -> dict[str, t.Any]:
+        if node.token is not None and arguments.get("new_claim") == node.token:
+            return {"changed": True, "claim": HOLDER, "supported": True}
+        return node(arguments)
+
+    return execute
+
+
+def test_renewal_with_a_lost_response_gets_its_claim(base: Path, node: FakeNode) -> None:
+    """The claim had ended, and the run did not see that its new claim was accepted."""
+    claims(node).take("node1", ["node2"])
+    node.end()
+
+    def lossy(arguments: dict[str, t.Any]) -> dict[str, t.Any]:
+        node(arguments)
+        return LOST
+
+    with pytest.raises(UtrustError):
+        claims(lossy).renew(dict(OPTIONS["node2"]))
+    claims(claim_again(node)).renew(dict(OPTIONS["node2"]))
+    assert claims(node).with_tokens(dict(OPTIONS["node2"]))["cluster_claim"] == node.token
 
 
 def test_bastion_wait_is_announced(base: Path, node: FakeNode) -> None:
@@ -200,47 +255,18 @@ def test_bastion_wait_is_announced(base: Path, node: FakeNode) -> None:
     node.token = "of another run"
     lines: list[str] = []
     with pytest.raises(UtrustError):
-        claims(node, show=lines.append).take("node1", [], claim_wait=7.0)
+        claims(node, show=lines.append, remote=True).take("node1", [], claim_wait=7.0)
     assert lines == ["waiting at most 7.0 s. bob has claimed the cluster"]
     assert [call["claim_wait"] for call in node.calls] == [0, 7.0]
 
 
-def test_node_without_claim_stores_nothing(base: Path) -> None:
-    assert claims(lambda dummy: {"changed": False, "claim": None, "supported": False}).take("node1", []) is False
-    assert list(base.iterdir()) == []
-
-
-def test_claim_of_killed_run_is_removed(base: Path, node: FakeNode) -> None:
-    """A claim directory is not a package, and the result of an export does not list it."""
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        save_record(process.pid, ClaimRecord("t" * 43, "node1", ("127.0.0.1 8443",), ROLE))
-        assert find_record(process.pid, OPTIONS["node1"]) is not None
-        process.communicate(b"\n")
-    assert len(list(base.iterdir())) == 1
-    assert store.remove_stale(dry_run=True) == []
-    assert len(list(base.iterdir())) == 1
-    claims(node).take("node1", [])
-    assert len(list(base.iterdir())) == 1, "only the directory of this run"
-
-
-def test_directory_of_other_user_is_not_used(base: Path) -> None:
-    """Another user can create a directory with the expected name first."""
-    directory = store.claim_directory(PID, create=True)
-    assert directory is not None
-    directory.chmod(0o755)
-    assert store.claim_directory(PID) is None
-    with pytest.raises(UtrustError) as caught, lock_claims(PID):
-        pass
-    assert caught.value.code == "claim_not_stored"
-
-
-def test_full_disk_fails_with_code(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_fails_with_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(dummy: Path) -> t.NoReturn:
         raise UtrustError("no space left on device", code="package_not_written")
 
     monkeypatch.setattr(records.store, "atomic_write", full)
     with pytest.raises(UtrustError) as caught:
-        save_record(PID, ClaimRecord("t" * 43, "node1", ("127.0.0.1 8443",), ROLE))
+        save_record(tmp_path, ClaimRecord("t" * 43, "node1", ("127.0.0.1 8443",), ROLE))
     assert caught.value.code == "claim_not_stored"
 
 
