@@ -84,6 +84,10 @@ def check_joined(params: Params) -> None:
         )
 
 
+#: The largest port number of TCP.
+MAX_PORT = 65535
+
+
 def node_endpoint(params: Params) -> Endpoint:
     """Return where the appliance is and how both sides authenticate. Raises UtrustError (`host_invalid`, `option_invalid`)."""
     return make_endpoint(params, params, "")
@@ -100,6 +104,8 @@ def make_endpoint(params: Params, login: Params, prefix: str) -> Endpoint:
             f"{prefix}host: {login['host']!r} is not a valid host name or address. Omit scheme and path. HTTPS is always used",
             code="host_invalid",
         )
+    if not 0 < login["port"] <= MAX_PORT:
+        raise UtrustError(f"{prefix}port: {login['port']} is invalid. Set 1 to {MAX_PORT}", code="option_invalid")
     for name in ("connect_timeout", "timeout"):
         if not 0 < params[name] <= MAX_TIMEOUT:
             raise UtrustError(

@@ -30,17 +30,12 @@ from ansible_collections.keyops.utrust.plugins.module_utils._http_response impor
     read_body,
 )
 from ansible_collections.keyops.utrust.plugins.module_utils._printable import escape_unprintable
+from ansible_collections.keyops.utrust.plugins.module_utils._resolver import resolve
+from ansible_collections.keyops.utrust.plugins.module_utils._run.life import watched
+from ansible_collections.keyops.utrust.plugins.module_utils._tls_reasons import not_trusted, raise_if_client_rejected
 
 #: Characters of the reason why no response arrived.
 MAX_REASON = 300
-_ALERTS_ABOUT_CLIENT = (
-    "CERTIFICATE_REQUIRED",
-    "UNKNOWN_CA",
-    "BAD_CERTIFICATE",
-    "CERTIFICATE_UNKNOWN",
-    "HANDSHAKE_FAILURE",
-    "ACCESS_DENIED",
-)
 
 
 @dc.dataclass(frozen=True)
@@ -159,6 +154,7 @@ class HttpsConnection:
         The body of a 200 response is written to `output` in chunks. At most `limit` bytes of a body are read.
         The whole exchange must end within the time-out of the endpoint. A body for `output` and an upload get more time, by their size.
         Raises NoResponseError, InvalidResponseError, ResponseTooLargeError, and UtrustError if one side does not accept the identity of the other side.
+        Raises RunEndedError before a request that changes something, or between two chunks of its body, if the run of this process has ended.
         """
         _check_text(path, headers)
         # The server may have closed an idle connection. A request on this connection would look like a lost response,
@@ -171,11 +167,11 @@ class HttpsConnection:
         timeout = self._endpoint.timeout + transfer / limits.MIN_TRANSFER_RATE
         try:
             t.cast(TimedSocket, connection.sock).start(self._clock() + timeout, limits.MAX_HEADER_BYTES)
-            connection.request(method, path, body=body, headers=dict(headers))
+            connection.request(method, path, body=watched(method, body), headers=dict(headers))
             return self._read(connection, output, limit)
         except ssl.SSLError as exc:
             self.close()
-            self._raise_if_client_refused(exc)
+            raise_if_client_rejected(self._endpoint, exc)
             raise NoResponseError(f"TLS failed: {exc}", sent=True) from exc
         except TimeoutError as exc:
             self.close()
@@ -185,7 +181,8 @@ class HttpsConnection:
             reason = _describe(exc)
             if fresh and isinstance(exc, ConnectionError) and self._endpoint.client_cert:
                 reason += (
-                    f" (a server that rejects the client certificate {self._endpoint.client_cert} can cause this error)"
+                    f" (a server that rejects the client certificate {self._endpoint.client_cert} can cause this error. "
+                    "Check its end, and that it is registered)"
                 )
             raise NoResponseError(reason, sent=True) from exc
         except BaseException:
@@ -218,14 +215,9 @@ class HttpsConnection:
                 # If the server has already reset the connection, the ssl module returns a socket that is not connected.
                 self._check_pin(connection)
             except ssl.SSLCertVerificationError as exc:
-                reason = exc.verify_message.rstrip(".")
-                raise UtrustError(
-                    f"connecting to {endpoint.host}:{endpoint.port}: its certificate is not signed by a CA in {endpoint.ca_file}: {reason}. "
-                    "Nothing was sent. Compare the certificate fingerprint with the front display of the node before you trust another CA",
-                    code="certificate_not_trusted",
-                ) from exc
+                raise not_trusted(endpoint, exc) from exc
             except ssl.SSLError as exc:
-                self._raise_if_client_refused(exc)
+                raise_if_client_rejected(self._endpoint, exc)
                 raise NoResponseError(f"TLS handshake failed: {exc}", sent=False) from exc
             except UnicodeError as exc:
                 raise UtrustError(
@@ -243,7 +235,7 @@ class HttpsConnection:
         """Return a socket after the TLS handshake. All addresses of the name share `connect_timeout` with the handshake. Raises OSError."""
         endpoint = self._endpoint
         deadline = self._clock() + endpoint.connect_timeout
-        addresses = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
+        addresses = resolve(endpoint.host, endpoint.port, endpoint.connect_timeout)
         failure: OSError = OSError("the name has no address")
         for index, (family, kind, protocol, dummy, address) in enumerate(addresses):
             plain = socket.socket(family, kind, protocol)
@@ -283,16 +275,6 @@ class HttpsConnection:
                 actual=actual,
                 expected=sorted(self._pins),
             )
-
-    def _raise_if_client_refused(self, exc: ssl.SSLError) -> None:
-        reason = (exc.reason or "").upper()
-        if "ALERT" in reason and any(word in reason for word in _ALERTS_ABOUT_CLIENT):
-            endpoint = self._endpoint
-            raise UtrustError(
-                f"connecting to {endpoint.host}:{endpoint.port}: the server rejected the client certificate {endpoint.client_cert or '(not set)'} "
-                f"in the TLS handshake ({exc.reason}). Register a certificate for automation in Webconf, page Access, and set client_cert and client_key",
-                code="client_certificate_rejected",
-            ) from exc
 
 
 def _check_text(path: str, headers: t.Mapping[str, str]) -> None:

@@ -31,6 +31,7 @@ from ansible_collections.keyops.utrust.plugins.module_utils._http_response impor
     Output,
     ResponseTooLargeError,
 )
+from ansible_collections.keyops.utrust.plugins.module_utils._printable import escape_document
 
 JSON = "application/json"
 
@@ -148,7 +149,7 @@ class JsonClient:
         response = self.exchange(method, path, ok=ok, headers=headers, body=body, output=output, limit=limit)
         streamed = output is not None and response.status == 200
         document = None if streamed else self._decode(method, path, response)
-        return JsonResponse(response.status, document, response.headers.get("Content-Digest"))
+        return JsonResponse(response.status, document, ", ".join(response.headers.get_all("Content-Digest", [])))
 
     def exchange(
         self,
@@ -258,7 +259,7 @@ class JsonClient:
         try:
             if content_type != JSON:
                 raise ValueError(f"its media type is {content_type[:80]!a}")
-            return _json.decode(response.body)
+            return escape_document(_json.decode(response.body))
         except ValueError as exc:
             reason = f"the response (HTTP {response.status}) is not JSON: {exc}"
             raise self._unusable(method, path, reason, code="response_not_json", http_status=response.status) from exc

@@ -21,7 +21,7 @@ from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model imp
 
 def keys_digest(hsm_keys: t.Iterable[HsmKey]) -> str:
     """Return the keys digest. The definition is in docs/api/appliance-v1.yaml, test vectors are in docs/api/keys-digest-vectors.json."""
-    rows = ([key.slot, key.label, key.id, key.type, key.size, key.curve, key.fingerprint] for key in hsm_keys)
+    rows = ([key.slot, key.stored_label, key.id, key.type, key.size, key.curve, key.fingerprint] for key in hsm_keys)
     # The lines are sorted, not the keys: ASCII bytes have one order in every language, and no two keys compare as equal.
     lines = sorted(json.dumps(row, separators=(",", ":")).encode("ascii") + b"\n" for row in rows)
     return "sha256:" + hashlib.sha256(b"".join(lines)).hexdigest()
@@ -143,7 +143,7 @@ class Difference:
 
 def _order(key: HsmKey) -> tuple[t.Any, ...]:
     """Of equal keys, the unusable key comes first, because this key counts."""
-    return key.slot, key.label, key.id, key.fingerprint, key.type, key.size or 0, key.curve or "", key.usable
+    return key.slot, key.stored_label, key.id, key.fingerprint, key.type, key.size or 0, key.curve or "", key.usable
 
 
 def _same_key(first: HsmKey, second: HsmKey) -> bool:
@@ -188,6 +188,11 @@ def compare(source_keys: t.Iterable[HsmKey], target_keys: t.Iterable[HsmKey]) ->
         duplicate=tuple(duplicate),
         undetermined=tuple(pair for pair in in_place if not pair.certain),
     )
+
+
+def unexpected_keys(known: t.Iterable[HsmKey], after: t.Iterable[HsmKey]) -> list[HsmKey]:
+    """Return the keys of `after` that are not in `known`, also a key that is there more often."""
+    return list((collections.Counter(after) - collections.Counter(known)).elements())
 
 
 def compare_with_itself(source_keys: t.Sequence[HsmKey]) -> Difference:

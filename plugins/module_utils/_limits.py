@@ -94,6 +94,8 @@ MAX_NAME: t.Final = 64
 MAX_ADDRESS: t.Final = 255
 #: Characters of the label of a key. PKCS #11 libraries allow fewer.
 MAX_LABEL: t.Final = 128
+#: Combining marks after one character of a shown text. No script needs more, and more cover the lines around the text.
+MAX_COMBINING_MARKS: t.Final = 3
 #: Characters of the name of an MBK. The vendor allows no more.
 MAX_MBK_NAME: t.Final = 8
 #: Bits of a key. RSA keys have at most 16,384.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import sys
 import traceback
 import typing as t
 
@@ -22,6 +23,8 @@ from ansible_collections.keyops.utrust.plugins.module_utils._argspec import (
     node_endpoint,
 )
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
+from ansible_collections.keyops.utrust.plugins.module_utils._run import directory, life
+from ansible_collections.keyops.utrust.plugins.module_utils._secrets import cleaned, secret_values
 
 if t.TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
@@ -29,15 +32,17 @@ if t.TYPE_CHECKING:
     from ansible_collections.keyops.utrust.plugins.module_utils._ejbca.protocol import EjbcaNode
 
 Result = dict[str, t.Any]
+#: Older versions read times in another way, so clocks would seem to differ.
+MINIMUM_PYTHON: tuple[int, int] = (3, 11)
 
 
 class Invocation(t.NamedTuple):
-    """One execution. `owner_pid` is the process of the run, or None if the run is on another machine."""
+    """One execution. `open_private` creates the private directory of the run, or is None if the run is on another machine."""
 
     params: Params
     check_mode: bool
     progress: ProgressCallback
-    owner_pid: int | None
+    open_private: t.Callable[[], directory.PrivateDirectory] | None
 
 
 class Operation(t.NamedTuple):
@@ -112,15 +117,48 @@ def execute(operation: Operation, invocation: Invocation) -> Result:
     """Run the operation and return its result. A failure is a result with `failed` set."""
     try:
         with coded_errors():
-            result = operation.run(invocation)
+            _check_paths(operation, invocation.params)
+            changes = operation.changes(invocation.params) and not invocation.check_mode
+            with life.stop_on_signals() if changes else contextlib.nullcontext():
+                result = operation.run(invocation)
     except UtrustError as exc:
         result = {"failed": True, "changed": False, "msg": str(exc), **exc.details}
     return {**result, "executed_on": socket.gethostname()}
 
 
+def _check_paths(operation: Operation, params: Params) -> None:
+    """Raise UtrustError (`option_invalid`) for text that cannot be a path on any system."""
+    for name, spec in operation.module_arguments()["argument_spec"].items():
+        if spec.get("type") == "path" and "\0" in (params.get(name) or ""):
+            raise UtrustError(
+                f"{name}: the path contains a NUL character. Nothing was done. Correct the path", code="option_invalid"
+            )
+
+
+def with_removed(stale: list[str], result: Result) -> Result:
+    """Return the result with the paths of packages that killed runs had left."""
+    stale = [*stale, *result.get("removed_stale", ())]
+    return {**result, "removed_stale": stale} if stale else result
+
+
 def run_module(module: AnsibleModule, operation: Operation) -> t.NoReturn:
-    """Run the operation as a module. A module has no terminal, so its progress is in the result only."""
-    result = execute(operation, Invocation(module.params, module.check_mode, lambda line: None, None))
+    """Run the operation as a module. A module has no terminal, so its progress is in the result only.
+
+    Every task first removes what killed runs have left on its machine, also in check mode.
+    """
+    if sys.version_info[:2] < MINIMUM_PYTHON:
+        found, minimum = (".".join(map(str, version)) for version in (sys.version_info[:2], MINIMUM_PYTHON))
+        module.fail_json(
+            msg=f"executing {operation.name} on {socket.gethostname()}: the interpreter is Python {found}. Nothing was done. "
+            f"Set ansible_python_interpreter of this machine to Python {minimum} or newer",
+            code="python_too_old",
+        )
+    life.watch_output()
+    stale = directory.remove_stale()
+    invocation = Invocation(module.params, module.check_mode, lambda line: None, None)
+    result = with_removed(stale, execute(operation, invocation))
+    # Connection plugins show the output of a module before the action gets it.
+    result = cleaned(result, secret_values(operation.module_arguments()["argument_spec"], module.params))
     for warning in result.pop("warnings", []):
         module.warn(warning)
     if result.pop("failed", False):

@@ -10,6 +10,7 @@ import time
 import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import ApiError, UnreachableError, UtrustError
+from ansible_collections.keyops.utrust.plugins.module_utils._run.life import require_run
 
 T = t.TypeVar("T")
 
@@ -36,7 +37,7 @@ def wait_until_available(
 
     A node that is unreachable or responds with HTTP 503 may be restarting. Every other error is raised after `tolerate_errors` seconds.
     `not_ready` returns why a result means that the node is still restarting, or None. `outcome` is part of the error message, too.
-    Raises UtrustError (`node_wait_timeout`) when the time is over.
+    Raises UtrustError (`node_wait_timeout`) when the time is over, and RunEndedError if nobody waits for the result any more.
     """
     started = wait_options.clock()
     while True:
@@ -58,4 +59,5 @@ def wait_until_available(
                 f"Check the node, then run again. Last state: {reason}",
                 code="node_wait_timeout",
             ) from failure
+        require_run()
         wait_options.sleep(wait_options.interval)

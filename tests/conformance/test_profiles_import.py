@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses as dc
 import json
 import threading
 import typing as t
@@ -17,6 +18,8 @@ from ansible_collections.keyops.utrust.plugins.module_utils._errors import (
     RequestLostError,
     UtrustError,
 )
+from ansible_collections.keyops.utrust.plugins.module_utils._keys import keys_digest
+from ansible_collections.keyops.utrust.plugins.module_utils._package import store
 from utrust_appliance import process
 from utrust_appliance.behavior import ASPECTS, PROFILES, Behavior
 from utrust_appliance.control import Control
@@ -60,6 +63,27 @@ def control(running: Control) -> Iterator[Control]:
 def sync(control: Control, tmp_path: Path) -> Sync:
     tmp_path.chmod(0o700)
     return Sync(control, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "profile_names", ["commit=upload", "commit=upload atomic=key_by_key restart=driver", "vendor-page"]
+)
+def test_package_with_more_keys_than_its_manifest_is_named(control: Control, sync: Sync, profile_names: str) -> None:
+    """The upload is the commit, so the node shows no preview. Afterwards every key that nobody predicted is named."""
+    [destroyed] = control.generate_key("node1", "destroyedKey")
+    control.generate_key("node1", "strangeKey")
+    control.generate_key("node1", "newKey")
+    control.set_profile(*profile_names.split())
+    manifest = store.load_manifest(sync.export())
+    assert manifest is not None
+    listed = tuple(key for key in manifest.hsm_keys if key.label not in ("destroyedKey", "strangeKey"))
+    store.write_manifest(sync.package, dc.replace(manifest, hsm_keys=listed, keys_digest=keys_digest(listed)))
+    with pytest.raises(UtrustError) as caught:
+        sync.run(export=False, destroyed_keys=frozenset([destroyed["fingerprint"]]))
+    assert (caught.value.code, caught.value.details["changed"]) == ("unexpected_keys", True)
+    assert {key["label"] for key in caught.value.details["unexpected"]} == {"destroyedKey", "strangeKey"}
+    text = str(caught.value)
+    assert text.index("Keys destroyed before, but present now: slot 0 destroyedKey") < text.index("slot 0 strangeKey")
 
 
 @pytest.fixture(params=EVERY)

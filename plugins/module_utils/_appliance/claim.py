@@ -13,7 +13,6 @@ import typing as t
 from ansible_collections.keyops.utrust.plugins.module_utils import _limits as limits
 from ansible_collections.keyops.utrust.plugins.module_utils._appliance import fields
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import ApiError
-from ansible_collections.keyops.utrust.plugins.module_utils._printable import escape_unprintable
 
 #: The header that carries the token.
 HEADER = "Cluster-Claim"
@@ -47,7 +46,7 @@ class ClaimStatus:
 def parse_claim(document: t.Any) -> Claim:
     """Return the claim. Raises ApiError (`response_invalid`)."""
     return Claim(
-        escape_unprintable(fields.get_str(document, "holder")),
+        fields.get_str(document, "holder"),
         fields.get_int(document, "ttl", limits.MAX_CLAIM_TTL, least=limits.MIN_CLAIM_TTL),
         fields.get_match(document, "acquired_at", fields.TIME),
         fields.get_match(document, "expires_at", fields.TIME),

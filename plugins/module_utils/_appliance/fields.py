@@ -14,6 +14,7 @@ import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils import _limits as limits
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import ApiError
+from ansible_collections.keyops.utrust.plugins.module_utils._printable import unescape_printable
 
 T = t.TypeVar("T")
 REQUIRED: t.Final[t.Any] = object()
@@ -61,8 +62,9 @@ def get_field(document: t.Any, name: str, kind: type[T] | tuple[type, ...], defa
 
 def get_str(document: t.Any, name: str, limit: int = limits.MAX_TEXT, *, least: int = 0) -> str:
     value = get_field(document, name, str)
-    if not least <= len(value) <= limit:
-        raise invalid(name, f"has {len(value)} characters, expected {least} to {limit}")
+    length = len(unescape_printable(value))
+    if not least <= length <= limit:
+        raise invalid(name, f"has {length} characters, expected {least} to {limit}")
     return value
 
 

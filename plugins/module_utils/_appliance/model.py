@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses as dc
 import typing as t
 
-from ansible_collections.keyops.utrust.plugins.module_utils._printable import escape_unprintable
+from ansible_collections.keyops.utrust.plugins.module_utils._printable import escape_unprintable, unescape_printable
 
 #: Capabilities of a transport and of a node.
 KEY_LIST = "key_list"
@@ -159,7 +159,7 @@ class Node:
 class HsmKey:
     """One key in an HSM, of any type. `usable` is not part of its identity. Module `_keys` defines the order of keys and their digest.
 
-    `label` is empty for a key without a label, and a type without a size has `size` None.
+    `label` is the printable line of the label, empty for a key without a label. A type without a size has `size` None.
     """
 
     slot: int
@@ -172,6 +172,11 @@ class HsmKey:
     usable: bool = dc.field(default=True, compare=False)
 
     @property
+    def stored_label(self) -> str:
+        """The label as the HSM stores it."""
+        return unescape_printable(self.label)
+
+    @property
     def check_value_only(self) -> bool:
         """Whether the fingerprint is a key check value: its three bytes do not prove that two keys are equal."""
         return self.fingerprint.startswith("kcv:")
@@ -181,8 +186,9 @@ class HsmKey:
 
     @classmethod
     def from_dict(cls, facts: t.Mapping[str, t.Any]) -> HsmKey:
-        """Return the key of a result. Raises KeyError for another document."""
-        return cls(**{field.name: facts[field.name] for field in dc.fields(cls)})
+        """Return the key of a result, also if an operator wrote it. Raises KeyError for another document."""
+        label = escape_unprintable(unescape_printable(facts["label"]))
+        return cls(**{field.name: facts[field.name] for field in dc.fields(cls)} | {"label": label})
 
     @property
     def fingerprint_known(self) -> bool:
@@ -190,7 +196,7 @@ class HsmKey:
         return self.fingerprint != UNKNOWN
 
     def __str__(self) -> str:
-        return f"slot {self.slot} {escape_unprintable(self.label) or '(no label)'} ({self.fingerprint})"
+        return f"slot {self.slot} {self.label or '(no label)'} ({self.fingerprint})"
 
 
 @dc.dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
+from ansible_collections.keyops.utrust.plugins.module_utils._limits import MAX_LOOKUP_TIME
 from ansible_collections.keyops.utrust.plugins.module_utils._wait import WaitOptions, wait_until_available
 
 if t.TYPE_CHECKING:
@@ -35,4 +36,6 @@ def wait_for_members(appliance: Appliance, node: Node, names: t.Collection[str],
                 members=disconnected,
             )
         wait_options.sleep(wait_options.interval)
-        node = wait_until_available(appliance.node, wait_options, f"reading {node.name}")
+        node = wait_until_available(
+            appliance.node, wait_options, f"reading {node.name}", tolerate_errors=MAX_LOOKUP_TIME
+        )

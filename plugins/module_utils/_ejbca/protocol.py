@@ -56,4 +56,7 @@ class EjbcaNode(t.Protocol):
         """Deactivate the crypto token. With auto-activation EJBCA activates the crypto token again and then reads its keys."""
 
     def issue_test_certificate(self, ca: str, profiles: Profiles, username: str) -> IssuedCertificate:
-        """Issue a certificate for a temporary key. Raises ApiError if EJBCA rejects the request or the signature is invalid."""
+        """Issue a certificate for a temporary key.
+
+        Raises ApiError if EJBCA rejects the request, or if the certificate was not made for this request.
+        """

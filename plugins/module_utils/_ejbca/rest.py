@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
+import datetime
 import json
 import secrets
 import time
@@ -29,7 +30,7 @@ from ansible_collections.keyops.utrust.plugins.module_utils._ejbca.protocol impo
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import ApiError
 from ansible_collections.keyops.utrust.plugins.module_utils._json_client import JSON, Api, JsonClient, ProblemDetails
 from ansible_collections.keyops.utrust.plugins.module_utils._limits import MAX_AUTHORITIES, MAX_LONG_TEXT
-from ansible_collections.keyops.utrust.plugins.module_utils._printable import escape_unprintable
+from ansible_collections.keyops.utrust.plugins.module_utils._printable import escape_unprintable, unescape_printable
 
 if t.TYPE_CHECKING:
     from ansible_collections.keyops.utrust.plugins.module_utils._http import Endpoint, HttpResponse
@@ -97,7 +98,7 @@ class EjbcaRest:
         name, subject = _get_field(entry, "name", str), ""
         try:
             subject = _get_field(entry, "subject_dn", str)
-            path = f"{REST}/ca/{_quote(subject)}/certificate/download"
+            path = f"{REST}/ca/{_quote(unescape_printable(subject))}/certificate/download"
             chain = self._client.exchange("GET", path, ok=SUCCESS).body.decode("utf-8", "replace")
             return Authority(name, subject, *x509.active_certificate(chain))
         except ApiError as exc:
@@ -112,8 +113,9 @@ class EjbcaRest:
 
     def issue_test_certificate(self, ca: str, profiles: Profiles, username: str) -> IssuedCertificate:
         x509.require_cryptography()
+        request = x509.test_csr(username)
         body = {
-            "certificate_request": x509.test_csr(username),
+            "certificate_request": request.pem,
             "certificate_profile_name": profiles.certificate,
             "end_entity_profile_name": profiles.end_entity,
             "certificate_authority_name": ca,
@@ -128,8 +130,8 @@ class EjbcaRest:
                 f"enrolling at CA {ca}: the response has no certificate of the CA. Check the CA in EJBCA's Admin Web",
                 code="response_invalid",
             )
-        signer = x509.signer_of(_decode_base64(_get_field(document, "certificate", str)), _decode_base64(chain[0]))
-        return IssuedCertificate(_get_field(document, "serial_number", str), signer)
+        certificate, issuer = _decode_base64(_get_field(document, "certificate", str)), _decode_base64(chain[0])
+        return x509.check_test_certificate(certificate, issuer, request, datetime.datetime.now(datetime.UTC))
 
     def _call(self, method: str, path: str, body: dict[str, t.Any] | None = None) -> t.Any:
         return self._client.call(method, REST + path, ok=SUCCESS, headers=_HEADERS, body=_encode(body)).document

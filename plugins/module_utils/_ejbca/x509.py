@@ -9,13 +9,19 @@ The Python library cryptography is required. Every controller has it, because an
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import typing as t
 
+from ansible_collections.keyops.utrust.plugins.module_utils._ejbca.protocol import IssuedCertificate
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import ApiError, UtrustError
 
 if t.TYPE_CHECKING:
     from cryptography import x509
+
+
+#: The clock of the node can be ahead of the clock of this machine.
+MAX_CLOCK_DIFFERENCE: t.Final = datetime.timedelta(minutes=5)
 
 
 def require_cryptography() -> None:
@@ -30,8 +36,15 @@ def require_cryptography() -> None:
         ) from exc
 
 
-def test_csr(common_name: str) -> str:
-    """Return a PKCS#10 request (PEM) for a new key that is not stored."""
+class CertificateRequest(t.NamedTuple):
+    """A PKCS#10 request (PEM), and the key fingerprint of its public key."""
+
+    pem: str
+    public_key_sha256: str
+
+
+def test_csr(common_name: str) -> CertificateRequest:
+    """Return a request for a new key that is not stored."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -40,23 +53,43 @@ def test_csr(common_name: str) -> str:
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common_name)])
     key = ec.generate_private_key(ec.SECP256R1())
     request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
-    return request.public_bytes(Encoding.PEM).decode("ascii")
+    return CertificateRequest(request.public_bytes(Encoding.PEM).decode("ascii"), key_fingerprint(request))
 
 
-def signer_of(certificate: bytes, issuer: bytes) -> str:
-    """Return the key fingerprint of the issuer that signed the certificate (both DER). Raises ApiError (`certificate_signature_invalid`)."""
+def check_test_certificate(
+    certificate: bytes, issuer: bytes, request: CertificateRequest, now: datetime.datetime
+) -> IssuedCertificate:
+    """Return the facts of the certificate that the issuer signed for this request (both DER), valid at `now`.
+
+    An older certificate proves nothing about the node, because every node can read it from the database.
+    Raises ApiError (`certificate_signature_invalid`, `certificate_mismatch`, `certificate_not_valid`).
+    """
     from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
     try:
-        parent = _load(issuer)
-        _load(certificate).verify_directly_issued_by(parent)
-        return key_fingerprint(parent)
-    except (InvalidSignature, ValueError, TypeError, UnsupportedAlgorithm) as exc:
+        child, parent = _load(certificate), _load(issuer)
+        child.verify_directly_issued_by(parent)
+        signer, public_key, serial = key_fingerprint(parent), key_fingerprint(child), f"{child.serial_number:X}"
+        begin, end = child.not_valid_before_utc, child.not_valid_after_utc
+    except (InvalidSignature, ValueError, TypeError, OverflowError, UnsupportedAlgorithm) as exc:
         raise ApiError(
             f"verifying the test certificate: the public key of the CA does not match its signature ({type(exc).__name__}). "
             "Do not use the CA on this node. Compare the keys of the node with the source",
             code="certificate_signature_invalid",
         ) from exc
+    if public_key != request.public_key_sha256:
+        raise ApiError(
+            f"verifying the test certificate: certificate {serial} has another public key than the request, so it was not made for this test. "
+            "Check EJBCA on this node",
+            code="certificate_mismatch",
+        )
+    if not begin - MAX_CLOCK_DIFFERENCE <= now < end:
+        raise ApiError(
+            f"verifying the test certificate: certificate {serial} is valid from {begin:%Y-%m-%dT%H:%M:%SZ} to {end:%Y-%m-%dT%H:%M:%SZ}, not now. "
+            "Check the clock of the node and the certificate profile",
+            code="certificate_not_valid",
+        )
+    return IssuedCertificate(serial, signer)
 
 
 def active_certificate(chain: str) -> tuple[str, str]:
@@ -75,8 +108,8 @@ def active_certificate(chain: str) -> tuple[str, str]:
     return fingerprint, certificate.not_valid_after_utc.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def key_fingerprint(certificate: x509.Certificate) -> str:
-    """Return the key fingerprint of an HSM key: SHA-256 of the DER SubjectPublicKeyInfo."""
+def key_fingerprint(certificate: x509.Certificate | x509.CertificateSigningRequest) -> str:
+    """Return the key fingerprint: SHA-256 of the DER SubjectPublicKeyInfo."""
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
     public = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

@@ -82,8 +82,6 @@ def claim_cluster(
     `has_token` is whether the requests of `appliance` already carry a token. If the claim of this token has ended, the operation takes a new claim.
     Raises UtrustError (`cluster_claimed`) if another run has the claim and does not release it in time.
     """
-    if CLUSTER_CLAIM not in appliance.capabilities:
-        return _result(None, supported=False)
     status = appliance.read_claim() if has_token or dry_run else None  # a reading with the token renews the claim
     if status is not None and status.own:
         return _result(status)
@@ -153,6 +151,8 @@ def run(invocation: Invocation) -> Result:
         if not has_token:
             node = appliance.node()  # limits the capabilities to those of the node
             raise_for_problems(f"claiming the cluster at {node.name}", check_identity(node, params["expect_node"]))
+            if CLUSTER_CLAIM not in appliance.capabilities:
+                return {**_result(None, supported=False), "cluster_id": node.cluster_id}  # for a lock of the controller
         return claim_cluster(appliance, request, has_token=has_token, dry_run=dry_run, progress=invocation.progress)
 
 

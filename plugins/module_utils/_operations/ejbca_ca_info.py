@@ -10,6 +10,7 @@ import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils._ejbca.argspec import ejbca_option
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
+from ansible_collections.keyops.utrust.plugins.module_utils._printable import escape_unprintable
 from ansible_collections.keyops.utrust.plugins.module_utils._runner import Invocation, Operation, Result, open_ejbca
 
 if t.TYPE_CHECKING:
@@ -53,7 +54,7 @@ def run(invocation: Invocation) -> Result:
 
 
 def _find(authorities: list[Authority], name: str) -> Authority:
-    found = [authority for authority in authorities if authority.name == name]
+    found = [authority for authority in authorities if authority.name in (name, escape_unprintable(name))]
     if len(found) != 1:
         names = ", ".join(authority.name for authority in authorities) or "none"
         raise UtrustError(f"CA {name!r} is missing in EJBCA (CAs: {names}). Check the name", code="ca_missing")

@@ -19,6 +19,7 @@ from ansible_collections.keyops.utrust.plugins.module_utils._errors import (
     raise_for_problems,
 )
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight.node import check_identity
+from ansible_collections.keyops.utrust.plugins.module_utils._preflight.policy import AUDIT_SPEC
 from ansible_collections.keyops.utrust.plugins.module_utils._runner import (
     Invocation,
     Operation,
@@ -37,6 +38,7 @@ if t.TYPE_CHECKING:
 
 # Names and types of keys are public.
 ARGUMENT_SPEC: t.Final[Spec] = {
+    **AUDIT_SPEC,
     "ejbca": ejbca_option(required=True),
     "crypto_token": {"type": "str", "required": True, "no_log": False},
     "slot": {"type": "int", "default": 0},
@@ -127,7 +129,7 @@ def _check_key_spec(existing: HsmKey, options: EjbcaKeyOptions, action: str) -> 
 
 def _find_key(appliance: Appliance, options: EjbcaKeyOptions, action: str) -> HsmKey | None:
     """Return the key with the alias in the slot. Raises UtrustError (`alias_ambiguous`) for two or more keys."""
-    found = [key for key in appliance.list_keys() if (key.slot, key.label) == (options.slot, options.alias)]
+    found = [key for key in appliance.list_keys() if (key.slot, key.stored_label) == (options.slot, options.alias)]
     if len(found) > 1:
         raise UtrustError(
             f"{action}: slot {options.slot} holds {len(found)} keys with this alias. Which key EJBCA uses is undefined. "

@@ -17,12 +17,21 @@ from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model imp
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import (
     ApiError,
     Problem,
-    ResponseLostError,
     UtrustError,
     raise_for_problems,
 )
-from ansible_collections.keyops.utrust.plugins.module_utils._limits import MAX_LONG_POLL
-from ansible_collections.keyops.utrust.plugins.module_utils._operations.hsm_restore_watch import watch_restore
+from ansible_collections.keyops.utrust.plugins.module_utils._interruption import (
+    CodedInterruption,
+    InterruptedTaskError,
+    shortened,
+)
+from ansible_collections.keyops.utrust.plugins.module_utils._limits import MAX_LONG_POLL, MAX_LOOKUP_TIME
+from ansible_collections.keyops.utrust.plugins.module_utils._operations.hsm_restore_watch import (
+    find_running_restore,
+    read_outcome,
+    start_restore,
+    watch_restore,
+)
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight.node import (
     check_clock,
     check_compatibility,
@@ -33,6 +42,7 @@ from ansible_collections.keyops.utrust.plugins.module_utils._preflight.node impo
     describe_mbk,
     describe_state,
 )
+from ansible_collections.keyops.utrust.plugins.module_utils._preflight.policy import AUDIT_SPEC
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight.restore import (
     CardDeclaration,
     Source,
@@ -42,6 +52,7 @@ from ansible_collections.keyops.utrust.plugins.module_utils._preflight.restore i
     check_running_restore,
     describe_cards,
 )
+from ansible_collections.keyops.utrust.plugins.module_utils._run.life import require_run
 from ansible_collections.keyops.utrust.plugins.module_utils._runner import Invocation, Operation, Result, open_appliance
 from ansible_collections.keyops.utrust.plugins.module_utils._wait import WaitOptions, wait_until_available
 
@@ -51,6 +62,7 @@ if t.TYPE_CHECKING:
     from ansible_collections.keyops.utrust.plugins.module_utils._argspec import Params, Spec
 
 ARGUMENT_SPEC: t.Final[Spec] = {
+    **AUDIT_SPEC,
     "state": {"type": "str", "choices": ["restored", "canceled"], "default": "restored"},
     "source": {"type": "dict"},
     # The name of a device is public.
@@ -117,7 +129,7 @@ def restore_hsm(
     if node.hsm_state == "operational" and not problems:
         return _result_in_place(node, source)
     _require_restore_job(appliance, source, action)
-    running = _running_restore(appliance, node)
+    running = find_running_restore(appliance, node)
     problems += [
         *source.problems,
         *check_clock(node, options.max_clock_skew),
@@ -132,31 +144,18 @@ def restore_hsm(
     preview = _preview(appliance, node, source, options, progress) if running is None else None
     if dry_run:
         return _result(node, preview, running, changed=True, events=[])
-    if running is None:
-        running = _start(appliance, node, pin_pad, source.name, options.patience)
-        progress(f"{node.name}: guided restore started. Continue at PIN pad {pin_pad}")
-    else:
-        progress(f"{node.name}: a guided restore is already running, watching it")
-    events = watch_restore(appliance, node, running, options.poll, options.patience, progress)
-    return {
-        **_verified(appliance, node, source, options),
-        **_result(node, preview, running, changed=True, events=events),
-    }
-
-
-def _start(appliance: Appliance, node: Node, pin_pad: str, source: str, patience: WaitOptions) -> Restore:
-    """Start the restore. After a lost response, the node shows whether it runs. Raises ResponseLostError."""
     try:
-        return appliance.start_restore(pin_pad, source)
-    except ResponseLostError as lost:
-        after = wait_until_available(appliance.node, patience, f"reading {node.name} after a lost response")
-        running = _running_restore(appliance, after)
-        if running is not None and (running.pin_pad, running.source) == (pin_pad, source):
-            return running
-        raise lost.with_context(
-            f"guided restore of {node.name}",
-            f"The HSM is {describe_state(after)} with {describe_count(after.key_count)}, and no such restore is running. Run again",
-        ) from lost
+        with CodedInterruption(action):
+            if running is None:
+                running = start_restore(appliance, node, pin_pad, source.name, options.patience)
+                progress(f"{node.name}: guided restore started. Continue at PIN pad {pin_pad}")
+            else:
+                progress(f"{node.name}: a guided restore is already running, watching it")
+            events = watch_restore(appliance, node, running, options.poll, options.patience, progress)
+            verified = _verified(appliance, node, source, options)
+    except InterruptedTaskError as interrupted:
+        raise interrupted.with_outcome(read_outcome(appliance, node, shortened(options.patience))) from interrupted
+    return {**verified, **_result(node, preview, running, changed=True, events=events)}
 
 
 def _require_restore_job(appliance: Appliance, source: Source, action: str) -> None:
@@ -192,19 +191,16 @@ def _preview(
     return preview
 
 
-def _running_restore(appliance: Appliance, node: Node) -> Restore | None:
-    return appliance.running_restore() if node.running is not None and node.running[0] == "restore" else None
-
-
 def cancel_restore(
     appliance: Appliance, options: RestoreOptions, *, dry_run: bool, progress: ProgressCallback
 ) -> dict[str, t.Any]:
     """Cancel a running guided restore. The HSM stays in Factory Reset Mode."""
     node = appliance.node()
     raise_for_problems(f"canceling the guided restore of {node.name}", check_identity(node, options.expect_node))
-    running = _running_restore(appliance, node)
+    running = find_running_restore(appliance, node)
     if running is None or dry_run:
         return _result(node, None, running, changed=running is not None, events=[])
+    require_run()  # unlike other requests with DELETE, this one discards work of people
     ended = appliance.cancel_restore(running.id)
     if ended.state == "canceled":
         progress(f"{node.name}: guided restore canceled")
@@ -225,7 +221,16 @@ def summary(preview: RestorePreview) -> list[str]:
 
 def _verified(appliance: Appliance, before: Node, source: Source, options: RestoreOptions) -> dict[str, t.Any]:
     """Return the result of a restore that the HSM confirms. Raises UtrustError (`restore_not_verified`, `restore_not_in_sync`)."""
-    after = wait_until_available(appliance.node, options.patience, f"reading {before.name} after its restore")
+    try:
+        reading = f"reading {before.name} after its restore"
+        after = wait_until_available(appliance.node, options.patience, reading, tolerate_errors=MAX_LOOKUP_TIME)
+    except UtrustError as exc:
+        raise UtrustError(
+            f"guided restore of {before.name}: the node reports success, but could not be read: {exc}. "
+            "Do not use this node. Check its HSM in Webconf, page Security",
+            code=exc.code if exc.code == "node_wait_timeout" else "restore_not_verified",
+            changed=True,
+        ) from exc
     problems = check_mbk(after, source.expected)
     if after.hsm_state != "operational" or after.mbk is None or problems:
         raise UtrustError(

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Watch a guided restore until people or the node end it. Private to keyops.utrust."""
+"""Start a guided restore, and watch it until people or the node end it. Private to keyops.utrust."""
 
 from __future__ import annotations
 
@@ -10,14 +10,19 @@ import functools
 import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils import _limits as limits
+from ansible_collections.keyops.utrust.plugins.module_utils._appliance.lookup import was_rejected
 from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import UNKNOWN
-from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
+from ansible_collections.keyops.utrust.plugins.module_utils._errors import (
+    ApiError,
+    ResponseLostError,
+    UtrustError,
+)
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight.node import (
     describe_count,
     describe_mbk,
     describe_state,
 )
-from ansible_collections.keyops.utrust.plugins.module_utils._printable import escape_unprintable
+from ansible_collections.keyops.utrust.plugins.module_utils._run.life import require_run
 from ansible_collections.keyops.utrust.plugins.module_utils._wait import WaitOptions, wait_until_available
 
 if t.TYPE_CHECKING:
@@ -26,6 +31,43 @@ if t.TYPE_CHECKING:
 
 #: Seconds.
 KEEPALIVE_INTERVAL = 60.0
+
+
+def find_running_restore(appliance: Appliance, node: Node) -> Restore | None:
+    return appliance.running_restore() if node.running is not None and node.running[0] == "restore" else None
+
+
+def start_restore(appliance: Appliance, node: Node, pin_pad: str, source: str, patience: WaitOptions) -> Restore:
+    """Start the restore. After a lost or invalid response, the node shows whether it runs. Raises UtrustError."""
+    try:
+        return appliance.start_restore(pin_pad, source)
+    except (ResponseLostError, ApiError) as lost:
+        if was_rejected(lost):
+            raise
+        action = f"guided restore of {node.name}"
+        try:
+            after, running = wait_until_available(
+                lambda: _read_with_restore(appliance),
+                patience,
+                f"reading {node.name} after a lost response",
+                tolerate_errors=limits.MAX_LOOKUP_TIME,
+            )
+        except UtrustError as exc:
+            text = (
+                f"{action}: {lost}. Whether the restore runs is unknown: {exc}. Check the HSM in Webconf, page Security"
+            )
+            raise UtrustError(text, code="outcome_unknown", changed=True) from exc
+        if running is not None and (running.pin_pad, running.source) == (pin_pad, source):
+            return running
+        raise lost.with_context(
+            action,
+            f"The HSM is {describe_state(after)} with {describe_count(after.key_count)}, and no such restore is running. Run again",
+        ) from lost
+
+
+def _read_with_restore(appliance: Appliance) -> tuple[Node, Restore | None]:
+    node = appliance.node()
+    return node, find_running_restore(appliance, node)
 
 
 def watch_restore(
@@ -42,7 +84,7 @@ def watch_restore(
     shown: int | None = None
     last_error = ""
     while True:
-        line = escape_unprintable(_describe(restore))
+        line = _describe(restore)
         if restore.sequence != shown:
             if len(events) < limits.MAX_EVENTS:
                 events.append(line)
@@ -61,9 +103,14 @@ def watch_restore(
                 restore_id=restore.id,
                 events=events,
             )
-        restore = _poll(appliance, restore, min(poll, remaining), patience._replace(timeout=remaining), name)
+        require_run()  # the restore continues at the PIN pad, and the next run watches it
+        try:
+            restore = _poll(appliance, restore, min(poll, remaining), patience._replace(timeout=remaining), name)
+        except ApiError as exc:
+            text = f"guided restore of {name}: {exc}. Last: {line}. {read_outcome(appliance, node, patience)}"
+            raise UtrustError(text, code=exc.code, restore_id=restore.id, events=events) from exc
     if restore.state != "succeeded":
-        outcome = _read_outcome(appliance, node, patience)
+        outcome = read_outcome(appliance, node, patience)
         raise _restore_error(name, restore, events, last_error, outcome)
     return events
 
@@ -75,6 +122,7 @@ def _poll(appliance: Appliance, restore: Restore, poll: float, patience: WaitOpt
         functools.partial(appliance.watch_restore, restore, poll),
         patience,
         f"watching the guided restore of {name}",
+        tolerate_errors=limits.MAX_LOOKUP_TIME,
     )
     early = limits.MIN_POLL_INTERVAL - (patience.clock() - started)
     if found.sequence <= restore.sequence and not found.finished and early > 0:
@@ -82,8 +130,8 @@ def _poll(appliance: Appliance, restore: Restore, poll: float, patience: WaitOpt
     return found
 
 
-def _read_outcome(appliance: Appliance, before: Node, patience: WaitOptions) -> str:
-    """Return what the HSM holds after a restore that did not succeed. A restore can fail after some keys."""
+def read_outcome(appliance: Appliance, before: Node, patience: WaitOptions) -> str:
+    """Return what the HSM holds after a restore that did not succeed, or that nobody watches any more. A restore can fail after some keys."""
     action = f"reading {before.name} after its restore"
     try:
         after = wait_until_available(appliance.node, patience, action, tolerate_errors=limits.MAX_LOOKUP_TIME)
@@ -91,6 +139,8 @@ def _read_outcome(appliance: Appliance, before: Node, patience: WaitOptions) -> 
         return (
             f"Its keys are unknown, because the node could not be read: {exc}. Check its HSM in Webconf, page Security"
         )
+    if after.running is not None and after.running[0] == "restore":
+        return "The restore is still running. Run again to watch it, or set state: canceled to cancel it"
     same_keys = after.has_keys(before.keys_digest)
     if (after.hsm_state, after.mbk) == (before.hsm_state, before.mbk) and same_keys is not False:
         if same_keys:
@@ -107,7 +157,7 @@ def _restore_error(name: str, restore: Restore, events: list[str], last_error: s
     pin_pad_error = f"Last PIN pad error: {last_error}. " if last_error else ""
     return UtrustError(
         f"guided restore of {name} {restore.state} after {restore.cards_accepted} of {restore.cards_required or UNKNOWN} cards: "
-        f"{escape_unprintable(text).rstrip('.')}. {escape_unprintable(pin_pad_error)}{outcome}. Run again when cards and card holders are ready",
+        f"{text.rstrip('.')}. {pin_pad_error}{outcome}. Run again when cards and card holders are ready",
         code=code,
         restore_id=restore.id,
         events=events,

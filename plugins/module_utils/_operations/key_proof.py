@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses as dc
+import datetime
 import secrets
 import typing as t
 
@@ -24,6 +25,7 @@ from ansible_collections.keyops.utrust.plugins.module_utils._preflight.requested
     ManualConfirmation,
     RequestedKey,
     check_proof_options,
+    parse_time,
     resolve_keys,
 )
 from ansible_collections.keyops.utrust.plugins.module_utils._runner import (
@@ -60,6 +62,7 @@ ARGUMENT_SPEC: t.Final[Spec] = {
         },
     },
     "source_keys": {"type": "list", "elements": "dict", "no_log": False},
+    "key_arrivals": {"type": "dict", "default": {}, "no_log": False},
     "level": {"type": "str", "choices": list(LEVELS), "default": "sign"},
     **PROOF_SPEC,
 }
@@ -82,6 +85,8 @@ class ProofOptions:
     profiles: Profiles
     manual_confirmations: tuple[ManualConfirmation, ...]
     patience: WaitOptions
+    #: When each key arrived on this node, by key fingerprint, as far as that is known.
+    arrivals: t.Mapping[str, datetime.datetime] = dc.field(default_factory=dict)
 
     @classmethod
     def from_params(cls, params: Params) -> ProofOptions:
@@ -99,7 +104,19 @@ class ProofOptions:
             profiles=Profiles(params["certificate_profile"], params["end_entity_profile"]),
             manual_confirmations=check_proof_options(params),
             patience=WaitOptions(params["wait_timeout"]),
+            arrivals=_parse_arrivals(params["key_arrivals"]),
         )
+
+
+def _parse_arrivals(given: t.Mapping[str, t.Any]) -> dict[str, datetime.datetime]:
+    """Raises UtrustError (`option_invalid`)."""
+    try:
+        return {fingerprint: parse_time(str(time)) for fingerprint, time in given.items()}
+    except (ValueError, OverflowError) as exc:
+        raise UtrustError(
+            f"key_arrivals: {given!r:.200} has a value that is not a time with a zone. Correct the times",
+            code="option_invalid",
+        ) from exc
 
 
 class KeyResult(t.NamedTuple):
@@ -209,9 +226,14 @@ class _KeyTester:
 
     def _test_level(self, requested: RequestedKey) -> KeyResult:
         level = self._options.level
+        arrival, refused = self._options.arrivals.get(requested.fingerprint), ""
         for confirmation in self._options.manual_confirmations:
             if confirmation.covers(self._node, requested):
-                return self._result(requested, level, True, str(confirmation))
+                refused = confirmation.why_not(arrival, datetime.datetime.now(datetime.UTC))
+                if not refused:
+                    return self._result(requested, level, True, str(confirmation))
+        if refused:
+            return self._result(requested, "hsm", False, f"{refused}. Test the key on this node again")
         if self._ejbca is None:
             detail = f"level {level} cannot be proven without EJBCA. Set option ejbca, or confirm the key manually"
             return self._result(requested, "hsm", False, detail)
@@ -289,4 +311,5 @@ def run(invocation: Invocation) -> Result:
         return prove_keys(appliance, ejbca, options, dry_run=invocation.check_mode, progress=invocation.progress)
 
 
-OPERATION: t.Final = Operation("utrust_key_proof", ARGUMENT_SPEC, RULES, run)
+# Above level hsm, the operation issues certificates, and can activate crypto tokens.
+OPERATION: t.Final = Operation("utrust_key_proof", ARGUMENT_SPEC, RULES, run, changes=lambda o: o.get("level") != "hsm")

@@ -10,18 +10,17 @@ import contextlib
 import dataclasses as dc
 import functools
 import pathlib
-import shutil
 import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils import _limits as limits
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import (
     ApiError,
-    Problem,
     UtrustError,
     raise_for_problems,
 )
 from ansible_collections.keyops.utrust.plugins.module_utils._package import store
 from ansible_collections.keyops.utrust.plugins.module_utils._package.manifest import Manifest, make_manifest
+from ansible_collections.keyops.utrust.plugins.module_utils._package.removal import removal_errors
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight.node import (
     check_clock,
     check_identity,
@@ -29,8 +28,16 @@ from ansible_collections.keyops.utrust.plugins.module_utils._preflight.node impo
     node_facts,
     require_key_list,
 )
-from ansible_collections.keyops.utrust.plugins.module_utils._printable import escape_unprintable
-from ansible_collections.keyops.utrust.plugins.module_utils._runner import Invocation, Operation, Result, open_appliance
+from ansible_collections.keyops.utrust.plugins.module_utils._preflight.package import check_directory, check_space
+from ansible_collections.keyops.utrust.plugins.module_utils._preflight.policy import AUDIT_SPEC
+from ansible_collections.keyops.utrust.plugins.module_utils._run import directory
+from ansible_collections.keyops.utrust.plugins.module_utils._runner import (
+    Invocation,
+    Operation,
+    Result,
+    open_appliance,
+    with_removed,
+)
 from ansible_collections.keyops.utrust.plugins.module_utils._wait import WaitOptions, wait_until_available
 
 if t.TYPE_CHECKING:
@@ -39,13 +46,11 @@ if t.TYPE_CHECKING:
     from ansible_collections.keyops.utrust.plugins.module_utils._argspec import Params, Spec
 
 PACKAGE_NAME = "cluster.ksp"
-#: Bytes. A wrapped RSA-4096 key with its public objects needs less.
-SPACE_FOR_KEY = 4 * 1024
-SPACE_FOR_PACKAGE = 256 * 1024
 PACKAGE_PATIENCE = WaitOptions(limits.MAX_PACKAGE_TIME)
 
 
 ARGUMENT_SPEC: t.Final[Spec] = {
+    **AUDIT_SPEC,
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     "dest": {"type": "path"},
     "force": {"type": "bool", "default": False},
@@ -60,28 +65,33 @@ RULES: t.Final[Spec] = {"required_if": [("state", "present", ("expect_node",))]}
 class ExportOptions:
     """Options of the module.
 
-    Without `dest`, the package is in a private directory of this run.
-    The directory belongs to process `owner_pid`. Without `owner_pid`, the directory expires after `ttl` seconds.
+    Without `dest`, the package is in the private directory of the run, which `open_private` creates.
+    Without `open_private`, the run is on another machine, and the directory expires after `ttl` seconds.
+    `claimed` is whether this run has claimed the cluster.
     """
 
     expect_node: str | None
     dest: str | None
     force: bool
-    owner_pid: int | None
+    open_private: t.Callable[[], directory.PrivateDirectory] | None
     ttl: int
+    claimed: bool = False
     expect_keys_digest: str | None = None
     max_clock_skew: float = 60.0
     patience: WaitOptions = PACKAGE_PATIENCE
 
     @classmethod
-    def from_params(cls, params: Params, owner_pid: int | None) -> ExportOptions:
+    def from_params(
+        cls, params: Params, open_private: t.Callable[[], directory.PrivateDirectory] | None
+    ) -> ExportOptions:
         """Return the options from validated parameters."""
         return cls(
             expect_node=params["expect_node"],
             dest=params["dest"],
             force=params["force"],
-            owner_pid=owner_pid,
+            open_private=open_private,
             ttl=params["ttl"],
+            claimed=params["cluster_claim"] is not None,
             expect_keys_digest=params["expect_keys_digest"],
             max_clock_skew=params["max_clock_skew"],
             patience=WaitOptions(params["wait_timeout"]),
@@ -97,7 +107,6 @@ def export_package(
     Raises PreflightError before any change, and UtrustError (`capability_missing`, `source_changed`, `package_mismatch`).
     """
     action = f"exporting from {options.expect_node or 'the node'}"
-    removed_stale = _remove_stale(dry_run, progress)
     source = appliance.node()
     raise_for_problems(
         action,
@@ -109,30 +118,23 @@ def export_package(
         ],
     )
     planned = _plan_manifest(appliance, source, options, action)
-    common: dict[str, t.Any] = {"node": node_facts(source), "removed_stale": removed_stale}
+    stale = directory.remove_stale(cluster_id=source.cluster_id) if options.claimed else []
+    common = with_removed(stale, {"node": node_facts(source)})
 
     existing = _existing_manifest(options)
     if existing is not None and not options.force and _fits(existing, planned):
         package = _package_facts(options.dest, existing)
-        return {"changed": False, "package": package, "manifest": existing.to_dict(), **common}
-    raise_for_problems(action, _check_space(source, len(planned.hsm_keys), options.dest))
+        return {"changed": False, "package": package, **_manifest_facts(existing), **common}
+    raise_for_problems(action, check_space(source.name, len(planned.hsm_keys), options.dest))
     if dry_run:
         package = _package_facts(options.dest, planned)
-        return {"changed": True, "package": package, "manifest": planned.to_dict(), **common}
+        return {"changed": True, "package": package, **_manifest_facts(planned), **common}
     path, manifest = _write_package(appliance, planned, options, progress)
     progress(
         f"{source.name}: exported {len(manifest.hsm_keys)} key(s), {manifest.size} bytes, keys digest {manifest.keys_digest[:19]}"
     )
     package = _package_facts(str(path), manifest)
-    return {"changed": True, "package": package, "manifest": manifest.to_dict(), **common}
-
-
-def _remove_stale(dry_run: bool, progress: ProgressCallback) -> list[str]:
-    removed = store.remove_stale(dry_run=dry_run)
-    if removed:
-        action = "would remove" if dry_run else "removed"
-        progress(f"{action} {len(removed)} package(s) of killed runs: {', '.join(removed)}")
-    return removed
+    return {"changed": True, "package": package, **_manifest_facts(manifest), **common}
 
 
 def _plan_manifest(appliance: Appliance, source: Node, options: ExportOptions, action: str) -> Manifest:
@@ -153,20 +155,27 @@ def _write_package(
 ) -> tuple[pathlib.Path, Manifest]:
     """Write the package to `dest` or to a new private directory, which a failure removes."""
     with contextlib.ExitStack() as undo:
-        if options.dest is None:
-            directory = store.new_run_directory(options.owner_pid, options.ttl)
-            undo.callback(store.remove_directory, directory)
-            path = directory / PACKAGE_NAME
-        else:
+        private = undo.enter_context(_private_directory(options, planned.cluster_id))
+        if options.dest is not None:
             path = pathlib.Path(options.dest)
-        manifest = _download(appliance, path, planned, options.patience, progress)
+            return path, _download(appliance, path, private, planned, options.patience, progress)
+        path = private.new_package_directory() / PACKAGE_NAME
+        undo.callback(store.remove_package, path)
+        manifest = _download(appliance, path, None, planned, options.patience, progress)
         undo.pop_all()
     return path, manifest
 
 
+def _private_directory(
+    options: ExportOptions, cluster_id: str
+) -> contextlib.AbstractContextManager[directory.PrivateDirectory]:
+    if options.open_private is None:
+        return directory.leased_directory(options.ttl, cluster_id)
+    return contextlib.nullcontext(options.open_private())
+
+
 def remove_package(options: ExportOptions, *, dry_run: bool) -> dict[str, t.Any]:
-    """Delete the package at `dest`, its manifest and its private directory, and the packages of killed runs."""
-    removed_stale = store.remove_stale(dry_run=dry_run)
+    """Delete the package at `dest`, its manifest and its private directory."""
     found, removed = False, None
     if options.dest is not None:
         path = pathlib.Path(options.dest)
@@ -175,42 +184,21 @@ def remove_package(options: ExportOptions, *, dry_run: bool) -> dict[str, t.Any]
         if not dry_run:
             store.remove_package(path)
         removed = _package_facts(options.dest, existing) if existing is not None else None
-    return {"changed": found, "removed": removed, "removed_stale": removed_stale}
-
-
-def check_directory(node: str, dest: str | None) -> list[Problem]:
-    """Check that only this user can read the directory: a package is a copy of every CA key."""
-    if dest is None:
-        return []
-    directory = pathlib.Path(dest).parent
-    if not directory.is_dir():
-        text = f"directory {directory} of option dest is missing"
-        return [
-            Problem("directory_missing", node, text, "create a directory with mode 0700, and set dest to a file in it")
-        ]
-    mode = directory.stat().st_mode & 0o777
-    if mode & 0o077:
-        text = f"other users have access to directory {directory} (mode {mode:04o})"
-        remedy = "create a directory with mode 0700, and set dest to a file in it"
-        return [Problem("directory_not_private", node, text, remedy)]
-    return []
-
-
-def _check_space(source: Node, key_count: int, dest: str | None) -> list[Problem]:
-    """Check the free space against an estimate. The size of a package is unknown until the node has made the package."""
-    directory = pathlib.Path(dest).parent if dest is not None else store.base_directories()[0]
-    required = SPACE_FOR_PACKAGE + SPACE_FOR_KEY * key_count
-    if not directory.is_dir() or (free := shutil.disk_usage(directory).free) >= required:
-        return []
-    text = f"{directory} has {free} bytes free, a package of {key_count} key(s) can need {required} bytes"
-    remedy = f"free space in {directory}, or choose another directory with dest or XDG_RUNTIME_DIR"
-    return [Problem("disk_space_low", source.name, text, remedy)]
+    return {"changed": found, "removed": removed}
 
 
 def _download(
-    appliance: Appliance, path: pathlib.Path, planned: Manifest, patience: WaitOptions, progress: ProgressCallback
+    appliance: Appliance,
+    path: pathlib.Path,
+    private: directory.PrivateDirectory | None,
+    planned: Manifest,
+    patience: WaitOptions,
+    progress: ProgressCallback,
 ) -> Manifest:
-    """Make the package on the node, download it to `path`, delete the copy on the node, and write the manifest."""
+    """Make the package on the node, download it to `path`, delete the copy on the node, and write the manifest.
+
+    If the process is killed, the directory `private` names the incomplete files. Without it, they are in a private directory themselves.
+    """
     package = appliance.create_package(planned.keys_digest)
     try:
         package = _wait_for_package(appliance, package, planned.source, patience, progress)
@@ -221,15 +209,19 @@ def _download(
                 code="package_mismatch",
             )
         manifest = dc.replace(planned, sha256=package.sha256, size=package.size)
-        # The old manifest is deleted first: a manifest must never be beside a package that it does not describe.
-        store.manifest_path(path).unlink(missing_ok=True)
-        with store.atomic_write(path) as file:
-            appliance.download_package(package, file)
-        try:
-            store.write_manifest(path, manifest)
-        except UtrustError:
-            path.unlink(missing_ok=True)
-            raise
+        with contextlib.ExitStack() as notes:
+            with store.atomic_write(path, private) as file:
+                appliance.download_package(package, file)
+                # Only a complete download replaces an earlier package and its manifest.
+                # The old manifest is deleted first: a manifest must never be beside a package that it does not describe.
+                if private is not None:
+                    notes.enter_context(private.note(path))
+                store.manifest_path(path).unlink(missing_ok=True)
+            try:
+                store.write_manifest(path, manifest, private)
+            except UtrustError:
+                path.unlink(missing_ok=True)
+                raise
     finally:
         try:
             appliance.delete_package(package)
@@ -257,7 +249,7 @@ def _wait_for_package(
     if package.ended:
         code, text = package.problem or ("package_not_ready", f"the node reports that the package is {package.state}")
         raise UtrustError(
-            f"{action}: {escape_unprintable(text).rstrip('.')}. No package was written. Fix the problem, then run again",
+            f"{action}: {text.rstrip('.')}. No package was written. Fix the problem, then run again",
             code=code,
         )
     return package
@@ -273,12 +265,14 @@ def _is_planned(package: Package, planned: Manifest) -> bool:
 
 
 def _existing_manifest(options: ExportOptions) -> Manifest | None:
-    """Return the manifest at `dest` if it describes the package at `dest`."""
+    """Return the manifest at `dest` if it is as an export writes it and describes the package at `dest`."""
     if options.dest is None:
         return None
     path = pathlib.Path(options.dest)
     try:
         manifest = store.load_manifest(path)
+        if manifest is not None:
+            store.load_manifest(path, sha256=manifest.file_digest)
     except UtrustError:
         return None  # the export replaces an unreadable manifest and its package
     if manifest is None or (manifest.size, manifest.sha256) != store.size_and_digest(path):
@@ -288,6 +282,10 @@ def _existing_manifest(options: ExportOptions) -> Manifest | None:
 
 def _fits(existing: Manifest, planned: Manifest) -> bool:
     return dc.replace(existing, sha256=None, size=None, created_at=planned.created_at) == planned
+
+
+def _manifest_facts(manifest: Manifest) -> dict[str, t.Any]:
+    return {"manifest": manifest.to_dict(), "manifest_sha256": None if manifest.planned else manifest.file_digest}
 
 
 def _package_facts(path: str | None, manifest: Manifest) -> dict[str, t.Any]:
@@ -304,9 +302,10 @@ def _package_facts(path: str | None, manifest: Manifest) -> dict[str, t.Any]:
 
 def run(invocation: Invocation) -> Result:
     """Export or remove a package. Raises UtrustError."""
-    options = ExportOptions.from_params(invocation.params, invocation.owner_pid)
+    options = ExportOptions.from_params(invocation.params, invocation.open_private)
     if invocation.params["state"] == "absent":
-        return remove_package(options, dry_run=invocation.check_mode)
+        with removal_errors(options.dest):
+            return remove_package(options, dry_run=invocation.check_mode)
     with open_appliance(invocation.params) as appliance:
         return export_package(appliance, options, dry_run=invocation.check_mode, progress=invocation.progress)
 

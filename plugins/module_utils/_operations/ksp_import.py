@@ -16,15 +16,27 @@ from ansible_collections.keyops.utrust.plugins.module_utils._errors import (
     UtrustError,
     raise_for_problems,
 )
+from ansible_collections.keyops.utrust.plugins.module_utils._interruption import (
+    CodedInterruption,
+    InterruptedTaskError,
+    shortened,
+)
 from ansible_collections.keyops.utrust.plugins.module_utils._keys import Difference, compare, keys_digest
-from ansible_collections.keyops.utrust.plugins.module_utils._operations.ksp_import_apply import ImportJob, apply_package
+from ansible_collections.keyops.utrust.plugins.module_utils._operations.ksp_import_apply import (
+    ImportJob,
+    after_interruption,
+    apply_package,
+)
+from ansible_collections.keyops.utrust.plugins.module_utils._operations.ksp_import_result import make_result, warn
 from ansible_collections.keyops.utrust.plugins.module_utils._operations.ksp_import_verify import read_after, verify
 from ansible_collections.keyops.utrust.plugins.module_utils._package import store
 from ansible_collections.keyops.utrust.plugins.module_utils._package.manifest import Manifest, read_manifest
+from ansible_collections.keyops.utrust.plugins.module_utils._preflight.cluster import check_outage
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight.keys import (
     Policy,
     check_import_effect,
     check_key_changes,
+    keys_after_import,
 )
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight.node import (
     SourceFacts,
@@ -35,7 +47,6 @@ from ansible_collections.keyops.utrust.plugins.module_utils._preflight.node impo
     check_mbk,
     check_ready,
     driver_stopped,
-    node_facts,
     require_key_list,
 )
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight.package import check_package
@@ -52,20 +63,25 @@ if t.TYPE_CHECKING:
 ARGUMENT_SPEC: t.Final[Spec] = {
     **POLICY_SPEC,
     "src": {"type": "path"},
+    "manifest_sha256": {"type": "str"},
     "manifest": {"type": "dict"},
     "known_difference": {"type": "dict"},
     "expect_keys_digest": {"type": "str", "no_log": False},
+    "allow_outage": {"type": "bool", "default": False},
 }
 RULES: t.Final[Spec] = {
     "required_one_of": [("src", "manifest")],
     "mutually_exclusive": [("src", "manifest")],
-    "required_by": {"src": ("expect_node",)},
+    "required_by": {"src": ("expect_node", "manifest_sha256")},
 }
 
 
 @dc.dataclass(frozen=True)
 class ImportOptions:
-    """Options of the module. `src` is a package with its manifest beside it. A `manifest` alone is sufficient in check mode."""
+    """Options of the module. `src` is a package with its manifest beside it, and `manifest_sha256` the digest of this manifest, as the export returned it.
+
+    A `manifest` alone is sufficient in check mode.
+    """
 
     expect_node: str | None
     src: str | None
@@ -75,6 +91,8 @@ class ImportOptions:
     patience: WaitOptions
     max_clock_skew: float = 60.0
     known_difference: dict[str, t.Any] | None = None
+    manifest_sha256: str | None = None
+    allow_outage: bool = False
 
     @classmethod
     def from_params(cls, params: Params) -> ImportOptions:
@@ -88,6 +106,8 @@ class ImportOptions:
             patience=WaitOptions(params["wait_timeout"]),
             max_clock_skew=params["max_clock_skew"],
             known_difference=params["known_difference"],
+            manifest_sha256=params["manifest_sha256"],
+            allow_outage=params["allow_outage"],
         )
 
 
@@ -104,12 +124,12 @@ def import_package(
     require_key_list(appliance, f"importing into {target.name}", "so it cannot verify an import")
     before, difference = _compare_and_check(appliance, target, manifest, options)
     if not (difference.missing or difference.mismatched):
-        return _result(
+        return make_result(
             target, target.keys_digest, difference, manifest, changed=False, unusable=target.unusable_key_count
         )
     if dry_run:
-        after = keys_digest(_expected_after(before, difference))
-        return _result(target, after, difference, manifest, changed=True, predicted=True)
+        after = keys_digest(keys_after_import(target, manifest.hsm_keys, difference, options.policy.import_effect))
+        return make_result(target, after, difference, manifest, changed=True, predicted=True)
     if options.src is None or manifest.planned:
         raise UtrustError(
             f"importing into {target.name}: a manifest without its package cannot be imported. Set option src, or use check mode",
@@ -117,10 +137,18 @@ def import_package(
         )
 
     progress(f"{target.name}: importing {len(difference.missing)} new and {len(difference.mismatched)} replaced key(s)")
-    job = ImportJob(options.src, manifest, target, difference, options.patience)
-    failure = apply_package(appliance, job, progress)
-    progress(f"{target.name}: {'package applied' if failure is None else 'the keys changed'}, verifying")
-    return _verified(appliance, job, before, failure)
+    job = ImportJob(options.src, manifest, target, difference, options.patience, options.policy, [])
+    try:
+        with CodedInterruption(job.action):
+            failure = apply_package(appliance, job, progress)
+            progress(f"{target.name}: {'package applied' if failure is None else 'the keys changed'}, verifying")
+            return _verified(appliance, job, before, failure)
+    except InterruptedTaskError as interrupted:
+        job = job._replace(patience=shortened(job.patience))
+        failure = after_interruption(appliance, job, interrupted, progress)
+        result = _verified(appliance, job, before, failure)
+        warn(result, f"{failure}. The node was read afterwards, and its keys are verified")
+        return result
 
 
 def _compare_and_check(
@@ -152,6 +180,8 @@ def _compare_and_check(
     if readable:
         problems += check_key_changes(target.name, manifest.source, difference, options.policy)
         problems += check_import_effect(target, difference, options.policy)
+        if difference.missing or difference.mismatched:
+            problems += check_outage(target, allow_outage=options.allow_outage)
     raise_for_problems(f"importing into {target.name}", problems)
     return before, difference
 
@@ -176,7 +206,7 @@ def _load_manifest(options: ImportOptions) -> Manifest:
     if options.src is None:
         return read_manifest(options.manifest, "of option manifest")
     path = pathlib.Path(options.src)
-    manifest = store.load_manifest(path)
+    manifest = store.load_manifest(path, sha256=options.manifest_sha256)
     if manifest is None:
         raise UtrustError(
             f"importing {path}: the manifest {store.manifest_path(path)} is missing. Nothing was changed. "
@@ -200,81 +230,36 @@ def _check_manifest(target: Node, manifest: Manifest, options: ImportOptions) ->
     return problems
 
 
-def _expected_after(before: t.Iterable[HsmKey], difference: Difference) -> list[HsmKey]:
-    replaced = [pair.target_key for pair in difference.mismatched]
-    return [key for key in before if key not in replaced] + [
-        *difference.missing,
-        *(pair.source_key for pair in difference.mismatched),
-    ]
-
-
 def _verified(
     appliance: Appliance, job: ImportJob, before: t.Sequence[HsmKey], failure: UtrustError | None
 ) -> dict[str, t.Any]:
     """Verify the keys as soon as the node responds, wait for the members of the cluster, and return the result."""
     target = job.target
-    node, after = read_after(appliance, job, _expected_after(before, job.difference), failure)
+    expected = keys_after_import(target, job.manifest.hsm_keys, job.difference, job.policy.import_effect)
+    node, after = read_after(appliance, job, expected, failure)
     verify(job, before, after, failure)
-    # The next node must not import before this one and all others are back.
-    wait_for_members(appliance, node, [member.node for member in target.members if member.up], job.patience)
+    _wait_for_members(appliance, job, node)
     unusable = sum(not key.usable for key in after)
-    result = _result(target, keys_digest(after), job.difference, job.manifest, changed=True, unusable=unusable)
+    result = make_result(target, keys_digest(after), job.difference, job.manifest, changed=True, unusable=unusable)
     usable_before = {key for key in before if key.usable}
     no_longer_usable = [key.label for key in after if key in usable_before and not key.usable]
     if no_longer_usable:
-        result.setdefault("warnings", []).append(
+        warn(
+            result,
             f"{len(no_longer_usable)} key(s) of {target.name} cannot be used after the import: {', '.join(no_longer_usable)}. "
-            "The import changed their slots. Activate the slots before this node serves requests"
+            "The import changed their slots. Activate the slots before this node serves requests",
         )
     return result
 
 
-def _result(
-    target: Node,
-    after: str | None,
-    difference: Difference,
-    manifest: Manifest,
-    *,
-    changed: bool,
-    predicted: bool = False,
-    unusable: int | None = None,
-) -> dict[str, t.Any]:
-    added = [key.to_dict() for key in difference.missing]
-    replaced = [pair.to_dict() for pair in difference.mismatched]
-    result: dict[str, t.Any] = {
-        "changed": changed,
-        "node": target.name,
-        "hsm_serial": target.hsm_serial,
-        "added": added,
-        "replaced": replaced,
-        "extra": [key.to_dict() for key in difference.extra],
-        "pending": len(added) + len(replaced) if predicted else 0,
-        "unchanged": difference.unchanged,
-        "check_value_only": difference.check_value_only,
-        "keys_digest_before": target.keys_digest,
-        "keys_digest": after,
-        "in_sync": (target.keys_digest if predicted else after) == manifest.keys_digest,
-        "verified": not predicted,
-        "target": node_facts(target),
-        "diff": _diff(target.name, difference),
-    }
-    if unusable is not None:
-        result["unusable_key_count"] = unusable
-    if unusable:
-        result["warnings"] = [
-            f"{unusable} key(s) in the HSM of {target.name} are not usable: their slot is not activated, or their objects are incomplete"
-        ]
-    return result
-
-
-def _diff(node: str, difference: Difference) -> dict[str, str]:
-    new_keys = [*difference.missing, *(pair.source_key for pair in difference.mismatched)]
-    return {
-        "before_header": f"keys of {node}",
-        "after_header": f"keys of {node}",
-        "before": "".join(f"{pair.target_key}\n" for pair in difference.mismatched),
-        "after": "".join(f"{key}\n" for key in new_keys),
-    }
+def _wait_for_members(appliance: Appliance, job: ImportJob, node: Node) -> None:
+    """Wait until all members are back, because the next node must not import before. Raises UtrustError with `changed` set."""
+    try:
+        wait_for_members(appliance, node, [member.node for member in job.target.members if member.up], job.patience)
+    except UtrustError as exc:
+        details = {name: value for name, value in exc.details.items() if name not in ("code", "http_status")}
+        text = f"{job.action}: the node has all keys of the package, and they are verified. {exc}"
+        raise UtrustError(text, code=exc.code, **details, changed=True) from exc
 
 
 def run(invocation: Invocation) -> Result:

@@ -22,12 +22,14 @@ from ansible_collections.keyops.utrust.plugins.module_utils._errors import (
     UnreachableError,
     UtrustError,
 )
+from ansible_collections.keyops.utrust.plugins.module_utils._interruption import InterruptedTaskError
 from ansible_collections.keyops.utrust.plugins.module_utils._keys import Difference, keys_digest
-from ansible_collections.keyops.utrust.plugins.module_utils._printable import escape_unprintable
+from ansible_collections.keyops.utrust.plugins.module_utils._preflight.keys import Policy, removable_keys
+from ansible_collections.keyops.utrust.plugins.module_utils._run.life import RunEndedError, require_run
 from ansible_collections.keyops.utrust.plugins.module_utils._wait import WaitOptions, wait_until_available
 
 if t.TYPE_CHECKING:
-    from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import Import, Node
+    from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import HsmKey, Import, Node
     from ansible_collections.keyops.utrust.plugins.module_utils._appliance.protocol import Appliance, ProgressCallback
     from ansible_collections.keyops.utrust.plugins.module_utils._package.manifest import Manifest
 
@@ -37,13 +39,21 @@ UNCHANGED = "Nothing was changed. Fix the problem or wait for the running job, t
 
 
 class ImportJob(t.NamedTuple):
-    """One import of the package at `src`, described by `manifest`. `difference` is what the import changes on `target`."""
+    """One import of the package at `src`, described by `manifest`. `difference` is what the import changes on `target`, as `policy` allows."""
 
     src: str
     manifest: Manifest
     target: Node
     difference: Difference
     patience: WaitOptions
+    policy: Policy
+    #: The import on the node, as soon as it is known.
+    known: list[Import]
+
+    @property
+    def removable(self) -> tuple[HsmKey, ...]:
+        """Keys that the import may remove."""
+        return removable_keys(self.target, self.difference, self.policy.import_effect)
 
     @property
     def digest_before(self) -> str:
@@ -75,6 +85,10 @@ def apply_package(appliance: Appliance, job: ImportJob, progress: ProgressCallba
         failure: UtrustError = refusal  # the node accepted the request, but its response is invalid
     except ResponseLostError as lost:
         failure = lost
+    except RunEndedError as ended:
+        if current is not None and _discard(appliance, job, current, progress):
+            raise
+        failure = ended  # the request may have been sent
     except UtrustError:
         _discard(appliance, job, current, progress)
         raise
@@ -93,7 +107,9 @@ def apply_package(appliance: Appliance, job: ImportJob, progress: ProgressCallba
 
 def _upload(appliance: Appliance, job: ImportJob) -> Import:
     with open(job.src, "rb") as content:
-        return appliance.stage_import(content, job.manifest.size or 0, job.manifest.sha256 or "", job.digest_before)
+        uploaded = appliance.stage_import(content, job.manifest.size or 0, job.manifest.sha256 or "", job.digest_before)
+    job.known.append(uploaded)
+    return uploaded
 
 
 def _stage(appliance: Appliance, job: ImportJob, progress: ProgressCallback) -> Import:
@@ -114,17 +130,27 @@ def _stage(appliance: Appliance, job: ImportJob, progress: ProgressCallback) -> 
     return staged
 
 
+def after_interruption(
+    appliance: Appliance, job: ImportJob, interrupted: InterruptedTaskError, progress: ProgressCallback
+) -> UtrustError:
+    """Read the node after an interruption at any point of `apply_package` or later. Returns and raises as `apply_package` does."""
+    return _after_failure(appliance, job, job.known[-1] if job.known else None, interrupted, progress)
+
+
 def _after_failure(
     appliance: Appliance, job: ImportJob, current: Import | None, failure: UtrustError, progress: ProgressCallback
 ) -> UtrustError:
     """Read the node, and return the failure if the keys changed. Raises UtrustError if they did not, or if nobody can know."""
     progress(f"{job.target.name}: {failure}. Checking the state of the node")
+    # Nobody waits for an import that still runs, for example for cards.
+    discarded = _discard(appliance, job, current, progress) if isinstance(failure, InterruptedTaskError) else None
     if _keys_changed(appliance, job, failure):
         return failure
-    discarded = _discard(appliance, job, current, progress)
-    # A request that was on its way can have arrived in the meantime.
-    if discarded is not None and _keys_changed(appliance, job, failure):
-        return failure
+    if discarded is None:
+        discarded = _discard(appliance, job, current, progress)
+        # A request that was on its way can have arrived in the meantime.
+        if discarded is not None and _keys_changed(appliance, job, failure):
+            return failure
     code = "response_lost" if failure.code == "outcome_unknown" else failure.code  # the outcome is known now
     ended = current is not None and current.state in ENDED
     if discarded or ended or isinstance(failure, RequestLostError):
@@ -151,7 +177,6 @@ def _wait_for_import(
         )
         if current.notice:
             line = f"{current.notice[1]} [{current.notice[0]}]. {line}"
-        line = escape_unprintable(line)
         if line != last_line:
             last_line = line
             time_left = f" ({current.seconds_left:.0f} s left)" if current.seconds_left else ""
@@ -162,6 +187,7 @@ def _wait_for_import(
             raise UtrustError(
                 f"{job.action}: timed out after {job.patience.timeout:g} s, last: {line}", code="import_timeout"
             )
+        require_run()
         job.patience.sleep(min(job.patience.interval, remaining))
         current = wait_until_available(
             functools.partial(appliance.read_import, current), job.patience, f"reading the import of {job.target.name}"
@@ -171,7 +197,7 @@ def _wait_for_import(
 
 def _import_error(job: ImportJob, current: Import) -> UtrustError:
     code, text = current.problem or ("import_not_applied", f"the node reports that the import is {current.state}")
-    return UtrustError(f"{job.action}: {escape_unprintable(text).rstrip('.')}", code=code)
+    return UtrustError(f"{job.action}: {text.rstrip('.')}", code=code)
 
 
 def _keys_changed(appliance: Appliance, job: ImportJob, failure: UtrustError) -> bool:
@@ -191,7 +217,7 @@ def _keys_changed(appliance: Appliance, job: ImportJob, failure: UtrustError) ->
     action = f"reading {job.target.name} after an import with unknown outcome"
     try:
         after = wait_until_available(_read_when_idle, job.patience, action, tolerate_errors=limits.MAX_LOOKUP_TIME)
-    except ApiError as exc:
+    except (ApiError, RunEndedError) as exc:
         raise UtrustError(
             f"{failure}. {action}: {exc}. The keys may have changed. Check the node, then run again",
             code="outcome_unknown",
@@ -221,6 +247,7 @@ def _check_import_preview(job: ImportJob, staged: Import) -> None:
     if staged.rows is None:
         return
     table = {(row.action, row.key, row.current_fingerprint) for row in staged.rows if row.action != "unchanged"}
+    table -= {("remove", key, key.fingerprint) for key in job.removable}
     predicted = {("add", key, None) for key in job.difference.missing} | {
         ("replace", pair.source_key, pair.target_key.fingerprint) for pair in job.difference.mismatched
     }

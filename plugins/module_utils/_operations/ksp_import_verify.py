@@ -9,7 +9,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
-from ansible_collections.keyops.utrust.plugins.module_utils._keys import compare, keys_digest
+from ansible_collections.keyops.utrust.plugins.module_utils._keys import compare, keys_digest, unexpected_keys
 from ansible_collections.keyops.utrust.plugins.module_utils._limits import MAX_LOOKUP_TIME
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight.node import why_not_ready
 from ansible_collections.keyops.utrust.plugins.module_utils._wait import wait_until_available
@@ -18,6 +18,8 @@ if t.TYPE_CHECKING:
     from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import HsmKey, Node
     from ansible_collections.keyops.utrust.plugins.module_utils._appliance.protocol import Appliance
     from ansible_collections.keyops.utrust.plugins.module_utils._operations.ksp_import_apply import ImportJob
+
+Findings = list[tuple[str, list["HsmKey"]]]
 
 
 def read_after(
@@ -59,38 +61,58 @@ def verify(
 ) -> None:
     """Compare the keys before and after the import, key by key. `failure` is the result of `apply_package`.
 
-    Raises UtrustError: `import_not_verified` if a key was lost or the keys contradict the response of the node,
-    `import_incomplete` if an import failed after some keys.
+    Raises UtrustError: `unexpected_keys` if the HSM has a key that it did not have before and that the manifest does not have,
+    `import_not_verified` if a key was lost or the keys contradict the response of the node, `import_incomplete` if an import failed after some keys.
     """
     present = set(after)
     pairs = job.difference.mismatched
     expected = [*job.difference.missing, *(pair.source_key for pair in pairs)]
     absent = [key for key in expected if key not in present]
-    to_stay = set(before) - {pair.target_key for pair in pairs}
-    lost = [key for key in before if key in to_stay and key not in present]
-    lost += [pair.target_key for pair in pairs if not present & {pair.target_key, pair.source_key}]
+    unexpected = unexpected_keys([*before, *expected], after)
+    returned = [key for key in unexpected if key.fingerprint in job.policy.destroyed_keys]
+    lost = _lost_keys(job, before, present)
     not_replaced = [pair.target_key for pair in pairs if pair.source_key in present and pair.target_key in present]
     details: dict[str, t.Any] = {
         "changed": True,
         "difference": compare(job.manifest.hsm_keys, after).to_dict(),
     }
-    if lost or not_replaced or (absent and failure is None):
-        findings = [
+    if unexpected or lost or not_replaced or (absent and failure is None):
+        findings: Findings = [
+            ("destroyed before, but present now", returned),
+            ("that nobody predicted", [key for key in unexpected if key not in returned]),
             ("lost", lost),
             ("missing", [key for key in absent if key not in lost]),
             ("not replaced", not_replaced),
         ]
-        listed = ". ".join(f"Keys {finding}: {', '.join(map(str, keys))}" for finding, keys in findings if keys)
-        outcome = str(failure) if failure else f"{job.action}: the node reports that it applied the package"
-        raise UtrustError(
-            f"{outcome}, but the keys of the HSM are not as expected. {listed}. "
-            "Do not use these keys on this node. Compare the node with the source first",
-            code="import_not_verified",
-            lost=[key.to_dict() for key in lost],
-            **details,
+        details |= {
+            name: [key.to_dict() for key in keys] for name, keys in (("unexpected", unexpected), ("lost", lost))
+        }
+        raise _contradiction(
+            job, findings, failure, "unexpected_keys" if unexpected else "import_not_verified", details
         )
     if absent:
         raise _incomplete_error(job, expected, absent, failure, details)
+
+
+def _lost_keys(job: ImportJob, before: t.Iterable[HsmKey], present: set[HsmKey]) -> list[HsmKey]:
+    """Return the keys that the import removed, although it must not remove them."""
+    pairs = job.difference.mismatched
+    may_go = {*job.removable, *(pair.target_key for pair in pairs)}
+    lost = [key for key in before if key not in may_go and key not in present]
+    return lost + [pair.target_key for pair in pairs if not present & {pair.target_key, pair.source_key}]
+
+
+def _contradiction(
+    job: ImportJob, findings: Findings, failure: UtrustError | None, code: str, details: dict[str, t.Any]
+) -> UtrustError:
+    listed = ". ".join(f"Keys {finding}: {', '.join(map(str, keys))}" for finding, keys in findings if keys)
+    outcome = str(failure) if failure else f"{job.action}: the node reports that it applied the package"
+    return UtrustError(
+        f"{outcome}, but the keys of the HSM are not as expected. {listed}. "
+        "Do not use these keys on this node. Compare the node with the source first",
+        code=code,
+        **details,
+    )
 
 
 def _incomplete_error(

@@ -28,6 +28,38 @@ if t.TYPE_CHECKING:
 #: What a run does to a cluster, because an HSM in Factory Reset Mode is a problem for one operation and the start of the other.
 KEY_SYNC, INITIAL_SYNC, RENEW_CA = "key_sync", "initial_sync", "renew_ca"
 EXTERNAL_ERASE = "external_erase"
+#: Restarts after an import that do not disconnect the node from its cluster. Every other value counts as a restart of the node.
+RESTARTS_WITHOUT_OUTAGE = ("nothing", "driver")
+
+
+def check_quorum(node: Node, *, leaving: str | None = None) -> tuple[int, list[Problem]]:
+    """Return how many more members may be down at once, as the node lists its members, and the problem if this number is zero.
+
+    A cluster without quorum goes to maintenance (Keyfactor's documentation, availability levels). At most (n-1)//2 of all n members may be down at once.
+    Members that are already down count. The member `leaving` does not count, because it is the one that may go down now.
+    """
+    joined = [member for member in node.members if member.joined]
+    down = [member.node for member in joined if not member.up and member.node != leaving]
+    limit = (len(joined) - 1) // 2
+    if limit - len(down) >= 1:
+        return limit - len(down), []
+    names = f" Already down: {', '.join(down)}." if down else ""
+    text = (
+        f"a node may restart during the import, and this cluster of {len(joined)} node(s) would lose its quorum.{names} "
+        f"At most {limit} node(s) may be down at once"
+    )
+    remedy = (
+        "connect all nodes first. If an outage is acceptable, for example for a cluster of two nodes in a maintenance window, "
+        "set allow_outage: true"
+    )
+    return limit - len(down), [Problem("quorum_at_risk", node.name, text, remedy)]
+
+
+def check_outage(node: Node, *, allow_outage: bool) -> list[Problem]:
+    """Check that the cluster keeps its quorum if the node restarts because of an import. The node lists the members itself, right before the import."""
+    if allow_outage or node.import_behavior.restart in RESTARTS_WITHOUT_OUTAGE:
+        return []
+    return check_quorum(node, leaving=node.name)[1]
 
 
 def check_members_connected(source: Node) -> list[Problem]:

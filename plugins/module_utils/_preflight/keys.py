@@ -10,7 +10,6 @@ import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import UNKNOWN
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import Problem
-from ansible_collections.keyops.utrust.plugins.module_utils._printable import escape_unprintable
 
 if t.TYPE_CHECKING:
     from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import HsmKey, Node
@@ -66,7 +65,7 @@ def check_key_changes(node: str, source: str, difference: Difference, policy: Po
 
 
 def _place(key: HsmKey) -> str:
-    return f"'{escape_unprintable(key.label)}' in slot {key.slot} with id {key.id or 'none'}"
+    return f"'{key.label}' in slot {key.slot} with id {key.id or 'none'}"
 
 
 def _check_new_key(node: str, source: str, key: HsmKey, policy: Policy) -> list[Problem]:
@@ -94,8 +93,7 @@ def check_import_effect(node: Node, difference: Difference, policy: Policy) -> l
         return [Problem("import_effect_mismatch", node.name, text, "correct or remove import_effect")]
     if not (difference.missing or difference.mismatched):
         return []  # the import would change nothing
-    effect = reported.effect if reported.effect != UNKNOWN else declared or UNKNOWN
-    deletions = reported.deletions if reported.deletions != UNKNOWN or declared is None else "not_replicated"
+    effect, deletions = known_effect(node, declared)
     problems = []
     for key in difference.extra:
         if policy.keep_extra or key.fingerprint in policy.allowed_extra_keys:
@@ -104,6 +102,28 @@ def check_import_effect(node: Node, difference: Difference, policy: Policy) -> l
         if pair.source_key.fingerprint in policy.allow_replace:
             problems += _check_replaced_key(node.name, pair.target_key, effect)
     return problems
+
+
+def known_effect(node: Node, declared: str | None) -> tuple[str, str]:
+    """Return what is known about the effect of an import and about deletions, from the node or from the operator."""
+    reported = node.import_behavior
+    effect = reported.effect if reported.effect != UNKNOWN else declared or UNKNOWN
+    return effect, reported.deletions if reported.deletions != UNKNOWN or declared is None else "not_replicated"
+
+
+def removable_keys(node: Node, difference: Difference, declared: str | None) -> tuple[HsmKey, ...]:
+    """Return the keys that an import may remove without a loss: the HSM holds each of them once more, in the place of the source."""
+    effect, deletions = known_effect(node, declared)
+    stays = effect in ("additive", "overwriting") and deletions == "not_replicated"
+    return () if stays else difference.duplicate
+
+
+def keys_after_import(
+    node: Node, hsm_keys: t.Iterable[HsmKey], difference: Difference, declared: str | None
+) -> list[HsmKey]:
+    """Return the keys that a target has after an import of `hsm_keys`: those of the source, and its own that stay."""
+    replaced = known_effect(node, declared)[0] == "replacing"
+    return [*hsm_keys, *difference.extra, *(() if replaced else difference.duplicate)]
 
 
 UNKNOWN_EFFECT_REMEDY = (

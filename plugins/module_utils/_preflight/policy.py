@@ -13,6 +13,10 @@ from ansible_collections.keyops.utrust.plugins.module_utils._errors import Utrus
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight.keys import Policy
 
 #: What an import may do to the keys of a target. utrust_sync_plan has these options, too.
+#: The action checks this option, on the controller.
+AUDIT_SPEC: t.Final[Spec] = {
+    "audit": {"type": "str", "choices": ["optional", "required"], "default": "optional"},
+}
 POLICY_SPEC: t.Final[Spec] = {
     # Key fingerprints are public: nothing here is secret.
     "extra_keys": {"type": "str", "choices": ["fail", "keep"], "default": "fail", "no_log": False},
@@ -30,8 +34,7 @@ POLICY_SPEC: t.Final[Spec] = {
     },
     "import_effect": {"type": "str", "choices": ["additive", "overwriting", "replacing"]},
     "wait_timeout": {"type": "float", "default": 600.0},
-    # The action checks this option, on the controller.
-    "audit": {"type": "str", "choices": ["optional", "required"], "default": "optional"},
+    **AUDIT_SPEC,
 }
 
 

@@ -6,9 +6,12 @@
 
 from __future__ import annotations
 
+import datetime
 import typing as t
 
+from ansible_collections.keyops.utrust.plugins.module_utils._argspec import parse_key_fingerprints
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
+from ansible_collections.keyops.utrust.plugins.module_utils._printable import escape_unprintable
 
 if t.TYPE_CHECKING:
     from ansible_collections.keyops.utrust.plugins.module_utils._argspec import Params, Spec
@@ -26,6 +29,7 @@ PROOF_SPEC: t.Final[Spec] = {
         "options": {
             "node": {"type": "str", "required": True},
             "key": {"type": "str", "required": True, "no_log": False},
+            "time": {"type": "str", "required": True},
             "confirmed_by": {"type": "str", "required": True},
             "reason": {"type": "str", "required": True},
         },
@@ -44,18 +48,39 @@ class RequestedKey(t.NamedTuple):
 
 
 class ManualConfirmation(t.NamedTuple):
-    """The confirmation of a person for a key that no program can prove. `key` is its label or its key fingerprint."""
+    """The confirmation of a person for a key that no program can prove. `key` is the key fingerprint, `time` when the person tested the key."""
 
     node: str
     key: str
+    time: datetime.datetime
     confirmed_by: str
     reason: str
 
     def covers(self, node: str, key: RequestedKey) -> bool:
-        return self.node == node and self.key in (key.label, key.fingerprint)
+        return (self.node, self.key) == (node, key.fingerprint)
+
+    def why_not(self, arrival: datetime.datetime | None, now: datetime.datetime) -> str:
+        """Return why the confirmation does not count, or an empty text. `arrival` is when the key arrived on the node, if that is known."""
+        if arrival is not None and self.time <= arrival:
+            return f"{self.confirmed_by} confirmed the key at {self.time.isoformat()}, but it arrived on this node at {arrival.isoformat()}"
+        if self.time > now + MAX_CLOCK_DIFFERENCE:
+            return f"{self.confirmed_by} confirmed the key at {self.time.isoformat()}, which is in the future"
+        return ""
 
     def __str__(self) -> str:
-        return f"confirmed by {self.confirmed_by}: {self.reason}"
+        return f"confirmed by {self.confirmed_by} at {self.time.isoformat()}: {self.reason}"
+
+
+#: The clock of a person can be ahead of the clock of this machine.
+MAX_CLOCK_DIFFERENCE: t.Final = datetime.timedelta(minutes=5)
+
+
+def parse_time(text: str) -> datetime.datetime:
+    """Return a time with its zone. YAML converts a time without quotes, so both forms are accepted. Raises ValueError."""
+    time = datetime.datetime.fromisoformat(text.strip())
+    if time.tzinfo is None:
+        raise ValueError("the time has no zone")
+    return time.astimezone(datetime.UTC)
 
 
 def resolve_keys(
@@ -88,7 +113,9 @@ def resolve_keys(
 
 def _is_requested(present: t.Mapping[str, t.Any], key: t.Mapping[str, t.Any]) -> bool:
     slot, fingerprint = key.get("slot"), key.get("fingerprint") or present["fingerprint"]
-    return (present["label"], present["fingerprint"]) == (key["label"], fingerprint) and slot in (None, present["slot"])
+    # An operator writes a label as the HSM stores it, or as results show it.
+    named = present["label"] in (key["label"], escape_unprintable(key["label"]))
+    return named and present["fingerprint"] == fingerprint and slot in (None, present["slot"])
 
 
 def _requested(present: t.Mapping[str, t.Any], key: t.Mapping[str, t.Any]) -> RequestedKey:
@@ -97,14 +124,7 @@ def _requested(present: t.Mapping[str, t.Any], key: t.Mapping[str, t.Any]) -> Re
 
 def check_proof_options(params: Params) -> tuple[ManualConfirmation, ...]:
     """Check the options of PROOF_SPEC, and return the confirmations. Raises UtrustError (`option_invalid`)."""
-    confirmations = tuple(
-        ManualConfirmation(given["node"], given["key"], given["confirmed_by"].strip(), given["reason"].strip())
-        for given in params["manual_confirmations"]
-    )
-    if any(not given.confirmed_by or not given.reason for given in confirmations):
-        raise UtrustError(
-            "manual_confirmations: confirmed_by or reason is blank. Set both in every entry", code="option_invalid"
-        )
+    confirmations = tuple(_confirmation(given) for given in params["manual_confirmations"])
     if params["reactivate"] and not params["crypto_token"]:
         raise UtrustError(
             "reactivate: option crypto_token is missing. Set the name of the crypto token", code="option_invalid"
@@ -114,3 +134,21 @@ def check_proof_options(params: Params) -> tuple[ManualConfirmation, ...]:
             f"wait_timeout: {params['wait_timeout']:g} is invalid. Set 0 or more seconds", code="option_invalid"
         )
     return confirmations
+
+
+def _confirmation(given: t.Mapping[str, t.Any]) -> ManualConfirmation:
+    """Raises UtrustError (`option_invalid`)."""
+    confirmed_by, reason = given["confirmed_by"].strip(), given["reason"].strip()
+    if not confirmed_by or not reason:
+        raise UtrustError(
+            "manual_confirmations: confirmed_by or reason is blank. Set both in every entry", code="option_invalid"
+        )
+    [key] = parse_key_fingerprints("manual_confirmations", [given["key"]])
+    try:
+        time = parse_time(given["time"])
+    except (ValueError, OverflowError) as exc:
+        raise UtrustError(
+            f"manual_confirmations: {given['time']!a:.80} is not a time with a zone, such as 2026-11-23T13:00:00Z. Correct the time",
+            code="option_invalid",
+        ) from exc
+    return ManualConfirmation(given["node"], key, time, confirmed_by, reason)

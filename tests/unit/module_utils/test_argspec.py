@@ -27,7 +27,7 @@ OPERATIONS = {
     for operation in (hsm_info.OPERATION, hsm_restore.OPERATION, ksp_export.OPERATION, ksp_import.OPERATION)
 }
 CONNECTION = {"host": "127.0.0.2", "client_cert": "/pki/operator.pem", "tls_fingerprint": ["ab" * 32]}
-IMPORT = {**CONNECTION, "expect_node": "node2", "src": "/run/cluster.ksp"}
+IMPORT = {**CONNECTION, "expect_node": "node2", "src": "/run/cluster.ksp", "manifest_sha256": "sha256:" + 64 * "0"}
 RESTORE = {**CONNECTION, "expect_node": "node2", "source": {}, "pin_pad": "front-usb"}
 
 
@@ -56,6 +56,7 @@ def without(arguments: dict[str, t.Any], *names: str) -> dict[str, t.Any]:
         ("utrust_hsm_info", {**CONNECTION, "validate_certs": False}, "validate_certs. Supported parameters"),
         ("utrust_ksp_export", CONNECTION, "expect_node"),
         ("utrust_ksp_import", without(IMPORT, "src"), "src, manifest"),
+        ("utrust_ksp_import", without(IMPORT, "manifest_sha256"), "manifest_sha256"),
         ("utrust_ksp_import", {**IMPORT, "manifest": {}}, "mutually exclusive"),
         ("utrust_ksp_import", without(IMPORT, "expect_node"), "expect_node"),
         ("utrust_ksp_import", {**IMPORT, "allow_replace": [{"fingerprint": fingerprint("a")}]}, "reason"),

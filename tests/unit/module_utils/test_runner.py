@@ -6,9 +6,19 @@
 
 from __future__ import annotations
 
+import types
+import typing as t
+
 import pytest
+from ansible_collections.keyops.utrust.plugins.module_utils import _runner
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
-from ansible_collections.keyops.utrust.plugins.module_utils._runner import Invocation, Operation, coded_errors, execute
+from ansible_collections.keyops.utrust.plugins.module_utils._runner import (
+    Invocation,
+    Operation,
+    coded_errors,
+    execute,
+    run_module,
+)
 
 INVOCATION = Invocation({}, False, lambda line: None, None)
 SECRET = "a-token-with-24-letters!"
@@ -55,3 +65,17 @@ def test_end_of_the_process_is_not_an_error(error: BaseException) -> None:
 def test_error_of_a_passed_type_is_not_converted() -> None:
     with pytest.raises(LookupError), coded_errors((LookupError,)):
         raise KeyError("host")
+
+
+@pytest.mark.parametrize("version", [(3, 9, 18), (3, 10, 0), (3, 10, 99)])
+def test_old_python_of_a_bastion_is_named(monkeypatch: pytest.MonkeyPatch, version: tuple[int, ...]) -> None:
+    """Older versions read times in another way, and the clock of the node would seem to differ."""
+
+    class Module:
+        def fail_json(self, **result: t.Any) -> t.NoReturn:
+            raise LookupError(result["code"], result["msg"])
+
+    monkeypatch.setattr(_runner, "sys", types.SimpleNamespace(version_info=version))
+    with pytest.raises(LookupError, match="python_too_old") as caught:
+        run_module(t.cast("t.Any", Module()), raising(AssertionError()))
+    assert f"is Python 3.{version[1]}. Nothing was done" in caught.value.args[1]

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import io
 import json
 import typing as t
@@ -419,6 +421,36 @@ def test_download_checks_size_and_digest(script: Scripted) -> None:
         with pytest.raises(ApiError, match="7 bytes or a wrong digest") as caught:
             script(make_response(200, damaged)).appliance.download_package(package, io.BytesIO())
         assert caught.value.code == "download_corrupt"
+
+
+RIGHT = "sha-256=:" + base64.b64encode(hashlib.sha256(b"package").digest()).decode() + ":"
+WRONG = "sha-256=:" + base64.b64encode(hashlib.sha256(b"other").digest()).decode() + ":"
+
+
+@pytest.mark.parametrize(
+    ("header", "accepted"),
+    [
+        (RIGHT, True),
+        ("sha-512=:AAAA:", True),
+        (f"sha-512=:AAAA:, {RIGHT}", True),
+        (f"{RIGHT},sha-512=:AAAA:", True),
+        (f" {RIGHT};x=1 , md5=:AA==:", True),
+        (f"{WRONG}, {RIGHT}", True),
+        (WRONG, False),
+        (f"sha-512=:AAAA:, {WRONG}", False),
+        (f"{RIGHT}, {WRONG}", False),
+        ("sha-256=AAAA", False),
+    ],
+)
+def test_download_reads_a_digest_with_several_algorithms(script: Scripted, header: str, accepted: bool) -> None:
+    """RFC 9530 allows several algorithms in the header. The last digest of an algorithm counts."""
+    package = jobs.parse_package({**example("Package"), "size": 7, "sha256": fingerprint("package")})
+    made = script(make_response(200, b"package", **{"Content-Digest": header}))
+    if accepted:
+        made.appliance.download_package(package, io.BytesIO())
+    else:
+        with pytest.raises(ApiError, match="wrong digest"):
+            made.appliance.download_package(package, io.BytesIO())
 
 
 def test_download_to_full_disk_raises_not_written(script: Scripted) -> None:

@@ -13,6 +13,7 @@ from ansible_collections.keyops.utrust.plugins.module_utils._appliance import jo
 from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import ImportBehavior, Mbk, Node
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import ApiError
 from ansible_collections.keyops.utrust.plugins.module_utils._json_client import parse_retry_after
+from ansible_collections.keyops.utrust.plugins.module_utils._printable import escape_document
 
 from tests.support.factories import example
 from tests.support.fakes import make_problem, make_response
@@ -268,10 +269,12 @@ def test_parse_key_without_label() -> None:
     assert str(parsed) == "slot 1 (no label) (kcv:f29000)"
 
 
-def test_parse_key_keeps_control_characters_as_data() -> None:
-    """An honest node accepts such labels. The text that people read escapes them."""
-    parsed = schema.parse_key_page(changed("KeyPage", "hsm_keys.1.label", "a\x1b[2K\r\u202eb"))[0][1]
-    assert parsed.label == "a\x1b[2K\r\u202eb"
+def test_parse_key_keeps_the_printable_label() -> None:
+    """An honest node accepts every label. The decoder makes it printable, and the keys digest uses the stored label."""
+    page = escape_document(changed("KeyPage", "hsm_keys.1.label", "a\x1b[2K\r\u202eb"))
+    parsed = schema.parse_key_page(page)[0][1]
+    assert parsed.label == r"a\x1b[2K\r\u202eb"
+    assert parsed.stored_label == "a\x1b[2K\r\u202eb"
     assert str(parsed) == r"slot 1 a\x1b[2K\r\u202eb (kcv:f29000)"
 
 

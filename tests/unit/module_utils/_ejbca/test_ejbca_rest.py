@@ -83,4 +83,6 @@ def test_certificate_with_unsupported_key_is_an_error(monkeypatch: pytest.Monkey
     with pytest.raises(ApiError):
         ejbca_x509.active_certificate(pem().decode())
     with pytest.raises(ApiError):
-        ejbca_x509.signer_of(der, der)
+        ejbca_x509.check_test_certificate(
+            der, der, ejbca_x509.CertificateRequest("", ""), datetime.datetime.now(datetime.UTC)
+        )

@@ -130,11 +130,6 @@ def test_check_mode_reports_claim_of_other_run() -> None:
     assert OTHER.holder in problem["text"]
 
 
-def test_node_without_capability_has_no_claim() -> None:
-    result, dummy = claim(FakeAppliance(frozenset()))
-    assert result == {"changed": False, "claim": None, "supported": False}
-
-
 def test_release_ends_the_claim() -> None:
     assert release_claim(fake(release_claim=None).appliance, dry_run=False)["changed"] is True
     assert release_claim(fake().appliance, dry_run=True)["changed"] is False

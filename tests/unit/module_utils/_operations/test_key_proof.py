@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import datetime
 import typing as t
 
 import pytest
@@ -18,6 +19,7 @@ from ansible_collections.keyops.utrust.plugins.module_utils._operations.key_proo
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight.requested_keys import (
     ManualConfirmation,
     RequestedKey,
+    check_proof_options,
     resolve_keys,
 )
 from ansible_collections.keyops.utrust.plugins.module_utils._wait import WaitOptions
@@ -105,31 +107,119 @@ def test_resolve_keys_complete_without_source_keys() -> None:
 
 # Manual confirmations
 
+NOW = datetime.datetime.now(datetime.UTC)
+HOUR = datetime.timedelta(hours=1)
 
-def confirmed(confirmation: ManualConfirmation, *, expect_node: str | None = "node2") -> bool | None:
+
+def confirmation(**changed: t.Any) -> ManualConfirmation:
+    given = ManualConfirmation("node2", SIGN.fingerprint, NOW - HOUR, "Ada", "tested")
+    return given._replace(**changed)
+
+
+def confirmed(
+    *confirmations: ManualConfirmation, expect_node: str | None = "node2", arrival: datetime.datetime | None = None
+) -> dict[str, t.Any]:
     options = ProofOptions(
-        expect_node, "sign", (REQUESTED,), None, False, Profiles("p", "e"), (confirmation,), WaitOptions(0.0)
+        expect_node,
+        "sign",
+        (REQUESTED,),
+        None,
+        False,
+        Profiles("p", "e"),
+        confirmations,
+        WaitOptions(0.0),
+        {SIGN.fingerprint: arrival} if arrival is not None else {},
     )
     appliance = FakeAppliance(node=node(SIGN, name="node2"), list_keys=(SIGN,)).appliance
-    result = prove_keys(appliance, None, options, dry_run=False, progress=lambda line: None)
-    return t.cast("bool | None", result["passed"])
+    return prove_keys(appliance, None, options, dry_run=False, progress=lambda line: None)
 
 
 @pytest.mark.parametrize(
     ("of_node", "of_key", "passed"),
     [
-        ("node2", "signKey", True),
         ("node2", SIGN.fingerprint, True),
-        ("node3", "signKey", False),
-        ("Node2", "signKey", False),
+        ("node2", "signKey", False),
+        ("node3", SIGN.fingerprint, False),
+        ("Node2", SIGN.fingerprint, False),
         ("node2", "other", False),
         ("node2", OTHER.fingerprint, False),
+        ("node2", IN_SLOT_1.fingerprint, False),
     ],
 )
 def test_confirmation_counts_for_its_node_and_key(of_node: str, of_key: str, passed: bool) -> None:
-    """An operation uses the confirmations of its own node, by label or key fingerprint."""
-    assert confirmed(ManualConfirmation(of_node, of_key, "Ada", "tested")) is passed
+    """An operation uses the confirmations of its own node. A label is not a key."""
+    assert confirmed(confirmation(node=of_node, key=of_key))["passed"] is passed
 
 
 def test_confirmation_uses_the_name_that_the_node_reports() -> None:
-    assert confirmed(ManualConfirmation("node2", "signKey", "Ada", "tested"), expect_node=None) is True
+    assert confirmed(confirmation(), expect_node=None)["passed"] is True
+
+
+@pytest.mark.parametrize(
+    ("time", "arrival", "words"),
+    [
+        (NOW - HOUR, NOW - HOUR / 2, "it arrived on this node at"),
+        (NOW - HOUR, NOW - HOUR, "it arrived on this node at"),
+        (NOW - 365 * 24 * HOUR, NOW - HOUR, "it arrived on this node at"),
+        (NOW + HOUR, None, "in the future"),
+        (NOW + HOUR, NOW - HOUR, "in the future"),
+        (NOW - HOUR, NOW - 2 * HOUR, ""),
+        (NOW - HOUR, None, ""),
+    ],
+    ids=["before", "same time", "long before", "future", "future after arrival", "after", "arrival unknown"],
+)
+def test_confirmation_is_later_than_the_arrival_of_the_key(
+    time: datetime.datetime, arrival: datetime.datetime | None, words: str
+) -> None:
+    """Nobody can have tested a key before it was on the node, or tomorrow."""
+    result = confirmed(confirmation(time=time), arrival=arrival)
+    assert result["passed"] is (not words)
+    assert words in result["proof"][0]["detail"]
+
+
+def test_one_confirmation_that_counts_suffices() -> None:
+    early = confirmation(time=NOW - 3 * HOUR)
+    assert confirmed(early, confirmation(), arrival=NOW - 2 * HOUR)["passed"] is True
+    assert confirmed(confirmation(), early, arrival=NOW - 2 * HOUR)["passed"] is True
+
+
+VALID = {
+    "node": "node2",
+    "key": SIGN.fingerprint,
+    "time": "2026-11-23T13:00:00Z",
+    "confirmed_by": "Ada",
+    "reason": "tested",
+}
+OTHERS: dict[str, t.Any] = {"reactivate": False, "crypto_token": None, "wait_timeout": 0.0}
+
+
+@pytest.mark.parametrize(
+    "time", ["2026-11-23T13:00:00Z", "2026-11-23 13:00:00+00:00", "2026-11-23T14:00:00+01:00", " 2026-11-23T13:00Z"]
+)
+def test_confirmation_time_has_one_meaning(time: str) -> None:
+    """YAML writes a time without quotes in another form, which is the same time."""
+    [given] = check_proof_options({**OTHERS, "manual_confirmations": [{**VALID, "time": time}]})
+    assert given.time == datetime.datetime(2026, 11, 23, 13, tzinfo=datetime.UTC)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"key": "signKey"},
+        {"key": SIGN.fingerprint.upper()},
+        {"key": SIGN.fingerprint[:-1]},
+        {"key": ""},
+        {"time": "2026-11-23"},
+        {"time": "2026-11-23T13:00:00"},
+        {"time": "yesterday"},
+        {"time": "1763902800"},
+        {"time": "0001-01-01T00:00:00+23:00"},
+        {"confirmed_by": " "},
+        {"reason": ""},
+    ],
+)
+def test_confirmation_of_another_form_is_refused(changed: dict[str, str]) -> None:
+    """A confirmation names a key fingerprint, a time with its zone, a person and a reason."""
+    with pytest.raises(UtrustError) as refused:
+        check_proof_options({**OTHERS, "manual_confirmations": [{**VALID, **changed}]})
+    assert refused.value.code == "option_invalid"

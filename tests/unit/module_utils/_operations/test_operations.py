@@ -11,6 +11,7 @@ import itertools
 import shutil
 import types
 import typing as t
+from pathlib import Path
 
 import pytest
 from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import (
@@ -22,9 +23,6 @@ from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model imp
     ImportRow,
     Member,
     Package,
-    PinPad,
-    Restore,
-    RestorePreview,
 )
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import (
     ApiError,
@@ -38,7 +36,6 @@ from ansible_collections.keyops.utrust.plugins.module_utils._operations.hsm_info
 from ansible_collections.keyops.utrust.plugins.module_utils._operations.hsm_restore import (
     RestoreOptions,
     cancel_restore,
-    restore_hsm,
     summary,
 )
 from ansible_collections.keyops.utrust.plugins.module_utils._operations.ksp_export import ExportOptions, export_package
@@ -47,82 +44,48 @@ from ansible_collections.keyops.utrust.plugins.module_utils._package import stor
 from ansible_collections.keyops.utrust.plugins.module_utils._package.manifest import make_manifest
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight.keys import Policy
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight.restore import Source
+from ansible_collections.keyops.utrust.plugins.module_utils._run import life
+from ansible_collections.keyops.utrust.plugins.module_utils._run.life import RunEndedError
 from ansible_collections.keyops.utrust.plugins.module_utils._wait import WaitOptions
 
 from tests.support.factories import KEYOPS, OTHER, fingerprint, key, node
 from tests.support.fakes import FakeAppliance
+from tests.support.operations import (
+    AFTER,
+    ANY_SKEW,
+    APPLIED,
+    AWAY,
+    DONE,
+    JOINING,
+    LOST,
+    NEW,
+    OLD,
+    PREVIEW,
+    RESTORED,
+    RESTORING,
+    ROWS,
+    SOURCE,
+    STAGED,
+    TARGET,
+    WAITING,
+    FakeClock,
+    import_into,
+    joining,
+    restore,
+    rows,
+    target,
+    write_package,
+)
 
 if t.TYPE_CHECKING:
-    from pathlib import Path
-
     from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import HsmKey, Node
-
-OLD, NEW = key("old"), key("new")
-SOURCE, TARGET = node(OLD, NEW), node(OLD, name="node2", hsm_serial="UT000002")
-AFTER = node(OLD, NEW, name="node2", hsm_serial="UT000002")
-LOST = ResponseLostError("POST apply: the response was lost", code="response_lost")
-AWAY = UnreachableError("no route to node2", code="node_unreachable")
-
-#: Seconds. The clocks of the nodes are set when this file is imported, which can be minutes before a test runs.
-ANY_SKEW = 86400.0
-
-
-class FakeClock:
-    """A clock that advances by one second with each reading, and by the time of each sleep."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def clock(self) -> float:
-        self.now += 1
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-
-    def patience(self, timeout: float = 60.0) -> WaitOptions:
-        return WaitOptions(timeout, 2.0, self.clock, self.sleep)
-
 
 # Import
 
 
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
-    """Return a package of OLD and NEW with its manifest."""
-    path = tmp_path / "cluster.ksp"
-    path.write_bytes(b"package")
-    store.write_manifest(path, make_manifest(SOURCE, (OLD, NEW), sha256=fingerprint("package"), size=7))
-    return path
-
-
-def rows(*table: tuple[HsmKey, str, str | None]) -> tuple[ImportRow, ...]:
-    return tuple(ImportRow(*row) for row in table)
-
-
-ROWS = rows((OLD, "unchanged", OLD.fingerprint), (NEW, "add", None))
-STAGED = Import("1b67", "staged", TARGET.keys_digest, ROWS)
-APPLIED = Import("1b67", "applied", AFTER.keys_digest, ROWS)
-
-
-def target(**results: t.Any) -> FakeAppliance:
-    """Return node2 for a successful import. `results` changes the results of methods."""
-    usual: dict[str, t.Any] = {
-        "node": TARGET,
-        "list_keys": [(OLD,), (OLD, NEW)],
-        "stage_import": STAGED,
-        "apply_import": APPLIED,
-        "discard_import": True,
-    }
-    return FakeAppliance(**{**usual, **results})
-
-
-def import_into(fake: FakeAppliance, package: Path, *, dry_run: bool = False, **policy: t.Any) -> dict[str, t.Any]:
-    strict = Policy(False, frozenset(), frozenset(), None, frozenset())
-    options = ImportOptions(
-        "node2", str(package), None, None, strict._replace(**policy), FakeClock().patience(), ANY_SKEW
-    )
-    return import_package(fake.appliance, options, dry_run=dry_run, progress=lambda dummy: None)
+    return write_package(tmp_path)
 
 
 def test_import_stages_checks_applies_and_verifies(package: Path) -> None:
@@ -288,15 +251,21 @@ def test_import_preview_replaces_another_key_is_refused(package: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "after",
-    [(OLD,), (NEW,), (IMPOSTOR, NEW), (OLD, key("new", fingerprint=fingerprint("impostor"))), ()],
+    ("after", "code"),
+    [
+        ((OLD,), "import_not_verified"),
+        ((NEW,), "import_not_verified"),
+        ((IMPOSTOR, NEW), "unexpected_keys"),
+        ((OLD, key("new", fingerprint=fingerprint("impostor"))), "unexpected_keys"),
+        ((), "import_not_verified"),
+    ],
     ids=["not imported", "other key lost", "other key overwritten", "other key imported", "all keys lost"],
 )
-def test_import_keys_not_as_predicted_fails(package: Path, after: tuple[HsmKey, ...]) -> None:
+def test_import_keys_not_as_predicted_fails(package: Path, after: tuple[HsmKey, ...], code: str) -> None:
     """The import fails even if the node reports success."""
     with pytest.raises(UtrustError, match="the keys of the HSM are not as expected") as caught:
         import_into(target(list_keys=[(OLD,), after]), package)
-    assert caught.value.code == "import_not_verified"
+    assert caught.value.code == code
     assert "Do not use these keys" in str(caught.value)
     assert "difference" in caught.value.details
 
@@ -573,7 +542,7 @@ def test_import_effect_forbidden_or_unknown_is_refused(
     package: Path, effect: str, deletions: str, declared: str | None, for_extra: str | None, for_replace: str | None
 ) -> None:
     """An effect without consequence for the keys is not refused."""
-    behavior = ImportBehavior(effect, deletions)
+    behavior = ImportBehavior(effect, deletions, restart="nothing")
 
     def refusal(*present: HsmKey, **policy: t.Any) -> str | None:
         target_node = node(*present, name="node2", import_behavior=behavior)
@@ -612,7 +581,7 @@ OFFERED = Package(
 
 
 def export(fake: FakeAppliance, dest: Path, *, dry_run: bool = False) -> dict[str, t.Any]:
-    options = ExportOptions("node1", str(dest), force=False, owner_pid=None, ttl=60, max_clock_skew=ANY_SKEW)
+    options = ExportOptions("node1", str(dest), force=False, open_private=None, ttl=60, max_clock_skew=ANY_SKEW)
     return export_package(fake.appliance, options, dry_run=dry_run, progress=lambda dummy: None)
 
 
@@ -676,58 +645,40 @@ def test_export_disk_space_low_makes_no_package(tmp_path: Path, monkeypatch: pyt
     assert "create_package" not in fake.calls
 
 
-def test_export_deletes_the_old_manifest_first(tmp_path: Path) -> None:
-    """A manifest is never beside a package that it does not describe."""
-    package = tmp_path / "cluster.ksp"
+def earlier_package(folder: Path) -> Path:
+    package = folder / "cluster.ksp"
     package.write_bytes(b"old")
     store.write_manifest(package, make_manifest(TARGET, (OLD,), sha256=fingerprint("old"), size=3))
+    return package
+
+
+def test_export_download_fails_keeps_the_earlier_package(tmp_path: Path) -> None:
+    """The package that the user has, with its manifest, stays usable until another package is complete."""
+    package = earlier_package(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(UnreachableError):
         export(source(download_package=AWAY), package)
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"cluster.ksp": b"old"}
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_export_deletes_the_old_manifest_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A manifest is never beside a package that it does not describe."""
+    package = earlier_package(tmp_path)
+    present: list[bool] = []
+    replace = Path.replace
+
+    def replaced(path: Path, other: Path) -> Path:
+        if other == package:
+            present.append(store.manifest_path(package).exists())
+        return replace(path, other)
+
+    monkeypatch.setattr(Path, "replace", replaced)
+    export(source(), package)
+    assert present == [False]
+    assert store.manifest_path(package).exists()
 
 
 # Guided restore
-
-JOINING = node(name="node2", hsm_serial="UT000002", hsm_state="factory_reset", mbk=None)
-RESTORED = node(OLD, NEW, name="node2", hsm_serial="UT000002")
-FRONT = PinPad("front-usb", "local", None, "ready")
-PREVIEW = RestorePreview("node2", "UT000002", fingerprint("tls"), FRONT, "node1", 2, SOURCE.keys_digest, KEYOPS, 2, 3)
-WAITING = Restore(
-    "7c9e", "waiting_for_card", 1, "front-usb", "node1", "Insert MBK card 1 of 2", None, 0, 2, 120.0, None, 1
-)
-RESTORING = dc.replace(WAITING, state="restoring", sequence=5, prompt=None, cards_accepted=2, seconds_left=None)
-DONE = dc.replace(RESTORING, state="succeeded", sequence=6)
-
-
-def joining(**results: t.Any) -> FakeAppliance:
-    usual: dict[str, t.Any] = {
-        "node": [JOINING, RESTORED],
-        "pin_pads": (FRONT,),
-        "preview_restore": PREVIEW,
-        "start_restore": WAITING,
-        "watch_restore": [RESTORING, DONE],
-    }
-    return FakeAppliance(**{**usual, **results})
-
-
-def restore(
-    fake: FakeAppliance,
-    *,
-    timeout: float = 600.0,
-    progress: t.Callable[[str], None] = lambda dummy: None,
-    **changes: t.Any,
-) -> dict[str, t.Any]:
-    usual: dict[str, t.Any] = {
-        "expect_node": "node2",
-        "source": Source.from_dict(SOURCE.to_dict()),
-        "pin_pad": "front-usb",
-        "cards": None,
-        "poll": 20.0,
-        "patience": FakeClock().patience(timeout),
-        "max_clock_skew": ANY_SKEW,
-    }
-    options = RestoreOptions(**{**usual, **changes})
-    return restore_hsm(fake.appliance, options, dry_run=False, progress=progress)
 
 
 def test_restore_previews_starts_watches_and_verifies() -> None:
@@ -863,14 +814,6 @@ def test_restore_with_many_changes_keeps_some_events() -> None:
     assert len(result["events"]) == 500
 
 
-def test_restore_shows_text_of_the_node_escaped() -> None:
-    lines: list[str] = []
-    hostile = dc.replace(RESTORING, prompt="Insert\x1b[2K\rcard")
-    result = restore(joining(watch_restore=[hostile, DONE]), progress=lines.append)
-    assert r"Insert\x1b[2K\rcard" in result["events"][1]
-    assert "\x1b" not in "".join(lines)
-
-
 def test_restore_timeout_does_not_cancel() -> None:
     """The message states that the restore continues at the PIN pad."""
     with pytest.raises(UtrustError, match="The restore continues at PIN pad front-usb") as caught:
@@ -987,6 +930,16 @@ def test_cancel_reports_how_the_restore_ended(state: str, changed: bool) -> None
     result = cancel_restore(fake.appliance, options, dry_run=False, progress=lambda dummy: None)
     assert result["changed"] is changed
     assert ("warnings" in result) is not changed
+
+
+def test_orphan_cancels_no_restore(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The card holders can continue when the run that wanted to cancel has ended."""
+    options = RestoreOptions("node2", None, None, None, 20.0, FakeClock().patience())
+    fake = FakeAppliance(node=dc.replace(JOINING, running=("restore", "7c9e")), running_restore=WAITING)
+    monkeypatch.setattr(life, "_ended", [lambda: True])
+    with pytest.raises(RunEndedError):
+        cancel_restore(fake.appliance, options, dry_run=False, progress=lambda dummy: None)
+    assert "cancel_restore" not in fake.calls
 
 
 # Unknown facts

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import dataclasses as dc
+import os
 import typing as t
 
 import pytest
@@ -23,11 +24,13 @@ from ansible_collections.keyops.utrust.plugins.module_utils._preflight.node impo
     check_pin_pad,
     check_ready,
 )
-from ansible_collections.keyops.utrust.plugins.module_utils._preflight.package import check_package
+from ansible_collections.keyops.utrust.plugins.module_utils._preflight.package import check_directory, check_package
 
 from tests.support.factories import KEYOPS, OTHER, fingerprint, key, node
 
 if t.TYPE_CHECKING:
+    from pathlib import Path
+
     from ansible_collections.keyops.utrust.plugins.module_utils._errors import Problem
 
 STRICT = Policy(False, frozenset(), frozenset(), None, frozenset())
@@ -238,3 +241,34 @@ def test_key_fingerprint_unknown_stops_import(both: bool) -> None:
     found = check_key_changes("node2", "node1", difference, policy)
     assert codes(found) == ["key_fingerprint_unknown"]
     assert "slot 0 vault (unknown)" in found[0].text
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("cluster.ksp", None),
+        ("k" * 200, None),
+        ("k" * 201, "package_not_written"),
+        ("\u00e4" * 101, "package_not_written"),
+        ("folder", "package_not_written"),
+        ("folder/cluster.ksp", "directory_not_private"),
+        ("missing/cluster.ksp", "directory_missing"),
+    ],
+)
+def test_destination_that_cannot_be_written_is_a_problem(tmp_path: Path, name: str, code: str | None) -> None:
+    """Without this check, check mode would promise an export that the last step refuses."""
+    tmp_path.chmod(0o700)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder").chmod(0o755)
+    problems = check_directory("node1", str(tmp_path / name))
+    assert [problem.code for problem in problems] == ([code] if code else [])
+
+
+def test_private_directory_of_another_user_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mode alone does not show who can read the package."""
+    tmp_path.chmod(0o700)
+    other = os.geteuid() + 1
+    monkeypatch.setattr(os, "geteuid", lambda: other)
+    [problem] = check_directory("node1", str(tmp_path / "cluster.ksp"))
+    assert problem.code == "directory_not_private"
+    assert "belongs to another user" in problem.text
