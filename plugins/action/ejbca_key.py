@@ -6,9 +6,18 @@
 
 from __future__ import annotations
 
+import typing as t
+
 from ansible_collections.keyops.utrust.plugins.module_utils._operations.ejbca_key import OPERATION
 from ansible_collections.keyops.utrust.plugins.plugin_utils._action import UtrustActionBase
+from ansible_collections.keyops.utrust.plugins.plugin_utils._arrivals import with_arrivals
 
 
 class ActionModule(UtrustActionBase):
     operation = OPERATION
+
+    def _perform(self, variables: dict[str, t.Any]) -> dict[str, t.Any]:
+        result = super()._perform(variables)
+        if self._task.check_mode:
+            return result
+        return with_arrivals(result, [result["hsm_key"]] if result.get("hsm_key") else [], variables)

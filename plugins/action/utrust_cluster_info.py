@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from ansible_collections.keyops.utrust.plugins.module_utils._operations.cluster_info import OPERATION
-from ansible_collections.keyops.utrust.plugins.plugin_utils._action import ClusterActionBase
+from ansible_collections.keyops.utrust.plugins.plugin_utils._judging_action import ClusterActionBase
 
 
 class ActionModule(ClusterActionBase):

@@ -11,9 +11,13 @@ import typing as t
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
 from ansible_collections.keyops.utrust.plugins.module_utils._operations.cluster_info import READ_SPEC
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight.cluster import INITIAL_SYNC, KEY_SYNC
-from ansible_collections.keyops.utrust.plugins.module_utils._preflight.policy import POLICY_SPEC
-from ansible_collections.keyops.utrust.plugins.plugin_utils._action import JudgingActionBase
-from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.summary import summarize_restores, summarize_sync
+from ansible_collections.keyops.utrust.plugins.module_utils._preflight.policy import AUDIT_SPEC
+from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.summary import (
+    keys_needed,
+    summarize_restores,
+    summarize_sync,
+)
+from ansible_collections.keyops.utrust.plugins.plugin_utils._judging_action import JudgingActionBase
 
 if t.TYPE_CHECKING:
     from ansible_collections.keyops.utrust.plugins.module_utils._argspec import Spec
@@ -23,7 +27,7 @@ SPEC: t.Final[Spec] = {
     **READ_SPEC,
     "operation": {"type": "str", "choices": [KEY_SYNC, INITIAL_SYNC], "default": KEY_SYNC},
     "planned": {"type": "dict", "required": True},
-    "audit": POLICY_SPEC["audit"],
+    **AUDIT_SPEC,
 }
 
 
@@ -48,7 +52,10 @@ class ActionModule(JudgingActionBase):
     def _read(self, arguments: dict[str, t.Any], variables: dict[str, t.Any], keys: bool) -> t.Any:
         """Return the reading. After a guided restore, the summary names every node also if the source cannot be read."""
         try:
-            return super()._read(arguments, variables, keys)
+            reading = super()._read(arguments, variables, keys)
+            if self._task.args.get("operation") != INITIAL_SYNC and keys_needed(arguments["planned"], reading):
+                return super()._read(arguments, variables, True)
+            return reading
         except UtrustError as exc:
             if self._task.args.get("operation") != INITIAL_SYNC:
                 raise
@@ -60,7 +67,9 @@ class ActionModule(JudgingActionBase):
         if params["operation"] == INITIAL_SYNC:
             result = summarize_restores(params["planned"], reading)
         else:
-            result = summarize_sync(params["planned"], t.cast("ClusterReading | None", reading))
+            known, pending = variables["hostvars"], params["planned"]["pending"]
+            left_out = [host for host in pending if self._task.check_mode and "_key_sync_import" not in known[host]]
+            result = summarize_sync(params["planned"], t.cast("ClusterReading | None", reading), left_out)
         if params["audit"] == "required" and not result.get("failed"):
             try:
                 self._require_audit(read_file=True)

@@ -14,8 +14,9 @@ from ansible_collections.keyops.utrust.plugins.module_utils._preflight.requested
     PROOF_SPEC,
     check_proof_options,
 )
-from ansible_collections.keyops.utrust.plugins.plugin_utils._action import JudgingActionBase
+from ansible_collections.keyops.utrust.plugins.plugin_utils._arrivals import key_arrivals
 from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.gate import GateNodes, check_gate_nodes, plan_gate
+from ansible_collections.keyops.utrust.plugins.plugin_utils._judging_action import JudgingActionBase
 from ansible_collections.keyops.utrust.plugins.plugin_utils._node_names import node_name
 
 if t.TYPE_CHECKING:
@@ -63,4 +64,6 @@ class ActionModule(JudgingActionBase):
     def judge(self, reading: ClusterReading | None, params: Arguments, variables: Arguments) -> Arguments:
         if reading is None:
             return {"passed": False, "problems": []}
-        return plan_gate(reading, self._gate_nodes(params, variables), params["hsm_keys"], params["level"])
+        planned = plan_gate(reading, self._gate_nodes(params, variables), params["hsm_keys"], params["level"])
+        hosts = {host: self._host_variables(variables, host) for host in planned["gate_nodes"]}
+        return {**planned, "key_arrivals": key_arrivals(hosts, [key["fingerprint"] for key in planned["hsm_keys"]])}

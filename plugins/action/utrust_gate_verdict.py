@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.keyops.utrust.plugins.plugin_utils._action import JudgingActionBase
 from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.gate import gate_verdict
+from ansible_collections.keyops.utrust.plugins.plugin_utils._judging_action import JudgingActionBase
 
 if t.TYPE_CHECKING:
     from ansible_collections.keyops.utrust.plugins.module_utils._argspec import Spec

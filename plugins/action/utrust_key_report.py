@@ -11,8 +11,8 @@ import json
 import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils._operations.cluster_info import READ_SPEC
-from ansible_collections.keyops.utrust.plugins.plugin_utils._action import JudgingActionBase
 from ansible_collections.keyops.utrust.plugins.plugin_utils._collection import collection_version
+from ansible_collections.keyops.utrust.plugins.plugin_utils._judging_action import JudgingActionBase
 from ansible_collections.keyops.utrust.plugins.plugin_utils._report.output import check_files, write_files
 from ansible_collections.keyops.utrust.plugins.plugin_utils._report.report import report
 

@@ -11,7 +11,6 @@ import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight.cluster import INITIAL_SYNC, RENEW_CA
-from ansible_collections.keyops.utrust.plugins.plugin_utils._action import JudgingActionBase
 from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.options import PREFLIGHT_SPEC, preflight_options
 from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.preflight import (
     check_cluster,
@@ -19,6 +18,7 @@ from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.preflight i
     problems_result,
 )
 from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.sync import check_quorum
+from ansible_collections.keyops.utrust.plugins.plugin_utils._judging_action import JudgingActionBase
 
 if t.TYPE_CHECKING:
     from ansible_collections.keyops.utrust.plugins.module_utils._cluster.read import ClusterReading
@@ -43,7 +43,7 @@ class ActionModule(JudgingActionBase):
             )
 
     def judge(self, reading: ClusterReading, params: dict[str, t.Any], variables: dict[str, t.Any]) -> dict[str, t.Any]:
-        managed: t.Iterable[str] = self._managed_nodes(variables).values()
+        managed: t.Iterable[str] = self._managed_nodes(variables, params["source"]).values()
         if params["operation"] == RENEW_CA:
             # Another member would use the new key at once, so only nodes that this run reads count.
             managed = {each.name for each in reading.readings}

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import datetime
 import os
+import pwd
 import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import Problem, UtrustError
 from ansible_collections.keyops.utrust.plugins.module_utils._operations import ksp_export
 from ansible_collections.keyops.utrust.plugins.module_utils._package.manifest import make_manifest
-from ansible_collections.keyops.utrust.plugins.module_utils._preflight.policy import policy_of
-from ansible_collections.keyops.utrust.plugins.plugin_utils._action import JudgingActionBase
+from ansible_collections.keyops.utrust.plugins.module_utils._preflight.package import check_directory
+from ansible_collections.keyops.utrust.plugins.module_utils._preflight.policy import POLICY_SPEC, policy_of
 from ansible_collections.keyops.utrust.plugins.plugin_utils._audit.allow_list import DECLARED
-from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster import plan_file
-from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.approvals import check_approvals
+from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster import approval_file, plan_file
+from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.approvals import check_approvals, load_approvers
 from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.options import (
     NOT_IN_A_PLAN,
+    SYNC_RULES,
     SYNC_SPEC,
     preflight_options,
 )
@@ -31,7 +33,7 @@ from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.sync import
     rollout_of,
     targets_of,
 )
-from ansible_collections.keyops.utrust.plugins.plugin_utils._signature import verify_ed25519
+from ansible_collections.keyops.utrust.plugins.plugin_utils._judging_action import JudgingActionBase
 
 if t.TYPE_CHECKING:
     from ansible_collections.keyops.utrust.plugins.module_utils._cluster.read import ClusterReading
@@ -42,13 +44,25 @@ Arguments = dict[str, t.Any]
 class ActionModule(JudgingActionBase):
     name = "utrust_sync_plan"
     spec = SYNC_SPEC
+    rules = SYNC_RULES
+
+    def _validate(self, name: str, rules: t.Mapping[str, t.Any], arguments: Arguments) -> Arguments:
+        for option in ("plan", "approvals"):
+            # Ansible converts every value to a path.
+            if not isinstance(arguments.get(option, ""), str):
+                raise UtrustError(
+                    f"{option}: the value is data, but Ansible evaluates data as templates. Nothing was done. "
+                    f"Set {option} to the path of a file, or set {option}_base64",
+                    code="option_invalid",
+                )
+        return super()._validate(name, rules, arguments)
 
     def check(self, params: Arguments, variables: Arguments) -> None:
         if params["audit"] == "required":
             self._require_audit(read_file=True)
         policy_of(params)
-        self._given = plan_file.read(params["plan"]) if params["plan"] is not None else {}
-        managed = self._managed_nodes(variables)
+        self._read_files(params)
+        managed = self._managed_nodes(variables, params["source"])
         preflight_options(params, managed.values())
         hosts = params["hosts"] if params["hosts"] is not None else variables["ansible_play_hosts_all"]
         if not [host for host in hosts if host != params["source"]]:
@@ -69,17 +83,40 @@ class ActionModule(JudgingActionBase):
             )
         if batch_size is not None and batch_size < 1:
             raise UtrustError(f"batch_size: {batch_size} is invalid. Set 1 or more", code="option_invalid")
-        if params["approvals_required"] < 0:
+        self._check_approval_options(params)
+
+    def _read_files(self, params: Arguments) -> None:
+        """Read plan and approvals once. Only these objects are judged, recorded and applied, also if a file changes during the run."""
+        self._given = self._approvals = None
+        if params["plan"] is not None:
+            self._given = plan_file.read(params["plan"])
+        elif params["plan_base64"] is not None:
+            self._given = plan_file.read_base64(params["plan_base64"])
+        if params["approvals"] is not None:
+            self._approvals = approval_file.read(params["approvals"])
+        elif params["approvals_base64"] is not None:
+            self._approvals = approval_file.read_base64(params["approvals_base64"])
+        self._approvers = load_approvers(params["approvers"])
+
+    def _check_approval_options(self, params: Arguments) -> None:
+        required = params["approvals_required"]
+        if required < 0:
             raise UtrustError("approvals_required: a negative number is invalid. Set 0 or more", code="option_invalid")
-        if params["approvals_required"] and params["plan"] is None and not self._task.check_mode:
+        if required and not self._approvers:
             raise UtrustError(
-                f"{params['approvals_required']} approval(s) are required, but the plan is missing. "
+                f"{required} approval(s) are required, but approvers is not set, so no approval can be verified. Nothing was done. "
+                "Set approvers, with name, accounts and public_key of each person",
+                code="approvers_missing",
+            )
+        if required and self._given is None and not self._task.check_mode:
+            raise UtrustError(
+                f"{required} approval(s) are required, but the plan is missing. "
                 "Make a plan with --check and plan_dest, have the plan approved, then run with this plan",
                 code="plan_missing",
             )
 
     def judge(self, reading: ClusterReading, params: Arguments, variables: Arguments) -> Arguments:
-        options = preflight_options(params, self._managed_nodes(variables).values())
+        options = preflight_options(params, self._managed_nodes(variables, params["source"]).values())
         problems = [
             *self.claim_problems,
             *check_cluster(reading, options._replace(members_may_be_down=True), datetime.datetime.now(datetime.UTC)),
@@ -92,30 +129,50 @@ class ActionModule(JudgingActionBase):
         if rollout.problem is not None:
             problems.append(rollout.problem)
         plan = self._make_plan(reading, rollout.batches, params, variables)
-        if params["plan"] is not None:
-            problems += _check_plan(self._given, plan["changes"], params)
+        if self._given is not None:
+            problems += self._check_plan(self._given, plan["changes"], params["approvals_required"])
             plan = self._given
         if problems:
             return problems_result(f"synchronizing from {params['source']}", problems)
         if params["plan_dest"] is not None and self._task.check_mode:
             plan_file.write(params["plan_dest"], plan)
+        result = _result(reading, rollout.batches, params, plan)
+        if self._approvals is not None:
+            result["ansible_facts"]["_key_sync__audit"]["approvals"] = [each._asdict() for each in self._approvals]
+        if self._task.check_mode and self._given is None:
+            result["plan_base64"] = plan_file.to_base64(plan)
         # ansible_check_mode does not show the keyword check_mode of a task or role.
-        return {**_result(reading, rollout.batches, params, plan), "check_mode": self._task.check_mode}
+        return {**result, "check_mode": self._task.check_mode}
+
+    def _check_plan(self, plan: Arguments, changes: Arguments, required: int) -> list[Problem]:
+        """Return the reasons why this plan must not be applied now."""
+        problems = check_plan(plan, changes)
+        if problems or not required:
+            return problems
+        return check_approvals(
+            plan,
+            self._approvals or (),
+            required=required,
+            approvers=self._approvers,
+            now=datetime.datetime.now(datetime.UTC),
+        )
 
     def _make_plan(
         self, reading: ClusterReading, batches: list[list[str]], params: Arguments, variables: Arguments
     ) -> Arguments:
         decided = {name: value for name, value in params.items() if name not in NOT_IN_A_PLAN}
+        account = _account(variables)
         return make_plan(
             describe_changes(reading, batches, decided),
-            requested_by=params["requested_by"] or _requester(variables),
+            requested_by=params["requested_by"] or account,
+            requester_account=account,
             requested_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         )
 
     def _check_dest(self, reading: ClusterReading, params: Arguments, variables: Arguments) -> list[Problem]:
         """Check the directory of the package where the package will be."""
         if not self._task.delegate_to:
-            return ksp_export.check_directory(reading.source_node.name, params["dest"])
+            return check_directory(reading.source_node.name, params["dest"])
         if params["dest"] is None or not self._task.check_mode:
             return []  # The export on the bastion checks the directory itself, before it requests a package.
         source = self._node_options(self._host_variables(variables, params["source"]))
@@ -128,7 +185,7 @@ class ActionModule(JudgingActionBase):
 def _result(reading: ClusterReading, batches: list[list[str]], params: Arguments, plan: Arguments) -> Arguments:
     """Return the result of a plan without problems."""
     joined = [member for member in reading.source_node.members if member.joined]
-    declared = {name: value for name, value in params.items() if name in DECLARED and name != "plan"}
+    declared = {name: value for name, value in params.items() if name in DECLARED and name not in ("plan", "approvals")}
     return {
         "ansible_facts": {
             "_key_sync__audit": {**declared, "requester": plan["requested_by"], "plan_digest": plan["digest"]}
@@ -140,6 +197,12 @@ def _result(reading: ClusterReading, batches: list[list[str]], params: Arguments
         "members_not_in_play": list(reading.members_not_read),
         "pending": [target.host for target in targets_of(reading) if target.pending],
         "batches": batches,
+        # The imports use these options, so that no variable of a target can change what was planned.
+        "import_options": {
+            name: params[name]
+            for name in (*POLICY_SPEC, "max_clock_skew", "allow_outage")
+            if params.get(name) is not None
+        },
         "targets": {
             target.host: {
                 "pending": target.pending,
@@ -152,22 +215,12 @@ def _result(reading: ClusterReading, batches: list[list[str]], params: Arguments
     }
 
 
-def _check_plan(plan: Arguments, changes: Arguments, params: Arguments) -> list[Problem]:
-    """Return the reasons why this plan must not be applied now."""
-    problems = check_plan(plan, changes)
-    if problems or not params["approvals_required"]:
-        return problems
-    return check_approvals(
-        plan,
-        params["approvals"],
-        required=params["approvals_required"],
-        approvers={approver["name"]: approver["public_key"] for approver in params["approvers"]},
-        verify=verify_ed25519,
-    )
-
-
-def _requester(variables: Arguments) -> str:
+def _account(variables: Arguments) -> str:
+    """Return the account that runs Ansible. The environment does not decide, because every user can set it."""
     for name in ("awx_user_name", "tower_user_name"):
         if variables.get(name):
             return str(variables[name])
-    return os.environ.get("USER") or "unknown"
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())

@@ -51,8 +51,8 @@ options:
   signing_key:
     description:
       - Path of an Ed25519 private key (PEM, without passphrase, mode 0600).
-      - After each line the callback signs the head of the chain. The signature is in a file beside the audit file whose name ends in C(.head.sig).
-      - The callback does not append to a file that has fewer records than its signed head.
+      - The callback signs each line. After each line the callback also signs the head of the chain, in a file whose name ends in C(.head.sig).
+      - The callback does not append to a file that has fewer records than its signed head, or records without a signature after a signed record.
       - Requires the Python package C(cryptography).
     type: path
     env:
@@ -63,7 +63,7 @@ options:
   syslog:
     description:
       - Address of a syslog server that also receives the sequence number and the digest of each line. With this copy, another machine can detect missing lines.
-      - A path such as C(/dev/log), or V(HOST:PORT) for UDP.
+      - A path such as C(/dev/log), or V(HOST:PORT) or V([IPV6]:PORT) for UDP.
     type: str
     env:
       - name: UTRUST_AUDIT_SYSLOG
@@ -94,6 +94,7 @@ import os
 import pathlib
 import platform
 import pwd
+import re
 import socket
 import sys
 import typing as t
@@ -104,8 +105,9 @@ from logging.handlers import SysLogHandler
 from ansible import context
 from ansible.plugins.callback import CallbackBase
 from ansible.release import __version__ as ansible_version
-from ansible_collections.keyops.utrust.plugins.plugin_utils._audit import events, persistence, run_state
-from ansible_collections.keyops.utrust.plugins.plugin_utils._audit.chain import ENDED, STARTED
+from ansible_collections.keyops.utrust.plugins.module_utils._printable import make_printable
+from ansible_collections.keyops.utrust.plugins.plugin_utils._audit import events, jobs, persistence, run_state
+from ansible_collections.keyops.utrust.plugins.plugin_utils._audit.chain import ENDED, LOST, STARTED
 from ansible_collections.keyops.utrust.plugins.plugin_utils._audit.errors import AuditError
 from ansible_collections.keyops.utrust.plugins.plugin_utils._audit.file import AuditFile
 from ansible_collections.keyops.utrust.plugins.plugin_utils._audit.signed_head import load_signer, now
@@ -132,9 +134,9 @@ class CallbackModule(CallbackBase):
         self._started = False
         self._file: AuditFile | None = None
         self._syslog: RaisingSysLogHandler | None = None
-        self._state = run_state.RunState(os.getpid(), self._job, "", "", "")
+        self._state = run_state.RunState(self._job, "", "", "")
         self._lost = 0
-        run_state.clear_state()  # The state of an outer run.
+        run_state.clear_state()
 
     # Ansible calls these methods in its main process, one at a time.
 
@@ -174,10 +176,15 @@ class CallbackModule(CallbackBase):
 
     def _start(self, extra_vars: t.Mapping[str, t.Any]) -> None:
         try:
-            self._open()
+            path = self._open()
+            lost = jobs.lost_jobs(path, socket.gethostname())
         except (AuditError, OSError, ValueError) as exc:
             self._fail(str(exc))
             return
+        try:
+            self._open_syslog()
+        except (AuditError, OSError, ValueError) as exc:
+            self._fail(f"syslog: {exc}")
         self._append(
             STARTED,
             playbook=self._playbook,
@@ -186,14 +193,16 @@ class CallbackModule(CallbackBase):
             check_mode=bool(context.CLIARGS.get("check")),
             limit=str(context.CLIARGS.get("subset") or ""),
             machine=socket.gethostname(),
-            pid=os.getpid(),
+            process=jobs.this_process(),
             ansible=ansible_version,
             python=platform.python_version(),
             collection={"version": collection_version(), "digest": collection_digest()},
             persistent=not self._state.not_persistent,
         )
+        for record in lost:
+            self._append(LOST, lost_job=record["job"], started=record.get("time"), process=record["process"])
 
-    def _open(self) -> None:
+    def _open(self) -> str:
         path = self.get_option("file")
         if not path:
             raise AuditError(
@@ -208,6 +217,9 @@ class CallbackModule(CallbackBase):
         )
         self._state = self._state._replace(file=self._file.path, not_persistent=not_persistent)
         run_state.publish_state(self._state)
+        return self._file.path
+
+    def _open_syslog(self) -> None:
         if self.get_option("syslog"):
             self._syslog = RaisingSysLogHandler(_address(self.get_option("syslog")))
             self._syslog.ident = "keyops-utrust-audit: "
@@ -219,8 +231,10 @@ class CallbackModule(CallbackBase):
             "outcome": outcome,
             "check_mode": bool(result._task.check_mode),
         }
-        for event, record in events.task_events(task, result._result):
+        for event, record in events.task_events(task, result._result, result._task.args.get("state")):
             self._append(event, **record)
+        if events.is_hidden(task, result._result):
+            self._fail(f"no_log hides a result of {task['action']}. Remove no_log, and unset ANSIBLE_NO_LOG")
 
     def _append(self, event: str, **facts: t.Any) -> None:
         if self._file is None:
@@ -248,7 +262,7 @@ class CallbackModule(CallbackBase):
         self._lost += 1
         self._state = self._state._replace(failure=text)
         run_state.publish_state(self._state)
-        self._display.error(f"keyops.utrust.audit: THE AUDIT TRAIL IS INCOMPLETE: {text}")
+        self._display.error(f"keyops.utrust.audit: THE AUDIT TRAIL IS INCOMPLETE: {make_printable(text)}")
 
 
 def _system_user() -> str:
@@ -259,5 +273,13 @@ def _system_user() -> str:
 
 
 def _address(text: str) -> str | tuple[str, int]:
-    host, colon, port = text.rpartition(":")
-    return (host, int(port)) if colon and not text.startswith("/") else text
+    """Return a path, or host and port. Raises AuditError (`audit_syslog_invalid`)."""
+    text = text.strip()
+    if text.startswith("/"):
+        return text
+    parts = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]|([^\s:\[\]/]+)):([0-9]{1,5})", text)
+    if parts is None or not 1 <= int(parts[3]) <= 65535:
+        raise AuditError(
+            "audit_syslog_invalid", f"{text!r:.200} is not an address. Set a path, HOST:PORT or [IPV6]:PORT"
+        )
+    return parts[1] or parts[2], int(parts[3])

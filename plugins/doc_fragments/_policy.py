@@ -71,10 +71,4 @@ options:
       - If an import requires MBK cards at the PIN pad, this is also the time limit for the card holders.
     type: float
     default: 600.0
-  audit:
-    description:
-      - With V(required), the action plugin fails before it contacts a node unless P(keyops.utrust.audit#callback) records this run completely.
-    type: str
-    choices: [optional, required]
-    default: optional
 """

@@ -45,7 +45,11 @@ options:
         type: str
         required: true
       key:
-        description: Label or key fingerprint of the key.
+        description: Key fingerprint of the key. A label is not accepted, because another key can get the same label.
+        type: str
+        required: true
+      time:
+        description: Time of the test with its zone, for example V(2026-11-23T13:00:00Z). It must be later than the arrival of the key on this node.
         type: str
         required: true
       confirmed_by:

@@ -106,6 +106,9 @@ import typing as t
 
 from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
+from ansible.utils.display import Display
+from ansible_collections.keyops.utrust.plugins.module_utils._printable import make_printable
+from ansible_collections.keyops.utrust.plugins.module_utils._run.directory import remove_stale, removed_line
 from ansible_collections.keyops.utrust.plugins.plugin_utils._audit import run_state
 from ansible_collections.keyops.utrust.plugins.plugin_utils._audit.errors import AuditError
 from ansible_collections.keyops.utrust.plugins.plugin_utils._audit.required import refusal
@@ -115,16 +118,18 @@ from ansible_collections.keyops.utrust.plugins.plugin_utils._audit.verify import
 class LookupModule(LookupBase):
     def run(self, terms: list[str], variables: t.Any = None, **kwargs: t.Any) -> list[dict[str, t.Any]]:
         self.set_options(var_options=variables, direct=kwargs)
+        for package in remove_stale():
+            Display().display(removed_line(package), stderr=True)
         state = run_state.current_run()
         if terms:
             # Path.expanduser raises RuntimeError for an unknown user.
             paths = [os.path.realpath(os.path.expanduser(os.path.expandvars(str(term)))) for term in terms]  # noqa: PTH111
-            return [self._read(path, state) for path in paths]
+            return [make_printable(self._read(path, state)) for path in paths]
         path = state.file if state is not None else ""
         # A failure that the callback reported needs no reading, and the file itself may be broken.
         if reason := refusal(path, state, {}):
             return [{"file": path, "refusal": reason}]
-        return [self._read(path, state)]
+        return [make_printable(self._read(path, state))]
 
     def _read(self, path: str, state: run_state.RunState | None) -> dict[str, t.Any]:
         found: dict[str, t.Any] = {}
@@ -138,5 +143,5 @@ class LookupModule(LookupBase):
                     head=self.get_option("head"),
                 )
         except (AuditError, OSError) as exc:
-            raise AnsibleError(f"audit_info: {exc}") from exc
+            raise AnsibleError(make_printable(f"audit_info: {exc}")) from exc
         return {"file": path, **found, "refusal": refusal(path, state, found)}

@@ -19,6 +19,7 @@ author:
   - The keyops.utrust authors (@keyops)
 extends_documentation_fragment:
   - keyops.utrust._connection
+  - keyops.utrust._audit
   - keyops.utrust._ejbca
   - keyops.utrust._attributes
   - keyops.utrust._attributes.actiongroup_utrust

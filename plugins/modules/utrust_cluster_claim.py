@@ -18,7 +18,9 @@ description:
     Use this module in a play that changes a cluster with modules.
   - Release the claim with O(state=absent) in an C(always) section. If a run is killed, its claim ends O(ttl) seconds after its last request.
   - The run creates a random token for the claim. The token is in a private file of the run on the controller, and never in a result or a log.
-  - A node without the capability C(cluster_claim) has no claim. The module then changes nothing, and RV(supported) is V(false).
+  - A node without the capability C(cluster_claim) has no claim. The run then takes a lock on the controller, and RV(supported) is V(false).
+    The lock is a file in the directory of the variable C(utrust_lock_dir), which all controllers of the cluster must share.
+    Without the variable, the lock is for the runs on this machine only, and a job of AWX fails.
 author:
   - The keyops.utrust authors (@keyops)
 extends_documentation_fragment:
@@ -81,6 +83,7 @@ EXAMPLES = r"""
         - name: Import the package
           keyops.utrust.utrust_ksp_import:
             src: /run/user/1000/ksp/cluster.ksp
+            manifest_sha256: "{{ ksp_manifest_sha256 }}"
           when: inventory_hostname != utrust_source
       always:
         - name: Release the claim

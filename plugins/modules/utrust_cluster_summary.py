@@ -51,4 +51,9 @@ summary:
   returned: always
   type: list
   elements: str
+unexpected:
+  description: Keys that a target has, but did not have before the run, and that the plan does not have. C(node) is the inventory host.
+  returned: with code V(unexpected_keys)
+  type: list
+  elements: dict
 """

@@ -35,7 +35,7 @@ options:
     required: true
     suboptions:
       label:
-        description: Label of the key.
+        description: Label of the key, as the HSM stores the label or as results show the label.
         type: str
         required: true
       fingerprint:
@@ -94,6 +94,10 @@ hsm_keys:
   returned: success
   type: list
   elements: dict
+key_arrivals:
+  description: Latest known arrival of each key by inventory host and key fingerprint, from this run and from the audit trail.
+  returned: success
+  type: dict
 gate_nodes:
   description: Inventory hosts of the gate.
   returned: success

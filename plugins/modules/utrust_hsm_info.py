@@ -206,6 +206,7 @@ node:
 hsm_keys:
   description:
     - Keys in the HSM.
+    - C(label) has a code such as C(\\x1b) for each character that is not visible, and two backslashes for a backslash.
     - C(fingerprint) is the key fingerprint, the SHA-256 of the public key.
     - If C(check_value_only) is true, C(fingerprint) is the three-byte check value (KCV) of a secret key.
       Two different keys can have the same check value.

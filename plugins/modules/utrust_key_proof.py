@@ -21,7 +21,7 @@ description:
   - If no CA uses the key yet, create a test CA in EJBCA on the node that generated the key.
     Exclude the test CA from the health check, and create an end entity profile for it.
   - Without a test CA, a person tests the key with button C(Test) in the Admin Web of each node.
-    Then add the person and the key to O(manual_confirmations).
+    Then add the person, the key fingerprint and the time of the test to O(manual_confirmations).
   - The module does not fail if a key does not reach the level. Check RV(passed). The role P(keyops.utrust.key_gate#role) fails in this case.
 author:
   - The keyops.utrust authors (@keyops)
@@ -55,7 +55,7 @@ options:
     required: true
     suboptions:
       label:
-        description: Label of the key.
+        description: Label of the key, as results show the label. With O(source_keys), also as the HSM stores the label.
         type: str
         required: true
       fingerprint:
@@ -73,6 +73,12 @@ options:
       - With this option, the module finds each key of O(hsm_keys) among these keys, and fails if not exactly one key matches.
     type: list
     elements: dict
+  key_arrivals:
+    description:
+      - Times when keys arrived on this node, by key fingerprint, as far as known.
+      - A manual confirmation that is not later than the arrival of its key does not count.
+    type: dict
+    default: {}
   level:
     description:
       - Level to prove.

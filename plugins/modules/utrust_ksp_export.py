@@ -14,11 +14,12 @@ description:
   - The package contains all keys of the HSM, encrypted under the Master Backup Key (MBK).
     The module writes the package with mode 0600, and never returns or logs its content.
   - The name of the manifest is the name of the package with C(.manifest.json) appended. The manifest contains no secret.
-  - Every run first deletes private directories of killed runs on this machine.
+  - Every task of this collection first deletes the packages that killed runs of the same user have left on its machine, also in check mode.
 author:
   - The keyops.utrust authors (@keyops)
 extends_documentation_fragment:
   - keyops.utrust._connection
+  - keyops.utrust._audit
   - keyops.utrust._attributes
   - keyops.utrust._attributes.actiongroup_utrust
 attributes:
@@ -48,8 +49,9 @@ options:
       - Path of the package on the machine that executes the module.
       - The directory must exist and must be private (mode 0700).
       - If not set, the module creates a private directory for this run.
-        The directory is in C(XDG_RUNTIME_DIR), C(/dev/shm) or the directory for temporary files, the first one that exists.
-      - Delete the private directory with O(state=absent) in an C(always) section. If a run is killed, the next run deletes the directory.
+        The directory is in C(XDG_RUNTIME_DIR), C(/run/user), C(/dev/shm) or a directory for temporary files, the first one that exists.
+      - Delete the private directory with O(state=absent) in an C(always) section.
+        At the end of the run, also of a killed run, a guard process on the controller deletes the directory.
     type: path
   force:
     description:
@@ -94,6 +96,7 @@ EXAMPLES = r"""
         host: node2.example.com
         expect_node: node2
         src: "{{ export.package.path }}"
+        manifest_sha256: "{{ export.manifest_sha256 }}"
   always:
     - name: Delete the package
       keyops.utrust.utrust_ksp_export:
@@ -151,6 +154,13 @@ manifest:
     - In check mode, the manifest that a run would write, for O(keyops.utrust.utrust_ksp_import#module:manifest).
   returned: if O(state=present)
   type: dict
+manifest_sha256:
+  description:
+    - Digest of the manifest as a file. Null if check mode would export a new package.
+    - M(keyops.utrust.utrust_ksp_import) requires this digest, and refuses an edited manifest. The manifest has the digest of the package.
+  returned: if O(state=present)
+  type: str
+  sample: "sha256:7a..."
 node:
   description: Source node before the export, as RV(keyops.utrust.utrust_hsm_info#module:node) has it.
   returned: if O(state=present)
@@ -160,8 +170,8 @@ removed:
   returned: if O(state=absent)
   type: dict
 removed_stale:
-  description: Deleted private directories of killed runs. In check mode, the directories that a run would delete.
-  returned: success
+  description: Paths of the packages and incomplete files of killed runs that this task has deleted. Every module of this collection can return them.
+  returned: if killed runs had left a package
   type: list
   elements: str
 executed_on:

@@ -19,11 +19,13 @@ description:
   - If the node cannot stage an import, the upload is the commit.
   - If a node imports key by key and fails, the error lists the imported keys. Run the task again to continue.
   - Nodes report how they import packages. If the result depends on something the node does not report, the module refuses the import.
-  - After a lost response, the module reads the node and reports the actual result.
+  - After a lost response or a time-out of the task, the module reads the node and reports the actual result.
+  - After the import, every key of the node must have been there before, or must be in the manifest. The module names all other keys and fails.
 author:
   - The keyops.utrust authors (@keyops)
 extends_documentation_fragment:
   - keyops.utrust._policy
+  - keyops.utrust._audit
   - keyops.utrust._connection
   - keyops.utrust._attributes
   - keyops.utrust._attributes.actiongroup_utrust
@@ -40,8 +42,14 @@ options:
   src:
     description:
       - Path of the package on the machine that executes the module. The manifest must be beside the package.
-      - Exactly one of O(src) and O(manifest) is required. O(src) requires O(expect_node).
+      - Exactly one of O(src) and O(manifest) is required. O(src) requires O(expect_node) and O(manifest_sha256).
     type: path
+  manifest_sha256:
+    description:
+      - Digest of the manifest, as RV(keyops.utrust.utrust_ksp_export#module:manifest_sha256) returned it.
+      - The module fails before any change if the manifest beside O(src) has another digest, because it was edited or is of another export.
+      - Transport the digest together with the package if export and import are different jobs.
+    type: str
   manifest:
     description:
       - Manifest as RV(keyops.utrust.utrust_ksp_export#module:manifest) returned it, to predict an import in check mode without a package.
@@ -55,6 +63,13 @@ options:
       - Difference of this node from the source, as RV(keyops.utrust.utrust_sync_plan#module:targets) returned it.
       - If the keys digest of the node proves this difference, the module does not read the keys of the node again.
     type: dict
+  allow_outage:
+    description:
+      - Whether to import even if the cluster loses its quorum while the node restarts, for example in a cluster of two nodes.
+      - The module checks the members that the node itself lists, right before the import.
+        It checks them only if imports of the node restart the node, or if the node does not report what restarts.
+    type: bool
+    default: false
 seealso:
   - module: keyops.utrust.utrust_hsm_info
   - module: keyops.utrust.utrust_hsm_restore
@@ -71,6 +86,7 @@ EXAMPLES = r"""
     tls_fingerprint: "{{ node2_fingerprints }}"
     expect_node: node2
     src: "{{ export.package.path }}"
+    manifest_sha256: "{{ export.manifest_sha256 }}"
     expect_keys_digest: "{{ export.manifest.keys_digest }}"
 
 - name: Predict an import without a package
@@ -150,14 +166,19 @@ verified:
   description: Whether the module read the keys after the import and found no difference from the prediction. V(false) if check mode predicts a change.
   returned: success
   type: bool
+unexpected:
+  description: Keys that were not in the HSM before the import and are not in the manifest.
+  returned: if RV(code=unexpected_keys)
+  type: list
+  elements: dict
 lost:
   description: Keys that were in the HSM before the import and are missing after the import.
-  returned: if RV(code=import_not_verified)
+  returned: if RV(code=import_not_verified) or RV(code=unexpected_keys)
   type: list
   elements: dict
 difference:
   description: Difference between the package and the node, with C(missing), C(extra), C(mismatched) and C(unusable) keys.
-  returned: if RV(code=import_not_verified) or RV(code=import_incomplete)
+  returned: if RV(code=import_not_verified), RV(code=unexpected_keys) or RV(code=import_incomplete)
   type: dict
 executed_on:
   description: Host name of the machine that executed the operation.

@@ -22,6 +22,7 @@ extends_documentation_fragment:
   - keyops.utrust._cluster
   - keyops.utrust._preflight
   - keyops.utrust._policy
+  - keyops.utrust._audit
 attributes:
   check_mode:
     support: full
@@ -51,6 +52,9 @@ options:
   plan:
     description: Path of a plan to apply, on the controller. The module fails if the plan does not match the cluster.
     type: path
+  plan_base64:
+    description: The bytes of a plan as base64 text, instead of O(plan).
+    type: str
   requested_by:
     description: Name of the person who requests the change. The default is the user of AWX, or of the operating system.
     type: str
@@ -59,12 +63,15 @@ options:
     type: int
     default: 0
   approvals:
-    description: Approvals, each with C(name), C(time), C(plan_digest) and, if O(approvers) is set, C(signature).
-    type: list
-    elements: dict
-    default: []
+    description:
+      - Path of a file with approvals, on the controller. The file is a JSON list.
+      - Each entry has C(name), C(time), C(expires), C(plan_digest) and C(signature), all of them texts.
+    type: path
+  approvals_base64:
+    description: The bytes of a file of approvals as base64 text, instead of O(approvals).
+    type: str
   approvers:
-    description: People who can approve. If set, each approval must carry a signature of one of these keys.
+    description: People who can approve. Required if O(approvals_required) is above 0. Only approvals with a signature of one of these people count.
     type: list
     elements: dict
     default: []
@@ -72,6 +79,11 @@ options:
       name:
         description: Name of the person.
         type: str
+        required: true
+      accounts:
+        description: All names of the person in AWX and on the controller. A person who has the account of the requester does not count.
+        type: list
+        elements: str
         required: true
       public_key:
         description: Ed25519 public key in PEM.
@@ -104,6 +116,10 @@ plan:
   description: Changes that the run would make, with the C(digest) that approvals name.
   returned: success
   type: dict
+plan_base64:
+  description: The bytes of the new plan as base64 text, for O(plan_base64) of a later job.
+  returned: success in check mode without a plan
+  type: str
 plan_digest:
   description: Digest of the plan.
   returned: success
@@ -113,6 +129,10 @@ pending:
   returned: success
   type: list
   elements: str
+import_options:
+  description: Options for M(keyops.utrust.utrust_ksp_import), as they were planned.
+  returned: success
+  type: dict
 batches:
   description: Batches of inventory hosts, the canary first.
   returned: success

@@ -10,28 +10,25 @@ a bastion that reaches the network of the appliances.
 
 from __future__ import annotations
 
-import abc
-import contextlib
 import functools
-import os
 import typing as t
 
 from ansible.errors import AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.playbook.block import Block
-from ansible.plugins.action import ActionBase
-from ansible.plugins.loader import lookup_loader
 from ansible.utils.display import Display
-from ansible_collections.keyops.utrust.plugins.module_utils._argspec import CONNECTION_SPEC, Spec, check_joined
-from ansible_collections.keyops.utrust.plugins.module_utils._cluster.read import ClusterReading
-from ansible_collections.keyops.utrust.plugins.module_utils._errors import Problem, UtrustError
-from ansible_collections.keyops.utrust.plugins.module_utils._operations import cluster_claim, cluster_info, hsm_info
+from ansible_collections.keyops.utrust.plugins.module_utils._argspec import CONNECTION_SPEC, check_joined
+from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
+from ansible_collections.keyops.utrust.plugins.module_utils._operations import cluster_claim, hsm_info
+from ansible_collections.keyops.utrust.plugins.module_utils._run import directory, life
 from ansible_collections.keyops.utrust.plugins.module_utils._runner import (
     Invocation,
     Operation,
     coded_errors,
     execute,
+    with_removed,
 )
+from ansible_collections.keyops.utrust.plugins.module_utils._secrets import check_lengths, cleaned, secret_values
 from ansible_collections.keyops.utrust.plugins.plugin_utils._audit.required import require_audit
 from ansible_collections.keyops.utrust.plugins.plugin_utils._claim.task import TaskClaims
 from ansible_collections.keyops.utrust.plugins.plugin_utils._connection import (
@@ -39,12 +36,11 @@ from ansible_collections.keyops.utrust.plugins.plugin_utils._connection import (
     is_blank,
     without_blanks,
 )
+from ansible_collections.keyops.utrust.plugins.plugin_utils._environment import EnvironmentActionBase
+from ansible_collections.keyops.utrust.plugins.plugin_utils._errors_of_ansible import errors_without_secrets
 from ansible_collections.keyops.utrust.plugins.plugin_utils._node_names import node_name
-from ansible_collections.keyops.utrust.plugins.plugin_utils._secrets import (
-    check_lengths,
-    secret_values,
-    without_secrets,
-)
+from ansible_collections.keyops.utrust.plugins.plugin_utils._remote import end_with_run
+from ansible_collections.keyops.utrust.plugins.plugin_utils._run_directory import open_run_directory
 
 Arguments = dict[str, t.Any]
 Variables = dict[str, t.Any]
@@ -53,7 +49,7 @@ Result = dict[str, t.Any]
 display = Display()
 
 
-class UtrustActionBase(ActionBase):
+class UtrustActionBase(EnvironmentActionBase):
     """One module of the collection. Subclasses name its operation."""
 
     _requires_connection = False
@@ -64,15 +60,24 @@ class UtrustActionBase(ActionBase):
     def run(self, tmp: str | None = None, task_vars: Variables | None = None) -> Result:
         result: Result = super().run(tmp, task_vars)
         self._secrets: list[str] = []
+        life.watch_parent()
+        stale: list[str] = []
         try:
-            self._check_strategy()
-            self._check_run_once()
-            result.update(self._perform(task_vars or {}))
+            with coded_errors((AnsibleError,)), errors_without_secrets(self._secrets):
+                stale = directory.remove_stale()
+                self._check_strategy()
+                self._check_run_once()
+                result.update(self._perform(task_vars or {}))
         except UtrustError as exc:
             result.update({"failed": True, "changed": False, "msg": str(exc), **exc.details})
+        finally:
+            life.end_orphan()
+        result = with_removed(stale, result)
+        for path in result.get("removed_stale", ()):
+            self._show_progress(directory.removed_line(path))
         if not self._task.diff:
             result.pop("diff", None)
-        return t.cast("Result", without_secrets(result, self._secrets))
+        return t.cast("Result", cleaned(result, self._secrets))
 
     def _perform(self, variables: Variables) -> Result:
         """Return the result of the task. Raises UtrustError."""
@@ -91,28 +96,32 @@ class UtrustActionBase(ActionBase):
     def _claims(self, variables: Variables) -> TaskClaims:
         """Return the claims of this run for this task."""
         return TaskClaims(
-            os.getppid(),
+            life.run_pid(),
             self._task._role.get_name() if self._task._role is not None else "",
             execute=lambda arguments: self._run_operation(cluster_claim.OPERATION, arguments, variables),
             options_of=lambda host: self._node_options(self._host_variables(variables, host)),
             variables=variables,
-            show=self._show_progress if self._task.delegate_to else None,
+            show=self._show_progress,
+            remote=bool(self._task.delegate_to),
         )
 
     def _run_operation(self, operation: Operation, arguments: Arguments, variables: Variables) -> Result:
         params = self._validate(operation.name, operation.module_arguments(), arguments)
-        if params.get("audit") == "required":
+        if params.get("audit") == "required" and operation.changes(params):
             self._require_audit(read_file=False)
         if self._task.delegate_to:
             # Paths in the arguments belong to the machine that executes, so they go there as they were written.
             module = f"keyops.utrust.{operation.name}"
-            return t.cast("Result", self._execute_module(module, arguments, task_vars=variables))
-        # The worker that runs this task is a child of the process that is the run: packages live as long as that process.
-        return execute(operation, Invocation(params, self._task.check_mode, self._show_progress, os.getppid()))
+            with end_with_run():
+                return t.cast("Result", self._execute_module(module, arguments, task_vars=variables))
+        open_private = functools.partial(open_run_directory, life.run_pid())
+        return execute(operation, Invocation(params, self._task.check_mode, self._show_progress, open_private))
 
     def _show_progress(self, line: str) -> None:
+        if life.run_has_ended() or not life.run_is_read():
+            return  # the display of a worker is a pipe to the main process, which nobody reads any more
         # stdout may be the document of a callback.
-        display.display(without_secrets(line, self._secrets), stderr=True)
+        display.display(cleaned(line, self._secrets), stderr=True)
 
     def _check_strategy(self) -> None:
         """Reject strategies that run a `run_once` task on every host: the source would be exported many times."""
@@ -144,7 +153,7 @@ class UtrustActionBase(ActionBase):
                 "Remove no_log from the play, block, role or include around the task, and unset ANSIBLE_NO_LOG",
                 code="audit_censored",
             )
-            self._show_progress(str(error))  # no_log hides the result
+            self._show_progress(f"{error} [{error.code}]")  # no_log hides the result
             raise error
 
     def _complete(self, arguments: Arguments, variables: Variables) -> Arguments:
@@ -169,18 +178,6 @@ class UtrustActionBase(ActionBase):
 
     def _node_options(self, of_host: t.Mapping[str, t.Any]) -> Arguments:
         return {**self._environment, **without_blanks(connection_options(of_host), CONNECTION_SPEC)}
-
-    @functools.cached_property
-    def _environment(self) -> Arguments:
-        """Return the connection options that the environment of the task or of the controller sets."""
-        environment: dict[str, t.Any] = {}
-        self._compute_environment_string(environment)
-        found = {
-            option: environment.get(variable, os.environ.get(variable))
-            for option, spec in CONNECTION_SPEC.items()
-            for variable in (spec["fallback"][1] if "fallback" in spec else ())
-        }
-        return without_blanks(found, CONNECTION_SPEC)
 
     def _host_variables(self, variables: Variables, host: str) -> t.Mapping[str, t.Any]:
         if host not in variables["hostvars"]:
@@ -221,104 +218,3 @@ class UtrustActionBase(ActionBase):
             reasons = ". ".join(checked.error_messages)
             raise UtrustError(f"{name}: {reasons}. Correct the options of the task", code="option_invalid")
         return t.cast("Arguments", checked.validated_parameters)
-
-
-class ClusterActionBase(UtrustActionBase):
-    """A module that reads a cluster. Option `hosts` names inventory hosts, and their variables become option `nodes`."""
-
-    def _complete(self, arguments: Arguments, variables: Variables) -> Arguments:
-        if "nodes" in arguments:
-            return arguments
-        given = dict(arguments)
-        self._require_source(given)
-        hosts = given.pop("hosts", variables["ansible_play_hosts_all"])
-        hosts = hosts if isinstance(hosts, list) else [hosts]
-        names = dict.fromkeys(str(name) for name in (given.get("source"), *hosts) if not is_blank(name))
-        return {**given, "nodes": [self._node(self._host_variables(variables, name)) for name in names]}
-
-    def _require_source(self, arguments: Arguments) -> None:
-        if "source" not in arguments:
-            raise UtrustError(
-                "the source is not set. Nothing was done. Set utrust_source in the inventory to the inventory host of the node with the latest keys",
-                code="source_missing",
-            )
-        arguments["source"] = str(arguments["source"]).strip()
-
-    def _node(self, of_host: t.Mapping[str, t.Any]) -> Arguments:
-        return {"inventory_host": of_host["inventory_hostname"], **self._node_options(of_host)}
-
-
-class JudgingActionBase(ClusterActionBase):
-    """An action that reads the cluster and judges it on the controller. Its module file is documentation only."""
-
-    operation = cluster_info.OPERATION
-    name: t.ClassVar[str]
-    spec: t.ClassVar[Spec]
-
-    @abc.abstractmethod
-    def judge(self, reading: t.Any, params: Arguments, variables: Variables) -> Result:
-        """Return the result. If `reading_needed` returns False, the reading is missing. Raises UtrustError."""
-
-    def reading_needed(self, params: Arguments) -> bool:
-        return True
-
-    def keys_needed(self, params: Arguments) -> bool:
-        """Whether the keys of the nodes are read, too."""
-        return True
-
-    def check(self, params: Arguments, variables: Variables) -> None:
-        """Check the options before anything is read. Raises UtrustError."""
-
-    def _perform(self, variables: Variables) -> Result:
-        arguments = without_blanks(self._task.args, self.spec)
-        if "source" in self.spec:
-            self._require_source(arguments)
-        params = self._validate(self.name, {"argument_spec": self.spec}, arguments)
-        with coded_errors((AnsibleError,)), contextlib.ExitStack() as undo:
-            self.check(params, variables)
-            self.claim_problems: list[Problem] = []
-            if params.get("claim"):
-                self._take_claim(params, variables, undo)
-            reading = (
-                self._read(arguments, variables, self.keys_needed(params)) if self.reading_needed(params) else None
-            )
-            result = {"changed": False, **self.judge(reading, params, variables)}
-            if not result.get("failed"):
-                undo.pop_all()
-            return result
-
-    def _take_claim(self, params: Arguments, variables: Variables, undo: contextlib.ExitStack) -> None:
-        """Claim the cluster for this run. `undo` releases the claim. In check mode, only note the claim of another run."""
-        claims, source = self._claims(variables), params["source"]
-        if self._task.check_mode:
-            self.claim_problems += claims.check(source)
-        elif claims.take(source, variables["ansible_play_hosts_all"], claim_wait=params["claim_wait"]):
-            undo.callback(self._release_claim, source, variables)
-
-    def _release_claim(self, source: str, variables: Variables) -> None:
-        """Release the claim if this role has taken it. A claim that is not released ends by itself, so an error is only shown."""
-        try:
-            self._claims(variables).release(source)
-        except UtrustError as exc:
-            self._show_progress(f"{source}: the claim of the cluster was not released, so it ends by itself. {exc}")
-
-    def _read(self, arguments: Arguments, variables: Variables, keys: bool) -> ClusterReading:
-        how = {name: arguments[name] for name in cluster_info.READ_SPEC if name in arguments}
-        completed = self._claims(variables).with_tokens(self._complete({**how, "keys": keys}, variables))
-        if not self._task.delegate_to:
-            rules = self.operation.module_arguments()
-            return cluster_info.read(self._validate(self.name, rules, completed))
-        found = self._execute(self.operation, completed, variables)
-        if found.get("failed") or "nodes" not in found:
-            raise UtrustError(
-                str(found.get("msg", "the cluster was not read")), code=found.get("code", "internal_error")
-            )
-        return ClusterReading.from_dict(found)
-
-    def _managed_nodes(self, variables: Variables) -> dict[str, str]:
-        """Return the name of the node of each host that the play names, also outside of --limit."""
-        play = t.cast("t.Any", self._task._parent)._play
-        lookup = lookup_loader.get("ansible.builtin.inventory_hostnames", loader=self._loader, templar=self._templar)
-        pattern = play.hosts if isinstance(play.hosts, str) else ",".join(play.hosts)
-        hosts = lookup.run([self._templar.template(pattern)], variables=variables)
-        return {host: node_name(self._host_variables(variables, host)) for host in hosts}

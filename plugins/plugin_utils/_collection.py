@@ -26,12 +26,32 @@ def collection_version(root: pathlib.Path = ROOT) -> str:
 
 
 def collection_digest(root: pathlib.Path = ROOT) -> str:
-    """SHA-256 of the sorted list of all files that can run, in the format of sha256sum."""
-    files = sorted(
+    """SHA-256 of the sorted list of all files that can run, in the format of sha256sum.
+
+    An installed collection lists its files in FILES.json. Other files beside them, such as a backup of an editor, do not change the digest.
+    """
+    lines = [f"{_sha256(root / name)}  {name}\n" for name in sorted(_listed(root) or _found(root))]
+    return "sha256:" + hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _sha256(path: pathlib.Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "missing"
+
+
+def _listed(root: pathlib.Path) -> list[str]:
+    """Return the files that FILES.json lists, or nothing in a checkout."""
+    try:
+        entries = json.loads((root / "FILES.json").read_bytes())["files"]
+    except FileNotFoundError:
+        return []
+    names = [str(entry["name"]) for entry in entries if entry["ftype"] == "file"]
+    return [name for name in names if name.partition("/")[0] in FOLDERS]
+
+
+def _found(root: pathlib.Path) -> list[str]:
+    return [
         path.relative_to(root).as_posix()
         for folder in FOLDERS
         for path in (root / folder).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
-    )
-    lines = [f"{hashlib.sha256((root / name).read_bytes()).hexdigest()}  {name}\n" for name in files]
-    return "sha256:" + hashlib.sha256("".join(lines).encode()).hexdigest()
+    ]

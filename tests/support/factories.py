@@ -18,6 +18,7 @@ import yaml
 from ansible_collections.keyops.utrust.plugins.module_utils._appliance import schema
 from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import HsmKey, Mbk, Node
 from ansible_collections.keyops.utrust.plugins.module_utils._keys import keys_digest
+from ansible_collections.keyops.utrust.plugins.module_utils._printable import escape_unprintable
 
 ROOT = Path(__file__).resolve().parents[2]
 KEYOPS = Mbk("KEYOPS", "5c1de3b2a4f60718", 2, 3)
@@ -44,7 +45,7 @@ def key(label: str = "signKey", **changes: t.Any) -> HsmKey:
     """Return an EC key. Its key fingerprint is derived from its label by default."""
     facts: dict[str, t.Any] = {
         "slot": 0,
-        "label": label,
+        "label": escape_unprintable(label),
         "id": "01",
         "type": "ec",
         "size": 256,

@@ -53,7 +53,7 @@ class FakeAppliance:
             self.calls.append(method)
             results = self._results[method]
             result = results.popleft() if len(results) > 1 else results[0]
-            if isinstance(result, Exception):
+            if isinstance(result, BaseException):
                 raise result
             return result
 

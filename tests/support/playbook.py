@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import atexit
 import dataclasses as dc
+import json
 import os
 import pty
 import re
-import select
+import selectors
 import shutil
 import signal
 import subprocess
@@ -24,13 +25,17 @@ import typing as t
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.support.ansible_warnings import assert_no_warning
+
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
 
     from utrust_appliance.control import Control
 
 ROOT = Path(__file__).resolve().parents[2]
-BIN = Path(sys.executable).parent
+CORE = os.environ.get("UTRUST_TEST_CORE", "")
+#: Programs of Ansible. UTRUST_TEST_CORE (floor or next) selects another ansible-core than the one of the tests.
+BIN = ROOT / f".venv-{CORE}" / "bin" if CORE else Path(sys.executable).parent
 #: Package directory of these tests. Other runs on this machine use another directory.
 PACKAGES = Path(tempfile.mkdtemp(prefix="utrust-test-run-"))
 atexit.register(shutil.rmtree, PACKAGES)
@@ -59,10 +64,13 @@ def environment(**more: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "UTRUST_"))}
     return {
         **kept,
-        "PATH": f"{BIN}{os.pathsep}{kept['PATH']}",
+        "PATH": os.pathsep.join((str(BIN), str(Path(sys.executable).parent), kept["PATH"])),
         "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".ansible/collections"),
         "XDG_RUNTIME_DIR": str(PACKAGES),
         "ANSIBLE_NOCOLOR": "1",
+        # A bastion of the tests is this machine, with any Python.
+        "ANSIBLE_PYTHON_INTERPRETER": "auto_silent",
+        "ANSIBLE_DEPRECATION_WARNINGS": "true",
         "ANSIBLE_CALLBACK_RESULT_FORMAT": "yaml",
         **more,
     }
@@ -86,13 +94,15 @@ def command(
     ]
 
 
-def finish(process: subprocess.Popen[str], *, timeout: float = 180) -> Run:
+def finish(process: subprocess.Popen[str], *, timeout: float = 180, warnings: t.Sequence[str] = ()) -> Run:
+    """Wait for the end of a playbook. Raises AssertionError for a warning that does not begin with one of `warnings`."""
     try:
         output, dummy = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
         process.kill()
         output, dummy = process.communicate()
         raise AssertionError(f"the playbook did not end within {timeout} s; it printed:\n{output}") from None
+    assert_no_warning(output, warnings)
     recap = {
         host: {name: int(number) for name, number in (pair.split("=") for pair in numbers.split())}
         for host, numbers in _RECAP.findall(output)
@@ -120,9 +130,9 @@ def start(
     )
 
 
-def play(playbook: str, control: Control, *arguments: str, **options: t.Any) -> Run:
-    """Run a playbook to its end. The arguments are the arguments of `start`."""
-    return finish(start(playbook, control, *arguments, **options))
+def play(playbook: str, control: Control, *arguments: str, warnings: t.Sequence[str] = (), **options: t.Any) -> Run:
+    """Run a playbook to its end. `warnings` is the argument of `finish`, the others are the arguments of `start`."""
+    return finish(start(playbook, control, *arguments, **options), warnings=warnings)
 
 
 def at_terminal(playbook: str, control: Control, *arguments: str, typed: str, timeout: float = 180) -> str:
@@ -135,20 +145,24 @@ def at_terminal(playbook: str, control: Control, *arguments: str, typed: str, ti
     deadline = time.monotonic() + timeout
     main, other = pty.openpty()
     shown = b""
-    with subprocess.Popen(
-        ["setsid", "--ctty", "--wait", *command(playbook, control, *arguments)],
-        cwd=ROOT,
-        env=environment(),
-        stdin=other,
-        stdout=other,
-        stderr=other,
-    ) as process:
+    with (
+        subprocess.Popen(
+            ["setsid", "--ctty", "--wait", *command(playbook, control, *arguments)],
+            cwd=ROOT,
+            env=environment(),
+            stdin=other,
+            stdout=other,
+            stderr=other,
+        ) as process,
+        selectors.DefaultSelector() as output,
+    ):
         os.close(other)
+        output.register(main, selectors.EVENT_READ)
         while True:
             if time.monotonic() > deadline:
                 os.killpg(process.pid, signal.SIGKILL)
                 raise AssertionError(f"the playbook did not end within {timeout} s; it showed:\n{shown.decode()}")
-            if not select.select([main], [], [], 1)[0]:
+            if not output.select(timeout=1):
                 if b"the display shows" in b" ".join(shown.split()) and not termios.tcgetattr(main)[3] & termios.ICANON:
                     os.write(main, typed.encode())
                 continue
@@ -160,7 +174,9 @@ def at_terminal(playbook: str, control: Control, *arguments: str, typed: str, ti
                 break
             shown += part
     os.close(main)
-    return " ".join(shown.decode(errors="replace").split())
+    text = " ".join(shown.decode(errors="replace").split())
+    assert_no_warning(text)
+    return text
 
 
 def waits_for_card(control: Control, node: str) -> bool:
@@ -210,3 +226,25 @@ def changing_methods(control: Control) -> set[str]:
         for request in control.requests(node["node"])
         if request["method"] != "GET" and not request["path"].endswith("/cluster/claim")
     }
+
+
+def own_playbook(folder: Path, *plays: dict[str, t.Any]) -> str:
+    """Write plays for the nodes. Each play gets its hosts."""
+    playbook = folder / "own.yml"
+    usual = {"hosts": "utrust", "gather_facts": False}
+    playbook.write_text(json.dumps([{**usual, **play} for play in plays]), encoding="utf-8")
+    return str(playbook)
+
+
+def reset_cluster(running: Control) -> None:
+    """Give the nodes of a cluster the keys of node1, without faults, and empty the logs."""
+    running.clear_faults()
+    source = {key["label"] for key in running.keys("node1")}
+    for node in ("node2", "node3"):
+        for key in running.keys(node):
+            if key["label"] not in source or key not in running.keys("node1"):
+                running.delete_key(node, key["label"])
+    if len(set(inventories(running).values())) != 1:
+        run = play("keyops.utrust.key_sync", running)
+        assert run.status == 0, run.output
+    running.clear_log()

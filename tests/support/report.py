@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses as dc
 import typing as t
 
+from ansible_collections.keyops.utrust.plugins.module_utils._printable import escape_unprintable
 from ansible_collections.keyops.utrust.plugins.plugin_utils._report.html import render
 from ansible_collections.keyops.utrust.plugins.plugin_utils._report.report import report
 
@@ -45,7 +46,7 @@ CAS = (
 
 def labeled(labels: t.Sequence[str]) -> list[HsmKey]:
     """A key for each label. A label may be a text without an encoding."""
-    return [dc.replace(key(f"{number}"), label=label) for number, label in enumerate(labels)]
+    return [dc.replace(key(f"{number}"), label=escape_unprintable(label)) for number, label in enumerate(labels)]
 
 
 def all_readings(labels: t.Sequence[str] = (), nodes: t.Collection[str] = NODES, **options: t.Any) -> ClusterReading:

@@ -13,16 +13,19 @@ gives the command the environment of a bare login and no terminal, as a bastion 
 from __future__ import annotations
 
 import dataclasses as dc
+import hashlib
 import json
 import subprocess
 import sys
 import typing as t
+from pathlib import Path
 
+from ansible_collections.keyops.utrust.plugins.module_utils._run.guard import MANIFEST_SUFFIX
+
+from tests.support.ansible_warnings import assert_no_warning
 from tests.support.playbook import BIN, ROOT, environment
 
 if t.TYPE_CHECKING:
-    from pathlib import Path
-
     from utrust_appliance.control import Control
 
 RUNNERS = ("action", "module")
@@ -76,6 +79,13 @@ def connection_args(control: Control, node: str, **changes: t.Any) -> Arguments:
     return {name: value for name, value in {**usual, **changes}.items() if value is not None}
 
 
+def package_args(package: str) -> Arguments:
+    """Return the options of an import for a package with the manifest beside it, as it is now."""
+    manifest = Path(package + MANIFEST_SUFFIX)
+    content = manifest.read_bytes() if manifest.exists() else b""
+    return {"src": package, "manifest_sha256": "sha256:" + hashlib.sha256(content).hexdigest()}
+
+
 def node_variables(control: Control, node: str, **changes: t.Any) -> Arguments:
     """Return the variables of an inventory host for a node. A change to None omits the variable."""
     options = connection_args(control, node, expect_node=None)
@@ -112,9 +122,9 @@ class AnsibleRunner:
             "ansible_python_interpreter": getattr(sys, "_base_executable", sys.executable),
         }
 
-    def run(self, *tasks: dict[str, t.Any], **options: t.Any) -> Outcome:
-        """Run the tasks one after the other. `options` are the options of `start`."""
-        return self.finish(self.start(*tasks, **options))
+    def run(self, *tasks: dict[str, t.Any], warnings: t.Sequence[str] = (), **options: t.Any) -> Outcome:
+        """Run the tasks one after the other. `warnings` is the argument of `finish`, and `options` are the options of `start`."""
+        return self.finish(self.start(*tasks, **options), warnings)
 
     def start(
         self,
@@ -144,13 +154,14 @@ class AnsibleRunner:
         )
         return Started(process, results)
 
-    def finish(self, started: Started) -> Outcome:
-        """Wait for the end of a run and return its results."""
+    def finish(self, started: Started, warnings: t.Sequence[str] = ()) -> Outcome:
+        """Wait for the end of a run and return its results. A warning fails if it does not begin with one of `warnings`."""
         try:
             output, dummy = started.process.communicate(timeout=180)
         finally:
             started.process.kill()
         assert started.results.exists(), output
+        assert_no_warning(output, warnings)
         lines = started.results.read_text(encoding="utf-8").splitlines()
         return Outcome(started.process.returncode, output, [json.loads(line) for line in lines])
 

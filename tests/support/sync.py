@@ -43,7 +43,7 @@ class Sync:
         self.lines.append(line)
 
     def export(self) -> Path:
-        options = ExportOptions("node1", str(self.package), force=False, owner_pid=None, ttl=600)
+        options = ExportOptions("node1", str(self.package), force=False, open_private=None, ttl=600)
         with connected(self.control, "node1") as source:
             export_package(source, options, dry_run=False, progress=self.report)
         return self.package
@@ -64,6 +64,7 @@ class Sync:
             expect_keys_digest=None,
             policy=STRICT._replace(**policy),
             patience=WaitOptions(patience, 0.05),
+            allow_outage=True,  # a cluster of two nodes
         )
         with connected(self.control, "node2", retries=0) as target:
             return import_package(target, options, dry_run=dry_run, progress=self.report)

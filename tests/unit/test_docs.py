@@ -16,7 +16,7 @@ import yaml
 from tests.support.error_codes import CODE, codes_of_collection, codes_of_contract
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [*sorted(ROOT.glob("[!.]*.md")), ROOT / "tests/appliance/README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 REPOSITORY = "https://github.com/keyops/keyops.utrust"
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 
@@ -147,6 +147,16 @@ def heading_anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+def test_code_blocks_are_closed() -> None:
+    """A fence with a language inside of another block ends nothing, and shows the rest of the page as code."""
+    broken = []
+    for page in [*PAGES, *sorted(ROOT.glob("roles/*/README.md"))]:
+        fences = [line for line in read(page).splitlines() if line.startswith("```")]
+        if len(fences) % 2 or [line for line in fences[1::2] if line != "```"]:
+            broken.append(page_id(page))
+    assert broken == []
+
+
 @pages
 def test_links_lead_to_files_and_headings(page: Path) -> None:
     """Links to the repository are checked as files, other links are not followed."""
@@ -163,11 +173,20 @@ def test_links_lead_to_files_and_headings(page: Path) -> None:
     assert broken == []
 
 
-def test_links_of_the_readme_are_absolute() -> None:
-    """Galaxy shows the README without the repository."""
-    links = re.findall(r"\]\(([^)\s]+)\)", read(ROOT / "README.md"))
-    assert links
+@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted(ROOT.glob("roles/*/README.md"))], ids=page_id)
+def test_links_of_readmes_are_absolute(page: Path) -> None:
+    """Galaxy shows these pages without the repository."""
+    links = re.findall(r"\]\(([^)\s]+)\)", read(page))
+    assert links or page.parent != ROOT
     assert [link for link in links if not re.match(r"https://|#", link)] == []
+
+
+@pytest.mark.parametrize("name", ["SECURITY.md", "CODE_OF_CONDUCT.md"])
+def test_policies_invent_no_address(name: str) -> None:
+    """Reports go through the repository, because the project has no mailbox."""
+    text = read(ROOT / name)
+    assert "@" not in text
+    assert f"{REPOSITORY}/security/advisories/new" in text
 
 
 def test_readme_has_the_sections_of_the_certification() -> None:
@@ -239,6 +258,19 @@ def test_changelog_lists_every_plugin_role_and_playbook() -> None:
     assert listed == plugin_names()
 
 
+def test_changelog_page_lists_every_plugin_role_and_playbook() -> None:
+    """The page is generated from changelogs/changelog.yaml, so it can be older than this file."""
+    page = read(ROOT / "CHANGELOG.md").replace("\\", "")
+    sections = re.split(r"^###+ ", page, flags=re.MULTILINE)
+    listed = {
+        section.partition("\n")[0]: set(re.findall(r"^\* keyops\.utrust\.(\w+) - ", section, re.MULTILINE))
+        for section in sections
+    }
+    titles = {"filter": "Filter", "callback": "Callback", "lookup": "Lookup"}
+    titles |= {kind: f"New {kind.capitalize()}" for kind in ("modules", "roles", "playbooks")}
+    assert {kind: listed[title] for kind, title in titles.items()} == plugin_names()
+
+
 def test_changelog_has_the_present_descriptions() -> None:
     """The release is generated after the last change of a short description."""
     release: dict[str, t.Any] = yaml.safe_load(read(ROOT / "changelogs/changelog.yaml"))["releases"]["1.0.0"]
@@ -251,3 +283,17 @@ def test_changelog_has_the_present_descriptions() -> None:
         not in read(ROOT / "plugins" / folder / f"{entry['name']}.py").replace('"', "")
     ]
     assert stale == []
+
+
+# Threat model
+
+
+def test_threat_model_names_tests_that_exist() -> None:
+    """Each attack has a test, and a renamed test does not leave a row without one."""
+    page = read(ROOT / "docs/security.md")
+    rows = [line for line in page.splitlines() if re.match(r"\| [A-E][0-9C, ]*\d*[^|]*: ", line)]
+    names = set(re.findall(r"`(test_\w+)`", page))
+    assert len(rows) > 15
+    assert [row for row in rows if "`test_" not in row] == []
+    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    assert sorted(name for name in names if f"def {name}(" not in sources) == []

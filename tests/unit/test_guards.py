@@ -283,6 +283,12 @@ def test_no_gate_is_softened() -> None:
     assert (lint["profile"], lint["skip_list"], lint["warn_list"], lint["strict"]) == ("production", [], [], True)
 
 
+def test_lint_settings_work_without_our_environment() -> None:
+    """With offline, ansible-lint does not install the collection in a plain clone, and cannot resolve its modules."""
+    assert "offline" not in load(".config/ansible-lint.yml")
+    assert "ansible-lint --offline" in (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
 def test_molecule_commands_of_the_simulator_parse() -> None:
     """Each list of words for `utrust-appliance` in a scenario is a command that the simulator has."""
     commands = [
@@ -303,6 +309,20 @@ def test_no_rule_is_switched_off_in_the_yaml_of_the_collection() -> None:
     ]
     assert files
     assert [path for path in files if re.search(r"#\s*(noqa|yamllint disable)", path.read_text(encoding="utf-8"))] == []
+
+
+def test_no_task_ignores_errors() -> None:
+    """Roles and blocks state `ignore_errors: false`, because a caller could set it."""
+    folders = ("roles", "playbooks", "molecule", "docs")
+    paths = [ROOT / "README.md", *(path for folder in folders for path in (ROOT / folder).rglob("*"))]
+    found = [
+        (path.name, value)
+        for path in paths
+        if path.suffix in {".yml", ".md"}
+        for value in re.findall(r"\bignore_errors: *(\S+)", path.read_text(encoding="utf-8"))
+    ]
+    assert len(found) > 5
+    assert [place for place in found if place[1].rstrip("`.,") != "false"] == []
 
 
 def test_one_place_catches_every_exception() -> None:

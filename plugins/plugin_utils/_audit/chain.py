@@ -9,6 +9,8 @@ content gives the same bytes again, so that any changed byte is detected.
 
 A killed writer leaves a fragment at the end: not a record, without a line feed. The next writer keeps the fragment, ends it with `FRAGMENT_MARK`, and
 names it in its next record.
+
+With a signing key, each record has the signature of its content. The digest of the record covers the signature.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ GENESIS: t.Final = "0" * 64
 #: Two bytes, so that no change of a single byte turns a record into a marked fragment.
 FRAGMENT_MARK: t.Final = b"\x18\x18"
 FRAGMENTS_FOUND: t.Final = "fragments_found"
-STARTED, ENDED = "job_started", "job_ended"
+STARTED, ENDED, LOST = "job_started", "job_ended", "job_lost"
 
 Record = dict[str, t.Any]
 
@@ -65,6 +67,8 @@ class Chain:
     """The content of a file up to its first broken line."""
 
     head: Head = dc.field(default_factory=Head)
+    #: Whether the records have signatures. All of them have one, or none.
+    signed: bool = False
     #: Line, code and text.
     first_broken: tuple[int, str, str] | None = None
     fragments: list[Fragment] = dc.field(default_factory=list)
@@ -74,9 +78,17 @@ class Chain:
     checkpoint_digests: dict[int, str] = dc.field(default_factory=dict)
 
 
-def append_record(record: Record, head: Head) -> tuple[bytes, Head]:
-    """The next record as a line without its line feed, and the new head."""
+def signed_content(record: Record) -> bytes:
+    """The bytes that the signature of a record covers. They contain the place of the record in the chain."""
+    content = {name: value for name, value in record.items() if name not in ("sha256", "signature")}
+    return b"keyops.utrust audit record\n" + canonical(content)
+
+
+def append_record(record: Record, head: Head, sign: t.Callable[[bytes], str] | None = None) -> tuple[bytes, Head]:
+    """The next record as a line without its line feed, and the new head. `sign` returns the signature of bytes as base64."""
     record = {**record, "sequence": head.sequence + 1, "previous": head.sha256}
+    if sign is not None:
+        record = {**record, "signature": sign(signed_content(record))}
     digest = hashlib.sha256(canonical(record)).hexdigest()
     return canonical({**record, "sha256": digest}), Head(head.sequence + 1, digest)
 
@@ -97,8 +109,16 @@ def read_record(line: bytes) -> Record:
     return record
 
 
-def verify(lines: t.Iterable[bytes], *, checkpoints: t.Container[int] = ()) -> Chain:
-    """Follow the chain from its first line (with line feeds, as a file yields them) to its end or to the first broken line."""
+def verify(
+    lines: t.Iterable[bytes],
+    *,
+    checkpoints: t.Container[int] = (),
+    check_record: t.Callable[[Record], None] | None = None,
+) -> Chain:
+    """Follow the chain from its first line (with line feeds, as a file yields them) to its end or to the first broken line.
+
+    `check_record` raises ChainError for a record that it does not accept.
+    """
     chain = Chain()
     unnamed: list[tuple[int, bytes]] = []  # Marked fragments that the next record must name.
     for number, line in enumerate(lines, start=1):
@@ -114,6 +134,8 @@ def verify(lines: t.Iterable[bytes], *, checkpoints: t.Container[int] = ()) -> C
                     chain.fragments.append(Fragment.from_content(number, content, recorded=False))
                     break
                 raise
+            if check_record is not None:
+                check_record(record)
             _add_record(chain, record, number, unnamed)
             if chain.head.sequence in checkpoints:
                 chain.checkpoint_digests[chain.head.sequence] = chain.head.sha256
@@ -150,15 +172,20 @@ def _add_record(chain: Chain, record: Record, number: int, unnamed: list[tuple[i
             "chain_broken",
             f"the record follows {record.get('previous')}, but the record before it is {chain.head.sha256}",
         )
+    if expected > 1 and ("signature" in record) != chain.signed:
+        text = "the record is not signed" if chain.signed else "the record is signed"
+        raise ChainError("record_not_signed", f"{text}, unlike the records before it")
     found = [Fragment.from_content(line, content, recorded=True) for line, content in unnamed]
     named = record.get("fragments", []) if record.get("event") == FRAGMENTS_FOUND else []
     if [fragment.to_dict() for fragment in found] != named:
         raise ChainError("fragment_mismatch", "the record does not name the fragments before it")
     chain.fragments += found
     unnamed.clear()
-    chain.head = Head(expected, str(record["sha256"]))
+    chain.head, chain.signed = Head(expected, str(record["sha256"])), "signature" in record
     job = str(record.get("job", ""))
     if record.get("event") == STARTED:
         chain.open_jobs[job] = number
     elif record.get("event") == ENDED:
         chain.open_jobs.pop(job, None)
+    elif record.get("event") == LOST:
+        chain.open_jobs.pop(str(record.get("lost_job", "")), None)

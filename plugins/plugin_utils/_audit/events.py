@@ -42,17 +42,27 @@ SUFFIX: t.Final = "__audit"
 Record = dict[str, t.Any]
 
 
-def event_name(module: str, result: t.Mapping[str, t.Any], *, check_mode: bool) -> str:
-    """The name of the event of a module result."""
+def event_name(module: str, state: t.Any, result: t.Mapping[str, t.Any], *, check_mode: bool) -> str:
+    """The name of the event of a module result.
+
+    The option `state` of the task decides where it can, because a failed or hidden result has no content.
+    Otherwise a result without content counts as an export, because a copy of the keys may exist.
+    """
     if check_mode and not module.endswith("_info"):
         return "check_mode_result"
-    if "removed" in result:
+    removed = "removed" in result if state not in ("present", "absent") else state == "absent"
+    if module == "utrust_ksp_export" and removed:
         return "package_removed"
     return EVENTS.get(module, module)
 
 
-def task_events(task: Record, result: t.Mapping[str, t.Any]) -> t.Iterator[tuple[str, Record]]:
-    """The events of a task result. `task` has `host`, `action`, `outcome` and `check_mode`."""
+def is_hidden(task: Record, result: t.Mapping[str, t.Any]) -> bool:
+    """Whether no_log hides a result of this collection, so that its record has no content."""
+    return bool(result.get("censored")) and str(task["action"]).startswith(NAMESPACE)
+
+
+def task_events(task: Record, result: t.Mapping[str, t.Any], state: t.Any = None) -> t.Iterator[tuple[str, Record]]:
+    """The events of a task result. `task` has `host`, `action`, `outcome` and `check_mode`, and `state` is the option of the task."""
     failed = task["outcome"] in ("failed", "unreachable")
     if result.get("censored"):
         task = {**task, "censored": True}
@@ -60,7 +70,7 @@ def task_events(task: Record, result: t.Mapping[str, t.Any]) -> t.Iterator[tuple
         task = {**task, "codes": error_codes(result)}
     if task["action"].startswith(NAMESPACE):
         module = task["action"].rpartition(".")[2]
-        event = event_name(module, result, check_mode=task["check_mode"])
+        event = event_name(module, state, result, check_mode=task["check_mode"])
         yield event, {**task, "result": allowed(_with_hosts(result), RESULT)}
     elif failed:
         yield "task_failed", task

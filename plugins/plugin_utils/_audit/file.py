@@ -22,6 +22,7 @@ from ansible_collections.keyops.utrust.plugins.plugin_utils._audit.errors import
 from ansible_collections.keyops.utrust.plugins.plugin_utils._audit.signed_head import (
     Signer,
     check_signed_head,
+    check_unsigned,
     write_signed_head,
 )
 from ansible_collections.keyops.utrust.plugins.plugin_utils._audit.tail import count_line_feeds, read_tail, recover_tail
@@ -56,6 +57,7 @@ class AuditFile:
 
     @contextlib.contextmanager
     def _locked(self) -> t.Iterator[int]:
+        _check_directory(pathlib.Path(self.path).parent)
         end = time.monotonic() + self._lock_timeout
         while True:
             descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -75,22 +77,24 @@ class AuditFile:
 
     def _append(self, descriptor: int, record: chain.Record) -> chain.Head:
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_mode & 0o022:
+        if not stat.S_ISREG(status.st_mode) or status.st_mode & 0o022 or status.st_uid != os.geteuid():
             raise AuditError(
                 "audit_not_private",
-                f"{self.path} is not a regular file that only its owner can write. Set its mode to 0600",
+                f"{self.path} is not a regular file that belongs to you and that only you can write. Set its owner, and its mode to 0600",
             )
         tail = read_tail(descriptor, status.st_size)
         head = tail.head
-        if self._signer is not None:
-            check_signed_head(self.path, self._signer, head, tail.record)
+        if self._signer is None:
+            check_unsigned(self.path, tail.record)
+        else:
+            check_signed_head(self.path, self._signer, head)
         lines: list[bytes] = []
         if tail.rest or tail.marked:
             start, found, head = recover_tail(tail, count_line_feeds(descriptor, status.st_size))
             lines.append(start)
-            line, head = chain.append_record(self._with_key({**_context(record), **found}), head)
+            line, head = self._next({**_context(record), **found}, head)
             lines.append(line + b"\n")
-        line, head = chain.append_record(self._with_key(record), head)
+        line, head = self._next(record, head)
         _write(descriptor, b"".join([*lines, line + b"\n"]))
         os.fsync(descriptor)
         if status.st_size == 0:
@@ -99,12 +103,22 @@ class AuditFile:
             write_signed_head(self.path, self._signer, head)
         return head
 
-    def _with_key(self, record: chain.Record) -> chain.Record:
-        return record if self._signer is None else {**record, "signing_key": self._signer.name}
+    def _next(self, record: chain.Record, head: chain.Head) -> tuple[bytes, chain.Head]:
+        if self._signer is None:
+            return chain.append_record(record, head)
+        return chain.append_record({**record, "signing_key": self._signer.name}, head, self._signer.signature)
 
 
 def _context(record: chain.Record) -> chain.Record:
     return {name: record[name] for name in ("time", "job") if name in record}
+
+
+def _check_directory(path: pathlib.Path) -> None:
+    """The owner of a directory can replace every file in it. Raises AuditError."""
+    if path.stat().st_uid not in (os.geteuid(), 0):
+        raise AuditError(
+            "audit_not_private", f"the directory {path} belongs to another user. Choose a directory of your own"
+        )
 
 
 def _try_lock(descriptor: int) -> bool:

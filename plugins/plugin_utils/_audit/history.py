@@ -75,3 +75,34 @@ def _detail(record: chain.Record) -> str:
     codes = record.get("codes")
     parts += [str(code) for code in codes] if isinstance(codes, list) else []
     return ", ".join(parts)
+
+
+def read_arrivals(path: str) -> dict[str, dict[str, str]]:
+    """Return when keys arrived, by host and key fingerprint. The name `*` stands for every host, or for every key of the host."""
+    try:
+        with open(path, "rb") as file:
+            records = _records(file.readlines())
+    except OSError:
+        return {}
+    found: dict[str, dict[str, str]] = {}
+    for record in records:
+        event, result = record.get("event"), record.get("result")
+        # A failed import can have changed keys, too.
+        if record.get("outcome") not in ("changed", "failed") or not isinstance(result, dict):
+            continue
+        host, keys = str(record.get("host")), []
+        if event == "keys_imported":
+            keys = [*_rows(result, "added"), *(pair.get("source_key") for pair in _rows(result, "replaced"))]
+        elif event == "key_generated" and record["outcome"] == "changed":
+            host, keys = "*", [result.get("hsm_key")]  # The key is on no node before.
+        elif event == "hsm_restored":
+            keys = [{"fingerprint": "*"}]
+        for key in keys:
+            if isinstance(key, dict):
+                found.setdefault(host, {})[str(key.get("fingerprint"))] = str(record.get("time"))
+    return found
+
+
+def _rows(result: chain.Record, name: str) -> list[chain.Record]:
+    rows = result.get(name)
+    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []

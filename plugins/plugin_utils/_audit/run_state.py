@@ -4,17 +4,13 @@
 
 """State that the callback shares with the tasks of the same run. Private to keyops.utrust.
 
-The callback runs in Ansible's main process, and tasks run in its children. An environment variable that the callback sets reaches every later task.
-The state includes the PID, so that a nested run ignores the callback of the outer run.
+The callback runs in Ansible's main process. Tasks run in its children, which inherit the state when they are forked.
+The environment has no part in this, because everybody who starts a run can set a variable.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import typing as t
-
-VARIABLE: t.Final = "UTRUST_AUDIT_RUN"
 
 
 class RunState(t.NamedTuple):
@@ -23,25 +19,23 @@ class RunState(t.NamedTuple):
     `not_persistent` is the reason why the path does not persist, or empty. `failure` is empty while every event was recorded.
     """
 
-    pid: int
     job: str
     file: str
     not_persistent: str
     failure: str
 
 
+_published: list[RunState] = []
+
+
 def publish_state(state: RunState) -> None:
-    os.environ[VARIABLE] = json.dumps(state._asdict())
+    _published[:] = [state]
 
 
 def clear_state() -> None:
-    os.environ.pop(VARIABLE, None)
+    _published.clear()
 
 
 def current_run() -> RunState | None:
     """The state that the callback of this run published, or None without an active callback."""
-    try:
-        state = RunState(**json.loads(os.environ[VARIABLE]))
-    except (KeyError, TypeError, ValueError):
-        return None
-    return state if state.pid in (os.getpid(), os.getppid()) else None
+    return _published[0] if _published else None

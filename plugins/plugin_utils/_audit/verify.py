@@ -26,9 +26,10 @@ def verify_file(
     except AuditError as exc:
         signed, signature_problem = None, str(exc)
     checkpoints = {number for number in (count, signed.head.sequence if signed else None) if number is not None}
+    check_record = signed_head.record_check(public_key) if public_key and not signature_problem else None
     try:
         with open(path, "rb") as file:
-            found = chain.verify(file, checkpoints=checkpoints)
+            found = chain.verify(file, checkpoints=checkpoints, check_record=check_record)
     except OSError as exc:
         raise AuditError("audit_unreadable", f"reading {path} failed: {exc}") from exc
     if signature_problem:

@@ -1,85 +1,136 @@
 # Copyright (c) 2026, The keyops.utrust authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
+"""Approvals of a plan: who may approve, and whether enough people did. Pure functions. Private to keyops.utrust.
 
-"""Approvals of a plan: pure functions. Private to keyops.utrust."""
+A person is a key and accounts. A name only finds the entry of the person.
+"""
 
 from __future__ import annotations
 
+import datetime
 import typing as t
-import unicodedata
 
-from ansible_collections.keyops.utrust.plugins.module_utils._errors import Problem
+from ansible_collections.keyops.utrust.plugins.module_utils._errors import Problem, UtrustError
+from ansible_collections.keyops.utrust.plugins.module_utils._printable import escape_unprintable
+from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.people import normalize_name
+from ansible_collections.keyops.utrust.plugins.plugin_utils._signature import public_key_sha256, verify_ed25519
+
+#: An approval that never ends could be used for a later run.
+MAX_VALIDITY: t.Final = datetime.timedelta(days=30)
+#: The clocks of an approver and of the controller can differ.
+MAX_CLOCK_DIFFERENCE: t.Final = datetime.timedelta(minutes=5)
 
 
-def approval_message(digest: str, name: str, time: str) -> bytes:
-    """The text that an approver signs."""
-    return f"keyops.utrust approval\n{digest}\n{name}\n{time}\n".encode()
+class Approval(t.NamedTuple):
+    """One entry of a file of approvals. Times are UTC in the form 2026-11-23T13:00:00Z, and `signature` is base64."""
+
+    name: str
+    time: str
+    expires: str
+    plan_digest: str
+    signature: str
+
+    def message(self) -> bytes:
+        """The text that an approver signs."""
+        return f"keyops.utrust approval\n{self.plan_digest}\n{self.name}\n{self.time}\n{self.expires}\n".encode()
 
 
-def _normalize_name(name: t.Any) -> str:
-    """The same text for each spelling of a name: with capitals, with other blanks, with another form of an accented letter."""
-    return " ".join(unicodedata.normalize("NFKC", str(name)).casefold().split())
+class Approver(t.NamedTuple):
+    """A person who may approve. `names` are the normalized name and accounts, and `key` is the key fingerprint."""
+
+    name: str
+    names: frozenset[str]
+    public_key: str
+    key: str
+
+
+def load_approvers(given: t.Sequence[t.Mapping[str, t.Any]]) -> tuple[Approver, ...]:
+    """Return the approvers. Raises UtrustError (`approver_invalid`, `approver_key_invalid`, `approver_duplicate`)."""
+    approvers: list[Approver] = []
+    for entry in given:
+        spellings = [entry["name"], *entry["accounts"]]
+        if not entry["accounts"] or not all(normalize_name(each) for each in spellings):
+            raise UtrustError(
+                f"approvers: the name or the accounts of {entry['name']!a:.80} are blank. Nothing was done. Set name and accounts of each approver",
+                code="approver_invalid",
+            )
+        try:
+            key = public_key_sha256(entry["public_key"])
+        except (TypeError, ValueError) as exc:
+            raise UtrustError(
+                f"approvers: the public key of {entry['name']!a:.80} is invalid: {exc!s:.200}. Nothing was done. Correct the key",
+                code="approver_key_invalid",
+            ) from exc
+        approver = Approver(entry["name"], frozenset(map(normalize_name, spellings)), entry["public_key"], key)
+        for other in approvers:
+            if other.key == approver.key or other.names & approver.names:
+                raise UtrustError(
+                    f"approvers: {other.name!a:.80} and {approver.name!a:.80} have the same name, account or key. Nothing was done. "
+                    "List each person once",
+                    code="approver_duplicate",
+                )
+        approvers.append(approver)
+    return tuple(approvers)
 
 
 def check_approvals(
     plan: t.Mapping[str, t.Any],
-    approvals: t.Sequence[t.Mapping[str, t.Any]],
+    approvals: t.Sequence[Approval],
     *,
     required: int,
-    approvers: t.Mapping[str, str],
-    verify: t.Callable[[str, str, bytes], bool],
+    approvers: t.Sequence[Approver],
+    now: datetime.datetime,
 ) -> list[Problem]:
-    """Return the reasons why `required` different people other than the requester have not approved this plan.
+    """Return the reasons why `required` different approvers other than the requester have not approved this plan.
 
-    `approvers` are public keys (PEM) by name. If they are given, only signed approvals of these people count. `verify` returns whether a signature
-    (base64) fits a public key and a message. An invalid signature is a problem even if enough other approvals are valid.
+    An invalid signature is a problem even if enough other approvals are valid.
     """
+    requester = frozenset(normalize_name(plan[name]) for name in ("requested_by", "requester_account"))
     invalid: list[Problem] = []
     not_counted: list[Problem] = []
     people: set[str] = set()
-    requester = plan["requested_by"]
     for approval in approvals:
-        name = str(approval.get("name", "")).strip()
-        message = approval_message(plan["digest"], name, str(approval.get("time", "")))
-        if not name or not approval.get("time"):
-            not_counted.append(_problem("approval_incomplete", "the name or the time of an approval is missing"))
-        elif approval.get("plan_digest") != plan["digest"]:
-            text = f"{name} approved plan {approval.get('plan_digest')}, not this plan"
-            not_counted.append(_problem("approval_plan_mismatch", text))
-        elif _normalize_name(name) == _normalize_name(requester):
-            not_counted.append(_problem("approval_by_requester", f"{name} requested the plan"))
-        elif approvers and name not in approvers:
-            text = f"{name} is not an approver. The approvers are {', '.join(sorted(approvers))}"
+        approver = _find(approval.name, approvers)
+        if approver is None:
+            text = f"{approval.name} is not an approver. The approvers are {', '.join(sorted(each.name for each in approvers))}"
             not_counted.append(_problem("approver_unknown", text))
-        elif problem := approvers and _signature_problem(name, approvers[name], approval, message, verify):
-            invalid.append(problem)
+        elif approval.plan_digest != plan["digest"]:
+            text = f"{approval.name} approved plan {approval.plan_digest}, not this plan"
+            not_counted.append(_problem("approval_plan_mismatch", text))
+        elif not verify_ed25519(approver.public_key, approval.signature, approval.message()):
+            invalid.append(_problem("approval_signature_invalid", f"the signature of {approval.name} is invalid"))
+        elif approver.names & requester:
+            not_counted.append(_problem("approval_by_requester", f"{approval.name} requested the plan"))
+        elif problem := _time_problem(approval, now):
+            not_counted.append(problem)
         else:
-            # Two names with the same key are one person.
-            people.add(approvers[name].strip() if approvers else _normalize_name(name))
-    if _normalize_name(requester) in ("", "unknown"):
+            people.add(approver.key)
+    if requester & {"", "unknown"}:
         text = "the plan does not name its requester, so an approver may be the requester"
         remedy = "make the plan again with requested_by"
         invalid.append(Problem("requester_unknown", "plan", text, remedy))
     if len(people) >= required:
         return invalid
-    text = f"the plan has {len(people)} of {required} required approvals by different people other than {requester}"
+    text = f"the plan has {len(people)} of {required} required approvals by different people other than {escape_unprintable(plan['requested_by'])}"
     return [_problem("approvals_missing", text), *not_counted, *invalid]
 
 
-def _signature_problem(
-    name: str,
-    public_key: str,
-    approval: t.Mapping[str, t.Any],
-    message: bytes,
-    verify: t.Callable[[str, str, bytes], bool],
-) -> Problem | None:
-    try:
-        fits = verify(public_key, str(approval.get("signature", "")), message)
-    except (TypeError, ValueError) as exc:
-        text = f"the public key of {name} is invalid: {exc}"
-        return Problem("approver_key_invalid", "plan", text, "correct the key in approvers")
-    return None if fits else _problem("approval_signature_invalid", f"the signature of {name} is invalid")
+def _find(name: str, approvers: t.Sequence[Approver]) -> Approver | None:
+    return next((each for each in approvers if normalize_name(name) == normalize_name(each.name)), None)
+
+
+def _time_problem(approval: Approval, now: datetime.datetime) -> Problem | None:
+    given, end = (datetime.datetime.fromisoformat(text) for text in (approval.time, approval.expires))
+    if given > now + MAX_CLOCK_DIFFERENCE or not given < end <= given + MAX_VALIDITY:
+        text = (
+            f"the approval of {approval.name} from {approval.time} to {approval.expires} begins in the future, or does not end within "
+            f"{MAX_VALIDITY.days} days"
+        )
+        return _problem("approval_time_invalid", text)
+    if now >= end:
+        return _problem("approval_expired", f"the approval of {approval.name} ended at {approval.expires}")
+    return None
 
 
 def _problem(code: str, text: str) -> Problem:

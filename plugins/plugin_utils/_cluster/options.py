@@ -12,7 +12,7 @@ from ansible_collections.keyops.utrust.plugins.module_utils._errors import Utrus
 from ansible_collections.keyops.utrust.plugins.module_utils._operations.cluster_claim import CLAIM_SPEC
 from ansible_collections.keyops.utrust.plugins.module_utils._operations.cluster_info import READ_SPEC
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight.cluster import INITIAL_SYNC, KEY_SYNC, RENEW_CA
-from ansible_collections.keyops.utrust.plugins.module_utils._preflight.policy import POLICY_SPEC
+from ansible_collections.keyops.utrust.plugins.module_utils._preflight.policy import AUDIT_SPEC, POLICY_SPEC
 from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.preflight import PreflightOptions
 
 if t.TYPE_CHECKING:
@@ -45,7 +45,7 @@ PREFLIGHT_SPEC: t.Final[Spec] = {
     "operation": {"type": "str", "choices": [KEY_SYNC, INITIAL_SYNC, RENEW_CA], "default": KEY_SYNC},
     "cards_available": {"type": "int"},
     "hsm_serials": {"type": "dict", "default": {}},
-    "audit": POLICY_SPEC["audit"],
+    **AUDIT_SPEC,
 }
 SYNC_SPEC: t.Final[Spec] = {
     **CLUSTER_SPEC,
@@ -55,36 +55,28 @@ SYNC_SPEC: t.Final[Spec] = {
     "dest": {"type": "path"},
     "plan_dest": {"type": "path"},
     "plan": {"type": "path"},
+    "plan_base64": {"type": "str"},
     "requested_by": {"type": "str"},
     "approvals_required": {"type": "int", "default": 0},
-    "approvals": {"type": "list", "elements": "dict", "default": []},
+    "approvals": {"type": "path"},
+    "approvals_base64": {"type": "str"},
     "approvers": {
         "type": "list",
         "elements": "dict",
         "default": [],
         "options": {
             "name": {"type": "str", "required": True},
+            "accounts": {"type": "list", "elements": "str", "required": True},
             "public_key": {"type": "str", "required": True, "no_log": False},
         },
     },
 }
 #: A plan covers every other option. It names the source and the targets itself. The rest is how a run reads and waits, who allows it, and who records it.
 NOT_IN_A_PLAN: t.Final = frozenset(
-    {
-        "source",
-        "hosts",
-        "max_parallel",
-        "node_timeout",
-        "wait_timeout",
-        "claim",
-        "claim_wait",
-        "audit",
-        "plan",
-        "plan_dest",
-        "requested_by",
-    }
-    | {"approvals_required", "approvals", "approvers"}
+    {"source", "hosts", "max_parallel", "node_timeout", "wait_timeout", "claim", "claim_wait", "audit", "requested_by"}
+    | {"plan", "plan_base64", "plan_dest", "approvals_required", "approvals", "approvals_base64", "approvers"}
 )
+SYNC_RULES: t.Final[Spec] = {"mutually_exclusive": [("plan", "plan_base64"), ("approvals", "approvals_base64")]}
 
 
 def preflight_options(params: Params, managed: t.Iterable[str]) -> PreflightOptions:

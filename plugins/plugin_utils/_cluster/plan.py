@@ -13,6 +13,7 @@ import hashlib
 import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import Problem
+from ansible_collections.keyops.utrust.plugins.module_utils._printable import escape_unprintable
 from ansible_collections.keyops.utrust.plugins.plugin_utils._canonical import canonical
 
 FORMAT = 1
@@ -29,8 +30,15 @@ def plan_digest(plan: t.Mapping[str, t.Any]) -> str:
     )
 
 
-def make_plan(changes: Document, *, requested_by: str, requested_at: str) -> Document:
-    plan: Document = {"format": FORMAT, "requested_by": requested_by, "requested_at": requested_at, "changes": changes}
+def make_plan(changes: Document, *, requested_by: str, requester_account: str, requested_at: str) -> Document:
+    """`requested_by` is the name of a person, and `requester_account` the account of AWX or of the system."""
+    plan: Document = {
+        "format": FORMAT,
+        "requested_by": requested_by,
+        "requester_account": requester_account,
+        "requested_at": requested_at,
+        "changes": changes,
+    }
     return {**plan, "digest": plan_digest(plan)}
 
 
@@ -46,7 +54,7 @@ def check_plan(plan: t.Any, changes: Document) -> list[Problem]:
     return [
         _problem(
             "plan_outdated",
-            f"{path} was {planned.get(path, 'missing'):.120}, and is {now.get(path, 'missing'):.120} now",
+            f"{escape_unprintable('.'.join(path)):.120} was {planned.get(path, 'missing'):.120}, and is {now.get(path, 'missing'):.120} now",
         )
         for path in sorted(planned.keys() | now.keys())
         if planned.get(path) != now.get(path)
@@ -81,11 +89,11 @@ def _drop_targets(completed: set[str], changes: Document) -> Document:
     return {**{name: part for name, part in changes.items() if name != "batches"}, "targets": targets}
 
 
-def _flatten(document: t.Any, path: str = "") -> dict[str, str]:
-    """The leaves of a document by their paths."""
+def _flatten(document: t.Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], str]:
+    """The leaves of a document by their paths. A path is not joined to a text, because a name with a dot would hide another leaf."""
     if isinstance(document, dict) and document:
-        leaves: dict[str, str] = {}
+        leaves: dict[tuple[str, ...], str] = {}
         for name, part in document.items():
-            leaves |= _flatten(part, f"{path}.{name}" if path else str(name))
+            leaves |= _flatten(part, (*path, str(name)))
         return leaves
     return {path: canonical(document).decode()}

@@ -6,20 +6,23 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import pathlib
-import stat
 import tempfile
 import typing as t
 
+from ansible_collections.keyops.utrust.plugins.module_utils import _json
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
+from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.data_file import decode_base64, read_file
 
 #: More than a plan of 100 targets with 1,000 new keys each takes.
 MAX_BYTES = 64 * 1024 * 1024
 
 #: Members of every plan. `plan.make_plan` writes them.
-MEMBERS: t.Final = frozenset({"format", "requested_by", "requested_at", "changes", "digest"})
+TEXTS: t.Final = ("requested_by", "requester_account", "requested_at", "digest")
+MEMBERS: t.Final = frozenset({"format", "changes", *TEXTS})
 
 
 def serialize(plan: t.Mapping[str, t.Any]) -> bytes:
@@ -29,38 +32,38 @@ def serialize(plan: t.Mapping[str, t.Any]) -> bytes:
 
 def parse(content: bytes, origin: str) -> dict[str, t.Any]:
     """Return the plan of these bytes. Raises UtrustError (`plan_invalid`) for anything that `serialize` does not write."""
-    remedy = "Make a new plan with --check and key_sync_plan_dest. Do not edit a plan"
     if len(content) > MAX_BYTES:
-        raise UtrustError(
-            f"reading the plan {origin}: it has more than {MAX_BYTES} bytes. {remedy}", code="plan_invalid"
-        )
+        raise _invalid(origin, f"it has more than {MAX_BYTES} bytes")
     try:
-        plan = json.loads(content)
-    except (ValueError, RecursionError) as exc:
-        raise UtrustError(
-            f"reading the plan {origin}: it is not JSON ({type(exc).__name__}). {remedy}", code="plan_invalid"
-        ) from exc
+        plan = _json.decode(content)
+    except ValueError as exc:
+        raise _invalid(origin, f"it is not valid JSON: {exc}") from exc
     if not isinstance(plan, dict) or set(plan) != MEMBERS or serialize(plan) != content:
-        raise UtrustError(
-            f"reading the plan {origin}: it is not in the form in which plans are written. {remedy}",
-            code="plan_invalid",
-        )
+        raise _invalid(origin, "it is not in the form in which plans are written")
+    if isinstance(plan["format"], bool) or not isinstance(plan["format"], int):
+        raise _invalid(origin, "its format is not a whole number")
+    if not all(isinstance(plan[name], str) for name in TEXTS):
+        raise _invalid(origin, f"one of the members {', '.join(TEXTS)} is not a text")
     return plan
 
 
+def _invalid(origin: str, reason: str) -> UtrustError:
+    remedy = "Make a new plan with --check and key_sync_plan_dest. Do not edit a plan"
+    return UtrustError(f"reading {origin}: {reason}. {remedy}", code="plan_invalid")
+
+
 def read(path: str) -> dict[str, t.Any]:
-    """Raises UtrustError (`plan_unreadable`, `plan_invalid`)."""
-    try:
-        # Without O_NONBLOCK, a named pipe would block the run.
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise OSError("it is not a regular file")
-            content = file.read(MAX_BYTES + 1)
-    except (OSError, ValueError) as exc:
-        raise UtrustError(
-            f"reading the plan {path}: {getattr(exc, 'strerror', None) or exc}. Check the path", code="plan_unreadable"
-        ) from exc
-    return parse(content, path)
+    """Return the plan of a file. Raises UtrustError (`plan_unreadable`, `plan_invalid`)."""
+    return parse(read_file(path, "the plan", limit=MAX_BYTES, code="plan_unreadable"), f"the plan {path}")
+
+
+def read_base64(text: str) -> dict[str, t.Any]:
+    """Return the plan of base64 text. Raises UtrustError (`plan_invalid`)."""
+    return parse(decode_base64(text, "the plan", code="plan_invalid"), "the plan")
+
+
+def to_base64(plan: t.Mapping[str, t.Any]) -> str:
+    return base64.b64encode(serialize(plan)).decode("ascii")
 
 
 def write(path: str, plan: t.Mapping[str, t.Any]) -> None:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
+from ansible_collections.keyops.utrust.plugins.module_utils._keys import Difference, unexpected_keys
+from ansible_collections.keyops.utrust.plugins.module_utils._package.manifest import read_manifest
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight.node import describe_count, describe_state
 
 if t.TYPE_CHECKING:
-    from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import Node
+    from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import HsmKey, Node
     from ansible_collections.keyops.utrust.plugins.module_utils._cluster.read import ClusterReading, NodeReading
 
 UP_TO_DATE = "up to date"
@@ -26,6 +28,7 @@ NOT_RESTORED = "not restored"
 UNKNOWN = "UNKNOWN"
 KEYS_UNKNOWN = "the keys of the node or of the source are unknown. Compare the keys manually before you use the node"
 KEYS_DIFFER = "the HSM is operational, but its keys differ from the source. Run key_sync"
+LEFT_OUT = "a condition of the play, block, role or include around the role leaves this host out"
 GATE_REQUIRED = "MUST BE GATED before use"
 
 
@@ -96,16 +99,25 @@ def format_rows(rows: t.Sequence[t.Mapping[str, str]]) -> list[str]:
     return [f"{row['node'].ljust(width)}  {row['outcome']}: {row['detail']}" for row in rows]
 
 
-def summarize_sync(planned: t.Mapping[str, t.Any], reading: ClusterReading | None) -> dict[str, t.Any]:
+def summarize_sync(
+    planned: t.Mapping[str, t.Any], reading: ClusterReading | None, left_out: t.Collection[str] = ()
+) -> dict[str, t.Any]:
     """Return the result of utrust_cluster_summary: a line for each node, and a failure if a target does not have the planned keys.
 
     `planned` is the result of utrust_sync_plan. `reading` was read after the imports, or is missing if nothing was imported, as in check mode.
+    In check mode, `left_out` are targets whose import was not predicted.
     """
     changes = planned["plan"]["changes"]
     targets = {target["host"]: target for target in changes["targets"].values()}
     after = {each.host: each for each in reading.others} if reading is not None else {}
+    found = {host: _compare_keys(planned, host, reading) for host in targets} if reading is not None else {}
     rows = [
-        {"node": host, **_sync_outcome(target, after.get(host), host in planned["pending"], reading is not None)}
+        {"node": host, "outcome": NOT_TOUCHED, "detail": LEFT_OUT}
+        if host in left_out
+        else {
+            "node": host,
+            **_sync_outcome(target, after.get(host), host in planned["pending"], reading is not None, found.get(host)),
+        }
         for host, target in targets.items()
     ]
     for row in rows:
@@ -120,16 +132,81 @@ def summarize_sync(planned: t.Mapping[str, t.Any], reading: ClusterReading | Non
         "_ansible_verbose_always": True,
         "msg": "Summary of the nodes",
     }
+    unexpected = {host: each for host, each in found.items() if each is not None and each.unexpected}
+    if unexpected:
+        return {**result, **_unexpected_failure(unexpected)}
     if reading is not None and not reading.source_node.has_keys(changes["source"]["keys_digest"]):
-        if reading.source_node.keys_digest is None:
-            text = f"the keys of the source {reading.source.host} are unknown after the run, so they can have changed. Run again"
-            return {**result, "failed": True, "code": "keys_unknown", "msg": text}
-        text = f"the keys of the source {reading.source.host} changed during the run, so the targets have its earlier keys. Run again"
-        return {**result, "failed": True, "code": "source_changed", "msg": text}
+        return {**result, **_source_failure(reading)}
     if failed:
         text = f"{len(failed)} target(s) do not have all keys of the source: {', '.join(failed)}. Read the first error, fix the cause, then run again"
         return {**result, "failed": True, "code": "sync_incomplete", "msg": text}
     return result
+
+
+def _source_failure(reading: ClusterReading) -> dict[str, t.Any]:
+    source, known = reading.source.host, reading.source_node.keys_digest is not None
+    if known:
+        text = (
+            f"the keys of the source {source} changed during the run, so the targets have its earlier keys. Run again"
+        )
+    else:
+        text = f"the keys of the source {source} are unknown after the run, so they can have changed. Run again"
+    return {"failed": True, "code": "source_changed" if known else "keys_unknown", "msg": text}
+
+
+def keys_needed(planned: t.Mapping[str, t.Any], reading: ClusterReading) -> bool:
+    """Return whether the keys must be read, too: the digest of a target shows that its keys are neither the earlier nor the planned keys."""
+    digests = {
+        target["host"]: (target["keys_digest"], target["keys_digest_after"])
+        for target in planned["plan"]["changes"]["targets"].values()
+    }
+    return any(
+        each.node is not None and each.node.keys_digest not in (None, *digests.get(each.host, (None,)))
+        for each in reading.others
+        if each.host in digests
+    )
+
+
+class _Found(t.NamedTuple):
+    """The keys of a target after the run. `unexpected` were not there before and were not planned, `names` are their names."""
+
+    unexpected: list[HsmKey]
+    names: str
+    as_planned: bool
+
+
+def _compare_keys(planned: t.Mapping[str, t.Any], host: str, reading: ClusterReading) -> _Found | None:
+    """Compare the keys of a target with those before the run, in both directions. None if the keys were not read."""
+    later = next((each.difference for each in reading.others if each.host == host), None)
+    if later is None or reading.hsm_keys is None:
+        return None
+    source = read_manifest(planned["manifest"], "of the plan").hsm_keys
+    earlier = Difference.from_dict(planned["targets"][host]["difference"])
+    before, after = earlier.target_of(source), later.target_of(reading.hsm_keys)
+    pending = host in planned["pending"]
+    new = [*earlier.missing, *(pair.source_key for pair in earlier.mismatched)] if pending else []
+    replaced = [pair.target_key for pair in earlier.mismatched] if pending else []
+    unexpected = unexpected_keys([*before, *new], after)
+    gone = unexpected_keys([*after, *replaced, *(earlier.duplicate if pending else ())], before)
+    complete = not gone and not unexpected_keys(after, new) and not set(replaced) & set(after)
+    destroyed = planned["import_options"].get("destroyed_keys") or ()
+    # A destroyed key that is back is the worst, so it comes first.
+    unexpected.sort(key=lambda key: key.fingerprint not in destroyed)
+    names = [f"{key}{', which is in destroyed_keys' if key.fingerprint in destroyed else ''}" for key in unexpected]
+    return _Found(unexpected, " and ".join(names), complete and not unexpected)
+
+
+def _unexpected_failure(unexpected: t.Mapping[str, _Found]) -> dict[str, t.Any]:
+    lines = [f"{host}: {found.names}" for host, found in unexpected.items()]
+    return {
+        "failed": True,
+        "code": "unexpected_keys",
+        "msg": f"{len(unexpected)} target(s) have keys that they did not have before and that nobody predicted. {'. '.join(lines)}. "
+        "Do not use these keys. Find out who generated or imported them",
+        "unexpected": [
+            {"node": host, **key.to_dict()} for host, found in unexpected.items() for key in found.unexpected
+        ],
+    }
 
 
 def _what_stays(difference: t.Mapping[str, t.Any]) -> str:
@@ -139,7 +216,7 @@ def _what_stays(difference: t.Mapping[str, t.Any]) -> str:
 
 
 def _sync_outcome(
-    target: t.Mapping[str, t.Any], after: NodeReading | None, pending: bool, was_read: bool
+    target: t.Mapping[str, t.Any], after: NodeReading | None, pending: bool, was_read: bool, found: _Found | None
 ) -> dict[str, str]:
     """`was_read` is false in check mode and if no target lacked keys: nothing was imported."""
     added, replaced = len(target["add"]), len(target["replace"])
@@ -152,7 +229,9 @@ def _sync_outcome(
         return {"outcome": FAILED, "detail": f"its keys are unknown: {text}"}
     if after.node.keys_digest is None:
         return {"outcome": FAILED, "detail": "its keys are unknown: the node does not report its keys digest"}
-    if after.node.keys_digest == target["keys_digest_after"]:
+    if found is not None and found.unexpected:
+        return {"outcome": FAILED, "detail": f"unexpected keys: {found.names}"}
+    if after.node.keys_digest == target["keys_digest_after"] or (pending and found is not None and found.as_planned):
         if pending:
             return {"outcome": SYNCHRONIZED, "detail": f"{added} key(s) added, {replaced} replaced. Make a new backup"}
         return {"outcome": UP_TO_DATE, "detail": f"{target['unchanged']} key(s) as on the source"}

@@ -13,6 +13,7 @@ from ansible_collections.keyops.utrust.plugins.module_utils._preflight.keys impo
     Policy,
     check_import_effect,
     check_key_changes,
+    keys_after_import,
 )
 from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.rollout import Rollout, plan_rollout
 
@@ -75,11 +76,6 @@ def check_quorum(reading: ClusterReading, *, allow_outage: bool, all_targets: bo
     return [problem] if problem is not None else []
 
 
-def keys_after(hsm_keys: t.Iterable[HsmKey], difference: Difference) -> list[HsmKey]:
-    """Return the keys that a target has after an import: those of the source, and its own that stay."""
-    return [*hsm_keys, *difference.extra, *difference.duplicate]
-
-
 def describe_changes(reading: ClusterReading, batches: t.Sequence[t.Sequence[str]], options: Document) -> Document:
     """Return what a run would change. `options` are all options that change what the run does."""
     source, hsm_keys = reading.source_node, reading.hsm_keys or ()
@@ -100,7 +96,9 @@ def describe_changes(reading: ClusterReading, batches: t.Sequence[t.Sequence[str
                 "host": target.host,
                 "hsm_serial": target.node.hsm_serial,
                 "keys_digest": target.digest(hsm_keys),
-                "keys_digest_after": keys_digest(keys_after(hsm_keys, target.difference))
+                "keys_digest_after": keys_digest(
+                    keys_after_import(target.node, hsm_keys, target.difference, options.get("import_effect"))
+                )
                 if target.pending
                 else target.digest(hsm_keys),
                 "add": [_key(key) for key in target.difference.missing],

@@ -11,6 +11,7 @@ import dataclasses as dc
 import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils._cluster.matrix import KEYS_NOT_READ
+from ansible_collections.keyops.utrust.plugins.module_utils._printable import escape_unprintable
 
 if t.TYPE_CHECKING:
     from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import HsmKey, Node
@@ -39,7 +40,11 @@ class _CaKey:
         return key.fingerprint_known and key.fingerprint == self.public_key_sha256 and self.slot in (None, key.slot)
 
     def same_slot_and_label(self, key: HsmKey) -> bool:
-        return self.label is not None and key.label == self.label and self.slot in (None, key.slot)
+        return (
+            self.label is not None
+            and key.label in (self.label, escape_unprintable(self.label))
+            and self.slot in (None, key.slot)
+        )
 
 
 def cas_on_nodes(cas: t.Sequence[t.Mapping[str, t.Any]], reading: ClusterReading) -> list[Data]:

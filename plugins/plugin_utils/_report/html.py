@@ -17,7 +17,7 @@ import pathlib
 import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils._cluster.matrix import cell
-from ansible_collections.keyops.utrust.plugins.module_utils._printable import escape_unprintable
+from ansible_collections.keyops.utrust.plugins.module_utils._printable import make_printable
 from ansible_collections.keyops.utrust.plugins.plugin_utils._report.ca_impact import STATES
 from ansible_collections.keyops.utrust.plugins.plugin_utils._report.table import columns, key_type, row_cells
 from jinja2 import Environment, StrictUndefined
@@ -46,7 +46,7 @@ def _csp_source(text: str) -> str:
 def _escape_value(value: t.Any) -> t.Any:
     if value is None:
         return "–"
-    return escape_unprintable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return value if isinstance(value, Markup) else make_printable(value)
 
 
 def render(report: t.Mapping[str, t.Any]) -> str:

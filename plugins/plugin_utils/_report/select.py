@@ -34,10 +34,13 @@ def select(hsm_keys: t.Sequence[t.Mapping[str, t.Any]], expression: str, *, call
     try:
         found = jmespath.search(str(expression), plain)
     except jmespath.exceptions.JMESPathError as exc:
-        raise AnsibleFilterError(f"{caller}: the expression {str(expression)!r} is invalid: {exc}") from exc
+        raise AnsibleFilterError(
+            f"{caller}: the expression {str(expression)!r} is invalid [option_invalid]: {exc}"
+        ) from exc
     known = {json.dumps(key, sort_keys=True) for key in plain}
     if not isinstance(found, list) or any(json.dumps(key, sort_keys=True) not in known for key in found):
         raise AnsibleFilterError(
-            f"{caller}: the expression {str(expression)!r} does not return a list of keys. Use a condition in brackets, such as \"[?type=='ec' && slot==`0`]\""
+            f"{caller}: the expression {str(expression)!r} does not return a list of keys [option_invalid]. "
+            f"Use a condition in brackets, such as \"[?type=='ec' && slot==`0`]\""
         )
     return found

@@ -9,7 +9,6 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils._cluster.matrix import cell
-from ansible_collections.keyops.utrust.plugins.module_utils._printable import escape_unprintable
 
 CELLS: t.Final = {
     "present": "yes",
@@ -59,9 +58,7 @@ def format_table(matrix: t.Mapping[str, t.Any], *, only_drift: bool = False) -> 
         prefix, colon, digits = row["fingerprint"].partition(":")
         fingerprint = f"{prefix}{colon}{digits[:12]}" + (" (check value only)" if row["check_value_only"] else "")
         cells = [CELLS[cell(row, node)] for node, dummy in shown]
-        lines.append(
-            [str(row["slot"]), escape_unprintable(row["label"]) or "(no label)", key_type(row), fingerprint, *cells]
-        )
+        lines.append([str(row["slot"]), row["label"] or "(no label)", key_type(row), fingerprint, *cells])
     if len(lines) == 1:
         return _summary_lines(matrix)
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]

@@ -28,7 +28,10 @@ class CallbackModule(CallbackBase):
     CALLBACK_NEEDS_ENABLED = True
 
     def _write(self, result: t.Any, **facts: t.Any) -> None:
-        line = {"host": result.host.get_name(), "failed": False, "unreachable": False, **result.result, **facts}
+        # ansible-core 2.18 has only the private names.
+        host = result.host if hasattr(result, "host") else result._host
+        values = result.result if hasattr(result, "result") else result._result
+        line = {"host": host.get_name(), "failed": False, "unreachable": False, **values, **facts}
         with open(os.environ["KEYOPS_RESULTS"], "a", encoding="utf-8") as file:
             file.write(json.dumps(line, default=str) + "\n")
 

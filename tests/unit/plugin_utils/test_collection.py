@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 
@@ -31,6 +32,30 @@ def test_collection_digest_depends_on_files_only(tmp_path: Path) -> None:
     )
     shell = subprocess.run(["sh", "-c", command], cwd=tmp_path / "one", check=True, capture_output=True, text=True)
     assert collection_digest(tmp_path / "one") == f"sha256:{shell.stdout.split()[0]}"
+
+
+def test_digest_of_an_installed_collection_ignores_stray_files(tmp_path: Path) -> None:
+    """FILES.json lists the files of the collection. A change or a removal of a listed file changes the digest."""
+    names = ["plugins/modules/a.py", "roles/r/tasks/main.yml", "README.md"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    without = collection_digest(tmp_path)
+    entries = [{"name": "plugins", "ftype": "dir"}, *({"name": name, "ftype": "file"} for name in names)]
+    (tmp_path / "FILES.json").write_text(json.dumps({"files": entries, "format": 1}))
+    before = collection_digest(tmp_path)
+    assert before == without
+
+    for stray in ("plugins/modules/a.py~", "plugins/.DS_Store", "roles/r/tasks/plan.json", "playbooks/page.html"):
+        (tmp_path / stray).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / stray).write_text("stray")
+    (tmp_path / "README.md").write_text("other words")
+    assert collection_digest(tmp_path) == before
+
+    (tmp_path / names[1]).write_text("other tasks")
+    changed = collection_digest(tmp_path)
+    (tmp_path / names[0]).unlink()
+    assert len({before, changed, collection_digest(tmp_path)}) == 3
 
 
 def test_collection_version_installed_or_checkout(tmp_path: Path) -> None:

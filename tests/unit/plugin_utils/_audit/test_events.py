@@ -60,7 +60,7 @@ def test_every_module_has_an_event_name() -> None:
 def test_every_event_and_name_is_documented() -> None:
     """docs/audit.md lists each event and each recorded name."""
     text = (ROOT / "docs/audit.md").read_text(encoding="utf-8")
-    names = {*events.EVENTS.values(), "package_removed", "check_mode_result", "task_failed", "declaration"}
+    names = {*events.EVENTS.values(), "package_removed", "check_mode_result", "task_failed", "declaration", chain.LOST}
     assert {
         event for event in names | {chain.STARTED, chain.ENDED, chain.FRAGMENTS_FOUND} if f"`{event}`" not in text
     } == set()
@@ -133,3 +133,48 @@ def test_task_events_failure_has_every_code(result: dict[str, t.Any], codes: lis
     task = {"host": "node2", "action": "keyops.utrust.utrust_ksp_import", "outcome": "failed", "check_mode": False}
     ((dummy_event, record),) = events.task_events(task, result)
     assert record["codes"] == codes
+
+
+@pytest.mark.parametrize("result", [{}, {"censored": "hidden"}, {"removed": []}, {"package": {}}, {"msg": "failed"}])
+@pytest.mark.parametrize("outcome", ["ok", "changed", "failed"])
+@pytest.mark.parametrize(("state", "event"), [("absent", "package_removed"), ("present", "package_exported")])
+def test_event_name_follows_from_the_task(result: dict[str, t.Any], outcome: str, state: str, event: str) -> None:
+    """The removal of a package is not recorded as an export, whatever its result lacks."""
+    task = {
+        "host": "node1",
+        "action": "keyops.utrust.utrust_ksp_export",
+        "outcome": outcome,
+        "check_mode": False,
+    }
+    ((found, dummy),) = events.task_events(task, result, state)
+    assert found == event
+
+
+@pytest.mark.parametrize(
+    ("state", "result", "event"),
+    [
+        (None, {"removed": []}, "package_removed"),
+        ("{{ state }}", {"removed": []}, "package_removed"),
+        (None, {"censored": "hidden"}, "package_exported"),
+        ("{{ state }}", {"package": {}}, "package_exported"),
+    ],
+)
+def test_event_name_without_a_state_follows_from_the_result(
+    state: str | None, result: dict[str, t.Any], event: str
+) -> None:
+    """Defaults and templates are not in the task. A hidden result then counts as an export, because a copy may exist."""
+    assert events.event_name("utrust_ksp_export", state, result, check_mode=False) == event
+
+
+@pytest.mark.parametrize(
+    ("action", "result", "hidden"),
+    [
+        ("keyops.utrust.utrust_ksp_import", {"censored": "x"}, True),
+        ("keyops.utrust.utrust_hsm_info", {"censored": "x", "changed": False}, True),
+        ("keyops.utrust.utrust_ksp_import", {"changed": True}, False),
+        ("ansible.builtin.debug", {"censored": "x"}, False),
+        ("keyops.other.utrust_ksp_import", {"censored": "x"}, False),
+    ],
+)
+def test_hidden_result_of_the_collection_is_lost(action: str, result: dict[str, t.Any], hidden: bool) -> None:
+    assert events.is_hidden({"action": action}, result) is hidden

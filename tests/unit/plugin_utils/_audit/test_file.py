@@ -242,7 +242,7 @@ def test_verify_signed_head_detects_missing_lines(path: Path, keys: tuple[str, s
 
     path.write_bytes(b"")
     fill(AuditFile(str(path)), 4)  # A forger without the key.
-    assert "audit_replaced" in verify_file(str(path), public_key=public)["problems"][0]
+    assert "line 1 is the first broken line" in verify_file(str(path), public_key=public)["problems"][0]
 
 
 def test_verify_invalid_or_missing_signature(path: Path, keys: tuple[str, str], tmp_path: Path) -> None:

@@ -6,10 +6,8 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
-from ansible_collections.keyops.utrust.plugins.plugin_utils._audit import persistence, run_state
+from ansible_collections.keyops.utrust.plugins.plugin_utils._audit import persistence
 
 
 @pytest.mark.parametrize(
@@ -31,12 +29,3 @@ def test_why_not_persistent(path: str, mounts: str | None, word: str) -> None:
     """The reason names what deletes the file, and is empty for persistent storage."""
     reason = persistence.why_not_persistent(path, mounts, {"AWX_PRIVATE_DATA_DIR": "/srv/job"})
     assert (word in reason) if word else not reason
-
-
-def test_current_run_ignores_another_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The state of another process is ignored."""
-    monkeypatch.setenv(run_state.VARIABLE, "")
-    run_state.publish_state(run_state.RunState(os.getpid(), "job", "/f", "", ""))
-    assert run_state.current_run() is not None
-    run_state.publish_state(run_state.RunState(1 if os.getppid() != 1 else 2, "job", "/f", "", ""))
-    assert run_state.current_run() is None

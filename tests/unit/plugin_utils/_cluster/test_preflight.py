@@ -202,6 +202,8 @@ def test_check_cluster_disconnected_member(connection: str) -> None:
         (frozenset({"node1", "node2"}), frozenset(), ["member_not_in_inventory"]),
         (frozenset({"node1", "node2"}), frozenset({"node3"}), []),
         (frozenset({"node1", "node2"}), frozenset({"node33"}), ["member_not_in_inventory"]),
+        (frozenset({"node1", "node2", "NODE3", "node3.example.com"}), frozenset(), ["member_not_in_inventory"]),
+        (frozenset({"node1", "node2"}), frozenset({"Node3"}), ["member_not_in_inventory"]),
         (frozenset(), frozenset(), ["member_not_in_inventory"] * 2),
     ],
 )

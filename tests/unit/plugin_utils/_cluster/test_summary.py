@@ -12,8 +12,10 @@ import pytest
 from ansible_collections.keyops.utrust.plugins.module_utils._cluster.read import ClusterReading, NodeReading
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import Problem, UtrustError
 from ansible_collections.keyops.utrust.plugins.module_utils._keys import compare, keys_digest
+from ansible_collections.keyops.utrust.plugins.module_utils._package.manifest import make_manifest
 from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.preflight import node_states
 from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.summary import (
+    keys_needed,
     summarize_restores,
     summarize_sync,
 )
@@ -92,6 +94,84 @@ def test_summarize_sync_node_with_other_keys_failed(after: t.Sequence[HsmKey] | 
     result = summarize_sync(planned(node2=[OLD], node3=[OLD, NEW]), reading(node2=[OLD, NEW], node3=after))
     assert outcomes(result) == {"node2": "synchronized now", "node3": "FAILED"}
     assert result["failed"]
+
+
+DESTROYED, COPY = key("destroyed"), key("copy", fingerprint=OLD.fingerprint)
+
+
+def compared(plan: dict[str, t.Any], source: t.Sequence[HsmKey] = (OLD, NEW), **node_keys: t.Sequence[HsmKey]) -> t.Any:
+    """Return the summary of a run whose targets hold these keys afterwards. Their keys are read, because their digests are not as planned."""
+    plan["manifest"] = make_manifest(node(OLD, NEW), (OLD, NEW)).to_dict()
+    plan["import_options"] = {"destroyed_keys": [DESTROYED.fingerprint]}
+    others = tuple(
+        NodeReading(host, host, node(*keys, name=host), clock_skew=0.0, difference=compare(source, keys))
+        for host, keys in node_keys.items()
+    )
+    found = ClusterReading(NodeReading("node1", "node1", node(*source), clock_skew=0.0), others, tuple(source))
+    assert keys_needed(plan, found)
+    return summarize_sync(plan, found)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "named"),
+    [
+        ([OLD], [OLD, NEW, OTHER], ["other"]),
+        ([OLD], [OLD, NEW, OTHER, DESTROYED], ["destroyed", "other"]),
+        ([OLD], [OLD, OTHER], ["other"]),
+        ([OLD], [OTHER], ["other"]),
+        ([OLD, OTHER], [OLD, NEW, OTHER, OTHER], ["other"]),
+        ([OLD, OTHER], [OLD, NEW, OTHER, DESTROYED], ["destroyed"]),
+        ([OLD, NEW], [OLD, NEW, DESTROYED], ["destroyed"]),
+        ([OLD, NEW], [OLD, NEW, COPY], ["copy"]),
+        ([OLD, NEW, OTHER], [OLD, NEW, OTHER, DESTROYED], ["destroyed"]),
+    ],
+    ids=lambda value: "-".join(str(getattr(each, "label", each)) for each in value),
+)
+def test_summarize_sync_names_keys_that_nobody_predicted(
+    before: t.Sequence[HsmKey], after: t.Sequence[HsmKey], named: list[str]
+) -> None:
+    """Also on a node that had nothing to do. A destroyed key is first."""
+    result = compared(planned(node2=before, node3=[OLD]), node2=after, node3=[OLD, NEW])
+    assert (result["failed"], result["code"]) == (True, "unexpected_keys")
+    assert [(found["node"], found["label"]) for found in result["unexpected"]] == [("node2", label) for label in named]
+    assert "node2: slot 0" in result["msg"]
+    assert ("which is in destroyed_keys" in result["msg"]) == ("destroyed" in named)
+    assert outcomes(result) == {"node2": "FAILED", "node3": "synchronized now"}
+    assert named[0] in result["summary"][0]
+
+
+def test_summarize_sync_unexpected_key_before_source_changed() -> None:
+    """A key that the source got during the run is no excuse for a target."""
+    result = compared(planned(node2=[OLD]), (OLD, NEW, OTHER), node2=[OLD, NEW, OTHER])
+    assert result["code"] == "unexpected_keys"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "outcome"),
+    [
+        ([OLD, COPY], [OLD, NEW], "synchronized now"),
+        ([OLD, OTHER], [OLD, NEW], "FAILED"),
+        ([OLD, NEW, COPY], [OLD, NEW], "FAILED"),
+        ([OLD, OTHER], [OLD], "FAILED"),
+    ],
+    ids=["a copy that the import may remove", "a lost key", "a copy without an import", "nothing imported"],
+)
+def test_summarize_sync_judges_keys_that_are_gone(
+    before: t.Sequence[HsmKey], after: t.Sequence[HsmKey], outcome: str
+) -> None:
+    plan = planned(node2=before, node3=[OLD])
+    # In this test, the planned keys are those that stay on a node that removes nothing.
+    plan["plan"]["changes"]["targets"]["node2"]["keys_digest_after"] = keys_digest({*before, NEW})
+    result = compared(plan, node2=after, node3=[OLD, NEW])
+    assert outcomes(result)["node2"] == outcome
+    assert "unexpected" not in result
+
+
+def test_keys_are_read_again_only_if_a_digest_is_not_as_planned() -> None:
+    plan = planned(node2=[OLD], node3=[OLD, NEW])
+    assert not keys_needed(plan, reading(node2=[OLD, NEW], node3=[OLD, NEW]))
+    assert not keys_needed(plan, reading(node2=[OLD], node3=None))
+    assert keys_needed(plan, reading(node2=[OLD, NEW], node3=[OLD]))
 
 
 def test_summarize_sync_source_that_changed_is_a_failure() -> None:
