@@ -33,9 +33,9 @@ def test_login_certificate_on_every_node(control: Control, browser_user: Callabl
     """A registered certificate is logged in immediately on every node."""
     page = browser_user(control, certificate="operator").visit("node1")
     expect(page.get_by_role("heading", name="Overview")).to_be_visible()
-    bar = page.get_by_role("navigation", name="Cluster menu bar")
-    expect(bar).to_contain_text("node4 (not joined)")
-    bar.get_by_role("link", name="node3").click()
+    menu = page.get_by_role("navigation", name="Cluster menu bar")
+    expect(menu).to_contain_text("node4 (not joined)")
+    menu.get_by_role("link", name="node3").click()
     expect(page).to_have_url(control.node("node3")["url"] + "/")
     page.get_by_role("button", name="Log out").click()
     expect(page.get_by_role("heading", name="Log in to node3")).to_be_visible()

@@ -13,7 +13,7 @@ import pytest
 from utrust_appliance.testing import cluster
 
 from tests.support.playbook import inventories
-from tests.support.runners import connection_args, task
+from tests.support.runners import connection_args, package_args, task
 from tests.support.sync import Sync
 from tests.support.wait import wait_for
 
@@ -160,7 +160,7 @@ def test_export_directory_missing_or_public_is_refused(control: Control, runner:
 def test_import_response_lost_after_commit_succeeds(control: Control, runner: AnsibleRunner, package: str) -> None:
     """The import is sent once and succeeds, because the node holds the keys."""
     control.fault("lost_response_after", node="node2", method="POST", path="/apply$")
-    result = runner.run(task(IMPORT, connection_args(control, "node2", src=package))).result
+    result = runner.run(task(IMPORT, connection_args(control, "node2", **package_args(package)))).result
     assert (result["failed"], result["changed"], result["verified"], result["in_sync"]) == (False, True, True, True)
     assert posts(control, "node2") == ["imports", "apply"]
     assert inventories(control)["node2"] == inventories(control)["node1"]
@@ -172,7 +172,7 @@ def test_import_node_lost_after_commit_succeeds_when_back(
     """The module waits for the node and then reads its keys, as when the node restarts during the import."""
     control.fault("lost_response_after", node="node2", method="POST", path="/apply$")
     control.fault("lost_response_before", node="node2", method="GET", path="/imports/", count=1)
-    result = runner.run(task(IMPORT, connection_args(control, "node2", src=package))).result
+    result = runner.run(task(IMPORT, connection_args(control, "node2", **package_args(package)))).result
     assert (result["failed"], result["changed"], result["verified"]) == (False, True, True)
     assert posts(control, "node2") == ["imports", "apply"]
 
@@ -184,7 +184,7 @@ def test_import_request_lost_before_commit_can_be_repeated(
     before = inventories(control)
     control.fault("lost_response_before", node="node2", method="POST", path="/apply$")
     refused(
-        runner.run(task(IMPORT, connection_args(control, "node2", src=package, wait_timeout=5))),
+        runner.run(task(IMPORT, connection_args(control, "node2", **package_args(package), wait_timeout=5))),
         "response_lost",
         "/apply",
         "the response was lost",
@@ -192,7 +192,9 @@ def test_import_request_lost_before_commit_can_be_repeated(
         "Run again",
     )
     assert inventories(control) == before
-    assert runner.run(task(IMPORT, connection_args(control, "node2", src=package))).result["changed"] is True
+    assert (
+        runner.run(task(IMPORT, connection_args(control, "node2", **package_args(package)))).result["changed"] is True
+    )
 
 
 @pytest.mark.parametrize("fault", ["lost_response_before", "reset_mid_transfer"])
@@ -201,7 +203,7 @@ def test_import_upload_lost_changes_nothing(control: Control, runner: AnsibleRun
     before = inventories(control)
     control.fault(fault, node="node2", method="POST")
     refused(
-        runner.run(task(IMPORT, connection_args(control, "node2", src=package, wait_timeout=5))),
+        runner.run(task(IMPORT, connection_args(control, "node2", **package_args(package), wait_timeout=5))),
         "response_lost",
         "POST /api/v1/hsm/imports",
         "Nothing was changed",
@@ -216,21 +218,28 @@ def test_import_upload_response_lost_is_found_and_applied(
 ) -> None:
     """The module finds the staged import of the lost response and applies it."""
     control.fault("lost_response_after", node="node2", method="POST", path="/imports$")
-    assert runner.run(task(IMPORT, connection_args(control, "node2", src=package))).result["in_sync"] is True
+    assert (
+        runner.run(task(IMPORT, connection_args(control, "node2", **package_args(package)))).result["in_sync"] is True
+    )
     assert posts(control, "node2") == ["imports", "apply"]
 
 
 def test_import_node_busy_repeats_the_request(control: Control, runner: AnsibleRunner, package: str) -> None:
     """A node that responds with 429 has not processed the request."""
     control.fault("status", node="node2", method="POST", status=429, retry_after=0, count=2)
-    assert runner.run(task(IMPORT, connection_args(control, "node2", src=package, retries=2))).result["in_sync"] is True
+    assert (
+        runner.run(task(IMPORT, connection_args(control, "node2", **package_args(package), retries=2))).result[
+            "in_sync"
+        ]
+        is True
+    )
     assert posts(control, "node2") == ["imports", "imports", "imports", "apply"]
 
 
 def test_import_second_at_the_same_time_is_refused(control: Control, runner: AnsibleRunner, package: str) -> None:
     """The first import succeeds."""
     control.fault("hold_apply", node="node2")
-    arguments = connection_args(control, "node2", src=package)
+    arguments = connection_args(control, "node2", **package_args(package))
     first = runner.start(task(IMPORT, arguments))
     wait_for(lambda: control.node("node2")["running"] is not None)
     refused(
@@ -257,7 +266,7 @@ def test_import_target_key_appears_stops_the_import(
     """A key that is generated on the target during the import stops the import, and nothing stays staged."""
     # The node is busy until the key exists.
     control.fault("status", node="node2", method="POST", path=path, status=503, retry_after=1, count=1000)
-    process = runner.start(task(IMPORT, connection_args(control, "node2", src=package, retries=20)))
+    process = runner.start(task(IMPORT, connection_args(control, "node2", **package_args(package), retries=20)))
     wait_for(lambda: any(request["status"] == 503 for request in control.requests("node2")))
     control.generate_key("node2", "meanwhile")
     before = inventories(control)
@@ -275,7 +284,7 @@ def test_import_slot_full_imports_no_key(control: Control, runner: AnsibleRunner
     count = sum(key["slot"] == 0 for key in control.keys("node2"))
     control.set_slot("node2", 0, capacity=count)
     refused(
-        runner.run(task(IMPORT, connection_args(control, "node2", src=package))),
+        runner.run(task(IMPORT, connection_args(control, "node2", **package_args(package)))),
         "slot_full",
         "POST",
         "HTTP 409",
@@ -292,8 +301,8 @@ def test_import_node_rejects_package_of_another_cluster(
     before, dest = inventories(control), str(tmp_path / "cluster.ksp")
     control.fault("package_cluster", node="node1")
     ran = runner.run(
-        task(EXPORT, connection_args(control, "node1", dest=dest)),
-        task(IMPORT, connection_args(control, "node2", src=dest)),
+        task(EXPORT, connection_args(control, "node1", dest=dest), register="export"),
+        task(IMPORT, connection_args(control, "node2", src=dest, manifest_sha256="{{ export.manifest_sha256 }}")),
     )
     result = ran.results[1]
     assert (result["failed"], result["code"]) == (True, "cluster_mismatch"), json.dumps(result)

@@ -10,7 +10,7 @@ import json
 import typing as t
 
 import pytest
-from ansible_collections.keyops.utrust.plugins.module_utils._package import store
+from ansible_collections.keyops.utrust.plugins.module_utils._run.directory import RUN_PREFIX
 from utrust_appliance.testing import Api, cluster
 
 from tests.support.playbook import methods
@@ -63,8 +63,12 @@ def test_later_tasks_use_the_claim(control: Control, runner: AnsibleRunner, tmp_
     started = runner.start(
         task(CLAIM, {}, run_once=True),
         task(CLAIM, {}, run_once=True),
-        task(EXPORT, connection_args(control, "node1", dest=package), run_once=True),
-        task(IMPORT, {"src": package}, when="inventory_hostname == 'node2'"),
+        task(EXPORT, connection_args(control, "node1", dest=package), run_once=True, register="export"),
+        task(
+            IMPORT,
+            {"src": package, "manifest_sha256": "{{ export.manifest_sha256 }}"},
+            when="inventory_hostname == 'node2'",
+        ),
         task(CLAIM, {"state": "absent"}, run_once=True),
         task(CLAIM, {"state": "absent"}, run_once=True),
         hosts=hosts_of(control),
@@ -72,7 +76,7 @@ def test_later_tasks_use_the_claim(control: Control, runner: AnsibleRunner, tmp_
         env={"ANSIBLE_INJECT_INVOCATION": "true"},
     )
     wait_for(lambda: control.node("node2")["running"] is not None)
-    [file] = (runner.folder / "runtime").glob(f"{store.CLAIM_PREFIX}*/*")
+    [file] = (runner.folder / "runtime").glob(f"{RUN_PREFIX}*/*.claim")
     token = json.loads(file.read_text(encoding="utf-8"))["token"]
     control.clear_faults()
     ran = runner.finish(started)
@@ -83,7 +87,7 @@ def test_later_tasks_use_the_claim(control: Control, runner: AnsibleRunner, tmp_
     assert claim["holder"].startswith("ansible-playbook by ")
     assert claim["ttl"] == 120
     assert token not in ran.output + json.dumps(ran.results)
-    assert list((runner.folder / "runtime").glob(store.CLAIM_PREFIX + "*")) == []
+    wait_for(lambda: not list((runner.folder / "runtime").iterdir()))
     assert Api(control, "node1")("GET", PATH).data["claim"] is None
 
 
@@ -130,13 +134,21 @@ def test_token_in_a_task_fails(control: Control, runner: AnsibleRunner, option: 
     assert control.requests("node1") == []
 
 
-def test_node_without_claim_is_not_an_error(control: Control, runner: AnsibleRunner) -> None:
-    """A node that does not offer the claim has none, and the run continues."""
+def test_node_without_claim_is_locked_on_the_controller(
+    control: Control, runner: AnsibleRunner, tmp_path: Path
+) -> None:
+    """A node that does not offer the claim has none, so the run takes a lock. Nothing is sent to the node."""
     control.set_profile("cluster_claim=no")
     ran = runner.run(
-        task(CLAIM, {}, run_once=True), task(CLAIM, {"state": "absent"}, run_once=True), hosts=hosts_of(control)
+        task(CLAIM, {}, run_once=True),
+        task(CLAIM, {}, run_once=True),
+        task(CLAIM, {"state": "absent"}, run_once=True),
+        task(CLAIM, {"state": "absent"}, run_once=True),
+        hosts=hosts_of(control),
+        arguments=["-e", f"utrust_lock_dir={tmp_path}"],
     )
-    first, second = ran.results
-    assert (first["failed"], first["changed"], first["supported"]) == (False, False, False)
-    assert (second["failed"], second["changed"]) == (False, False)
+    assert [result["failed"] for result in ran.results] == [False] * 4, ran.output
+    assert [result["changed"] for result in ran.results] == [True, False, True, False]
+    assert ran.results[0]["supported"] is False
+    assert len(list(tmp_path.glob("*.lock"))) == 1
     assert methods(control) == {"GET"}

@@ -15,6 +15,7 @@ import yaml
 from ansible_collections.keyops.utrust.plugins.modules import utrust_cluster_info
 from utrust_appliance.testing import cluster
 
+from tests.support.approvals import Person
 from tests.support.playbook import methods
 from tests.support.runners import AnsibleRunner, node_variables, task
 
@@ -229,6 +230,8 @@ def test_preflight_option_invalid_is_refused(control: Control, action: AnsibleRu
 
 # utrust_sync_plan
 
+ONE_APPROVAL: t.Final = {"approvals_required": 1, "approvers": [Person("Ada").approver()]}
+
 
 def test_sync_plan_names_what_each_target_lacks(control: Control, runner: AnsibleRunner, new_key: str) -> None:
     """Blank options are not set."""
@@ -263,10 +266,11 @@ def test_sync_plan_names_what_each_target_lacks(control: Control, runner: Ansibl
         ({"batch_size": 0}, "option_invalid"),
         ({"approvals_required": -1}, "option_invalid"),
         ({"expected_new_keys": ["issuing-2027"]}, "option_invalid"),
-        ({"approvals_required": 1}, "plan_missing"),
+        ({"approvals_required": 1}, "approvers_missing"),
+        (ONE_APPROVAL, "plan_missing"),
         ({"plan": "/nonexistent/plan.json"}, "plan_unreadable"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else ",".join(value),
 )
 def test_sync_plan_option_that_a_later_step_uses_fails(
     control: Control, action: AnsibleRunner, arguments: Arguments, code: str
@@ -285,7 +289,7 @@ def test_sync_plan_is_written_and_read_again(
     written, read, unapproved = runner.run(
         once(PLAN, {"plan_dest": str(path), "requested_by": "anna"}, check_mode=True),
         once(PLAN, {"plan": str(path)}),
-        once(PLAN, {"plan": str(path), "approvals_required": 1}),
+        once(PLAN, {"plan": str(path), **ONE_APPROVAL}),
         hosts=hosts,
     ).results
     assert json.loads(path.read_bytes()) == written["plan"]
@@ -334,7 +338,7 @@ def test_sync_plan_altered_by_one_byte_is_refused(
 def test_cluster_summary_without_import_reports_pending_keys(
     control: Control, runner: AnsibleRunner, new_key: str
 ) -> None:
-    """Nothing was imported, so the planned keys are not there. Check mode reads nothing."""
+    """Nothing was imported, so the planned keys are not there. Check mode predicts this, and reads nothing."""
     planned, predicted, summary = runner.run(
         once(PLAN, {}, register="planned"),
         once(SUMMARY, {"planned": "{{ planned }}"}, check_mode=True),
@@ -342,6 +346,6 @@ def test_cluster_summary_without_import_reports_pending_keys(
         hosts=inventory(control, *JOINED),
     ).results
     assert planned["pending"] == ["node2", "node3"]
-    assert (predicted["failed"], summary["failed"]) == (False, True), summary
+    assert (predicted["code"], summary["code"]) == ("sync_incomplete", "sync_incomplete"), summary
     for result in (predicted, summary):
         assert {line.split()[0].rstrip(":") for line in result["summary"]} >= {"node2", "node3"}

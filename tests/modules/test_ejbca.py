@@ -159,11 +159,23 @@ def test_key_proof_reaches_hsm_then_token_then_sign(control: Control, runner: An
     assert label not in control.ejbca("node2", "status")["crypto_tokens"][0]["keys"]
     assert "no CA uses this key" in prove("sign")["proof"][0]["detail"]
 
-    confirmation = {"node": "node2", "key": label, "confirmed_by": "Ada", "reason": "tested in the Admin Web"}
+    words = {
+        "node": "node2",
+        "time": "2026-11-23T13:00:00Z",
+        "confirmed_by": "Ada",
+        "reason": "tested in the Admin Web",
+    }
+    confirmation = {**words, "key": requested["fingerprint"]}
     confirmed = prove("sign", manual_confirmations=[confirmation])
     assert (confirmed["passed"], confirmed["changed"]) == (True, False)
-    assert confirmed["proof"][0]["detail"] == "confirmed by Ada: tested in the Admin Web"
+    assert confirmed["proof"][0]["detail"] == "confirmed by Ada at 2026-11-23T13:00:00+00:00: tested in the Admin Web"
     assert prove("sign", manual_confirmations=[{**confirmation, "node": "node1"}])["passed"] is False
+    arrivals = {requested["fingerprint"]: "2026-11-23T13:00:01Z"}
+    early = prove("sign", manual_confirmations=[confirmation], key_arrivals=arrivals)
+    assert (early["passed"], "it arrived on this node" in early["proof"][0]["detail"]) == (False, True)
+    for wrong in ({"key": label}, {"time": "yesterday"}):
+        refused = prove("sign", manual_confirmations=[{**confirmation, **wrong}])
+        assert (refused["failed"], refused["code"]) == (True, "option_invalid")
     nameless = prove("sign", manual_confirmations=[{**confirmation, "confirmed_by": " "}])
     assert (nameless["failed"], nameless["code"]) == (True, "option_invalid")
 

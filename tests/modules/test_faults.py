@@ -14,7 +14,7 @@ from utrust_appliance.control import Control
 from utrust_appliance.testing import cluster
 
 from tests.support.playbook import inventories
-from tests.support.runners import connection_args, task
+from tests.support.runners import connection_args, package_args, task
 from tests.support.sync import Sync
 from tests.support.wait import wait_for
 
@@ -92,7 +92,7 @@ def test_import_target_not_allowed_gets_only_get_requests(
     before = inventories(control)
     control.fault(fault, node="node2", **params)
     refused(
-        runner.run(task(IMPORT, connection_args(control, "node2", src=package))).result,
+        runner.run(task(IMPORT, connection_args(control, "node2", **package_args(package)))).result,
         code,
         "importing into node2",
         *words,
@@ -106,8 +106,8 @@ def test_import_source_with_other_mbk_is_refused(control: Control, runner: Ansib
     before, dest = inventories(control), str(tmp_path / "cluster.ksp")
     control.fault("other_mbk", node="node1", mbk="OTHER")
     dummy, imported = runner.run(
-        task(EXPORT, connection_args(control, "node1", dest=dest)),
-        task(IMPORT, connection_args(control, "node2", src=dest)),
+        task(EXPORT, connection_args(control, "node1", dest=dest), register="export"),
+        task(IMPORT, connection_args(control, "node2", src=dest, manifest_sha256="{{ export.manifest_sha256 }}")),
     ).results
     refused(imported, "mbk_mismatch", "importing into node2", "OTHER", "find out which MBK is correct")
     assert changing(control, "node2") == []
@@ -158,7 +158,7 @@ def test_import_node_stays_busy_fails_after_retries(
     """The module repeats the request as often as option retries allows."""
     before = inventories(control)
     control.fault("status", node="node2", method="POST", status=status, retry_after=0, count=100)
-    result = runner.run(task(IMPORT, connection_args(control, "node2", src=package, retries=1))).result
+    result = runner.run(task(IMPORT, connection_args(control, "node2", **package_args(package), retries=1))).result
     refused(result, code, "importing into node2", f"HTTP {status}", "try again", "Nothing was changed", "run again")
     assert changing(control, "node2") == ["imports", "imports"]
     assert inventories(control) == before
@@ -173,7 +173,7 @@ def test_import_slot_without_space_is_refused_by_the_node(
     """The node refuses the upload, and the message has the reason."""
     before = inventories(control)
     control.fault("slot_full", node="node2", slot=0)
-    result = runner.run(task(IMPORT, connection_args(control, "node2", src=package))).result
+    result = runner.run(task(IMPORT, connection_args(control, "node2", **package_args(package)))).result
     refused(result, "slot_full", "importing into node2", "HTTP 409", "slot 0 can hold 2 keys", "Nothing was changed")
     assert changing(control, "node2") == ["imports"]
     assert inventories(control) == before
@@ -183,10 +183,10 @@ def test_import_hsm_write_error_changes_nothing(control: Control, runner: Ansibl
     """The next run imports the package."""
     before = inventories(control)
     control.fault("import_failure", node="node2")
-    result = runner.run(task(IMPORT, connection_args(control, "node2", src=package))).result
+    result = runner.run(task(IMPORT, connection_args(control, "node2", **package_args(package)))).result
     refused(result, "import_failed", "importing into node2", "could not be written", "nothing was changed", "Run again")
     assert inventories(control) == before
-    again = runner.run(task(IMPORT, connection_args(control, "node2", src=package))).result
+    again = runner.run(task(IMPORT, connection_args(control, "node2", **package_args(package)))).result
     assert (again["changed"], again["in_sync"]) == (True, True)
 
 
@@ -195,7 +195,9 @@ def test_import_node_restarts_while_applying(control: Control, runner: AnsibleRu
     """The module waits for the node and reads its keys to determine the outcome."""
     before = inventories(control)
     control.fault("restart_during_import", node="node2", keys=keys, seconds=3)
-    result = runner.run(task(IMPORT, connection_args(control, "node2", src=package, wait_timeout=20))).result
+    result = runner.run(
+        task(IMPORT, connection_args(control, "node2", **package_args(package), wait_timeout=20))
+    ).result
     assert changing(control, "node2").count("apply") == 1, "an import is never sent twice"
     if keys == "old":
         same = "node2 holds the same keys as before, so nothing was changed"
@@ -211,7 +213,7 @@ def test_import_power_failure_while_applying(control: Control, runner: AnsibleRu
     """The module waits for the node and reads its keys to determine the outcome."""
     before = inventories(control)
     control.fault("crash_at", node="node2", point=point)
-    started = runner.start(task(IMPORT, connection_args(control, "node2", src=package, wait_timeout=20)))
+    started = runner.start(task(IMPORT, connection_args(control, "node2", **package_args(package), wait_timeout=20)))
     wait_for(lambda: process.running(control.folder) is None)
     Control.up(control.folder, faults=True)
     result = runner.finish(started).result
@@ -227,7 +229,7 @@ def test_import_never_ends_is_reported_as_unknown(control: Control, runner: Ansi
     """The outcome is unknown until the import has ended."""
     before = inventories(control)
     control.fault("hold_apply", node="node2")
-    arguments = connection_args(control, "node2", src=package, timeout=5, retries=3, wait_timeout=1)
+    arguments = connection_args(control, "node2", **package_args(package), timeout=5, retries=3, wait_timeout=1)
     result = runner.run(task(IMPORT, arguments)).result
     assert (result["failed"], result["code"]) == (True, "node_wait_timeout")
     for words in ("node2", "unknown outcome", "after 1 s", "may have changed", "Check the node", "run again"):

@@ -17,6 +17,7 @@ from utrust_appliance.testing import cluster
 
 from tests.support.playbook import inventories, methods
 from tests.support.runners import connection_args, task
+from tests.support.wait import wait_for
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +25,9 @@ if t.TYPE_CHECKING:
     from utrust_appliance.control import Control
 
     from tests.support.runners import AnsibleRunner
+
+#: Digest of the manifest of the export before, as the task of an import gets it.
+DIGEST = "{{ export.manifest_sha256 }}"
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +47,11 @@ def control(running: Control) -> Iterator[Control]:
             if not key["label"].startswith("key-"):
                 running.delete_key(node, key["label"])
     assert len({inventories(running)[node] for node in ("node1", "node2")}) == 1
+
+
+def given(export: dict[str, t.Any]) -> dict[str, t.Any]:
+    """Return options of a run that hand over the result of an export of another run."""
+    return {"arguments": ["-e", json.dumps({"export": {"manifest_sha256": export["manifest_sha256"]}})]}
 
 
 def modes(path: Path) -> dict[str, int]:
@@ -139,20 +148,24 @@ def test_ksp_export_replaces_only_an_outdated_package(control: Control, runner: 
 
 
 def test_ksp_export_without_dest_uses_a_private_directory(control: Control, runner: AnsibleRunner) -> None:
-    """The next run removes the private directory of a run that has ended."""
+    """The end of the run removes the package. On a bastion, the next run does after the lease."""
     arguments = {**connection_args(control, "node1"), "ttl": 0}
-    package = runner.run(task("utrust_ksp_export", arguments)).result["package"]
-    path = Path(package["path"])
-    assert (modes(path.parent), stat.S_IMODE(path.parent.stat().st_mode)) == (
-        {"cluster.ksp": 0o600, "cluster.ksp.manifest.json": 0o600},
-        0o700,
-    )
-    first, second = runner.run(
-        task("utrust_ksp_export", {**arguments, "state": "absent"}, check_mode=True),
-        task("utrust_ksp_export", {**arguments, "state": "absent"}),
+    show = "find {{ exported.package.path | dirname }} -printf '%m %f\\n'"
+    exported, shown = runner.run(
+        task("utrust_ksp_export", arguments, register="exported"),
+        {"ansible.builtin.debug": {"msg": "{{ lookup('ansible.builtin.pipe', command) }}"}, "vars": {"command": show}},
     ).results
-    assert str(path.parent) in first["removed_stale"]
-    assert str(path.parent) in second["removed_stale"]
+    path = Path(exported["package"]["path"])
+    assert sorted(shown["msg"].splitlines()) == [
+        "600 cluster.ksp",
+        "600 cluster.ksp.manifest.json",
+        f"700 {path.parent.name}",
+    ]
+    if runner.name == "action":
+        wait_for(lambda: not path.parent.exists())
+    else:
+        [checked] = runner.run(task("utrust_hsm_info", connection_args(control, "node1"), check_mode=True)).results
+        assert checked["removed_stale"] == [str(path)]
     assert not path.parent.exists()
 
 
@@ -166,7 +179,7 @@ def test_ksp_export_running_run_keeps_its_package(control: Control, runner: Ansi
         task("utrust_ksp_export", {**export, "state": "absent", "dest": "{{ second.package.path }}"}),
     )
     first, second, removed, removed_too = ran.results
-    assert first["package"]["path"] not in second["removed_stale"]
+    assert "removed_stale" not in second
     assert Path(first["package"]["path"]).parent != Path(second["package"]["path"]).parent
     assert (removed["changed"], removed_too["changed"]) == (True, True)
     assert not Path(first["package"]["path"]).parent.exists()
@@ -178,8 +191,8 @@ def test_ksp_export_running_run_keeps_its_package(control: Control, runner: Ansi
 def test_ksp_import_adds_the_keys_of_the_source_once(control: Control, runner: AnsibleRunner, tmp_path: Path) -> None:
     """Each step runs in check mode first, then for real, from the export to a signature with the new key."""
     src = str(tmp_path / "cluster.ksp")
-    export = task("utrust_ksp_export", {**connection_args(control, "node1"), "dest": src})
-    arguments = {**connection_args(control, "node2"), "src": src}
+    export = task("utrust_ksp_export", {**connection_args(control, "node1"), "dest": src}, register="export")
+    arguments = {**connection_args(control, "node2"), "src": src, "manifest_sha256": DIGEST}
     check = task("utrust_ksp_import", arguments, check_mode=True, diff=True)
     real = task("utrust_ksp_import", arguments)
 
@@ -198,7 +211,7 @@ def test_ksp_import_adds_the_keys_of_the_source_once(control: Control, runner: A
     assert {request["method"] for request in control.requests("node2")} == {"GET"}, "check mode never stages"
     assert inventories(control)["node2"] == in_sync["keys_digest"]
 
-    done, again_checked, again = runner.run(real, check, real).results
+    done, again_checked, again = runner.run(real, check, real, **given(exported)).results
     assert (done["changed"], done["verified"], done["in_sync"], done["unchanged"]) == (True, True, True, 3)
     assert [key["fingerprint"] for key in done["added"]] == [new["fingerprint"]]
     assert done["keys_digest_before"] == in_sync["keys_digest"]
@@ -230,9 +243,9 @@ def test_ksp_import_extra_key_stays(control: Control, runner: AnsibleRunner, tmp
     control.generate_key("node1", "newKey")
     [extra] = control.generate_key("node2", "extraKey")
     src = str(tmp_path / "cluster.ksp")
-    arguments = {**connection_args(control, "node2"), "src": src}
+    arguments = {**connection_args(control, "node2"), "src": src, "manifest_sha256": DIGEST}
     dummy, refused, kept, known = runner.run(
-        task("utrust_ksp_export", {**connection_args(control, "node1"), "dest": src}),
+        task("utrust_ksp_export", {**connection_args(control, "node1"), "dest": src}, register="export"),
         task("utrust_ksp_import", arguments),
         task("utrust_ksp_import", {**arguments, "extra_keys": "keep"}),
         task("utrust_ksp_import", {**arguments, "allowed_extra_keys": [extra["fingerprint"]]}),
@@ -248,10 +261,10 @@ def test_ksp_import_replaces_only_a_named_key(control: Control, runner: AnsibleR
     [ours] = control.generate_key("node1", "caKey")
     [theirs] = control.generate_key("node2", "caKey")
     before, src = inventories(control), str(tmp_path / "cluster.ksp")
-    arguments = {**connection_args(control, "node2"), "src": src}
+    arguments = {**connection_args(control, "node2"), "src": src, "manifest_sha256": DIGEST}
     replace = {"allow_replace": [{"fingerprint": ours["fingerprint"], "reason": "a test key"}]}
-    dummy, refused, predicted = runner.run(
-        task("utrust_ksp_export", {**connection_args(control, "node1"), "dest": src}),
+    exported, refused, predicted = runner.run(
+        task("utrust_ksp_export", {**connection_args(control, "node1"), "dest": src}, register="export"),
         task("utrust_ksp_import", {**arguments, "extra_keys": "keep"}),
         task("utrust_ksp_import", {**arguments, **replace}, check_mode=True, diff=True),
     ).results
@@ -263,7 +276,7 @@ def test_ksp_import_replaces_only_a_named_key(control: Control, runner: AnsibleR
     assert theirs["fingerprint"] in predicted["diff"]["before"]
     assert ours["fingerprint"] in predicted["diff"]["after"]
 
-    done, again = runner.run(*[task("utrust_ksp_import", {**arguments, **replace})] * 2).results
+    done, again = runner.run(*[task("utrust_ksp_import", {**arguments, **replace})] * 2, **given(exported)).results
     assert (done["changed"], done["in_sync"], again["changed"]) == (True, True, False)
     [pair] = done["replaced"]
     assert (pair["source_key"]["fingerprint"], pair["target_key"]["fingerprint"]) == (
@@ -279,9 +292,9 @@ def test_ksp_import_expected_new_keys_limits_the_import(
     """A key that is not expected or was destroyed is refused."""
     [new] = control.generate_key("node1", "newKey")
     src = str(tmp_path / "cluster.ksp")
-    arguments = {**connection_args(control, "node2"), "src": src}
+    arguments = {**connection_args(control, "node2"), "src": src, "manifest_sha256": DIGEST}
     dummy, refused, destroyed, done = runner.run(
-        task("utrust_ksp_export", {**connection_args(control, "node1"), "dest": src}),
+        task("utrust_ksp_export", {**connection_args(control, "node1"), "dest": src}, register="export"),
         task("utrust_ksp_import", {**arguments, "expected_new_keys": []}),
         task("utrust_ksp_import", {**arguments, "destroyed_keys": [new["fingerprint"]]}),
         task("utrust_ksp_import", {**arguments, "expected_new_keys": [new["fingerprint"]]}),
@@ -297,8 +310,9 @@ def test_ksp_import_unusable_key_gives_a_warning(control: Control, runner: Ansib
     control.set_slot("node2", 1, activation="manual", activated=False)
     src = str(tmp_path / "cluster.ksp")
     ran = runner.run(
-        task("utrust_ksp_export", {**connection_args(control, "node1"), "dest": src}),
-        task("utrust_ksp_import", {**connection_args(control, "node2"), "src": src}),
+        task("utrust_ksp_export", {**connection_args(control, "node1"), "dest": src}, register="export"),
+        task("utrust_ksp_import", {**connection_args(control, "node2"), "src": src, "manifest_sha256": DIGEST}),
+        warnings=[f"{number} key(s) in the HSM of node2 are not usable" for number in range(1, 9)],
     )
     control.set_slot("node2", 1, activation="auto", activated=True)
     done = ran.results[1]

@@ -20,7 +20,7 @@ from utrust_appliance.control import Control  # noqa: TC002
 from utrust_appliance.testing import cluster
 
 from tests.support.playbook import inventories
-from tests.support.runners import Arguments, connection_args, task
+from tests.support.runners import Arguments, connection_args, package_args, task
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,7 +59,7 @@ class Env:
         return connection_args(self.control, node, **changes)
 
     def import_args(self, node: str, **changes: t.Any) -> Arguments:
-        return self.args(node, **{"src": self.package, **changes})
+        return self.args(node, **{**package_args(changes.get("src", self.package)), **changes})
 
     def restore_args(self, node: str, **changes: t.Any) -> Arguments:
         return self.args(node, **{"source": self.source, "pin_pad": "front-usb", **changes})
@@ -233,6 +233,27 @@ CASES: dict[str, Case] = {
         lambda env: env.import_args("node2", src=gone(env.damaged("gone"))),
         "package_missing",
         ("the package", "gone.ksp is missing", "export the package again"),
+    ),
+    "manifest edited after the export": Case(
+        IMPORT,
+        lambda env: env.import_args(
+            "node2",
+            src=env.damaged("other-manifest", source="node9"),
+            manifest_sha256=package_args(env.package)["manifest_sha256"],
+        ),
+        "manifest_mismatch",
+        (
+            "other-manifest.ksp.manifest.json",
+            "The manifest was edited",
+            "Nothing was changed",
+            "Export the package again",
+        ),
+    ),
+    "digest of the manifest invalid": Case(
+        IMPORT,
+        lambda env: env.import_args("node2", manifest_sha256="\x1b[2K"),
+        "manifest_mismatch",
+        ("its digest is sha256:", "Export the package again"),
     ),
     "manifest edited": Case(
         IMPORT,

@@ -144,7 +144,9 @@ def test_run_once_with_strategy_free_is_refused(control: Control, tmp_path: Path
     control.clear_log()
     runner = AnsibleRunner("action", tmp_path)
     result = runner.run(
-        task(INFO, connection_args(control, "node1"), run_once=True), env={"ANSIBLE_STRATEGY": "free"}
+        task(INFO, connection_args(control, "node1"), run_once=True),
+        env={"ANSIBLE_STRATEGY": "free"},
+        warnings=["Using run_once with the free strategy"],
     ).result
     assert (result["failed"], result["code"]) == (True, "strategy_not_supported")
     assert control.connections("node1") == 0
@@ -230,15 +232,16 @@ def test_output_and_results_have_no_secret(control: Control, runner: AnsibleRunn
     package, kept = tmp_path / "cluster.ksp", tmp_path / "kept.ksp"
     login = {"client_cert": None, "client_key": None, "bearer_token": "{{ lookup('file', token_file) }}"}
     files = {"token_file": str(control.folder / "clients" / "operator.token")}
+    given = {"src": str(package), "manifest_sha256": "{{ export.manifest_sha256 }}"}
     ran = runner.run(
-        task(EXPORT, connection_args(control, "node1", dest=str(package), **login), vars=files),
+        task(EXPORT, connection_args(control, "node1", dest=str(package), **login), vars=files, register="export"),
         task(
             EXPORT, connection_args(control, "node1", dest=str(kept), **login), vars=files, check_mode=True, diff=True
         ),
-        task(IMPORT, connection_args(control, "node2", src=str(package), **login), vars=files, diff=True),
+        task(IMPORT, connection_args(control, "node2", **given, **login), vars=files, diff=True),
         task(
             IMPORT,
-            connection_args(control, "node2", src=str(package), expected_new_keys=["nonsense"], **login),
+            connection_args(control, "node2", **given, expected_new_keys=["nonsense"], **login),
             vars=files,
         ),
         task(INFO, connection_args(control, "node2", gather=["keys", "pin_pads"], **login), vars=files),

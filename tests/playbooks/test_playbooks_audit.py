@@ -15,13 +15,16 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ansible_collections.keyops.utrust.plugins.plugin_utils._audit.chain import FRAGMENT_MARK
 from utrust_appliance.testing import cluster
 
+from tests.support.approvals import Person, write_approvals
 from tests.support.playbook import (
     BIN,
     ROOT,
     Run,
     card_holders,
+    changing_methods,
     environment,
     finish,
     inventories,
@@ -40,6 +43,8 @@ if t.TYPE_CHECKING:
 SYNC = "keyops.utrust.key_sync"
 INITIAL = "keyops.utrust.initial_sync"
 VERIFY = "keyops.utrust.verify_audit"
+#: Ansible prints these for a playbook that needs no inventory.
+NO_INVENTORY = ["No inventory was parsed", "provided hosts list is empty"]
 REQUIRED = ("-e", "key_sync_audit=required")
 ENABLED = {"ANSIBLE_CALLBACKS_ENABLED": "keyops.utrust.audit"}
 
@@ -62,7 +67,7 @@ def enabled(audit: Path, **more: str) -> dict[str, str]:
 
 
 def events(audit: Path) -> list[dict[str, t.Any]]:
-    return [json.loads(line) for line in audit.read_bytes().splitlines()]
+    return [json.loads(line) for line in audit.read_bytes().splitlines() if not line.endswith(FRAGMENT_MARK)]
 
 
 def named(audit: Path, *names: str) -> list[dict[str, t.Any]]:
@@ -74,7 +79,7 @@ def verify(audit: Path, *arguments: str, ansible_playbook: str = str(BIN / "ansi
     process = subprocess.Popen(
         command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    return finish(process)
+    return finish(process, warnings=NO_INVENTORY)
 
 
 def synchronize(control: Control, label: str, *arguments: str, **options: t.Any) -> Run:
@@ -148,14 +153,30 @@ def test_check_mode_is_recorded_as_check_mode_result(control: Control, audit: Pa
         ({**ENABLED, "UTRUST_AUDIT_FILE": "/dev/shm/utrust-audit-of-tests.jsonl"}, "audit_not_persistent"),
         ({**ENABLED, "UTRUST_AUDIT_FILE": "/nowhere/audit.jsonl"}, "audit_not_written"),
         (
-            {"UTRUST_AUDIT_RUN": '{"pid": 1, "job": "x", "file": "/f", "not_persistent": "", "failure": ""}'},
+            {"UTRUST_AUDIT_RUN": '{"job": "x", "file": "/f", "not_persistent": "", "failure": ""}'},
             "audit_inactive",
         ),
+        (
+            {
+                **ENABLED,
+                "UTRUST_AUDIT_FILE": "FILE",
+                "UTRUST_AUDIT_ASSUME_PERSISTENT": "true",
+                "UTRUST_AUDIT_SYSLOG": "::1",
+            },
+            "audit_syslog_invalid",
+        ),
+        (
+            {**ENABLED, "UTRUST_AUDIT_FILE": "FILE", "UTRUST_AUDIT_ASSUME_PERSISTENT": "true", "ANSIBLE_NO_LOG": "1"},
+            "audit_censored",
+        ),
     ],
-    ids=["not active", "no file", "in memory", "no such directory", "active in another run"],
+    ids=["not active", "no file", "in memory", "no such directory", "pretended", "bad syslog", "no log"],
 )
-def test_required_audit_unavailable_stops_before_any_request(control: Control, env: dict[str, str], code: str) -> None:
+def test_required_audit_unavailable_stops_before_any_request(
+    control: Control, audit: Path, env: dict[str, str], code: str
+) -> None:
     """If the audit trail is required but not recorded, the run stops before it contacts a node."""
+    env = {name: str(audit) if value == "FILE" else value for name, value in env.items()}
     run = synchronize(control, f"never-{code}-{len(env)}", *REQUIRED, env=env)
     Path("/dev/shm/utrust-audit-of-tests.jsonl").unlink(missing_ok=True)
 
@@ -163,6 +184,133 @@ def test_required_audit_unavailable_stops_before_any_request(control: Control, e
     assert code in run.text
     assert "Nothing is changed from here on" in run.text
     assert methods(control) == set()
+
+
+def test_pretended_state_of_the_callback_is_ignored(control: Control, audit: Path) -> None:
+    """An intact file with an open job, and a variable that names this job, do not replace the callback."""
+    assert play("keyops.utrust.status", control, env=enabled(audit)).status in (0, 2)
+    lines = audit.read_bytes().splitlines(keepends=True)
+    audit.write_bytes(lines[0])
+    job = json.loads(lines[0])["job"]
+    control.generate_key("node1", "pretended")
+    control.clear_log()
+    # The shell becomes ansible-playbook, so that the PID is right.
+    script = audit.with_suffix(".sh")
+    script.write_text(
+        f'#!/bin/sh\nexport UTRUST_AUDIT_RUN="$(printf \'{{"pid": %d, "job": "{job}", "file": "{audit}", '
+        f'"not_persistent": "", "failure": ""}}\' $$)"\nexec {BIN / "ansible-playbook"} "$@"\n'
+    )
+    script.chmod(0o755)
+
+    run = play(SYNC, control, *REQUIRED, ansible_playbook=str(script))
+
+    assert run.status != 0
+    assert "audit_inactive" in run.text
+    assert methods(control) == set()
+
+
+HIDDEN = "{{ _key_sync_plan is defined }}"
+EXPORT_HIDDEN = "{{ _key_sync_plan is defined and _key_sync_export is not defined }}"
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [("play", True), ("include", True), ("block", True), ("play", HIDDEN), ("block", EXPORT_HIDDEN)],
+    ids=["play", "include", "block", "after the plan", "the export"],
+)
+def test_no_log_of_the_caller_stops_before_a_change(
+    control: Control, audit: Path, tmp_path: Path, place: str, value: t.Any
+) -> None:
+    """Results that no_log hides are lost, so a run that requires an audit trail changes nothing."""
+    role = {"name": "keyops.utrust.key_sync", "apply": {"no_log": value} if place == "include" else {}}
+    include = {"ansible.builtin.include_role": role, "vars": {"key_sync_source": "node1"}}
+    tasks: list[dict[str, t.Any]] = [include]
+    if place == "block":
+        tasks = [{"block": [include], "no_log": value}]
+    plays = [{"hosts": "utrust", "gather_facts": False, "tasks": tasks}]
+    playbook = tmp_path / "hidden.yml"
+    playbook.write_text(json.dumps([{**plays[0], "no_log": value} if place == "play" else plays[0]]), encoding="utf-8")
+    control.generate_key("node1", f"hidden-{place}-{value is True}")
+    control.clear_log()
+    before = inventories(control)
+
+    run = play(str(playbook), control, *REQUIRED, env=enabled(audit))
+
+    assert run.status != 0
+    assert "no_log hides" in run.text
+    assert {node: digest for node, digest in inventories(control).items() if node != "node1"} == {
+        node: digest for node, digest in before.items() if node != "node1"
+    }
+    assert "keys_imported" not in [event["event"] for event in events(audit) if event.get("outcome") == "changed"]
+    assert changing_methods(control) == set(), "the node makes no package"
+    assert [event["event"] for event in events(audit) if event.get("censored")] != []
+
+
+@pytest.mark.parametrize(
+    ("module", "options"),
+    [
+        ("utrust_ksp_export", {}),
+        ("utrust_ksp_import", {"src": "/nonexistent.ksp", "manifest_sha256": f"sha256:{64 * '0'}"}),
+        ("utrust_hsm_restore", {"source": {}, "pin_pad": "front"}),
+        ("utrust_hsm_restore", {"state": "canceled"}),
+        (
+            "ejbca_key",
+            {
+                "crypto_token": "T",
+                "alias": "a",
+                "key_alg": "EC",
+                "key_spec": "P-256",
+                "ejbca": {"host": "127.0.0.1", "client_cert": "c", "client_key": "k"},
+            },
+        ),
+    ],
+)
+def test_hidden_change_is_refused_before_a_request(
+    control: Control, audit: Path, tmp_path: Path, module: str, options: dict[str, t.Any]
+) -> None:
+    """Every module that changes something has the option audit, and refuses no_log with it."""
+    tasks = [{f"keyops.utrust.{module}": {**options, "audit": "required"}, "no_log": "{{ 1 == 1 }}"}]
+    playbook = tmp_path / "hidden.yml"
+    playbook.write_text(json.dumps([{"hosts": "node1", "gather_facts": False, "tasks": tasks}]), encoding="utf-8")
+    control.clear_log()
+
+    run = play(str(playbook), control, env=enabled(audit))
+
+    assert run.status != 0
+    assert "audit_censored" in run.text, run.output
+    assert methods(control) == set()
+
+
+def test_hidden_restore_is_refused_before_the_first_card(audit: Path, tmp_path: Path) -> None:
+    """A caller whose no_log begins after the checks of the role cannot hide the restore."""
+    include = {"ansible.builtin.include_role": {"name": "keyops.utrust.guided_restore"}}
+    tasks = [{"block": [include], "no_log": "{{ _guided_restore_checked is defined }}"}]
+    playbook = tmp_path / "hidden.yml"
+    plays = [{"hosts": "utrust", "gather_facts": False, "serial": 1, "tasks": tasks}]
+    playbook.write_text(json.dumps(plays), encoding="utf-8")
+    with cluster(nodes=2) as control:
+        variables = {"guided_restore_audit": "required", "guided_restore_source": "node1"}
+        run = play(str(playbook), control, "-e", json.dumps(variables), env=enabled(audit))
+        assert run.status != 0
+        assert "audit_censored" in run.text, run.output
+        assert changing_methods(control) == set()
+        assert control.node("node2")["state"] == "factory_reset"
+
+
+def test_removal_with_a_hidden_result_is_a_removal(control: Control, audit: Path, tmp_path: Path) -> None:
+    """The event follows from the task, because a hidden result has no content."""
+    tasks = [
+        {"keyops.utrust.utrust_ksp_export": {"dest": str(tmp_path / "kept.ksp"), "state": state}, "no_log": True}
+        for state in ("present", "absent")
+    ]
+    playbook = tmp_path / "hidden.yml"
+    playbook.write_text(json.dumps([{"hosts": "node1", "gather_facts": False, "tasks": tasks}]), encoding="utf-8")
+    tmp_path.chmod(0o700)
+
+    run = play(str(playbook), control, env=enabled(audit))
+
+    assert run.status == 0, run.output
+    assert [event["event"] for event in events(audit)][1:3] == ["package_exported", "package_removed"]
 
 
 def test_required_audit_rejects_a_broken_file(control: Control, audit: Path) -> None:
@@ -238,7 +386,7 @@ def test_audit_has_no_secrets_at_vvvv(control: Control, audit: Path, tmp_path: P
         "-e",
         f"some_secret={canary}",
         "-e",
-        json.dumps({"key_sync_approvals": [{"name": "bea", "time": "now", "plan_digest": "none"}]}),
+        json.dumps({"key_sync_approvals": write_approvals(tmp_path / "approvals.json", Person("bea").approve("none"))}),
         inventory=by_token(control, tmp_path),
         env=enabled(audit, UTRUST_CANARY=canary),
     )
@@ -324,22 +472,30 @@ def test_killed_run_is_reported_and_recording_continues(control: Control, audit:
     verified = verify(audit)
     assert verified.status == 0, verified.output
     assert "a later record names the fragment" in verified.text
+    assert "has not ended" not in verified.text
+    (lost,) = named(audit, "job_lost")
+    assert lost["lost_job"] == json.loads(audit.read_bytes().splitlines()[0])["job"]
 
 
 def events_before_fragment(audit: Path) -> list[dict[str, t.Any]]:
     return [json.loads(line) for line in audit.read_bytes().splitlines()[:-1]]
 
 
-def test_signature_and_syslog_reveal_truncation(control: Control, audit: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("family", "host"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "[::1]")], ids=["4", "6"]
+)
+def test_signature_and_syslog_reveal_truncation(
+    control: Control, audit: Path, tmp_path: Path, family: socket.AddressFamily, host: str
+) -> None:
     """The signed head and the head sent to syslog reveal removed records."""
     private, public = tmp_path / "audit.key", tmp_path / "audit.pub"
     subprocess.run(["openssl", "genpkey", "-algorithm", "ED25519", "-out", str(private)], check=True)
     subprocess.run(["openssl", "pkey", "-in", str(private), "-pubout", "-out", str(public)], check=True)
     private.chmod(0o600)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as syslog:
-        syslog.bind(("127.0.0.1", 0))
+    with socket.socket(family, socket.SOCK_DGRAM) as syslog:
+        syslog.bind((host.strip("[]"), 0))
         syslog.settimeout(10)
-        address = f"127.0.0.1:{syslog.getsockname()[1]}"
+        address = f"{host}:{syslog.getsockname()[1]}"
         env = enabled(audit, UTRUST_AUDIT_SIGNING_KEY=str(private), UTRUST_AUDIT_SYSLOG=address)
         assert play("keyops.utrust.status", control, env=env).status in (0, 2)
         messages = [syslog.recv(65536).decode() for dummy in events(audit)]

@@ -13,7 +13,6 @@ import typing as t
 
 import pytest
 import yaml
-from ansible_collections.keyops.utrust.plugins.module_utils._package import store
 from utrust_appliance.testing import Api, cluster
 
 from tests.support.playbook import PACKAGES, finish, inventories, methods, play, start
@@ -67,7 +66,7 @@ def claims_of_runs(control: Control) -> list[tuple[str, int]]:
 
 
 def files_of_claims() -> set[Path]:
-    return set(PACKAGES.glob(store.CLAIM_PREFIX + "*"))
+    return set(PACKAGES.glob("*/*.claim"))
 
 
 def start_and_hold(control: Control, *arguments: str) -> subprocess.Popen[str]:
@@ -238,10 +237,9 @@ def test_token_is_in_no_output_and_no_record(control: Control, tmp_path: Path) -
     control.fault("hold_apply", node="node2")
     process = start(SYNC, control, "-vvvv", "--diff", env=environment)
     wait_for(lambda: control.node("node2")["running"] is not None)
-    [directory] = files_of_claims()
-    [file] = directory.iterdir()
+    [file] = files_of_claims()
     token = json.loads(file.read_text(encoding="utf-8"))["token"]
-    assert (directory.stat().st_mode & 0o777, file.stat().st_mode & 0o777) == (0o700, 0o600)
+    assert (file.parent.stat().st_mode & 0o777, file.stat().st_mode & 0o777) == (0o700, 0o600)
     claim = claim_of(control)
     assert claim is not None
     assert claim["holder"].startswith("key_sync by ")
@@ -283,19 +281,18 @@ def quick() -> Iterator[Control]:
 
 
 def test_claim_of_killed_run_ends_by_itself(quick: Control) -> None:
-    """The next run waits until the claim ends, succeeds, and removes the token of the killed run."""
+    """The next run waits until the claim ends, and succeeds. The guard removes the token of the killed run."""
     quick.generate_key("node1", "killedKey")
     process = start_and_hold(quick)
     os.kill(process.pid, signal.SIGKILL)
     finish(process)
-    [left] = files_of_claims()
+    wait_for(lambda: not files_of_claims())  # by the guard
     quick.clear_faults()
     wait_for(lambda: quick.node("node2")["running"] is None)
 
     run = play(SYNC, quick)
 
     assert run.status == 0, run.output
-    assert left not in files_of_claims()
     assert len(set(inventories(quick).values())) == 1
 
 
@@ -319,4 +316,46 @@ def test_node_restart_keeps_the_claim(control: Control) -> None:
 
     assert run.status == 0, run.output
     assert claims_of_runs(control) == [("PUT", 200), ("DELETE", 200)]
+    assert len(set(inventories(control).values())) == 1
+
+
+# Nodes without a claim
+
+
+def test_nodes_without_claim_are_locked_by_the_run(control: Control, tmp_path: Path) -> None:
+    """A second run on the same controller is refused or waits. The nodes get no request about a claim."""
+    control.set_profile("cluster_claim=no")
+    lock = ("-e", f"utrust_lock_dir={tmp_path}")
+    first = start_and_hold(control, *lock)
+
+    refused = play(SYNC, control, *lock, "-e", "key_sync_claim_wait=0")
+    checked = play(SYNC, control, *lock, "--check")
+    elsewhere = play(SYNC, control, "-e", "awx_job_id=7", "-e", "key_sync_claim_wait=0")
+    waiting = start(SYNC, control, *lock)
+    control.clear_faults()
+
+    assert (refused.status, checked.status, elsewhere.status) == (2, 2, 2)
+    for run in (refused, checked):
+        assert "cluster_claimed" in run.text
+        assert f"(pid {first.pid}) has locked the cluster" in run.text
+    assert "claim_not_shared" in elsewhere.text
+    for process in (first, waiting):
+        run = finish(process)
+        assert run.status == 0, run.output
+    assert len([r for r in control.requests("node2") if r["path"].endswith("/apply")]) == 1
+    assert claims_of_runs(control) == []
+
+
+def test_lock_of_killed_run_ends_with_the_run(control: Control, tmp_path: Path) -> None:
+    control.set_profile("cluster_claim=no")
+    lock = ("-e", f"utrust_lock_dir={tmp_path}")
+    killed = start_and_hold(control, *lock)
+    os.kill(killed.pid, signal.SIGKILL)
+    finish(killed)
+    control.clear_faults()
+    wait_for(lambda: control.node("node2")["running"] is None)
+
+    run = play(SYNC, control, *lock, "-e", "key_sync_claim_wait=5")
+
+    assert run.status == 0, run.output
     assert len(set(inventories(control).values())) == 1

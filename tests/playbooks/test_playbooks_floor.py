@@ -14,6 +14,7 @@ import typing as t
 import pytest
 from utrust_appliance.testing import cluster
 
+from tests.support.hostile import FREE_TEXT, LABELS, invisible, shown
 from tests.support.playbook import ROOT, card_holders, inventories, play
 
 if t.TYPE_CHECKING:
@@ -64,3 +65,27 @@ def test_playbooks_work_on_the_oldest_ansible_core(floor: str, tmp_path: Path) -
         assert "touch $VICTIM&#39;) }}&lt;script&gt;" in page.read_text(encoding="utf-8")
         assert json.loads(page.with_suffix(".json").read_text(encoding="utf-8"))["verdict"] == "drift"
         assert not victim.exists()
+
+
+def test_hostile_text_on_the_oldest_ansible_core(floor: str, tmp_path: Path) -> None:
+    """Labels and free texts of a node reach the terminal, the page and the log as codes."""
+    page, two = tmp_path / "report.html", ("-e", "utrust_hosts=node1:node2", "-e", "key_sync_ignore_members=node3")
+    env = {"ANSIBLE_LOG_PATH": str(tmp_path / "ansible.log")}
+    with cluster(nodes=3, restored=2, keys=1, key_mix={"ec-p256": 1}, faults=True) as control:
+        for label in LABELS:
+            control.generate_key("node1", label)
+        control.fault("free_text", text=FREE_TEXT)
+        for playbook, *arguments in (
+            ("status", "-v"),
+            ("preflight", "-v"),
+            ("report", "-v", "-e", f"key_report_page={page}"),
+            ("key_sync", "-v", "--check", "--diff", *two),
+            ("key_sync", "-vvv", "--diff", *two),
+        ):
+            ran = shown(f"keyops.utrust.{playbook}", control, *arguments, ansible_playbook=floor, env=env)
+            assert invisible(ran.text) == []
+            assert "1337" not in ran.text
+            assert ran.status == (2 if playbook == "preflight" else 0), ran.text
+        assert len({node["keys_digest"] for node in control.status()["nodes"][:2]}) == 1
+    for path in (page, page.with_suffix(".json"), tmp_path / "ansible.log"):
+        assert invisible(path.read_text(encoding="utf-8")) == [], path

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from utrust_appliance.testing import cluster
 
+from tests.support.approvals import at
 from tests.support.ejbca_client import CA, FIRST, TOKEN
 from tests.support.playbook import ROOT, finish, methods, play, start
 from tests.support.wait import wait_for
@@ -118,20 +119,69 @@ def test_gate_waits_for_reactivated_tokens(control: Control, playbook: str) -> N
     assert run.changed == 0
 
 
+def fingerprint_of(control: Control, label: str) -> str:
+    return next(str(key["fingerprint"]) for key in control.keys("node1") if key["label"] == label)
+
+
+def confirmations(control: Control, label: str, time: str) -> list[dict[str, str]]:
+    """Return a confirmation of the key for each node."""
+    words = {"confirmed_by": "Ada", "reason": "tested in the Admin Web", "time": time}
+    return [{"node": node, "key": fingerprint_of(control, label), **words} for node in ("node1", "node2", "node3")]
+
+
 def test_manual_confirmation_counts_for_its_node_only(control: Control, playbook: str) -> None:
     """A manual confirmation proves the level of one node, and the result includes the confirmation."""
     control.generate_key("node1", "confirmed")
     assert play(SYNC, control).status == 0
-    words = [
-        {"node": node, "key": "confirmed", "confirmed_by": "Ada", "reason": "tested in the Admin Web"}
-        for node in ("node1", "node2", "node3")
-    ]
+    words = confirmations(control, "confirmed", at())
     closed = play(playbook, control, *options({"label": "confirmed"}, key_gate_manual_confirmations=words[:2]))
     assert not opened(closed)
     assert "Not on node3 (hsm: no CA uses this key" in closed.text
     run = play(playbook, control, *options({"label": "confirmed"}, key_gate_manual_confirmations=words))
     assert opened(run)
-    assert run.text.count("confirmed by Ada: tested in the Admin Web") == 3
+    assert run.text.count("confirmed by Ada at") == 3
+    labels = [{**each, "key": "confirmed"} for each in words]
+    refused = play(playbook, control, *options({"label": "confirmed"}, key_gate_manual_confirmations=labels))
+    assert refused.status != 0
+    assert "code: option_invalid" in refused.text
+
+
+def test_confirmation_before_the_synchronization_does_not_count(control: Control, tmp_path: Path) -> None:
+    """The key arrives in the same run as the gate, so nobody can have tested it on the targets."""
+    control.generate_key("node1", "tooEarly")
+    role = "ansible.builtin.include_role"
+    sync = {role: {"name": SYNC}, "vars": {"key_sync_source": "node1"}}
+    after = {"ansible.builtin.debug": {"msg": "ACTIVATED"}, "when": "key_gate_result.passed"}
+    path = tmp_path / "gate.yml"
+    tasks = [sync, {role: {"name": "keyops.utrust.key_gate"}}, after]
+    path.write_text(json.dumps([{"hosts": "utrust", "gather_facts": False, "tasks": tasks}]), encoding="utf-8")
+    words = confirmations(control, "tooEarly", at())
+
+    run = play(str(path), control, *options({"label": "tooEarly"}, key_gate_manual_confirmations=words))
+
+    assert not opened(run)
+    assert run.text.count("it arrived on this node at") >= 2
+    # The second run imports nothing.
+    assert opened(play(str(path), control, *options({"label": "tooEarly"}, key_gate_manual_confirmations=words)))
+
+
+def test_arrival_of_an_earlier_run_is_in_the_audit_trail(control: Control, playbook: str, tmp_path: Path) -> None:
+    """With an audit trail, a confirmation before the import of an earlier run does not count."""
+    env = {
+        "ANSIBLE_CALLBACKS_ENABLED": "keyops.utrust.audit",
+        "UTRUST_AUDIT_FILE": str(tmp_path / "audit.jsonl"),
+        "UTRUST_AUDIT_ASSUME_PERSISTENT": "true",
+    }
+    control.generate_key("node1", "recorded")
+    early, late = confirmations(control, "recorded", at()), confirmations(control, "recorded", at(0.02))
+    assert play(SYNC, control, env=env).status == 0
+
+    closed = play(playbook, control, *options({"label": "recorded"}, key_gate_manual_confirmations=early), env=env)
+    run = play(playbook, control, *options({"label": "recorded"}, key_gate_manual_confirmations=late), env=env)
+
+    assert not opened(closed)
+    assert "it arrived on this node at" in closed.text
+    assert opened(run)
 
 
 def test_min_nodes_opens_gate_and_lists_other_members(control: Control, playbook: str) -> None:
@@ -201,19 +251,59 @@ def test_failed_gate_leaves_no_earlier_result(control: Control, tmp_path: Path) 
     assert [part.split()[0].strip("'\"") for part in run.text.split("PASSED ")[1:]] == ["True", "False"] * 2
 
 
-@pytest.mark.parametrize("keyword", [{"ignore_errors": True}, {"vars": {"ansible_connection": "ssh"}}])
-def test_keywords_of_the_caller_do_not_open_the_gate(
-    control: Control, tmp_path: Path, keyword: dict[str, t.Any]
-) -> None:
-    """Keywords of the play neither open a closed gate nor change where the tasks run."""
-    gate = {"ansible.builtin.include_role": {"name": "keyops.utrust.key_gate"}}
-    after = {"ansible.builtin.debug": {"msg": "ACTIVATED"}, "when": "key_gate_result.passed"}
-    path = tmp_path / "gate.yml"
-    plays = [{"hosts": "utrust", "gather_facts": False, "tasks": [gate, after], **keyword}]
-    path.write_text(json.dumps(plays), encoding="utf-8")
+GATE = "keyops.utrust.key_gate"
+ACTIVATION = {"ansible.builtin.debug": {"msg": "ACTIVATED"}, "when": "key_gate_result.passed"}
 
-    assert opened(play(str(path), control, *options({"label": FIRST}, key_gate_level="hsm")))
-    assert not opened(play(str(path), control, *options({"label": FIRST}, key_gate_level="sign")))
+
+def write_gate(folder: Path, **play_of_caller: t.Any) -> str:
+    path = folder / "own-gate.yml"
+    path.write_text(json.dumps([{"hosts": "utrust", "gather_facts": False, **play_of_caller}]), encoding="utf-8")
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    "caller",
+    [
+        {"tasks": [{"ansible.builtin.include_role": {"name": GATE}}, ACTIVATION], "ignore_errors": True},
+        {"tasks": [{"ansible.builtin.include_role": {"name": GATE}, "ignore_errors": True}, ACTIVATION]},
+        {"tasks": [{"ansible.builtin.import_role": {"name": GATE}, "ignore_errors": True}, ACTIVATION]},
+        {"roles": [{"role": GATE, "ignore_errors": True}], "post_tasks": [ACTIVATION]},
+        {
+            "tasks": [{"ansible.builtin.include_role": {"name": GATE}}, ACTIVATION],
+            "vars": {"ansible_connection": "ssh"},
+        },
+    ],
+    ids=["play", "include", "import", "role", "connection"],
+)
+def test_keywords_of_the_caller_do_not_open_the_gate(
+    control: Control, tmp_path: Path, caller: dict[str, t.Any]
+) -> None:
+    """Keywords of the caller neither open a closed gate nor change where the tasks run."""
+    playbook = write_gate(tmp_path, **caller)
+
+    assert opened(play(playbook, control, *options({"label": FIRST}, key_gate_level="hsm")))
+    assert not opened(play(playbook, control, *options({"label": FIRST}, key_gate_level="sign")))
+
+
+@pytest.mark.parametrize(
+    ("gate", "arguments"),
+    [
+        ({}, ["--tags", "activate"]),
+        ({}, ["--tags", "activate", "--skip-tags", "always"]),
+        ({"tags": ["gate"]}, ["--skip-tags", "gate"]),
+        ({"tags": ["gate"]}, ["--tags", "gate,activate"]),
+    ],
+)
+def test_activation_without_a_gate_fails(
+    control: Control, tmp_path: Path, gate: dict[str, t.Any], arguments: list[str]
+) -> None:
+    """Tags that skip the gate, or the tasks of its include, leave no result, so the activation fails."""
+    include = {"ansible.builtin.include_role": {"name": GATE}, **gate}
+    playbook = write_gate(tmp_path, tasks=[include, {**ACTIVATION, "tags": ["activate"]}])
+    run = play(playbook, control, *options({"label": FIRST}, key_gate_level="hsm"), *arguments)
+    assert run.status != 0
+    assert "ACTIVATED" not in run.output
+    assert methods(control) & {"POST", "PUT", "DELETE"} == set()
 
 
 @pytest.mark.parametrize(
@@ -227,6 +317,18 @@ def test_host_without_a_proof_closes_the_gate(control: Control, tmp_path: Path, 
     run = play(str(path), control, *options({"label": FIRST}, key_gate_level="hsm"))
     assert not opened(run)
     assert "node2 was not read: the task did not run on this host" in run.text
+
+
+@pytest.mark.parametrize("form", ["roles", "import"])
+def test_condition_that_skips_the_source_closes_the_gate(control: Control, tmp_path: Path, form: str) -> None:
+    """The verdict is a task that runs once, and must not be skipped with the first host."""
+    condition = {"when": "inventory_hostname != 'node1'"}
+    caller: dict[str, t.Any] = {"roles": [{"role": GATE, **condition}], "post_tasks": [ACTIVATION]}
+    if form == "import":
+        caller = {"tasks": [{"ansible.builtin.import_role": {"name": GATE}, **condition}, ACTIVATION]}
+    run = play(write_gate(tmp_path, **caller), control, *options({"label": FIRST}, key_gate_level="hsm"))
+    assert not opened(run)
+    assert "node1 was not read: the task did not run on this host" in run.text
 
 
 def test_proof_of_an_earlier_gate_does_not_count(control: Control, tmp_path: Path) -> None:

@@ -154,10 +154,24 @@ def test_restore_checks_fips_certificate_and_backup_first(control: Control) -> N
     assert methods(control) == {"GET"}
 
 
-def test_role_without_serial_fails_for_two_nodes(control: Control, tmp_path: Path) -> None:
-    """The role fails if a play restores two nodes at once."""
-    role = {"ansible.builtin.include_role": {"name": "keyops.utrust.guided_restore"}}
-    play_of = {"hosts": "utrust", "gather_facts": False, "tasks": [role]}
+RESTORE: dict[str, t.Any] = {"name": "keyops.utrust.guided_restore"}
+NOT_THE_SOURCE = {"when": "inventory_hostname != 'node1'"}
+
+
+@pytest.mark.parametrize(
+    "caller",
+    [
+        {"tasks": [{"ansible.builtin.include_role": RESTORE}]},
+        {"roles": ["keyops.utrust.guided_restore"]},
+        {"roles": [{"role": "keyops.utrust.guided_restore", **NOT_THE_SOURCE}]},
+        {"tasks": [{"ansible.builtin.import_role": RESTORE, **NOT_THE_SOURCE}]},
+        {"tasks": [{"ansible.builtin.include_role": RESTORE, **NOT_THE_SOURCE}]},
+    ],
+    ids=["include", "role", "role with condition", "import with condition", "include with condition"],
+)
+def test_role_without_serial_fails_for_two_nodes(control: Control, tmp_path: Path, caller: dict[str, t.Any]) -> None:
+    """The role fails if a play restores two nodes at once, also if a condition skips the first host."""
+    play_of = {"hosts": "utrust", "gather_facts": False, **caller}
     (tmp_path / "restore.yml").write_text(json.dumps([play_of]), encoding="utf-8")
 
     run = play(str(tmp_path / "restore.yml"), control, "-e", "guided_restore_source=node1")
@@ -287,7 +301,7 @@ def test_unconfirmed_hsm_serial_stops_the_restore(control: Control, tmp_path: Pa
     audit = tmp_path / "audit.jsonl"
     env = {"ANSIBLE_CALLBACKS_ENABLED": "keyops.utrust.audit", "UTRUST_AUDIT_FILE": str(audit)}
 
-    run = play(INITIAL, control, *ask, env=env)
+    run = play(INITIAL, control, *ask, env=env, warnings=["Not waiting for response to prompt as stdin is not"])
 
     assert run.status != 0
     assert "[serial_not_confirmed]" in run.text

@@ -102,7 +102,7 @@ def test_unreachable_bastion_fails_without_contact(control: Control, tmp_path: P
         group={"utrust_bastion": "bastion", "ignore_unreachable": True},
         everyone={"ansible_ssh_executable": str(ssh), "ansible_host": "127.0.0.1", "ansible_port": 1},
     )
-    run = play(playbook, control, inventory=path)
+    run = play(playbook, control, inventory=path, warnings=["Found variable using reserved name"])
     assert run.status != 0, run.output
     assert (tmp_path / "contacted").exists()
     assert [control.connections(node) for node in ("node1", "node2", "node3")] == [0, 0, 0]

@@ -13,7 +13,7 @@ import typing as t
 import pytest
 from utrust_appliance.testing import cluster
 
-from tests.support.playbook import changing_methods, play
+from tests.support.playbook import changing_methods, inventories, play
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -109,3 +109,19 @@ def test_duplicate_key_is_a_duplicate_everywhere(control: Control, tmp_path: Pat
     assert run.status == 0, run.output
     assert "node2 synchronized now: 1 key(s) added, 0 replaced" in run.text
     assert {"copyKey", "newKey"} < {key["label"] for key in control.keys("node2")}
+
+
+@pytest.mark.parametrize("profile", ["effect=replacing", "effect=replacing commit=upload"])
+def test_replacing_import_removes_a_copy_of_a_key(control: Control, profile: str) -> None:
+    """The target has one key twice. The import removes the copy, as the plan predicts, and no key is lost."""
+    label = control.keys("node2")[0]["label"]
+    copy = COLUMNS.replace("label", "'copyKey'")
+    store(control, f"INSERT INTO hsm_keys ({COLUMNS}) SELECT {copy} FROM hsm_keys WHERE label = '{label}'")
+    control.generate_key("node1", "newKey")
+    control.set_profile(*profile.split())
+    run = play(SYNC, control)
+    control.set_profile()
+    assert run.status == 0, run.output
+    assert "node2 synchronized now: 1 key(s) added, 0 replaced" in run.text
+    assert len(set(inventories(control).values())) == 1
+    assert "copyKey" not in {key["label"] for key in control.keys("node2")}

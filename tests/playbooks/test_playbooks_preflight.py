@@ -129,6 +129,41 @@ def test_member_missing_from_inventory_is_listed(control: Control, tmp_path: Pat
     assert "node3: member_not_in_inventory: " in preflight("-e", "preflight_ignore_members=node33").text
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"utrust_source": "east1", "utrust_node": "node3"},
+        {"utrust_source": " east1 ", "utrust_node": " node3"},
+        {"utrust_source": "node1", "utrust_node": "NODE3"},
+    ],
+    ids=["other cluster", "blanks", "other case"],
+)
+@pytest.mark.parametrize("name", ["node3", "east3"])
+@pytest.mark.parametrize("playbook", [PREFLIGHT, "keyops.utrust.key_sync"])
+def test_member_is_not_hidden_by_a_host_of_its_name(
+    control: Control, tmp_path: Path, playbook: str, name: str, other: dict[str, str]
+) -> None:
+    """Inventory and play have two clusters, and node3 of the first cluster is not in the inventory."""
+    inventory = yaml.safe_load(control.inventory_file.read_text(encoding="utf-8"))
+    hosts = inventory["utrust"]["hosts"]
+    del hosts["node3"]
+    for host in hosts.values():
+        host["utrust_source"] = "node1"
+    hosts[name] = {**hosts["node2"], "utrust_host": "127.9.9.9", **other}
+    (tmp_path / "inventory.yml").write_text(yaml.safe_dump(inventory), encoding="utf-8")
+
+    run = play(
+        playbook,
+        control,
+        *("--limit", "node1,node2", "-e", "comment='utrust_source is a host variable'"),
+        inventory=tmp_path / "inventory.yml",
+    )
+
+    assert run.status != 0
+    assert "node3: member_not_in_inventory: " in run.text
+    assert changing_methods(control) == set()
+
+
 def test_backups_are_read_or_confirmed(control: Control) -> None:
     limits = {"preflight_max_backup_hours": 24}
     assert "backup_unknown" in play(PREFLIGHT, control, "-e", json.dumps(limits)).text

@@ -13,10 +13,12 @@ from contextlib import contextmanager
 
 import pytest
 from utrust_appliance.errors import OperationError
-from utrust_appliance.testing import cluster
+from utrust_appliance.testing import Api, cluster
 
+from tests.support.approvals import at
 from tests.support.ejbca_client import CA, TOKEN, EjbcaClient, openssl_verifies
-from tests.support.playbook import ROOT, changing_methods, methods, play
+from tests.support.playbook import ROOT, changing_methods, finish, methods, play, start
+from tests.support.wait import wait_for
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,11 +30,12 @@ if t.TYPE_CHECKING:
 
 NODES = ("node1", "node2", "node3")
 EXAMPLES = ROOT / "molecule/renew_ca/tasks"
+OTHER = "a-token-of-another-client-0001"
 
 
 @pytest.fixture(scope="module")
 def control() -> Iterator[Control]:
-    with cluster(nodes=3, restored=3, keys=1, ejbca=True) as running:
+    with cluster(nodes=3, restored=3, keys=1, ejbca=True, faults=True) as running:
         yield running
 
 
@@ -167,15 +170,132 @@ def test_closed_gate_keeps_the_current_ca_key(control: Control) -> None:
     assert (current(control), all(control.ejbca(node, "issue") for node in NODES)) == (before, True)
 
 
+def test_renewal_stops_until_people_have_tested_the_key(control: Control) -> None:
+    """Without a proof CA, the first run stops after the synchronization, and a second run with confirmations continues."""
+    before = current(control)
+    people = {"renew_ca_proof_ca": None, "renew_ca_proof_tasks": None, "renew_ca_reactivate": None}
+    early = [
+        {"node": node, "key": "sha256:" + "0" * 64, "time": at(-1), "confirmed_by": "x", "reason": "x"}
+        for node in NODES
+    ]
+
+    stopped = renew(control, "renewed-6", **people, renew_ca_manual_confirmations=early)
+
+    assert stopped.status != 0
+    assert "confirmation_missing" in stopped.text
+    assert (current(control), all(control.ejbca(node, "issue") for node in NODES)) == (before, True)
+    fingerprint = next(key["fingerprint"] for key in control.keys("node3") if key["label"] == "renewed-6")
+    assert fingerprint in stopped.text
+    assert renew(control, "renewed-6", **people).status != 0
+    closed = renew(control, "renewed-6", **people, renew_ca_manual_confirmations=early)
+    assert "gate_closed" in closed.text
+
+    for node in NODES:
+        control.ejbca(node, "deactivate")
+    tested = [{**each, "key": fingerprint, "time": at()} for each in early]
+    run = renew(control, "renewed-6", **people, renew_ca_manual_confirmations=tested)
+    assert run.status == 0, run.output
+    assert current(control) == "renewed-6"
+
+
 def test_activation_with_another_key_is_detected(control: Control, tmp_path: Path) -> None:
     """The playbook compares the key of the CA certificate, because EJBCA can generate a second key with the alias."""
     text = (EXAMPLES / "switch_ca.yml").read_text(encoding="utf-8")
     wrong = tmp_path / "switch_ca.yml"
-    other = next(key["label"] for key in control.keys("node1") if key["label"] != current(control))
+    control.generate_key("node1", other := "another-key")
+    control.ejbca("node1", "deactivate")  # the token finds the key at its next activation
     wrong.write_text(text.replace("{{ renew_ca_alias }}", other), encoding="utf-8")
     run = renew(control, "renewed-3", renew_ca_switch_tasks=str(wrong))
     assert run.status != 0
-    assert "ca_key_mismatch" in run.text
+    assert "ca_key_mismatch" in run.text, run.output
+
+
+@pytest.mark.parametrize("skipped", ["node1", "node3"])
+def test_condition_that_leaves_out_a_host_stops_the_renewal(control: Control, tmp_path: Path, skipped: str) -> None:
+    """The source issues with the new key, and every other node must be able to."""
+    roles = [{"role": "keyops.utrust.renew_ca", "when": f"inventory_hostname != '{skipped}'"}]
+    playbook = tmp_path / "conditional.yml"
+    playbook.write_text(json.dumps([{"hosts": "utrust", "gather_facts": False, "roles": roles}]), encoding="utf-8")
+    control.clear_log()
+    run = play(str(playbook), control, *variables("neverConditional"))
+    assert run.status != 0
+    assert "[member_not_in_play]" in run.text
+    assert changing_methods(control) == set()
+
+
+@pytest.mark.parametrize("other", [True, False], ids=["other run", "nobody"])
+def test_claim_that_ends_during_tasks_of_users(control: Control, tmp_path: Path, other: bool) -> None:
+    """The run takes a new claim, or stops before the gate and the activation if another run has claimed the cluster."""
+    before, marker, go = current(control), tmp_path / "waits", tmp_path / "go"
+    wait = f"touch {marker}; while [ ! -e {go} ]; do sleep 0.1; done"
+    tasks = tmp_path / "proof.yml"
+    tasks.write_text(
+        json.dumps(
+            [
+                {"ansible.builtin.include_tasks": str(EXAMPLES / "make_proof_ca.yml")},
+                {"ansible.builtin.shell": wait, "delegate_to": "localhost"},
+            ]
+        ),
+        encoding="utf-8",
+    )
+    alias = f"slowTasks-{other}"
+    process = start(
+        "keyops.utrust.renew_ca",
+        control,
+        *variables(alias, renew_ca_proof_tasks=str(tasks)),
+        "-e",
+        "ansible_connection=local",
+    )
+    wait_for(marker.exists, limit=120)
+    control.fault("end_claim", node="node1", method="GET", path="/node$")
+    Api(control, "node1")("GET", "/node")
+    control.clear_faults()
+    if other:
+        claimed = Api(control, "node1", claim=OTHER)("PUT", "/cluster/claim", {"holder": "another run", "ttl": 120})
+        assert claimed.status == 200
+    control.clear_log()
+    go.touch()
+
+    run = finish(process)
+    if other:
+        Api(control, "node1", claim=OTHER)("DELETE", "/cluster/claim")
+        assert run.status != 0
+        assert "another run has claimed the cluster" in run.text
+        assert current(control) == before
+        assert not [r for r in control.requests("node2") if r["path"].endswith("pkcs10enroll")]
+    else:
+        assert run.status == 0, run.output
+        claims = [r["method"] for r in control.requests("node1") if r["path"].endswith("/cluster/claim")]
+        assert (claims.count("PUT"), claims[-1]) == (1, "DELETE")
+        assert current(control) == alias
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--tags", "renew"],
+        ["--tags", "renew", "--skip-tags", "always,untagged"],
+        ["--skip-tags", "always"],
+        ["--tags", "renew", "--skip-tags", "renew"],
+    ],
+    ids=" ".join,
+)
+def test_tags_do_not_cut_a_renewal(control: Control, tmp_path: Path, arguments: list[str]) -> None:
+    """Every task of the role runs, or no task."""
+    roles = [{"role": "keyops.utrust.renew_ca", "tags": ["renew"]}]
+    playbook = tmp_path / "tagged.yml"
+    playbook.write_text(json.dumps([{"hosts": "utrust", "gather_facts": False, "roles": roles}]), encoding="utf-8")
+    tasks = [
+        [
+            line
+            for line in play(str(playbook), control, *variables("never"), "--check", *more).output.splitlines()
+            if line.startswith("TASK") and "Validating" not in line
+        ]
+        for more in ([], arguments)
+    ]
+    assert len(tasks[0]) > 15
+    assert tasks[1] in (tasks[0], [])
+    assert (tasks[1] == []) == (arguments[-1] == "renew" and "--skip-tags" in arguments)
 
 
 def test_renewal_problems_are_reported_before_a_change(control: Control) -> None:

@@ -135,6 +135,15 @@ def test_text_values_of_a_survey_are_converted(control: Control) -> None:
     assert "yes    yes" not in run.text
 
 
+@pytest.mark.parametrize("expression", ["[?", "usable", "[0]", "no_such(@)", "length(@)", "[?label=='x'"])
+def test_invalid_select_fails_before_the_reading(control: Control, expression: str) -> None:
+    control.clear_log()
+    run = play(STATUS, control, "-e", json.dumps({"key_status_select": expression}))
+    assert run.status != 0
+    assert "[option_invalid]" in run.text
+    assert methods(control) == set()
+
+
 def test_select_narrows_table_and_verdict(control: Control) -> None:
     """key_status_select narrows the table and the verdict, and fails if no key matches."""
     selected = ("-e", "key_status_select=[?label=='onlyOnNode1']", "-e", "key_status_fail_on_drift=true")
@@ -208,3 +217,31 @@ def test_two_hosts_of_one_node_are_named(tmp_path: Path) -> None:
         )
         # The reason of a node that was not read is one line.
         assert "UNKNOWN: the node at this address is node3, not node2" in run.text
+
+
+@pytest.mark.parametrize("form", ["role", "import", "include"])
+@pytest.mark.parametrize(
+    ("role", "words"),
+    [
+        ("key_status", "DRIFT: node3 against node1"),
+        ("preflight", "preflight for key_sync: "),
+        ("key_report", "DRIFT: would be written to"),
+    ],
+)
+def test_condition_that_skips_the_first_host_skips_no_check(
+    control: Control, tmp_path: Path, role: str, words: str, form: str
+) -> None:
+    """Every task of the role that runs once follows a host that the condition selects."""
+    name, condition = f"keyops.utrust.{role}", {"when": "inventory_hostname != utrust_source"}
+    callers: dict[str, dict[str, t.Any]] = {
+        "role": {"roles": [{"role": name, **condition}]},
+        "import": {"tasks": [{"ansible.builtin.import_role": {"name": name}, **condition}]},
+        "include": {"tasks": [{"ansible.builtin.include_role": {"name": name}, **condition}]},
+    }
+    playbook = tmp_path / "own.yml"
+    playbook.write_text(json.dumps([{"hosts": "utrust", "gather_facts": False, **callers[form]}]), encoding="utf-8")
+    control.generate_key("node1", "onlyOnNode1Again")
+
+    run = play(str(playbook), control, "--check", "-e", f"key_report_page={tmp_path / 'page.html'}")
+
+    assert words in run.text

@@ -415,7 +415,10 @@ def test_claim_ends_without_any_request(fast: Control) -> None:
     holder = Holder(fast)
     holder.claim(ttl=10)
     holder.api("node1")("POST", "/hsm/packages", {})
-    files = lambda: list(fast.folder.glob("nodes/*/packages/*.ksp"))  # noqa: E731
+
+    def files() -> list[Path]:
+        return list(fast.folder.glob("nodes/*/packages/*.ksp"))
+
     assert len(files()) == 1
     wait_for(lambda: not files() and not (fast.folder / "claim.json").exists(), 5)
 

@@ -47,6 +47,11 @@ KINDS: dict[str, FaultKind] = {
         requests=True,
         count=1,
     ),
+    "free_text": FaultKind(
+        "every free text of a JSON response ends with this text. The name of the MBK has at most 8 characters",
+        {"text": "\x1b[2K"},
+        requests=True,
+    ),
     "not_json": FaultKind("the response is an HTML page with status 200", requests=True, count=1),
     "reset_mid_transfer": FaultKind(
         "the node closes the connection during the transfer of a package", requests=True, count=1

@@ -120,9 +120,11 @@ def _check_types(header: Header, stated: t.Any) -> None:
         raise ValueError("a label is not a text")
     numbers = [number for key in keys for number in (key.slot, 0 if key.size is None else key.size)]
     numbers += [number for slot in header.slots for number in (slot.slot, slot.capacity)]
-    if not all(type(number) is int and 0 <= number < 1 << 31 for number in numbers):
+    if not all(
+        isinstance(number, int) and not isinstance(number, bool) and 0 <= number < 1 << 31 for number in numbers
+    ):
         raise ValueError("a number is invalid or too large")
-    if not all(type(slot.activated) is bool for slot in header.slots):
+    if not all(isinstance(slot.activated, bool) for slot in header.slots):
         raise ValueError("activated is not a boolean")
     if not all(re.fullmatch(r"([0-9a-f]{2}){0,64}", key.id) for key in keys):
         raise ValueError("an id is not hexadecimal")

@@ -77,8 +77,9 @@ async def claimed(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 async def _in_time(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Close a request that takes too long, because the claim does not end before its requests."""
+    limit = asyncio.timeout(request.app[NODE].cluster.options.request_time)
     try:
-        async with asyncio.timeout(request.app[NODE].cluster.options.request_time) as limit:
+        async with limit:
             return await handler(request)
     except TimeoutError:
         if limit.expired():
@@ -117,7 +118,7 @@ def _claim_request(data: dict[str, t.Any]) -> tuple[str, int]:
     holder, ttl = data["holder"], data["ttl"]
     if not isinstance(holder, str) or not 1 <= len(holder) <= MAX_HOLDER or not is_unicode(holder):
         raise bad(f"holder must be a text of 1 to {MAX_HOLDER} characters")
-    whole = type(ttl) is int or (isinstance(ttl, float) and ttl.is_integer())
+    whole = not isinstance(ttl, bool) and (isinstance(ttl, int) or (isinstance(ttl, float) and ttl.is_integer()))
     if not whole or not TTL[0] <= ttl <= TTL[1]:
         raise bad(f"ttl must be a whole number from {TTL[0]} to {TTL[1]}")
     return holder, int(ttl)

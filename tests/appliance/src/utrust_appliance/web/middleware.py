@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import json
 import logging
+import re
 import time
 import typing as t
 
@@ -25,6 +27,11 @@ LOG = logging.getLogger(__name__)
 NODE: web.AppKey[Node] = web.AppKey("node")
 PAGES: web.AppKey[frozenset[t.Any]] = web.AppKey("pages")  # handlers with their own authentication and error pages
 Handler = t.Callable[[web.Request], t.Awaitable[web.StreamResponse]]
+#: The last names of members whose text the contract leaves free. A label of a key is not free, because its digest covers it.
+FREE_TEXT = re.compile(
+    r"[.](product|version|model|firmware|serial|hsm_serial|alarm|text|title|detail|holder|address|error_message|subject_dn)$"
+    r"|[.](cluster|mbk)[.]name$|cluster_name$|slots[.]label$|(?<!_)cluster[.]id$|[.]cluster_id$"
+)
 LOGGED_QUERY = ("limit", "cursor", "wait", "sequence", "state", "idempotency_key", "pin_pad", "source",
                 "expect_keys_digest")  # fmt: skip
 
@@ -82,6 +89,22 @@ async def late(request: web.Request) -> None:
         await asyncio.sleep(float(found.params["seconds"]))
 
 
+def end_free_texts(response: web.Response, end: str) -> None:
+    """Fault: every free text of a JSON response ends with this text."""
+    if response.content_type.endswith("json") and isinstance(response.body, bytes):
+        response.body = json.dumps(_with_end(json.loads(response.body), end, "")).encode()
+
+
+def _with_end(value: t.Any, end: str, name: str) -> t.Any:
+    if isinstance(value, dict):
+        return {key: _with_end(part, end, f"{name}.{key}") for key, part in value.items()}
+    if isinstance(value, list):
+        return [_with_end(part, end, name) for part in value]
+    if not isinstance(value, str) or not FREE_TEXT.search(name):
+        return value
+    return (end + value)[:8] if name.endswith("mbk.name") else value + end
+
+
 @web.middleware
 async def faulty(request: web.Request, handler: Handler) -> web.StreamResponse:
     faults, name = request.app[NODE].cluster.faults, request.app[NODE].name
@@ -102,6 +125,8 @@ async def faulty(request: web.Request, handler: Handler) -> web.StreamResponse:
         return web.Response(text="<html><body>Please log in.</body></html>", content_type="text/html")
     lost, restart = faults.find("lost_response_after", *where), faults.find("restart_node", *where)
     response = await handler(request)
+    if (free := faults.find("free_text", *where)) and isinstance(response, web.Response):
+        end_free_texts(response, free.params["text"])
     if restart:
         request.app[NODE].go_down(float(restart.params["seconds"]))
     if lost or request.get("late") or request.app[NODE].down():
