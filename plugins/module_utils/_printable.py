@@ -44,7 +44,7 @@ def escape_unprintable(text: str) -> str:
 
 
 def unescape_printable(line: str) -> str:
-    """Return the text whose line is `line`. Codes that are none stay as they are."""
+    """Return the text whose line is `line`. Text that looks like a code but is invalid stays unchanged."""
     return _CODE.sub(_character, line) if "\\" in line else line
 
 

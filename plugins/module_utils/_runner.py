@@ -37,7 +37,7 @@ MINIMUM_PYTHON: tuple[int, int] = (3, 11)
 
 
 class Invocation(t.NamedTuple):
-    """One execution. `open_private` creates the private directory of the run, or is None if the run is on another machine."""
+    """One execution. `open_private` creates the private directory of the run, or is missing if the run is on another machine."""
 
     params: Params
     check_mode: bool

@@ -45,7 +45,7 @@ def _watch(done: threading.Event) -> None:
 
 
 def _children() -> list[int]:
-    """Return the child processes of this process. Without /proc there are none, and only the end of the claim stops the module."""
+    """Return the child processes of this process. Without /proc, no process is found, and only the end of the claim stops the module."""
     found = []
     for path in pathlib.Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
