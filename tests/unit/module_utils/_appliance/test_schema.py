@@ -201,7 +201,7 @@ def test_parse_node_rejects_other_major_version(version: str) -> None:
         (schema.parse_node, "NodeOperational", "hsm.state", "In Betrieb"),
         (schema.parse_node, "NodeOperational", "hsm.serial", "1" * 65),
         (schema.parse_node, "NodeOperational", "clock", "yesterday"),
-        (schema.parse_node, "NodeOperational", "cluster.members", [{}] * 65),
+        (schema.parse_node, "NodeOperational", "cluster.members", [{}] * 257),
         (schema.parse_node, "NodeOperational", "slots", [{}] * 1025),
         (schema.parse_node, "NodeOperational", "capabilities", ["x"] * 65),
         (schema.parse_node, "NodeOperational", "running", "import"),
