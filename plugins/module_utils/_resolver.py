@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import queue
 import socket
 import threading
@@ -25,7 +26,10 @@ def resolve(host: str, port: int, seconds: float) -> list[tuple[t.Any, ...]]:
         except (OSError, UnicodeError) as exc:
             found.put(exc)
 
-    threading.Thread(target=run, daemon=True).start()
+    if _is_address(host):
+        run()  # without a name server
+    else:
+        threading.Thread(target=run, daemon=True).start()
     try:
         result = found.get(timeout=seconds)
     except queue.Empty:
@@ -33,3 +37,11 @@ def resolve(host: str, port: int, seconds: float) -> list[tuple[t.Any, ...]]:
     if isinstance(result, Exception):
         raise result
     return result
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True
