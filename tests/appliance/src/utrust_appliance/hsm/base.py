@@ -57,12 +57,14 @@ class Hsm(t.Protocol):
     def mbk(self) -> MbkFacts | None:
         """The public facts of the MBK, or None in Factory Reset Mode."""
 
-    def slots(self) -> list[SlotSettings]: ...
+    def slots(self) -> list[SlotSettings]:
+        """Return the settings of all slots."""
 
     def list_keys(self) -> list[KeyEntry]:
         """All keys, in the order of the keys digest."""
 
-    def digest(self) -> str: ...
+    def digest(self) -> str:
+        """Return a digest of the keys, which changes with them."""
 
     def initialize(self, mbk: Mbk, slots: list[SlotSettings]) -> None:
         """Load an MBK into an HSM in Factory Reset Mode, without keys."""
@@ -72,21 +74,26 @@ class Hsm(t.Protocol):
     ) -> list[KeyEntry]:
         """Generate keys (label, kind) in a slot, atomically. `label` is used in messages. Without `key_id`, every key gets a random id."""
 
-    def delete(self, ref: KeyRef) -> None: ...
+    def delete(self, ref: KeyRef) -> None:
+        """Delete a key."""
 
     def damage(self, ref: KeyRef) -> None:
         """Delete the public object, so that PKCS #11 applications cannot use the key."""
 
-    def set_slot(self, settings: SlotSettings) -> None: ...
+    def set_slot(self, settings: SlotSettings) -> None:
+        """Change the settings of a slot."""
 
     def public_key(self, ref: KeyRef) -> bytes:
         """DER SubjectPublicKeyInfo."""
 
-    def sign(self, ref: KeyRef, data: bytes) -> bytes: ...
+    def sign(self, ref: KeyRef, data: bytes) -> bytes:
+        """Return a signature of the data with a key."""
 
-    def export(self) -> Image: ...
+    def export(self) -> Image:
+        """Return all keys, wrapped with the MBK."""
 
-    def package_mac(self, content_sha256: bytes) -> bytes: ...
+    def package_mac(self, content_sha256: bytes) -> bytes:
+        """Return the code that authenticates a package."""
 
     def check(self, key: WrappedKey) -> None:
         """Raises UnwrapError if the wrapped key does not match its identity."""
@@ -97,6 +104,8 @@ class Hsm(t.Protocol):
     def committed(self, job: str) -> bool:
         """Whether the change of this job was committed. Used after a crash."""
 
-    def factory_reset(self) -> None: ...
+    def factory_reset(self) -> None:
+        """Destroy MBK, slots and keys."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """End the connection to the backend."""

@@ -66,26 +66,32 @@ class CatalogHsm(abc.ABC, t.Generic[Handle]):
         """Generate keys of these kinds."""
 
     @abc.abstractmethod
-    def _import_mbk(self, mbk: Mbk) -> Handle: ...
+    def _import_mbk(self, mbk: Mbk) -> Handle:
+        """Return a handle of the MBK."""
 
     @abc.abstractmethod
     def _import_keys(self, keys: list[WrappedKey], mbk: Mbk | None, mbk_handle: Handle) -> list[StoredKey[Handle]]:
         """Unwrap keys. `mbk` is the plaintext MBK in a restore, else None. Raises UnwrapError."""
 
     @abc.abstractmethod
-    def _wrap(self, mbk_handle: Handle, keys: list[StoredKey[Handle]]) -> list[bytes]: ...
+    def _wrap(self, mbk_handle: Handle, keys: list[StoredKey[Handle]]) -> list[bytes]:
+        """Return the keys, wrapped with the MBK."""
 
     @abc.abstractmethod
-    def _check(self, mbk_handle: Handle, key: WrappedKey) -> None: ...
+    def _check(self, mbk_handle: Handle, key: WrappedKey) -> None:
+        """Raise an error if the wrapped key is not authentic."""
 
     @abc.abstractmethod
-    def _mac(self, mbk_handle: Handle, content_sha256: bytes) -> bytes: ...
+    def _mac(self, mbk_handle: Handle, content_sha256: bytes) -> bytes:
+        """Return the code that authenticates a package."""
 
     @abc.abstractmethod
-    def _sign(self, key: StoredKey[Handle], data: bytes) -> bytes: ...
+    def _sign(self, key: StoredKey[Handle], data: bytes) -> bytes:
+        """Return a signature of the data with a key."""
 
     @abc.abstractmethod
-    def _drop_public(self, key: StoredKey[Handle]) -> None: ...
+    def _drop_public(self, key: StoredKey[Handle]) -> None:
+        """Delete the public object of a key."""
 
     @abc.abstractmethod
     def _clean_up(self) -> None:
