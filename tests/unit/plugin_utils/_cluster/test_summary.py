@@ -141,7 +141,7 @@ def test_summarize_sync_names_keys_that_nobody_predicted(
 
 
 def test_summarize_sync_unexpected_key_before_source_changed() -> None:
-    """A key that the source got during the run is no excuse for a target."""
+    """A target must not have a key that the source got during the run."""
     result = compared(planned(node2=[OLD]), (OLD, NEW, OTHER), node2=[OLD, NEW, OTHER])
     assert result["code"] == "unexpected_keys"
 
