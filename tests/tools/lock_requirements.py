@@ -25,11 +25,13 @@ HEADER = """# Copyright (c) 2026, The keyops.utrust authors
 """
 OPTIONS = ("--universal", "--generate-hashes", "--only-binary", ":all:", "--no-annotate", "--no-header", "--quiet")
 # The demo comes last, because it takes its versions from dev.
-LEVELS = ("lock", "floor", "next", "importer", "contract", "dev", "demo")
+LEVELS = ("lock", "floor", "next", "importer", "contract", "awx", "dev", "demo")
+# Only this package is downloaded, see awx_collection.py.
+WITHOUT_DEPENDENCIES = {"awx"}
 
 
 def lock(name: str, arguments: t.Sequence[str]) -> None:
-    level = setup_env.LEVELS[name]
+    level = setup_env.LEVELS.get(name)
     path = setup_env.REQUIREMENTS / f"{name}.txt"
     sources = [f"{name}.in"]
     command = [str(setup_env.ROOT / setup_env.LEVELS["lock"].folder / "bin" / "uv"), "pip", "compile", *OPTIONS]
@@ -40,7 +42,9 @@ def lock(name: str, arguments: t.Sequence[str]) -> None:
         path.name,
         *arguments,
     ]
-    if level.appliance:
+    if name in WITHOUT_DEPENDENCIES:
+        command.append("--no-deps")
+    if level and level.appliance:
         sources.append(os.path.relpath(setup_env.APPLIANCE / "pyproject.toml", setup_env.REQUIREMENTS))
         command += [word for extra in level.extras for word in ("--extra", extra)]
     if name == "demo":
