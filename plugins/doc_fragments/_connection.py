@@ -30,7 +30,7 @@ options:
       - Path of a PEM file with the client certificate and, if there is one, its chain.
       - Use a separate certificate for automation.
       - The path is on the machine that executes the module. Without C(delegate_to) this machine is the controller.
-      - One of O(client_cert) and O(bearer_token) is required.
+      - One of O(client_cert), O(bearer_token) and O(bearer_token_file) is required.
       - If not set, the module uses the environment variable E(UTRUST_CLIENT_CERT).
     type: path
   client_key:
@@ -45,6 +45,12 @@ options:
       - The module rejects a token with a blank or a line end before it sends anything.
       - If not set, the module uses the environment variable E(UTRUST_BEARER_TOKEN).
     type: str
+  bearer_token_file:
+    description:
+      - Path of a file with the token, instead of O(bearer_token). A line end after the token is ignored.
+      - The path is on the machine that executes the module. The file must be a regular file of at most 8 KiB.
+      - If not set, the module uses the environment variable E(UTRUST_BEARER_TOKEN_FILE).
+    type: path
   ca_file:
     description:
       - Path of a PEM file with the CA certificates that can issue the certificate of the node.

@@ -42,6 +42,7 @@ CONNECTION_SPEC: t.Final[Spec] = {
     "client_cert": _env("UTRUST_CLIENT_CERT", type="path"),
     "client_key": _env("UTRUST_CLIENT_KEY", type="path", no_log=False),
     "bearer_token": _env("UTRUST_BEARER_TOKEN", type="str", no_log=True),
+    "bearer_token_file": _env("UTRUST_BEARER_TOKEN_FILE", type="path", no_log=False),
     "ca_file": _env("UTRUST_CA_FILE", type="path"),
     "tls_fingerprint": {"type": "list", "elements": "str"},
     "expect_node": {"type": "str"},
@@ -54,7 +55,7 @@ CONNECTION_SPEC: t.Final[Spec] = {
     "retries": _env("UTRUST_RETRIES", type="int", default=3),
 }
 CONNECTION_RULES: t.Final[Spec] = {
-    "required_one_of": [("client_cert", "bearer_token")],
+    "required_one_of": [("client_cert", "bearer_token", "bearer_token_file")],
     "required_by": {"client_key": ("client_cert",), "members": ("expect_node",)},
 }
 

@@ -47,6 +47,8 @@ MAX_LONG_POLL: t.Final = 20.0
 
 #: Bytes of the status line and all headers, with interim responses. Real headers need less than 4 KiB.
 MAX_HEADER_BYTES: t.Final = 64 * 1024
+#: Bytes of a file with a bearer token. A longer token does not fit into a header of a common server.
+MAX_TOKEN_BYTES: t.Final = 8 * 1024
 #: Bytes of a JSON response. A page of 1,000 keys needs about 1 MiB.
 MAX_JSON_BYTES: t.Final = 64 * 1024 * 1024
 #: Bytes of a response that rejects a request. A problem document needs less than 4 KiB.

@@ -24,7 +24,8 @@ from ansible_collections.keyops.utrust.plugins.module_utils._argspec import (
 )
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
 from ansible_collections.keyops.utrust.plugins.module_utils._run import directory, life
-from ansible_collections.keyops.utrust.plugins.module_utils._secrets import cleaned, secret_values
+from ansible_collections.keyops.utrust.plugins.module_utils._secrets import cleaned, secret_values, without_secrets
+from ansible_collections.keyops.utrust.plugins.module_utils._token_file import with_tokens_of_files
 
 if t.TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
@@ -114,16 +115,22 @@ def coded_errors(passed: tuple[type[Exception], ...] = ()) -> t.Iterator[None]:
 
 
 def execute(operation: Operation, invocation: Invocation) -> Result:
-    """Run the operation and return its result. A failure is a result with `failed` set."""
+    """Run the operation and return its result without tokens of files. A failure is a result with `failed` set."""
+    tokens: list[str] = []
     try:
         with coded_errors():
             _check_paths(operation, invocation.params)
+            params, tokens = with_tokens_of_files(invocation.params)
+            show = invocation.progress
+            invocation = invocation._replace(
+                params=params, progress=lambda line: show(t.cast("str", without_secrets(line, tokens)))
+            )
             changes = operation.changes(invocation.params) and not invocation.check_mode
             with life.stop_on_signals() if changes else contextlib.nullcontext():
                 result = operation.run(invocation)
     except UtrustError as exc:
         result = {"failed": True, "changed": False, "msg": str(exc), **exc.details}
-    return {**result, "executed_on": socket.gethostname()}
+    return {**t.cast("Result", without_secrets(result, tokens)), "executed_on": socket.gethostname()}
 
 
 def _check_paths(operation: Operation, params: Params) -> None:

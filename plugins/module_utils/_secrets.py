@@ -27,9 +27,15 @@ MINIMUM_LENGTH: t.Final = 16
 
 def check_lengths(spec: Spec, params: t.Any) -> None:
     """Reject a secret that is too short to be removed from results. Raises UtrustError (`secret_too_short`)."""
-    if any(len(secret.strip()) < MINIMUM_LENGTH for secret in secret_values(spec, params)):
+    for secret in secret_values(spec, params):
+        check_length(secret, "bearer_token")
+
+
+def check_length(secret: str, option: str) -> None:
+    """Reject a secret that is too short to be removed from results. Raises UtrustError (`secret_too_short`)."""
+    if len(secret.strip()) < MINIMUM_LENGTH:
         raise UtrustError(
-            f"bearer_token: the token has fewer than {MINIMUM_LENGTH} characters, so it cannot be removed from results. Nothing was sent. Set a longer token",
+            f"{option}: the token has fewer than {MINIMUM_LENGTH} characters, so it cannot be removed from results. Nothing was sent. Set a longer token",
             code="secret_too_short",
         )
 

@@ -50,6 +50,9 @@ options:
       bearer_token:
         description: Token to log in with instead of a client certificate.
         type: str
+      bearer_token_file:
+        description: File with the token, instead of O(nodes[].bearer_token).
+        type: path
       cluster_claim:
         description: Internal. Token of the claim of the cluster. The action sets it if this run has claimed the cluster.
         type: str

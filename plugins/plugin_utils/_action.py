@@ -34,6 +34,7 @@ from ansible_collections.keyops.utrust.plugins.plugin_utils._claim.task import T
 from ansible_collections.keyops.utrust.plugins.plugin_utils._connection import (
     connection_options,
     is_blank,
+    with_nearer,
     without_blanks,
 )
 from ansible_collections.keyops.utrust.plugins.plugin_utils._environment import EnvironmentActionBase
@@ -162,9 +163,9 @@ class UtrustActionBase(EnvironmentActionBase):
         A task that names `host` itself gets nothing from the variables: with run_once they belong to another host.
         """
         if "host" in arguments:
-            return {**self._environment, **arguments}
+            return with_nearer(self._environment, arguments)
         of_host = self._host_variables(variables, variables["inventory_hostname"])
-        completed = {**self._node_options(of_host), **arguments}
+        completed = with_nearer(self._node_options(of_host), arguments)
         # Only the roles hand over members that a task before has read from the source.
         if "members" not in completed or not self._in_own_role():
             members = self._members(of_host, variables)
@@ -177,7 +178,7 @@ class UtrustActionBase(EnvironmentActionBase):
         return self._task._role is not None and self._task._role.get_name().startswith("keyops.utrust.")
 
     def _node_options(self, of_host: t.Mapping[str, t.Any]) -> Arguments:
-        return {**self._environment, **without_blanks(connection_options(of_host), CONNECTION_SPEC)}
+        return with_nearer(self._environment, without_blanks(connection_options(of_host), CONNECTION_SPEC))
 
     def _host_variables(self, variables: Variables, host: str) -> t.Mapping[str, t.Any]:
         if host not in variables["hostvars"]:

@@ -44,6 +44,13 @@ def _without_blanks(value: t.Any, option: Variables) -> t.Any:
     return value
 
 
+def with_nearer(farther: Variables, nearer: Variables) -> dict[str, t.Any]:
+    """Return the options of both, where `nearer` wins. A token and the file of a token replace each other."""
+    tokens = {"bearer_token", "bearer_token_file"}
+    replaced = tokens if tokens & set(nearer) else set()
+    return {name: value for name, value in farther.items() if name not in replaced} | dict(nearer)
+
+
 def connection_options(variables: Variables) -> dict[str, t.Any]:
     """Return the connection options that the variables of one host set. Nothing is read from the environment.
 

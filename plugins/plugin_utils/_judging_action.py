@@ -14,6 +14,7 @@ from ansible.plugins.loader import lookup_loader
 from ansible_collections.keyops.utrust.plugins.module_utils._cluster.read import ClusterReading
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import Problem, UtrustError
 from ansible_collections.keyops.utrust.plugins.module_utils._operations import cluster_info
+from ansible_collections.keyops.utrust.plugins.module_utils._token_file import with_tokens_of_files
 from ansible_collections.keyops.utrust.plugins.plugin_utils._action import (
     Arguments,
     Result,
@@ -113,7 +114,9 @@ class JudgingActionBase(ClusterActionBase):
         completed = self._claims(variables).with_tokens(self._complete({**how, "keys": keys}, variables))
         if not self._task.delegate_to:
             rules = self.operation.module_arguments()
-            return cluster_info.read(self._validate(self.name, rules, completed))
+            params, tokens = with_tokens_of_files(self._validate(self.name, rules, completed))
+            self._secrets += tokens
+            return cluster_info.read(params)
         found = self._execute(self.operation, completed, variables)
         if found.get("failed") or "nodes" not in found:
             raise UtrustError(

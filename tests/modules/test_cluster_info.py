@@ -179,6 +179,29 @@ def test_cluster_info_result_has_no_secret(control: Control, runner: AnsibleRunn
     assert control.token not in ran.output + json.dumps(ran.results)
 
 
+@pytest.mark.parametrize("place", ["variable", "environment"])
+def test_token_file_of_hosts_is_read(control: Control, runner: AnsibleRunner, tmp_path: Path, place: str) -> None:
+    """A credential of AWX sets the environment. A token of a host wins."""
+    (tmp_path / "token").write_text(f"{control.token}\n", encoding="ascii")
+    login: Arguments = {"utrust_client_cert": None, "utrust_client_key": None, "utrust_source": "node1"}
+    if place == "variable":
+        login["utrust_bearer_token_file"] = str(tmp_path / "token")
+    hosts = {node: node_variables(control, node, **login) for node in JOINED}
+    if place == "environment":
+        hosts["node3"]["utrust_bearer_token"] = control.token
+    ran = runner.run(
+        once(INFO, {}),
+        once(PREFLIGHT, {}),
+        task("utrust_hsm_info", {}),
+        hosts=hosts,
+        env={"UTRUST_BEARER_TOKEN_FILE": str(tmp_path / "token")} if place == "environment" else {},
+        arguments=["-vvvvvv"],
+    )
+    assert [result["failed"] for result in ran.results] == [False] * 5, ran.results
+    assert (ran.results[0]["nodes"]["node2"]["in_sync"], ran.results[1]["problems"]) == (True, [])
+    assert control.token not in ran.output + json.dumps(ran.results)
+
+
 # utrust_preflight
 
 

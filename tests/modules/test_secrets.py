@@ -59,6 +59,33 @@ def echo(token: str) -> bytes:
     return reply({"code": "forbidden", "title": "no", "detail": detail}, 403, media_type="application/problem+json")
 
 
+def test_secret_of_a_file_in_no_output_and_no_file(runner: AnsibleRunner, tmp_path: Path) -> None:
+    """The server echoes the token. The task has only the path."""
+    log, path = runner.folder / "ansible.log", tmp_path / "bearer"
+    token = next(iter(TOKENS))
+    path.write_text(f"{token}\n", encoding="ascii")
+    with RawServer(functools.partial(lambda body, *dummy: send(body), echo(token))) as server:
+        endpoint = server.endpoint(10.0)
+        login: dict[str, t.Any] = {"host": endpoint.host, "port": endpoint.port, "bearer_token_file": str(path)}
+        login["tls_fingerprint"] = list(endpoint.tls_fingerprint)
+        nodes = [{"inventory_host": "node1", **login}]
+        ran = runner.run(
+            task(INFO, {**login, "retries": 0}),
+            task(CLUSTER, {"source": "node1", "nodes": nodes}),
+            task(CLAIM, {**login, "retries": 0, "state": "present"}),
+            arguments=["-vvvv", "--diff"],
+            env={"ANSIBLE_LOG_PATH": str(log), "ANSIBLE_PIPELINING": "0", "ANSIBLE_INJECT_INVOCATION": "true"},
+        )
+    assert [result.get("code") for result in ran.results] == ["forbidden"] * 3, ran.output
+    for origin, text in [
+        ("output", ran.output),
+        ("results", json.dumps(ran.results, ensure_ascii=False)),
+        *((name, text) for name, text in files_below(runner.folder) if name != str(path)),
+    ]:
+        forms = spellings(token) | {piece[4:-4] for piece in encoded(token)}
+        assert [form for form in forms if form in text] == [], origin
+
+
 def files_below(folder: Path) -> t.Iterator[tuple[str, str]]:
     """Yield the files of a run, without the play and the inventory, which have the token."""
     for path in folder.rglob("*"):

@@ -71,11 +71,11 @@ class Awx:
     def _search(self, resource: str, query: dict[str, str]) -> list[Item]:
         if resource == "unified_job_templates":
             return [item for name in ("job_templates", "projects") for item in self._search(name, query)]
-        wanted = {name: value for name, value in query.items() if not name.startswith("or__")}
+        conditions = {name: value for name, value in query.items() if not name.startswith("or__")}
         found = [
             item
             for item in self.items[resource].values()
-            if all(str(item.get(name)) == value for name, value in wanted.items())
+            if all(str(item.get(name)) == value for name, value in conditions.items())
         ]
         return [self._shown(resource, item) for item in found]
 

@@ -48,7 +48,7 @@ RULES: t.Final[Spec] = {"required_one_of": [("hosts", "nodes")], "mutually_exclu
 def _open(node: Params) -> Appliance:
     if not node["client_cert"] and not node["bearer_token"]:
         raise UtrustError(
-            f"reading {node['inventory_host']}: no credentials are set. Set client_cert or bearer_token for this node, "
+            f"reading {node['inventory_host']}: no credentials are set. Set client_cert, bearer_token or bearer_token_file for this node, "
             "for example in the variable utrust_client_cert",
             code="credentials_missing",
         )
