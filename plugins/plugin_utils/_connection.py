@@ -45,10 +45,13 @@ def _without_blanks(value: t.Any, option: Variables) -> t.Any:
 
 
 def with_nearer(farther: Variables, nearer: Variables) -> dict[str, t.Any]:
-    """Return the options of both, where `nearer` wins. A token and the file of a token replace each other."""
-    tokens = {"bearer_token", "bearer_token_file"}
-    replaced = tokens if tokens & set(nearer) else set()
-    return {name: value for name, value in farther.items() if name not in replaced} | dict(nearer)
+    """Return the options of both, where `nearer` wins. A token and the file of a token replace each other.
+
+    The replaced option is None, because Ansible would else read it from the environment.
+    """
+    tokens = ("bearer_token", "bearer_token_file")
+    replaced = dict.fromkeys(tokens) if any(name in nearer for name in tokens) else {}
+    return {**farther, **replaced, **nearer}
 
 
 def connection_options(variables: Variables) -> dict[str, t.Any]:

@@ -197,7 +197,7 @@ def test_token_file_of_hosts_is_read(control: Control, runner: AnsibleRunner, tm
         env={"UTRUST_BEARER_TOKEN_FILE": str(tmp_path / "token")} if place == "environment" else {},
         arguments=["-vvvvvv"],
     )
-    assert [result["failed"] for result in ran.results] == [False] * 5, ran.results
+    assert [result.get("msg") for result in ran.results if result["failed"]] == []
     assert (ran.results[0]["nodes"]["node2"]["in_sync"], ran.results[1]["problems"]) == (True, [])
     assert control.token not in ran.output + json.dumps(ran.results)
 

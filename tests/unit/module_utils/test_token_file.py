@@ -122,9 +122,9 @@ def test_token_of_a_file_leaves_no_operation(tmp_path: Path, fails: bool) -> Non
 @pytest.mark.parametrize(
     ("farther", "nearer", "expected"),
     [
-        ({"bearer_token": "a"}, {"bearer_token_file": "/b"}, {"bearer_token_file": "/b"}),
-        ({"bearer_token_file": "/a"}, {"bearer_token": "b"}, {"bearer_token": "b"}),
-        ({"bearer_token_file": "/a"}, {"bearer_token_file": "/b"}, {"bearer_token_file": "/b"}),
+        ({"bearer_token": "a"}, {"bearer_token_file": "/b"}, {"bearer_token": None, "bearer_token_file": "/b"}),
+        ({"bearer_token_file": "/a"}, {"bearer_token": "b"}, {"bearer_token": "b", "bearer_token_file": None}),
+        ({"bearer_token_file": "/a"}, {"bearer_token_file": "/b"}, {"bearer_token": None, "bearer_token_file": "/b"}),
         ({"bearer_token_file": "/a", "port": 1}, {"port": 2}, {"bearer_token_file": "/a", "port": 2}),
     ],
     ids=str,
