@@ -30,7 +30,7 @@ class Setup(t.NamedTuple):
     awx: awx_api.Awx
     folder: Path
 
-    def run(self, **changes: t.Any) -> subprocess.CompletedProcess[str]:
+    def run(self, token: str = awx_api.TOKEN, **changes: t.Any) -> subprocess.CompletedProcess[str]:
         """Run the setup with the example of a site and changed variables."""
         changed = self.folder / "changed.yml"
         changed.write_text(yaml.safe_dump(changes), encoding="utf-8")
@@ -41,7 +41,10 @@ class Setup(t.NamedTuple):
             [*command, *(word for path in site for word in ("-e", path))],
             cwd=self.folder,
             env=environment(
-                ANSIBLE_COLLECTIONS_PATH=paths, CONTROLLER_HOST=self.awx.url, CONTROLLER_OAUTH_TOKEN=awx_api.TOKEN
+                ANSIBLE_COLLECTIONS_PATH=paths,
+                ANSIBLE_PIPELINING="1",
+                CONTROLLER_HOST=self.awx.url,
+                CONTROLLER_OAUTH_TOKEN=token,
             ),
             check=False,
             capture_output=True,

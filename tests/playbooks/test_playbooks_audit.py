@@ -527,6 +527,26 @@ def test_verify_audit_requires_valid_options(tmp_path: Path) -> None:
         assert "option_invalid" in run.text
 
 
+@pytest.mark.parametrize(
+    ("replies", "code"),
+    [
+        ({"audit_count": "", "audit_head": "", "audit_public_key": ""}, "audit_unreadable"),
+        ({"audit_count": None, "audit_head": None, "audit_public_key": None}, "audit_unreadable"),
+        ({"audit_count": " ", "audit_head": " ", "audit_public_key": " "}, "audit_unreadable"),
+        ({"audit_count": 5, "audit_head": " "}, "audit_unreadable"),
+        ({"audit_count": 0}, "option_invalid"),
+        ({"audit_head": "ab", "audit_count": ""}, "option_invalid"),
+        ({"audit_file": " "}, "option_invalid"),
+    ],
+    ids=str,
+)
+def test_verify_audit_blank_is_not_set(tmp_path: Path, replies: dict[str, t.Any], code: str) -> None:
+    """A survey of AWX sends blanks or null. The number 0 is not a blank."""
+    run = verify(tmp_path / "nothing.jsonl", "-e", json.dumps(replies))
+    assert run.status != 0
+    assert f"[{code}]" in run.text
+
+
 def test_verify_audit_ignores_limit(control: Control, audit: Path) -> None:
     """With --limit, the playbook still verifies the file."""
     audit.write_text("no record\n")

@@ -117,6 +117,12 @@ def requester(extra_vars: t.Mapping[str, t.Any], system_user: str) -> dict[str, 
     return {"name": system_user, "known_from": "system"}
 
 
+def change_reference(extra_vars: t.Mapping[str, t.Any]) -> str:
+    """The variable utrust_change_reference, or an empty text. A null or blank value, as a survey of AWX sends it, is not a reference."""
+    value = extra_vars.get("utrust_change_reference")
+    return "" if value is None else str(value).strip()[:MAX_LENGTH]
+
+
 def controller_job(extra_vars: t.Mapping[str, t.Any]) -> dict[str, str]:
     """The AWX job of the run, or an empty dictionary."""
     values = {name: extra_vars.get(f"awx_{name}", extra_vars.get(f"tower_{name}")) for name in CONTROLLER}

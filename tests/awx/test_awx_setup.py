@@ -1,0 +1,131 @@
+# Copyright (c) 2026, The keyops.utrust authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Run awx/setup.yml with the real modules: the first run creates all objects, and a second run changes nothing. The tests run in this order."""
+
+from __future__ import annotations
+
+import copy
+import json
+import typing as t
+
+import yaml
+
+from tests.awx.conftest import ROOT
+
+if t.TYPE_CHECKING:
+    from tests.awx.conftest import Setup
+
+TEMPLATES = [
+    "Berlin cancel_restore",
+    "Berlin initial_sync",
+    "Berlin key_sync",
+    "Berlin preflight",
+    "Berlin renew_ca",
+    "Berlin report",
+    "Berlin status",
+    "Berlin verify_audit",
+]
+
+
+def site() -> dict[str, t.Any]:
+    return t.cast("dict[str, t.Any]", yaml.safe_load((ROOT / "awx/site.yml").read_text(encoding="utf-8")))
+
+
+def test_first_run_creates_all_objects(setup: Setup) -> None:
+    done = setup.run()
+    assert done.returncode == 0, done.stdout
+    awx = setup.awx
+    assert {name: len(items) for name, items in awx.items.items()} == {
+        "organizations": 1,
+        "execution_environments": 1,
+        "projects": 1,
+        "inventories": 1,
+        "hosts": 3,
+        "groups": 1,
+        "credential_types": 3,
+        "credentials": 2,
+        "notification_templates": 1,
+        "job_templates": 8,
+        "schedules": 1,
+    }
+    assert sorted(awx.names("job_templates")) == TEMPLATES
+    assert awx.associated("groups", "utrust", "hosts") == ["node1", "node2", "node3"]
+    for name, item in site()["site_nodes"].items():
+        assert json.loads(awx.by_name("hosts", name)["variables"]) == item
+    assert json.loads(awx.by_name("inventories", "Berlin appliances")["variables"]) == {"utrust_source": "node1"}
+
+
+def test_templates_have_credentials_and_prompts(setup: Setup) -> None:
+    awx = setup.awx
+    for name in TEMPLATES:
+        template, expected = awx.by_name("job_templates", name), ["Berlin appliance operator"]
+        if name == "Berlin renew_ca":
+            expected = [*expected, "Berlin EJBCA operator"]
+            assert json.loads(template["extra_vars"]) == {"renew_ca_switch_tasks": "/runner/project/switch_ca.yml"}
+        if name == "Berlin verify_audit":
+            expected = []
+        assert awx.associated("job_templates", name, "credentials") == expected, name
+        # One job a cluster: two jobs at once and slices of a job would change the cluster twice.
+        facts = ("survey_enabled", "ask_variables_on_launch", "allow_simultaneous", "job_slice_count")
+        assert [template[fact] for fact in facts] == [True, False, False, 1], name
+    dry = {name for name in TEMPLATES if awx.by_name("job_templates", name)["job_type"] == "check"}
+    assert dry == {"Berlin key_sync", "Berlin initial_sync", "Berlin renew_ca"}
+    assert all(awx.by_name("job_templates", name)["ask_job_type_on_launch"] for name in dry)
+
+
+def test_schedule_fails_and_notifies_on_drift(setup: Setup) -> None:
+    awx = setup.awx
+    schedule = awx.by_name("schedules", "Berlin status")
+    assert schedule["extra_data"] == {"key_status_source": "node1", "key_status_fail_on_drift": "true"}
+    assert schedule["unified_job_template"] == awx.by_name("job_templates", "Berlin status")["id"]
+    notified = {name: awx.associated("job_templates", name, "notification_templates_error") for name in TEMPLATES}
+    assert {name: found for name, found in notified.items() if found} == {"Berlin status": ["Berlin drift"]}
+
+
+def test_setup_has_no_secret(setup: Setup) -> None:
+    """People enter the secrets in AWX."""
+    assert [item["inputs"] for item in setup.awx.items["credentials"].values()] == [{}, {}]
+
+
+def test_credential_types_inject_secrets_only_as_files(setup: Setup) -> None:
+    for item in setup.awx.items["credential_types"].values():
+        secrets = [field["id"] for field in item["inputs"]["fields"] if field.get("secret")]
+        assert secrets
+        others = {name: found for name, found in item["injectors"].items() if name != "file"}
+        assert [name for name in secrets if f"{{{{ {name} }}}}" in json.dumps(others)] == [], item["name"]
+        values = [value for found in others.values() for value in found.values()]
+        assert {value.partition(".")[0] for value in values} == {"{{ tower"}, item["name"]
+
+
+def test_second_run_changes_nothing(setup: Setup) -> None:
+    """Secrets that people have entered since then stay."""
+    setup.awx.by_name("credentials", "Berlin appliance operator")["inputs"] = {"client_key": "a key", "client_cert": "x"}
+    before = copy.deepcopy(setup.awx.items)
+    setup.awx.requests.clear()
+    done = setup.run()
+    assert done.returncode == 0, done.stdout
+    assert "changed=0 " in done.stdout
+    assert setup.awx.requests == []
+    assert setup.awx.items == before
+
+
+def test_changed_survey_is_updated(setup: Setup) -> None:
+    """Another source in the data, and a question that somebody has removed in AWX."""
+    awx = setup.awx
+    del awx.by_name("job_templates", "Berlin cancel_restore")["_survey"]["spec"][0]["max"]
+    awx.requests.clear()
+    done = setup.run(site_variables={"utrust_source": "node2"})
+    assert done.returncode == 0, done.stdout
+    numbers = {name: awx.by_name("job_templates", name)["id"] for name in TEMPLATES}
+    changed = [name for name in TEMPLATES if name != "Berlin verify_audit"]
+    surveys = {("POST", f"/api/v2/job_templates/{numbers[name]}/survey_spec/") for name in changed}
+    others = {("PATCH", f"/api/v2/{kind}/{awx.by_name(kind, name)['id']}/") for kind, name in OTHERS}
+    assert set(awx.requests) == surveys | others
+    questions = awx.by_name("job_templates", "Berlin key_sync")["_survey"]["spec"]
+    assert {question["variable"]: question.get("default") for question in questions}["key_sync_source"] == "node2"
+    assert awx.by_name("job_templates", "Berlin cancel_restore")["_survey"]["spec"][0]["max"] == 100
+
+
+OTHERS = [("inventories", "Berlin appliances"), ("schedules", "Berlin status")]
