@@ -50,7 +50,7 @@ demo-down: setup-demo ## stop the demo
 # Two groups, because both sanity stages use the same home folder. The longest stages come first.
 GATES_1 := sanity types galaxy-importer certification ansible-lint
 GATES_2 := sanity-floor contract package format lint yamllint docs-lint role-docs language changelog-lint licenses
-SUITES := unit simulator conformance modules playbooks next browser demo-test
+SUITES := unit simulator conformance modules playbooks awx next browser demo-test
 # What takes too long for every run of `make test`.
 SLOW := sanity-tarball sanity-floor-clone sanity-next playbooks-floor playbooks-next simulator-wheel
 
@@ -91,6 +91,10 @@ modules: system setup ## tests/modules: modules through both runners
 .PHONY: playbooks
 playbooks: system setup ## tests/playbooks: roles and playbooks through Ansible
 	@$(IN_VENV) $(BIN)/python -m pytest -n 2 --dist loadfile tests/playbooks $(ARGS)
+
+.PHONY: awx
+awx: setup ## tests/awx: awx/setup.yml with the modules of awx.awx against a fake API of AWX
+	@$(IN_VENV) $(BIN)/python -m pytest -n 2 --dist loadfile tests/awx $(ARGS)
 
 .PHONY: next
 next: setup ## playbooks on the next ansible-core: they pass without a warning

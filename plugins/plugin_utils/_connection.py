@@ -47,7 +47,7 @@ def _without_blanks(value: t.Any, option: Variables) -> t.Any:
 def with_nearer(farther: Variables, nearer: Variables) -> dict[str, t.Any]:
     """Return the options of both, where `nearer` wins. A token and the file of a token replace each other.
 
-    The replaced option is None, because Ansible would else read it from the environment.
+    The replaced option has the value None, because Ansible would else read it from the environment.
     """
     tokens = ("bearer_token", "bearer_token_file")
     replaced = dict.fromkeys(tokens) if any(name in nearer for name in tokens) else {}

@@ -101,7 +101,10 @@ def test_credential_types_inject_secrets_only_as_files(setup: Setup) -> None:
 
 def test_second_run_changes_nothing(setup: Setup) -> None:
     """Secrets that people have entered since then stay."""
-    setup.awx.by_name("credentials", "Berlin appliance operator")["inputs"] = {"client_key": "a key", "client_cert": "x"}
+    setup.awx.by_name("credentials", "Berlin appliance operator")["inputs"] = {
+        "client_key": "a key",
+        "client_cert": "x",
+    }
     before = copy.deepcopy(setup.awx.items)
     setup.awx.requests.clear()
     done = setup.run()

@@ -17,7 +17,7 @@ import urllib.parse
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from tests.support.awx_rules import RESOURCES, Rejected, shown, validated
+from tests.support.awx_rules import RESOURCES, RejectedError, shown, validated
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,7 +49,7 @@ class Awx:
         return [self.items[_resource_of(relation)][number]["name"] for number in ids]
 
     def handle(self, method: str, path: str, query: dict[str, str], data: t.Any) -> tuple[int, t.Any]:
-        """Return status and content of a response. Raises Rejected and KeyError (not found)."""
+        """Return status and content of a response. Raises RejectedError and KeyError (not found)."""
         parts = path.removeprefix(PREFIX).strip("/").split("/")
         if method == "GET" and len(parts) == 1:
             return 200, self._page(self._search(parts[0], query))
@@ -89,7 +89,7 @@ class Awx:
         if method == "GET":
             return 200, self._page([self._shown(_resource_of(relation), others[number]) for number in ids])
         if data["id"] not in others:
-            raise Rejected({"msg": f"{relation}: {data['id']} was not found"})
+            raise RejectedError({"msg": f"{relation}: {data['id']} was not found"})
         if data.get("disassociate"):
             ids.remove(data["id"])
         else:
@@ -129,7 +129,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self.awx.requests.append((self.command, path))
             try:
                 status, content = self.awx.handle(self.command, path, dict(urllib.parse.parse_qsl(query)), data)
-            except Rejected as exc:
+            except RejectedError as exc:
                 status, content = exc.status, exc.args[0]
             except KeyError:
                 status, content = 404, {"detail": "Not found."}
@@ -142,7 +142,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    do_GET = do_POST = do_PATCH = do_DELETE = _respond
+    def __getattr__(self, name: str) -> t.Any:
+        """Every method of HTTP has the same function."""
+        if name.startswith("do_"):
+            return self._respond
+        raise AttributeError(name)
 
     def log_message(self, format: str, *args: t.Any) -> None:  # noqa: A002
         pass

@@ -19,13 +19,13 @@ if t.TYPE_CHECKING:
 ENCRYPTED = "$encrypted$"
 
 
-class Rejected(Exception):
+class RejectedError(Exception):
     """A request that AWX rejects. The argument is the content of the response."""
 
     status = 400
 
 
-class Denied(Rejected):
+class DeniedError(RejectedError):
     status = 403
 
 
@@ -108,24 +108,26 @@ RESOURCES: dict[str, Resource] = {
 
 
 def validated(awx: Awx, resource: str, data: Item, before: Item | None) -> Item:
-    """Return the content as AWX stores it. Raises Rejected."""
+    """Return the content as AWX stores it. Raises RejectedError."""
     if resource == "survey_specs":
         return _survey(data)
     rules = RESOURCES[resource]
     given = {name: value for name, value in data.items() if value is not None}
     missing = [name for name in ("name", *rules.required) if given.get(name) in (None, "")]
     if missing:
-        raise Rejected({name: ["This field is required."] for name in missing})
+        raise RejectedError({name: ["This field is required."] for name in missing})
     known = {"id", "name", "description", "_related", "_survey", *rules.required, *rules.defaults}
     if set(given) - known:
-        raise Rejected({name: ["The API simulator does not have this field."] for name in sorted(set(given) - known)})
+        raise RejectedError(
+            {name: ["The API simulator does not have this field."] for name in sorted(set(given) - known)}
+        )
     item = {"description": "", **copy.deepcopy(rules.defaults), **copy.deepcopy(given)}
     for name, other in rules.ids.items():
         if item[name] is not None and item[name] not in awx.items[other]:
-            raise Rejected({name: [f'Invalid pk "{item[name]}" - object does not exist.']})
+            raise RejectedError({name: [f'Invalid pk "{item[name]}" - object does not exist.']})
     for other_item in awx.items[resource].values():
         if other_item is not before and all(other_item.get(name) == item.get(name) for name in rules.identity):
-            raise Rejected({"__all__": [f"{rules.kind} with this {' and '.join(rules.identity)} already exists."]})
+            raise RejectedError({"__all__": [f"{rules.kind} with this {' and '.join(rules.identity)} already exists."]})
     check = _CHECKS.get(resource)
     if check is not None:
         check(awx, item, before)
@@ -146,31 +148,31 @@ def shown(resource: str, item: Item) -> Item:
 
 def _project(dummy_awx: Awx, item: Item, dummy_before: Item | None) -> None:
     if item["scm_type"] == "git" and not item["scm_url"]:
-        raise Rejected({"scm_url": ["SCM URL is required."]})
+        raise RejectedError({"scm_url": ["SCM URL is required."]})
 
 
 def _credential_type(awx: Awx, item: Item, before: Item | None) -> None:
     if item["kind"] not in ("cloud", "net"):
-        raise Rejected({"kind": [f"Must be 'cloud' or 'net', not {item['kind']}"]})
+        raise RejectedError({"kind": [f"Must be 'cloud' or 'net', not {item['kind']}"]})
     fields = item["inputs"].get("fields", [])
     for field in fields:
         if set(field) - {"id", "label", "type", "format", "choices", "help_text", "multiline", "secret", "default"}:
-            raise Rejected({"inputs": ["Additional properties are not allowed"]})
+            raise RejectedError({"inputs": ["Additional properties are not allowed"]})
         field.setdefault("type", "string")
     in_use = before and any(other["credential_type"] == before["id"] for other in awx.items["credentials"].values())
     if before and in_use and before["inputs"] != item["inputs"]:
-        raise Denied({"detail": "Modifications to inputs are not allowed for credential types that are in use"})
+        raise DeniedError({"detail": "Modifications to inputs are not allowed for credential types that are in use"})
     names = {field["id"]: "EXAMPLE" for field in fields}
     files = {name.partition(".")[2]: "EXAMPLE_FILENAME" for name in item["injectors"].get("file", {})}
     environment = ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined)
     for kind, injector in item["injectors"].items():
         for name, template in injector.items():
             if kind == "env" and name.startswith("ANSIBLE_"):
-                raise Rejected({"injectors": [f"Environment variable {name} may affect Ansible configuration"]})
+                raise RejectedError({"injectors": [f"Environment variable {name} may affect Ansible configuration"]})
             try:
                 environment.from_string(template).render(**names, tower={"filename": files})
             except jinja2.UndefinedError as exc:
-                raise Rejected({"injectors": [f"{name} uses an undefined field ({exc})"]}) from exc
+                raise RejectedError({"injectors": [f"{name} uses an undefined field ({exc})"]}) from exc
 
 
 #: Members of the configuration of a webhook, with their defaults. A member without a default is required.
@@ -181,33 +183,33 @@ def _notification(dummy_awx: Awx, item: Item, dummy_before: Item | None) -> None
     configuration = item["notification_configuration"]
     missing = [name for name in ("url", "headers") if name not in configuration]
     if item["notification_type"] != "webhook" or missing:
-        raise Rejected({"notification_configuration": [f"Missing required fields for Notification: {missing}."]})
+        raise RejectedError({"notification_configuration": [f"Missing required fields for Notification: {missing}."]})
     item["notification_configuration"] = {**_WEBHOOK, **configuration}
 
 
 def _job_template(awx: Awx, item: Item, dummy_before: Item | None) -> None:
     if item["playbook"] not in awx.playbooks:
-        raise Rejected({"playbook": ["Playbook not found for project."]})
+        raise RejectedError({"playbook": ["Playbook not found for project."]})
     if item["job_type"] not in ("run", "check"):
-        raise Rejected({"job_type": [f'"{item["job_type"]}" is not a valid choice.']})
+        raise RejectedError({"job_type": [f'"{item["job_type"]}" is not a valid choice.']})
 
 
 def _schedule(awx: Awx, item: Item, dummy_before: Item | None) -> None:
     rule = item["rrule"]
     if len(re.findall(r"DTSTART(?:;[^:]+)?:[0-9]+T[0-9]+Z?", rule)) != 1 or "RRULE:" not in rule:
-        raise Rejected({"rrule": ["Valid DTSTART required in rrule."]})
+        raise RejectedError({"rrule": ["Valid DTSTART required in rrule."]})
     if "INTERVAL" not in rule or "SECONDLY" in rule:
-        raise Rejected({"rrule": ["INTERVAL required in rrule"]})
+        raise RejectedError({"rrule": ["INTERVAL required in rrule"]})
     template = awx.items["job_templates"][item["unified_job_template"]]
     questions = {question["variable"]: question for question in template["_survey"].get("spec", ())}
     for name, value in item["extra_data"].items():
         if name not in questions and not template["ask_variables_on_launch"]:
-            raise Rejected({"extra_data": [f"Variables {name} are not allowed on launch."]})
+            raise RejectedError({"extra_data": [f"Variables {name} are not allowed on launch."]})
         if questions[name]["type"] == "multiplechoice" and value not in questions[name]["choices"]:
-            raise Rejected({"variables_needed_to_start": [f"Value {value} for '{name}' expected to be a choice"]})
+            raise RejectedError({"variables_needed_to_start": [f"Value {value} for '{name}' expected to be a choice"]})
     for name, question in questions.items():
         if question["required"] and name not in item["extra_data"] and question.get("default") in (None, ""):
-            raise Rejected({"variables_needed_to_start": [f"'{name}' value missing"]})
+            raise RejectedError({"variables_needed_to_start": [f"'{name}' value missing"]})
 
 
 _CHECKS: dict[str, t.Callable[[Awx, Item, Item | None], None]] = {
@@ -227,19 +229,21 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 
 def _survey(data: Item) -> Item:
-    """Return a survey as AWX stores it. Raises Rejected."""
+    """Return a survey as AWX stores it. Raises RejectedError."""
     for name, kind in (("name", str), ("description", str), ("spec", list)):
         if not isinstance(data.get(name), kind):
-            raise Rejected({"error": f"Field '{name}' is missing from survey spec."})
+            raise RejectedError({"error": f"Field '{name}' is missing from survey spec."})
     if not data["spec"]:
-        raise Rejected({"error": "'spec' doesn't contain any items."})
+        raise RejectedError({"error": "'spec' doesn't contain any items."})
     seen: set[str] = set()
     for number, question in enumerate(data["spec"]):
-        for name, kind in (("type", str), ("question_name", str), ("variable", str), ("required", bool)):
-            if not isinstance(question.get(name), kind):
-                raise Rejected({"error": f"'{name}' missing from survey question {number}"})
+        given = [isinstance(question.get(name), str) for name in ("type", "question_name", "variable")]
+        if not all(given) or not isinstance(question.get("required"), bool):
+            raise RejectedError({"error": f"'type', 'variable' or 'required' missing from survey question {number}"})
         if question["variable"] in seen:
-            raise Rejected({"error": f"'variable' '{question['variable']}' duplicated in survey question {number}."})
+            raise RejectedError(
+                {"error": f"'variable' '{question['variable']}' duplicated in survey question {number}."}
+            )
         seen.add(question["variable"])
         _question(number, question)
     return data
@@ -248,14 +252,16 @@ def _survey(data: Item) -> Item:
 def _question(number: int, question: Item) -> None:
     kind, default = question["type"], question.get("default", "")
     if kind not in _TYPES:
-        raise Rejected({"error": f"'{kind}' in survey question {number} is not one of the allowed question types."})
+        raise RejectedError(
+            {"error": f"'{kind}' in survey question {number} is not one of the allowed question types."}
+        )
     if default != "" and (not isinstance(default, _TYPES[kind]) or isinstance(default, bool)):
-        raise Rejected({"error": f"Default value {default} in survey question {number} expected to be {kind}."})
+        raise RejectedError({"error": f"Default value {default} in survey question {number} expected to be {kind}."})
     for limit in ("min", "max"):
         if not isinstance(question.get(limit, 0), int):
-            raise Rejected({"error": f"The {limit} limit in survey question {number} expected to be integer."})
+            raise RejectedError({"error": f"The {limit} limit in survey question {number} expected to be integer."})
     if kind in ("multiselect", "multiplechoice"):
         if "choices" not in question:
-            raise Rejected({"error": f"Survey question {number} of type {kind} must specify choices."})
+            raise RejectedError({"error": f"Survey question {number} of type {kind} must specify choices."})
         if default != "" and default not in question["choices"]:
-            raise Rejected({"error": "Default choice must be answered from the choices listed."})
+            raise RejectedError({"error": "Default choice must be answered from the choices listed."})

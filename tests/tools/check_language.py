@@ -61,7 +61,7 @@ MAX_WORDS = 25
 EVERYTHING = (
     r"(?!CHANGELOG).*\.md",
     r"docs/api/.*\.ya?ml",
-    r"(roles|playbooks|molecule)/.*\.(ya?ml|py|j2)",
+    r"(roles|playbooks|molecule|awx)/.*\.(ya?ml|py|j2)",
     r"(plugins|extensions|tests/appliance/src)/.*\.(py|ya?ml|html|j2)",
 )
 KINDS = {".md", ".py", ".yml", ".yaml", ".html", ".j2"}

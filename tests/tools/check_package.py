@@ -14,7 +14,7 @@ from pathlib import Path
 import tree
 from tarball import build, call, clean_environment
 
-FOLDERS = ("meta/", "plugins/", "roles/", "playbooks/", "extensions/", "docs/", "LICENSES/")
+FOLDERS = ("meta/", "plugins/", "roles/", "playbooks/", "awx/", "extensions/", "docs/", "LICENSES/")
 FOR_DEVELOPERS = "docs/dev/"
 SINGLE = {
     "README.md",

@@ -24,6 +24,7 @@ GROUPS = (
     ("tests/conformance",),
     ("tests/modules",),
     ("tests/playbooks",),
+    ("tests/awx",),
     ("tests/browser",),
     ("tests/demo",),
     ("tests/bench",),

@@ -11,6 +11,7 @@ import json
 import re
 import sys
 import typing as t
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -199,14 +200,19 @@ def test_guard_accepts_comments_and_pinned_commands(line: str) -> None:
     assert downloads_of_text(line) == []
 
 
-@pytest.mark.parametrize("name", LOCKED)
-def test_setup_installs_only_from_the_lock_file(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """pip gets the lock file, only wheels, and no other name. The simulator is built without a network."""
-    spec = importlib.util.spec_from_file_location("setup_env", ROOT / "tests/tools/setup_env.py")
+def load_tool(name: str, monkeypatch: pytest.MonkeyPatch) -> t.Any:
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"tests/tools/{name}.py")
     assert spec
     assert spec.loader
-    monkeypatch.setitem(sys.modules, "setup_env", tool := t.cast("t.Any", importlib.util.module_from_spec(spec)))
+    monkeypatch.setitem(sys.modules, name, tool := importlib.util.module_from_spec(spec))
     spec.loader.exec_module(tool)
+    return tool
+
+
+@pytest.mark.parametrize("name", sorted(set(LOCKED) - {"awx"}))
+def test_setup_installs_only_from_the_lock_file(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pip gets the lock file, only wheels, and no other name. The simulator is built without a network."""
+    tool = load_tool("setup_env", monkeypatch)
     commands: list[list[str]] = []
     monkeypatch.setattr(tool, "run", lambda command, dummy_what: commands.append(command))
     tool.install(name, Path("/venv"))
@@ -215,3 +221,27 @@ def test_setup_installs_only_from_the_lock_file(name: str, monkeypatch: pytest.M
     assert locked == ["--quiet", "--disable-pip-version-check", *options]
     assert len(others) == (name in {"demo", "dev"})
     assert [command for command in others if "--no-index" not in command or "--no-build-isolation" not in command] == []
+
+
+def test_awx_collection_is_only_from_the_lock_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """pip downloads one wheel with a hash, and installs nothing. A second run downloads nothing."""
+    tool = load_tool("awx_collection", monkeypatch)
+    commands: list[list[str]] = []
+
+    def download(command: list[str], *, check: bool) -> None:
+        assert check
+        commands.append(command[command.index("download") + 1 :])
+        with zipfile.ZipFile(Path(command[-1]) / "ansible-1.0-py3-none-any.whl", "w") as wheel:
+            for name in ("awx/awx/MANIFEST.json", "awx/awx/plugins/modules/host.py", "other/other/MANIFEST.json"):
+                wheel.writestr(f"ansible_collections/{name}", "{}")
+
+    monkeypatch.setattr(tool.subprocess, "run", download)
+    monkeypatch.setattr(tool, "FOLDER", tmp_path / "collections")
+    for dummy in range(2):
+        assert tool.ensure() == tmp_path / "collections"
+    options = ["--require-hashes", "--only-binary", ":all:", "--requirement", str(REQUIREMENTS / "awx.txt")]
+    ((*found, dest, dummy_folder),) = commands
+    assert found == ["--quiet", "--disable-pip-version-check", "--no-deps", *options]
+    assert dest == "--dest"
+    unpacked = [path for path in tmp_path.rglob("*") if path.is_file() and not path.name.startswith(".")]
+    assert sorted(path.name for path in unpacked) == ["MANIFEST.json", "host.py"]
