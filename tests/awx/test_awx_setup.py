@@ -29,6 +29,10 @@ TEMPLATES = [
 ]
 
 
+#: Objects besides the surveys that name the source.
+OTHERS = [("inventories", "Berlin appliances"), ("schedules", "Berlin status")]
+
+
 def site() -> dict[str, t.Any]:
     return t.cast("dict[str, t.Any]", yaml.safe_load((ROOT / "awx/site.yml").read_text(encoding="utf-8")))
 
@@ -131,4 +135,31 @@ def test_changed_survey_is_updated(setup: Setup) -> None:
     assert awx.by_name("job_templates", "Berlin cancel_restore")["_survey"]["spec"][0]["max"] == 100
 
 
-OTHERS = [("inventories", "Berlin appliances"), ("schedules", "Berlin status")]
+#: A small site of its own: one cluster of two nodes, without EJBCA and without notifications.
+HAMBURG: dict[str, t.Any] = {
+    "site_name": "Hamburg",
+    "site_inventory": "Hamburg appliances",
+    "site_variables": {"utrust_source": "node1"},
+    "site_nodes": {"node1": {"utrust_host": "hh1.example.com"}, "node2": {"utrust_host": "hh2.example.com"}},
+    "site_credentials": [{"name": "Hamburg token", "type": "u.trust bearer token"}],
+    "site_node_credentials": ["Hamburg token"],
+    "site_ejbca_credentials": [],
+    "site_drift_notifications": {},
+}
+
+
+def test_second_site_leaves_the_first_site_unchanged(setup: Setup) -> None:
+    """Both sites have hosts of the same names in the same organization."""
+    awx = setup.awx
+    before = {kind: copy.deepcopy(items) for kind, items in awx.items.items()}
+    awx.requests.clear()
+    done = setup.run(**HAMBURG)
+    assert done.returncode == 0, done.stdout
+    for kind, items in before.items():
+        assert {number: awx.items[kind][number] for number in items} == items, kind
+    added = {kind: len(awx.items[kind]) - len(items) for kind, items in before.items()}
+    expected = {"inventories": 1, "hosts": 2, "groups": 1, "credentials": 1, "job_templates": 8, "schedules": 1}
+    assert {kind: number for kind, number in added.items() if number} == expected
+    assert awx.associated("job_templates", "Hamburg key_sync", "credentials") == ["Hamburg token"]
+    assert awx.associated("job_templates", "Hamburg renew_ca", "credentials") == []
+    assert {method for method, dummy in awx.requests} == {"POST"}

@@ -90,13 +90,15 @@ def synchronize(control: Control, label: str, *arguments: str, **options: t.Any)
 
 def test_key_sync_records_every_key_and_the_package(control: Control, audit: Path) -> None:
     """The audit trail has every imported key and the life of the package."""
-    run = synchronize(control, "evidentKey", *REQUIRED, "-e", "awx_user_name=anna", env=enabled(audit))
+    of_awx = ["-e", "awx_user_name=anna", "-e", "utrust_change_reference=CHG-4711"]
+    run = synchronize(control, "evidentKey", *REQUIRED, *of_awx, env=enabled(audit))
 
     assert run.status == 0, run.output
     key = next(key for key in control.keys("node1") if key["label"] == "evidentKey")
     started, ended = events(audit)[0], events(audit)[-1]
     assert (started["event"], started["playbook"], started["check_mode"]) == ("job_started", "key_sync.yml", False)
     assert started["requester"] == {"name": "anna", "known_from": "awx_user_name"}
+    assert started["change_reference"] == "CHG-4711"
     assert started["collection"]["digest"].startswith("sha256:")
     assert (ended["event"], ended["outcome"], sorted(ended["hosts"])) == (
         "job_ended",

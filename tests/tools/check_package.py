@@ -87,6 +87,8 @@ def use(collections: Path, work: Path, environment: dict[str, str]) -> None:
             cwd=work,
             environment=environment,
         )
+    setup = str(collections / "ansible_collections/keyops/utrust/awx/setup.yml")
+    call("ansible-playbook", "--syntax-check", "-i", "hosts.ini", setup, cwd=work, environment=environment)
     print(
         f"package: {len(names('roles', '*'))} roles documented, {len(playbooks)} playbooks pass the syntax check, installed in {collections}"
     )

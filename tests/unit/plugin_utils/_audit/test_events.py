@@ -178,3 +178,20 @@ def test_event_name_without_a_state_follows_from_the_result(
 )
 def test_hidden_result_of_the_collection_is_lost(action: str, result: dict[str, t.Any], hidden: bool) -> None:
     assert events.is_hidden({"action": action}, result) is hidden
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"utrust_change_reference": " CHG-4711 "}, "CHG-4711"),
+        ({"utrust_change_reference": 4711}, "4711"),
+        ({"utrust_change_reference": "x" * 501}, "x" * 500),
+        ({"utrust_change_reference": "  "}, ""),
+        ({"utrust_change_reference": None}, ""),
+        ({}, ""),
+    ],
+    ids=str,
+)
+def test_change_reference_blank_is_empty(variables: dict[str, t.Any], expected: str) -> None:
+    """A survey of AWX sends blanks, null and numbers."""
+    assert events.change_reference(variables) == expected
