@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
 import typing as t
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import pytest
 import yaml
 
 from tests.awx.conftest import ROOT
-from tests.support.playbook import BIN, environment
+from tests.support.playbook import environment
 
 DEFINITION = ROOT / "awx/execution-environment.yml"
 
@@ -25,7 +26,14 @@ DEFINITION = ROOT / "awx/execution-environment.yml"
 def context(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the build context."""
     folder = tmp_path_factory.mktemp("builder") / "context"
-    command = [str(Path(BIN) / "ansible-builder"), "create", "--file", str(DEFINITION), "--context", str(folder)]
+    command = [
+        str(Path(sys.executable).with_name("ansible-builder")),
+        "create",
+        "--file",
+        str(DEFINITION),
+        "--context",
+        str(folder),
+    ]
     command += ["--output-filename", "Containerfile"]
     done = subprocess.run(command, env=environment(), check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
