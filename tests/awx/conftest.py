@@ -58,9 +58,23 @@ def awx_collection() -> None:
     subprocess.run([str(Path(BIN) / "python"), str(AWX_COLLECTION)], check=True)
 
 
+def write_project(folder: Path) -> str:
+    """Write the project of AWX into a folder and return the output."""
+    command = [str(BIN / "ansible-playbook"), "-i", "localhost,", str(ROOT / "awx/project.yml")]
+    more = ["-e", f"project_folder={folder}"]
+    return subprocess.run([*command, *more], env=environment(), check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Return the files of the project of AWX by their names."""
+    folder = tmp_path_factory.mktemp("project")
+    write_project(folder)
+    return {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()}
+
+
 @pytest.fixture(scope="module")
-def setup(awx_collection: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setup]:
-    """Return the setup with an empty AWX, whose projects have the playbooks of awx/project."""
-    texts = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "awx/project").glob("*.yml")}
-    with awx_api.running(awx_api.playbooks_of(texts)) as awx:
+def setup(awx_collection: None, project: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setup]:
+    """Return the setup with an empty AWX, whose projects have the files of the project."""
+    with awx_api.running(awx_api.playbooks_of(project)) as awx:
         yield Setup(awx, tmp_path_factory.mktemp("site"))

@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import importlib
 import re
+import subprocess
 import typing as t
 
 import pytest
 import yaml
 
-from tests.awx.conftest import ROOT
+from tests.awx.conftest import ROOT, write_project
 from tests.support import awx_api
+from tests.support.playbook import BIN, environment
+
+if t.TYPE_CHECKING:
+    from pathlib import Path
 
 OPERATIONS = "ansible_collections.keyops.utrust.plugins.module_utils._operations"
 ACTIONS = "ansible_collections.keyops.utrust.plugins.action"
@@ -98,14 +103,30 @@ def test_each_playbook_has_a_job_template() -> None:
     assert sorted(TEMPLATES) == playbooks()
 
 
-def test_project_has_each_playbook_and_no_other() -> None:
+def test_project_has_each_playbook_and_no_other(project: dict[str, str]) -> None:
     """Job templates cannot name a playbook of a collection."""
-    files = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "awx/project").rglob("*.yml")}
-    assert sorted(files) == [f"{name}.yml" for name in playbooks()]
-    assert sorted(awx_api.playbooks_of(files)) == sorted(files)
-    for name, text in files.items():
+    assert sorted(project) == [f"{name}.yml" for name in playbooks()]
+    assert sorted(awx_api.playbooks_of(project)) == sorted(project)
+    for name, text in project.items():
         (play,) = yaml.safe_load(text)
         assert play["ansible.builtin.import_playbook"] == f"keyops.utrust.{name.removesuffix('.yml')}"
+
+
+def test_project_second_run_changes_nothing(tmp_path: Path) -> None:
+    """A file of the site in the same folder stays."""
+    (tmp_path / "switch_ca.yml").write_text("[]\n", encoding="utf-8")
+    assert "changed=1 " in write_project(tmp_path)
+    assert "changed=0 " in write_project(tmp_path)
+    assert (tmp_path / "switch_ca.yml").read_text(encoding="utf-8") == "[]\n"
+
+
+def test_project_playbooks_are_found_by_ansible(project: dict[str, str], tmp_path: Path) -> None:
+    for name, text in project.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    command = [str(BIN / "ansible-playbook"), "--list-tasks", "-i", "node1,", *map(str, tmp_path.iterdir())]
+    done = subprocess.run(command, env=environment(), check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("playbook: ") == len(playbooks())
 
 
 @questions
