@@ -12,6 +12,7 @@ from ansible_collections.keyops.utrust.plugins.module_utils._errors import Utrus
 from ansible_collections.keyops.utrust.plugins.module_utils._operations.cluster_info import READ_SPEC
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight.cluster import INITIAL_SYNC, KEY_SYNC
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight.policy import AUDIT_SPEC
+from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.plan_text import describe_plan, name_plan
 from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.summary import (
     keys_needed,
     summarize_restores,
@@ -70,6 +71,9 @@ class ActionModule(JudgingActionBase):
             known, pending = variables["hostvars"], params["planned"]["pending"]
             left_out = [host for host in pending if self._task.check_mode and "_key_sync_import" not in known[host]]
             result = summarize_sync(params["planned"], t.cast("ClusterReading | None", reading), left_out)
+            # The last lines of a run name the plan, because people approve its digest.
+            plan = params["planned"]["plan"]
+            result["summary"] += [*(describe_plan(plan) if self._task.check_mode else ()), name_plan(plan)]
         if params["audit"] == "required" and not result.get("failed"):
             try:
                 self._require_audit(read_file=True)

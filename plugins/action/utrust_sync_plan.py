@@ -18,7 +18,11 @@ from ansible_collections.keyops.utrust.plugins.module_utils._preflight.package i
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight.policy import POLICY_SPEC, policy_of
 from ansible_collections.keyops.utrust.plugins.plugin_utils._audit.allow_list import DECLARED
 from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster import approval_file, plan_file
-from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.approvals import check_approvals, load_approvers
+from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.approvals import (
+    NOBODY,
+    check_approvals,
+    load_approvers,
+)
 from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.options import (
     NOT_IN_A_PLAN,
     SYNC_RULES,
@@ -33,6 +37,7 @@ from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.sync import
     rollout_of,
     targets_of,
 )
+from ansible_collections.keyops.utrust.plugins.plugin_utils._connection import in_controller_job, is_blank
 from ansible_collections.keyops.utrust.plugins.plugin_utils._judging_action import JudgingActionBase
 
 if t.TYPE_CHECKING:
@@ -61,6 +66,7 @@ class ActionModule(JudgingActionBase):
         if params["audit"] == "required":
             self._require_audit(read_file=True)
         policy_of(params)
+        self._launchers = _accounts(variables)
         self._read_files(params)
         managed = self._managed_nodes(variables, params["source"])
         preflight_options(params, managed.values())
@@ -140,7 +146,7 @@ class ActionModule(JudgingActionBase):
         if self._approvals is not None:
             result["ansible_facts"]["_key_sync__audit"]["approvals"] = [each._asdict() for each in self._approvals]
         if self._task.check_mode and self._given is None:
-            result["plan_base64"] = plan_file.to_base64(plan)
+            result |= _handed_over(plan)
         # ansible_check_mode does not show the keyword check_mode of a task or role.
         return {**result, "check_mode": self._task.check_mode}
 
@@ -154,6 +160,7 @@ class ActionModule(JudgingActionBase):
             self._approvals or (),
             required=required,
             approvers=self._approvers,
+            launchers=self._launchers,
             now=datetime.datetime.now(datetime.UTC),
         )
 
@@ -161,7 +168,7 @@ class ActionModule(JudgingActionBase):
         self, reading: ClusterReading, batches: list[list[str]], params: Arguments, variables: Arguments
     ) -> Arguments:
         decided = {name: value for name, value in params.items() if name not in NOT_IN_A_PLAN}
-        account = _account(variables)
+        account = self._launchers[0]
         return make_plan(
             describe_changes(reading, batches, decided),
             requested_by=params["requested_by"] or account,
@@ -215,12 +222,27 @@ def _result(reading: ClusterReading, batches: list[list[str]], params: Arguments
     }
 
 
-def _account(variables: Arguments) -> str:
-    """Return the account that runs Ansible. The environment does not decide, because every user can set it."""
-    for name in ("awx_user_name", "tower_user_name"):
-        if variables.get(name):
-            return str(variables[name])
+def _handed_over(plan: Arguments) -> Arguments:
+    """Return a new plan for a later job, as set_stats does. In a workflow of AWX, the next job gets these names as variables.
+
+    Base64 text and a digest stay the same if Ansible evaluates them as templates.
+    """
+    text = plan_file.to_base64(plan)
+    data = {"key_sync_plan_base64": text, "key_sync_plan_digest": plan["digest"]}
+    return {"plan_base64": text, "ansible_stats": {"data": data, "per_host": False, "aggregate": True}}
+
+
+def _accounts(variables: Arguments) -> list[str]:
+    """Return the accounts that started this run. The environment does not decide, because every user can set it.
+
+    A job that a schedule of AWX started has no user. The account of the process would be the same for every job.
+    """
+    named = [str(variables[name]) for name in ("awx_user_name", "tower_user_name") if not is_blank(variables.get(name))]
+    if named:
+        return named
+    if in_controller_job(variables):
+        return [NOBODY]
     try:
-        return pwd.getpwuid(os.getuid()).pw_name
+        return [pwd.getpwuid(os.getuid()).pw_name]
     except KeyError:
-        return str(os.getuid())
+        return [str(os.getuid())]

@@ -10,7 +10,9 @@ a bastion that reaches the network of the appliances.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import io
 import typing as t
 
 from ansible.errors import AnsibleError
@@ -121,8 +123,10 @@ class UtrustActionBase(EnvironmentActionBase):
     def _show_progress(self, line: str) -> None:
         if life.run_has_ended() or not life.run_is_read():
             return  # the display of a worker is a pipe to the main process, which nobody reads any more
-        # stdout may be the document of a callback.
-        display.display(cleaned(line, self._secrets), stderr=True)
+        # ansible-runner replaces Display, and writes an event of its own to stderr of this process first. ansible-core warns of such output.
+        # Ansible itself hands the line to the main process, where the line becomes an event, too. stdout may be the document of a callback.
+        with contextlib.redirect_stderr(io.StringIO()):
+            display.display(cleaned(line, self._secrets), stderr=True)
 
     def _check_strategy(self) -> None:
         """Reject strategies that run a `run_once` task on every host: the source would be exported many times."""

@@ -23,6 +23,11 @@ def is_blank(value: t.Any) -> bool:
     return value is None or (isinstance(value, str) and not value.strip())
 
 
+def in_controller_job(variables: Variables) -> bool:
+    """Whether a job of AWX runs this task. Nobody sits at its terminal, and its disk may end with the job."""
+    return any(not is_blank(variables.get(name)) for name in ("awx_job_id", "tower_job_id"))
+
+
 def without_blanks(arguments: Variables, spec: Variables) -> dict[str, t.Any]:
     """Return the arguments that are set, at any depth. A text for a list is split at commas and line ends, and its items are stripped."""
     return {

@@ -131,9 +131,6 @@ class KilledRun:
 class CanceledJob(KilledRun):
     """The same run as a job of ansible-runner, which AWX cancels with SIGTERM."""
 
-    # Display of ansible-runner itself writes progress to stderr in a worker.
-    warnings = ("WorkerProcess for [",)
-
     def __init__(self, control: Control, folder: Path) -> None:
         (folder / "job").mkdir()
         options = f"-e utrust_source=node1 -e key_sync_allow_outage=true -i {control.inventory_file}"

@@ -22,7 +22,7 @@ from ansible_collections.keyops.utrust.plugins.module_utils._errors import Utrus
 from ansible_collections.keyops.utrust.plugins.module_utils._limits import MAX_TEXT
 from ansible_collections.keyops.utrust.plugins.module_utils._printable import escape_unprintable
 from ansible_collections.keyops.utrust.plugins.module_utils._run.directory import process_mark, try_lock
-from ansible_collections.keyops.utrust.plugins.plugin_utils._connection import is_blank
+from ansible_collections.keyops.utrust.plugins.plugin_utils._connection import in_controller_job, is_blank
 from ansible_collections.keyops.utrust.plugins.plugin_utils._run_directory import start_guard
 
 if t.TYPE_CHECKING:
@@ -122,7 +122,7 @@ def lock_directory(variables: t.Mapping[str, t.Any]) -> pathlib.Path:
     named = variables.get("utrust_lock_dir")
     if not is_blank(named):
         return pathlib.Path(str(named).strip()).expanduser()
-    if any(not is_blank(variables.get(name)) for name in ("awx_job_id", "tower_job_id")):
+    if in_controller_job(variables):
         raise UtrustError(
             "claiming the cluster: its nodes offer no claim, and jobs of a controller can run on different machines. Nothing was changed. "
             "Set the variable utrust_lock_dir to a directory that all jobs for this cluster share",

@@ -20,6 +20,9 @@ from ansible_collections.keyops.utrust.plugins.plugin_utils._signature import pu
 MAX_VALIDITY: t.Final = datetime.timedelta(days=30)
 #: The clocks of an approver and of the controller can differ.
 MAX_CLOCK_DIFFERENCE: t.Final = datetime.timedelta(minutes=5)
+#: Account of a job that no person started.
+NOBODY: t.Final = "unknown"
+_UNKNOWN: t.Final = frozenset({"", NOBODY})
 
 
 class Approval(t.NamedTuple):
@@ -80,13 +83,17 @@ def check_approvals(
     *,
     required: int,
     approvers: t.Sequence[Approver],
+    launchers: t.Collection[str],
     now: datetime.datetime,
 ) -> list[Problem]:
     """Return the reasons why `required` different approvers other than the requester have not approved this plan.
 
+    `launchers` are the accounts that started this run. The person who applies a plan must not approve the plan, too.
+
     An invalid signature is a problem even if enough other approvals are valid.
     """
     requester = frozenset(normalize_name(plan[name]) for name in ("requested_by", "requester_account"))
+    launcher = frozenset(map(normalize_name, launchers))
     invalid: list[Problem] = []
     not_counted: list[Problem] = []
     people: set[str] = set()
@@ -102,14 +109,19 @@ def check_approvals(
             invalid.append(_problem("approval_signature_invalid", f"the signature of {approval.name} is invalid"))
         elif approver.names & requester:
             not_counted.append(_problem("approval_by_requester", f"{approval.name} requested the plan"))
+        elif approver.names & launcher:
+            not_counted.append(_problem("approval_by_launcher", f"{approval.name} started this run"))
         elif problem := _time_problem(approval, now):
             not_counted.append(problem)
         else:
             people.add(approver.key)
-    if requester & {"", "unknown"}:
+    if requester & _UNKNOWN:
         text = "the plan does not name its requester, so an approver may be the requester"
-        remedy = "make the plan again with requested_by"
+        remedy = "let a person make the plan again, not a schedule"
         invalid.append(Problem("requester_unknown", "plan", text, remedy))
+    if launcher & _UNKNOWN:
+        text = "the job does not name the person who started it, so an approver may be this person"
+        invalid.append(Problem("launcher_unknown", "plan", text, "let a person start the job, not a schedule"))
     if len(people) >= required:
         return invalid
     text = f"the plan has {len(people)} of {required} required approvals by different people other than {escape_unprintable(plan['requested_by'])}"
