@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses as dc
 import json
-import os
 import subprocess
 import sys
 import typing as t
@@ -20,7 +19,7 @@ from pathlib import Path
 import yaml
 
 from tests.support.ansible_warnings import assert_no_warning
-from tests.support.playbook import BIN, ROOT, environment
+from tests.support.playbook import environment
 
 if t.TYPE_CHECKING:
     from collections.abc import Mapping

@@ -115,17 +115,21 @@ def check_approvals(
             not_counted.append(problem)
         else:
             people.add(approver.key)
-    if requester & _UNKNOWN:
-        text = "the plan does not name its requester, so an approver may be the requester"
-        remedy = "let a person make the plan again, not a schedule"
-        invalid.append(Problem("requester_unknown", "plan", text, remedy))
-    if launcher & _UNKNOWN:
-        text = "the job does not name the person who started it, so an approver may be this person"
-        invalid.append(Problem("launcher_unknown", "plan", text, "let a person start the job, not a schedule"))
+    invalid += _unknown_people(requester, launcher)
     if len(people) >= required:
         return invalid
     text = f"the plan has {len(people)} of {required} required approvals by different people other than {escape_unprintable(plan['requested_by'])}"
     return [_problem("approvals_missing", text), *not_counted, *invalid]
+
+
+def _unknown_people(requester: t.AbstractSet[str], launcher: t.AbstractSet[str]) -> t.Iterator[Problem]:
+    if requester & _UNKNOWN:
+        text = "the plan does not name its requester, so an approver may be the requester"
+        remedy = "let a person make the plan again, not a schedule"
+        yield Problem("requester_unknown", "plan", text, remedy)
+    if launcher & _UNKNOWN:
+        text = "the job does not name the person who started it, so an approver may be this person"
+        yield Problem("launcher_unknown", "plan", text, "let a person start the job, not a schedule")
 
 
 def _find(name: str, approvers: t.Sequence[Approver]) -> Approver | None:

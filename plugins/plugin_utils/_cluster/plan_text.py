@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import HsmKey
@@ -16,7 +17,9 @@ Document = t.Mapping[str, t.Any]
 
 def describe_plan(plan: Document) -> list[str]:
     """Return a line for each change with the nodes that it concerns. Nothing is left out, because people approve what they read."""
-    changes = plan["changes"]
+    changes, mbk = plan["changes"], plan["changes"]["mbk"]
+    source = f"source: {changes['source']['node']} (HSM {changes['source']['hsm_serial']})"
+    lines = [f"{source}, MBK {mbk['name']} ({mbk['check_value']})" if mbk is not None else source]
     hosts: dict[str, list[str]] = {}
     for target in changes["targets"].values():
         for key in target["add"]:
@@ -24,9 +27,15 @@ def describe_plan(plan: Document) -> list[str]:
         for pair in target["replace"]:
             text = f"REPLACE {_key(pair['target_key'])} by {_key(pair['source_key'])}"
             hosts.setdefault(text, []).append(target["host"])
-    lines = [f"{text} on {', '.join(names)}" for text, names in hosts.items()]
+        for key in target["kept"]:
+            hosts.setdefault(f"keep {_key(key)}", []).append(target["host"])
+    lines += [f"{text} on {', '.join(names)}" for text, names in hosts.items()]
     order = [" and ".join(batch) for batch in changes["batches"]]
-    return [*lines, f"order: {', then '.join(order)}"] if order else lines
+    lines += [f"order: {', then '.join(order)}"] if order else []
+    options = {
+        name: value for name, value in changes["options"].items() if value is not False and value not in (None, [])
+    }
+    return [*lines, "options: " + escape_unprintable(json.dumps(options, sort_keys=True))]
 
 
 def name_plan(plan: Document) -> str:

@@ -30,13 +30,18 @@ def plan(requested_by: str = "Zed", account: str = "zed") -> dict[str, str]:
 
 
 def judge(
-    *entries: dict[str, str], required: int = 2, of: dict[str, str] | None = None, people: t.Sequence[Person] = PEOPLE
+    *entries: dict[str, str],
+    required: int = 2,
+    of: dict[str, str] | None = None,
+    people: t.Sequence[Person] = PEOPLE,
+    launchers: t.Sequence[str] = ("dora",),
 ) -> set[str]:
     """Return the codes of the problems of these approvals, as a file gives them."""
     given = approval_file.parse(json.dumps(entries).encode())
     approvers = load_approvers([person.approver() for person in people])
     now = datetime.datetime.now(datetime.UTC)
-    return {each.code for each in check_approvals(of or plan(), given, required=required, approvers=approvers, now=now)}
+    found = check_approvals(of or plan(), given, required=required, approvers=approvers, launchers=launchers, now=now)
+    return {each.code for each in found}
 
 
 def refused_code(*people: dict[str, t.Any]) -> str | None:
@@ -103,6 +108,20 @@ def test_approval_of_the_requester_never_counts(requested_by: str, account: str)
 )
 def test_requester_without_a_name_cannot_be_approved(requested_by: str, account: str) -> None:
     assert judge(BEN.approve(DIGEST), CLEO.approve(DIGEST), of=plan(requested_by, account)) == {"requester_unknown"}
+
+
+@pytest.mark.parametrize("launcher", ["anna", "A.Admin", " ANNA  admin", "a\u200bnna", "ａｎｎａ"])
+def test_approval_of_the_launcher_never_counts(launcher: str) -> None:
+    """The person who starts the run is found by every account and spelling, and not only as the first account."""
+    given = (ANNA.approve(DIGEST), BEN.approve(DIGEST))
+    assert judge(*given, launchers=(launcher,)) == {"approvals_missing", "approval_by_launcher"}
+    assert judge(*given, launchers=("dora", launcher)) == {"approvals_missing", "approval_by_launcher"}
+    assert judge(*given, CLEO.approve(DIGEST), launchers=(launcher,)) == set()
+
+
+@pytest.mark.parametrize("launcher", ["", "unknown", " Unknown", "\u200b"])
+def test_launcher_without_a_name_cannot_be_excluded(launcher: str) -> None:
+    assert judge(BEN.approve(DIGEST), CLEO.approve(DIGEST), launchers=(launcher,)) == {"launcher_unknown"}
 
 
 def pem_spellings() -> list[str]:
