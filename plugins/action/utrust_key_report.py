@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils._operations.cluster_info import READ_SPEC
+from ansible_collections.keyops.utrust.plugins.plugin_utils._audit.persistence import mounts, why_not_persistent
 from ansible_collections.keyops.utrust.plugins.plugin_utils._collection import collection_version
+from ansible_collections.keyops.utrust.plugins.plugin_utils._connection import in_controller_job
 from ansible_collections.keyops.utrust.plugins.plugin_utils._judging_action import JudgingActionBase
 from ansible_collections.keyops.utrust.plugins.plugin_utils._report.output import check_files, write_files
 from ansible_collections.keyops.utrust.plugins.plugin_utils._report.report import report
@@ -72,6 +75,16 @@ class ActionModule(JudgingActionBase):
             "verdict": content["verdict"],
             "page": str(files.page),
             "data": str(files.data),
-            "msg": f"{VERDICTS[content['verdict']]}: {would}{files.page}, {files.data}",
+            "msg": f"{VERDICTS[content['verdict']]}: {would}{files.page}, {files.data}{_lost_with_job(str(files.page), variables)}",
             "_ansible_verbose_always": True,
         }
+
+
+def _lost_with_job(page: str, variables: dict[str, t.Any]) -> str:
+    """Return a sentence if AWX deletes the files of the report after this job, or else an empty text."""
+    reason = why_not_persistent(page, mounts(), os.environ) if in_controller_job(variables) else ""
+    return (
+        f". Nobody can read the files after the job: {reason}. Set page to a file on a volume of the jobs"
+        if reason
+        else ""
+    )

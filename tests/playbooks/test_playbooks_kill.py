@@ -211,7 +211,7 @@ def test_killed_run_changes_and_leaves_nothing(
     check_nothing_left(run, moment)
 
 
-@pytest.mark.parametrize("moment", MOMENTS if EVERY else ("before_upload", "before_apply"))
+@pytest.mark.parametrize("moment", MOMENTS if EVERY else ("before_upload", "before_apply", "during_apply"))
 def test_canceled_job_of_ansible_runner_changes_nothing(control: Control, tmp_path: Path, moment: str) -> None:
     """The cancellation kills the main process, and its worker would go on alone."""
     # ansible-runner looks for a cancellation every few seconds.

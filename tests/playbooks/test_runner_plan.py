@@ -14,7 +14,7 @@ import typing as t
 import pytest
 from utrust_appliance.testing import cluster
 
-from tests.support.approvals import Person
+from tests.support.approvals import Person, encode_approvals
 from tests.support.awx_job import Controller, JobResult
 from tests.support.playbook import changing_methods, inventories
 
@@ -38,11 +38,6 @@ def control() -> Iterator[Control]:
     with cluster(nodes=3, restored=3, keys=2, key_mix={"ec-p256": 1}) as control:
         control.generate_key("node1", "plannedKey")
         yield control
-
-
-def encode(*approvals: dict[str, str]) -> str:
-    """Return approvals as the text for the survey. People paste lines of `base64`."""
-    return base64.encodebytes(json.dumps(approvals).encode()).decode()
 
 
 def controller_of(control: Control, folder: Path) -> Controller:
@@ -73,7 +68,7 @@ def test_workflow_applies_exactly_the_approved_plan(control: Control, tmp_path: 
     assert digest in shown
     assert changing_methods(control) == set()
 
-    approvals = encode(BEN.approve(digest), CLEO.approve(digest))
+    approvals = encode_approvals(BEN.approve(digest), CLEO.approve(digest))
     applied = controller.run("key_sync", {**made.artifacts, "key_sync_approvals_base64": approvals}, user="dora")
 
     assert applied.status == "successful", applied.output
@@ -130,7 +125,7 @@ def make_plan(
 def test_plan_without_approvals_of_others_is_refused(lacking: Control, tmp_path: Path, attempt: Attempt) -> None:
     controller = controller_of(lacking, tmp_path)
     plan = make_plan(controller, attempt.requester, attempt.survey)
-    approvals = encode(*(person.approve(plan["key_sync_plan_digest"]) for person in attempt.approvers))
+    approvals = encode_approvals(*(person.approve(plan["key_sync_plan_digest"]) for person in attempt.approvers))
     run = controller.run("key_sync", {**plan, "key_sync_approvals_base64": approvals}, user=attempt.launcher)
     assert run.status == "failed"
     assert attempt.code in run.text
@@ -141,7 +136,7 @@ def test_approvals_of_another_plan_are_refused(lacking: Control, tmp_path: Path)
     """Two plans of the same change differ, because each names its requester and time."""
     controller = controller_of(lacking, tmp_path)
     first, second = make_plan(controller, "anna"), make_plan(controller, "zoe")
-    approvals = encode(*(person.approve(first["key_sync_plan_digest"]) for person in (BEN, CLEO)))
+    approvals = encode_approvals(*(person.approve(first["key_sync_plan_digest"]) for person in (BEN, CLEO)))
     run = controller.run("key_sync", {**second, "key_sync_approvals_base64": approvals}, user="dora")
     assert run.status == "failed"
     assert "approval_plan_mismatch" in run.text
@@ -166,7 +161,7 @@ def test_plan_of_a_changed_cluster_is_refused(control: Control, tmp_path: Path, 
         control.generate_key("node1", "laterKey")
     else:
         control.delete_key("node3", control.keys("node3")[0]["label"])
-    approvals = encode(BEN.approve(digest), CLEO.approve(digest))
+    approvals = encode_approvals(BEN.approve(digest), CLEO.approve(digest))
     run = controller.run("key_sync", {**made.artifacts, "key_sync_approvals_base64": approvals}, user="dora")
     assert run.status == "failed"
     assert "plan_outdated" in run.text

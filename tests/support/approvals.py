@@ -48,6 +48,11 @@ class Person:
         return {**entry, "signature": base64.b64encode(self.private_key.sign(text.encode())).decode()}
 
 
+def encode_approvals(*approvals: dict[str, str]) -> str:
+    """Return approvals as the text for the survey of a job. People paste the lines of the program `base64`."""
+    return base64.encodebytes(json.dumps(approvals).encode()).decode()
+
+
 def write_approvals(path: Path, *approvals: dict[str, str]) -> str:
     path.write_text(json.dumps(approvals), encoding="utf-8")
     return str(path)

@@ -92,6 +92,8 @@ class Controller:
         self.host_vars: dict[str, t.Any] = {}
         self.group_vars: dict[str, t.Any] = {"utrust_source": "node1"}
         self.env: dict[str, str] = {}
+        #: Number of this slice, and number of slices. AWX gives each job of a sliced template a part of the hosts.
+        self.slice = (1, 1)
         self._inventory = yaml.safe_load(control.inventory_file.read_text(encoding="utf-8"))
         self._jobs = 40
 
@@ -123,7 +125,9 @@ class Controller:
 
     def _hosts(self) -> dict[str, t.Any]:
         group = self._inventory["utrust"]
-        hosts = {name: {**CONNECTION, **given, **self.host_vars} for name, given in group["hosts"].items()}
+        number, count = self.slice
+        names = sorted(group["hosts"])[number - 1 :: count]
+        hosts = {name: {**CONNECTION, **group["hosts"][name], **self.host_vars} for name in names}
         return {"utrust": {"hosts": hosts, "vars": self.group_vars}}
 
     def command(self, private: Path, *arguments: str) -> list[str]:
@@ -131,7 +135,7 @@ class Controller:
         runner = [RUNNER, "run", str(private), "-p", "job.yml", "--ident", "1"]
         if arguments:
             runner.append("--cmdline=" + " ".join(arguments))
-        return ["unshare", "--user", f"--map-user={UID}", f"--map-group={UID}", "env", "-u", "PWD", *runner]
+        return isolated(*runner)
 
     def start(self, private: Path, *arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -151,6 +155,11 @@ class Controller:
         """Run a job to its end. `options` are those of `prepare`."""
         private = self.prepare(playbook, survey, **options)
         return finish(private, self.start(private, *arguments))
+
+
+def isolated(*command: str) -> list[str]:
+    """Return a command that runs as a user without an entry in passwd, and without PWD."""
+    return ["unshare", "--user", f"--map-user={UID}", f"--map-group={UID}", "env", "-u", "PWD", *command]
 
 
 def job_environment(private: Path) -> dict[str, str]:
