@@ -38,6 +38,8 @@ def without_blanks(arguments: Variables, spec: Variables) -> dict[str, t.Any]:
 def _without_blanks(value: t.Any, option: Variables) -> t.Any:
     if option.get("type") == "list":
         value = re.split(r"[,\r\n]", value) if isinstance(value, str) else value
+    if option.get("type") == "dict" and isinstance(value, str):
+        value = _on_one_line(value)
     if isinstance(value, (list, tuple)):
         return [
             item.strip() if isinstance(item, str) else _without_blanks(item, {**option, "type": option.get("elements")})
@@ -57,6 +59,12 @@ def with_nearer(farther: Variables, nearer: Variables) -> dict[str, t.Any]:
     tokens = ("bearer_token", "bearer_token_file")
     replaced = dict.fromkeys(tokens) if any(name in nearer for name in tokens) else {}
     return {**farther, **replaced, **nearer}
+
+
+def _on_one_line(text: str) -> str:
+    """Return lines such as node2=UT000002 as one line, because Ansible takes a line end as a part of the value. JSON stays."""
+    lines = [re.sub(r"\s*=\s*", "=", line.strip(" \t,")) for line in text.splitlines() if line.strip(" \t,")]
+    return text if text.lstrip().startswith("{") else ", ".join(lines)
 
 
 def connection_options(variables: Variables) -> dict[str, t.Any]:

@@ -126,6 +126,26 @@ def test_wrong_answer_fails_with_a_code(
     assert changing_methods(shared) == set()
 
 
+@pytest.mark.parametrize(
+    "serials",
+    [
+        "node2=UT000002\nnode3=UT000003",
+        "node2=UT000002\r\n\r\nnode3 = UT000003\r\n",
+        "node2=UT000002, node3=UT000003",
+        '{"node2": "UT000002",\n"node3": "UT000003"}',
+    ],
+)
+@pytest.mark.parametrize("wrong", [False, True], ids=["right", "wrong"])
+def test_serial_numbers_of_a_text_field(shared: Control, tmp_path: Path, serials: str, wrong: bool) -> None:
+    """A text field of a survey has lines, and people end them with blanks."""
+    answer = serials.replace("UT000003", "UT000009") if wrong else serials
+    survey = {"preflight_operation": "initial_sync", "preflight_hsm_serials": answer}
+    run = Controller(shared, tmp_path).run("preflight", survey)
+    assert run.status == ("failed" if wrong else "successful"), run.output
+    assert ("node3: hsm_serial_mismatch" in run.text) is wrong
+    assert "node2: hsm_serial_mismatch" not in run.text
+
+
 def test_audit_file_is_verified_in_a_job(shared: Control, tmp_path: Path) -> None:
     controller, audit = Controller(shared, tmp_path), tmp_path / "audit.jsonl"
     controller.env = {

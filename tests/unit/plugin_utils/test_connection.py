@@ -67,6 +67,22 @@ def test_text_of_another_type_stays_as_it_is() -> None:
     assert without_blanks(given, CONNECTION_SPEC) == given
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("node2=UT2\nnode3=UT3", "node2=UT2, node3=UT3"),
+        (" node2 = UT2 \r\n\r\n node3=UT3,\r\n", "node2=UT2, node3=UT3"),
+        ("node2=UT2, node3=UT3", "node2=UT2, node3=UT3"),
+        ("node2=UT2 node3=UT3", "node2=UT2 node3=UT3"),
+        ('{"node2":\n "UT2"}', '{"node2":\n "UT2"}'),
+        ("no pairs", "no pairs"),
+    ],
+)
+def test_lines_for_a_dictionary_become_one_line(text: str, expected: str) -> None:
+    """Ansible takes a line end as a part of the value before it."""
+    assert without_blanks({"hsm_serials": text}, {"hsm_serials": {"type": "dict"}}) == {"hsm_serials": expected}
+
+
 def test_blanks_of_suboptions_are_dropped() -> None:
     nodes = [{"inventory_host": "node1", "port": "", "tls_fingerprint": "aa, bb"}, None]
     assert without_blanks({"nodes": nodes}, ARGUMENT_SPEC) == {
