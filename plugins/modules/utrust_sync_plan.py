@@ -59,7 +59,9 @@ options:
     description: Name of the person who requests the change. The default is the user of AWX, or of the operating system.
     type: str
   approvals_required:
-    description: Number of different people who must approve the plan. The person who requests the change does not count.
+    description:
+      - Number of different people who must approve the plan.
+      - The person who requests the change and the person who starts the run do not count.
     type: int
     default: 0
   approvals:
@@ -117,7 +119,9 @@ plan:
   returned: success
   type: dict
 plan_base64:
-  description: The bytes of the new plan as base64 text, for O(plan_base64) of a later job.
+  description:
+    - The bytes of the new plan as base64 text, for O(plan_base64) of a later job.
+    - The action also returns them as M(ansible.builtin.set_stats) does, with the names C(key_sync_plan_base64) and C(key_sync_plan_digest).
   returned: success in check mode without a plan
   type: str
 plan_digest:

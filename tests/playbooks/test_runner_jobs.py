@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Every playbook as a job of AWX: answers of surveys, secrets, confirmations as data, and no terminal."""
+"""Every playbook as a job of AWX: fields of surveys, secrets, confirmations as data, and no terminal."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def options_of(role: str) -> list[str]:
     return list(entries["argument_specs"]["main"]["options"])
 
 
-#: Playbooks that only read or change nothing here, their role, answers as text, and the last words of the result.
+#: Playbooks that only read or change nothing here, their role, fields as text, and the last words of the result.
 JOBS: t.Final[dict[str, tuple[str | None, Survey, str]]] = {
     "status": (
         "key_status",
@@ -81,7 +81,7 @@ JOBS: t.Final[dict[str, tuple[str | None, Survey, str]]] = {
 
 @pytest.mark.parametrize("blank", ["", None, " \t"], ids=["empty", "null", "blank"])
 @pytest.mark.parametrize("playbook", list(JOBS))
-def test_playbook_as_a_job_accepts_blank_answers(
+def test_playbook_as_a_job_accepts_blank_fields(
     shared: Control, tmp_path: Path, playbook: str, blank: str | None
 ) -> None:
     """A survey sends every field, also those that nobody filled in."""
@@ -115,7 +115,7 @@ def test_playbook_as_a_job_accepts_numbers_as_text(shared: Control, tmp_path: Pa
     ],
     ids=lambda value: value if isinstance(value, str) else ",".join(value),
 )
-def test_wrong_answer_fails_with_a_code(
+def test_wrong_field_fails_with_a_code(
     shared: Control, tmp_path: Path, playbook: str, survey: Survey, code: str
 ) -> None:
     """Text of a survey is not evaluated."""
@@ -138,8 +138,8 @@ def test_wrong_answer_fails_with_a_code(
 @pytest.mark.parametrize("wrong", [False, True], ids=["right", "wrong"])
 def test_serial_numbers_of_a_text_field(shared: Control, tmp_path: Path, serials: str, wrong: bool) -> None:
     """A text field of a survey has lines, and people end them with blanks."""
-    answer = serials.replace("UT000003", "UT000009") if wrong else serials
-    survey = {"preflight_operation": "initial_sync", "preflight_hsm_serials": answer}
+    filled = serials.replace("UT000003", "UT000009") if wrong else serials
+    survey = {"preflight_operation": "initial_sync", "preflight_hsm_serials": filled}
     run = Controller(shared, tmp_path).run("preflight", survey)
     assert run.status == ("failed" if wrong else "successful"), run.output
     assert ("node3: hsm_serial_mismatch" in run.text) is wrong

@@ -85,7 +85,7 @@ class JobResult:
 
 
 class Controller:
-    """A stand-in of AWX that starts jobs. Its templates hold variables that are not marked, because administrators write them."""
+    """A substitute for AWX that starts jobs. Its templates hold variables that are not marked, because administrators write them."""
 
     def __init__(self, control: Control, folder: Path) -> None:
         self.folder = folder
@@ -190,5 +190,5 @@ def read_result(artifacts: Path, shown: str = "") -> JobResult:
     status = (artifacts / "status").read_text(encoding="utf-8") if (artifacts / "status").exists() else "missing"
     assert events, shown
     assert_no_warning(f"{output}\n{shown}", EXPECTED)
-    stats = next((each["event_data"] for each in events if each["event"] == "playbook_on_stats"), {})
+    stats: dict[str, t.Any] = next((each["event_data"] for each in events if each["event"] == "playbook_on_stats"), {})
     return JobResult(status, output, stats.get("artifact_data", {}), events, artifacts.parent.parent)
