@@ -64,4 +64,5 @@ class ActionModule(JudgingActionBase):
             "members": [member.node for member in reading.source_node.members if member.joined],
             "nodes": node_states(reading),
             "hsm_serials": dict(options.hsm_serials),
+            "manual_confirmations": params["manual_confirmations"],
         }

@@ -87,6 +87,11 @@ hsm_serials:
   description: The option O(hsm_serials) with texts as values.
   returned: success, or problems found and O(operation=initial_sync)
   type: dict
+manual_confirmations:
+  description: The option O(manual_confirmations) as a list of dictionaries, also if its value was JSON text.
+  returned: success, or problems found and O(operation=initial_sync)
+  type: list
+  elements: dict
 code:
   description: Stable code of the failure, or of the first problem.
   returned: failure

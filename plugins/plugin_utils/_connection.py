@@ -6,9 +6,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import typing as t
 
+from ansible_collections.keyops.utrust.plugins.module_utils import _json
 from ansible_collections.keyops.utrust.plugins.module_utils._argspec import CONNECTION_SPEC
 from ansible_collections.keyops.utrust.plugins.plugin_utils._node_names import node_name
 
@@ -37,7 +39,7 @@ def without_blanks(arguments: Variables, spec: Variables) -> dict[str, t.Any]:
 
 def _without_blanks(value: t.Any, option: Variables) -> t.Any:
     if option.get("type") == "list":
-        value = re.split(r"[,\r\n]", value) if isinstance(value, str) else value
+        value = _items(value) if isinstance(value, str) else value
     if option.get("type") == "dict" and isinstance(value, str):
         value = _on_one_line(value)
     if isinstance(value, (list, tuple)):
@@ -59,6 +61,14 @@ def with_nearer(farther: Variables, nearer: Variables) -> dict[str, t.Any]:
     tokens = ("bearer_token", "bearer_token_file")
     replaced = dict.fromkeys(tokens) if any(name in nearer for name in tokens) else {}
     return {**farther, **replaced, **nearer}
+
+
+def _items(text: str) -> list[t.Any]:
+    """Return the items of a text for a list: a JSON list, which a text field of a survey can have, or parts between commas and line ends."""
+    if text.lstrip().startswith("["):
+        with contextlib.suppress(ValueError):
+            return t.cast("list[t.Any]", _json.decode(text.encode()))
+    return re.split(r"[,\r\n]", text)
 
 
 def _on_one_line(text: str) -> str:

@@ -146,18 +146,36 @@ def test_serial_numbers_of_a_text_field(shared: Control, tmp_path: Path, serials
     assert "node2: hsm_serial_mismatch" not in run.text
 
 
+@pytest.mark.parametrize("confirmed", [(), ("node1",), ("node1", "node2", "node3")], ids=len)
+def test_confirmations_of_a_text_field(shared: Control, tmp_path: Path, confirmed: tuple[str, ...]) -> None:
+    """A person confirms a backup with a JSON list, because a survey has no other field for it."""
+    given = [
+        {"subject": "backup", "node": node, "confirmed_by": "Ada", "reason": "tape 7, shelf {{ 2 }}"}
+        for node in confirmed
+    ]
+    survey = {"preflight_max_backup_hours": "0", "preflight_manual_confirmations": json.dumps(given, indent=2)}
+    run = Controller(shared, tmp_path).run("preflight", survey)
+    assert run.status == ("successful" if len(confirmed) == 3 else "failed"), run.output
+    for node in ("node1", "node2", "node3"):
+        assert (f"{node}: backup" in run.text) is (node not in confirmed)
+
+
 def test_audit_file_is_verified_in_a_job(shared: Control, tmp_path: Path) -> None:
     controller, audit = Controller(shared, tmp_path), tmp_path / "audit.jsonl"
-    controller.env = {
-        "ANSIBLE_CALLBACKS_ENABLED": "keyops.utrust.audit",
-        "UTRUST_AUDIT_FILE": str(audit),
-        "UTRUST_AUDIT_ASSUME_PERSISTENT": "true",
-    }
+    controller.env = audit_environment(audit)
     assert controller.run("status", user="cleo").status == "successful"
     run = controller.run("verify_audit", {"audit_file": str(audit)})
     assert run.status == "successful", run.output
     first = json.loads(audit.read_text(encoding="utf-8").splitlines()[0])
     assert '"cleo"' in json.dumps(first)
+
+
+def audit_environment(audit: Path) -> dict[str, str]:
+    return {
+        "ANSIBLE_CALLBACKS_ENABLED": "keyops.utrust.audit",
+        "UTRUST_AUDIT_FILE": str(audit),
+        "UTRUST_AUDIT_ASSUME_PERSISTENT": "true",
+    }
 
 
 def search(folder: Path, *texts: str) -> list[str]:
@@ -192,9 +210,13 @@ def test_artifacts_of_a_job_have_no_secret(tmp_path: Path, verbosity: str) -> No
 def test_ceremony_with_confirmations_as_data(tmp_path: Path) -> None:
     """People present the cards at the PIN pad, and the survey has the serial number that they read."""
     with cluster(nodes=2, restored=1, keys=1, key_mix={"ec-p256": 1}) as control:
-        controller = Controller(control, tmp_path)
+        controller, audit = Controller(control, tmp_path), tmp_path / "audit.jsonl"
+        controller.env = audit_environment(audit)
+        backup = {"subject": "backup", "node": "node1", "confirmed_by": "Ada", "reason": "tape 7"}
         survey = {
             "guided_restore_hsm_serials": "node2=UT000002",
+            "guided_restore_max_backup_hours": "0",
+            "guided_restore_manual_confirmations": json.dumps([backup, {**backup, "node": "node2"}]),
             "guided_restore_confirm_serial": "yes",
             "guided_restore_cards_available": "2",
         }
@@ -206,6 +228,9 @@ def test_ceremony_with_confirmations_as_data(tmp_path: Path) -> None:
         assert run.status == "successful", run.output
         assert "PIN pad front-usb" in run.text
         assert "card 2 of 2" in run.text
+        records = [json.loads(line) for line in audit.read_text(encoding="utf-8").splitlines()]
+        assert "tape 7" in json.dumps(records)
+        assert '"hsm_serial_was_read": true' in json.dumps(records)
         assert len(set(inventories(control).values())) == 1
         pins = [control.pin_of(card["card"]) for card in control.cards()]
         assert not [pin for pin in pins if f'"{pin}"' in run.text]

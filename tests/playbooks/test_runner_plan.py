@@ -88,11 +88,15 @@ class Attempt(t.NamedTuple):
     approvers: tuple[Person, ...] = (BEN, CLEO)
     launcher: str | None = "dora"
     survey: dict[str, t.Any] = {}
+    forged: dict[str, t.Any] = {}
 
 
 REFUSED: t.Final = {
     "approved_by_the_launcher": Attempt("approval_by_launcher", launcher="ben"),
     "approved_by_an_account_of_the_launcher": Attempt("approval_by_launcher", launcher="BEN.Admin "),
+    "approved_by_the_launcher_with_another_name": Attempt(
+        "approval_by_launcher", launcher="ben", forged={"awx_user_name": "dora"}
+    ),
     "approved_by_the_requester": Attempt("approval_by_requester", approvers=(ANNA, CLEO)),
     "approved_by_the_requester_with_another_name": Attempt(
         "approval_by_requester", approvers=(ANNA, CLEO), survey={"key_sync_requested_by": "Zoe"}
@@ -126,7 +130,8 @@ def test_plan_without_approvals_of_others_is_refused(lacking: Control, tmp_path:
     controller = controller_of(lacking, tmp_path)
     plan = make_plan(controller, attempt.requester, attempt.survey)
     approvals = encode_approvals(*(person.approve(plan["key_sync_plan_digest"]) for person in attempt.approvers))
-    run = controller.run("key_sync", {**plan, "key_sync_approvals_base64": approvals}, user=attempt.launcher)
+    given = {**plan, "key_sync_approvals_base64": approvals, **attempt.forged}
+    run = controller.run("key_sync", given, user=attempt.launcher)
     assert run.status == "failed"
     assert attempt.code in run.text
     assert changing_methods(lacking) == set()

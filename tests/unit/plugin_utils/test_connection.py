@@ -70,6 +70,22 @@ def test_text_of_another_type_stays_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
+        ('["a, b", "c"]', ["a, b", "c"]),
+        (' \n[{"node": "node2", "reason": " seen,\\u00fc "}, {}]\n', [{"node": "node2", "reason": " seen,ü "}, {}]),
+        ("[]", []),
+        ("[a, b]", ["[a", "b]"]),
+        ('["a", "b"', ['["a"', '"b"']),
+        ("node2, [node3]", ["node2", "[node3]"]),
+    ],
+)
+def test_text_for_a_list_can_be_json(text: str, expected: list[object]) -> None:
+    """A text field of a survey is the only way to give a job confirmations."""
+    assert without_blanks({"nodes": text}, {"nodes": {"type": "list"}}) == {"nodes": expected}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
         ("node2=UT2\nnode3=UT3", "node2=UT2, node3=UT3"),
         (" node2 = UT2 \r\n\r\n node3=UT3,\r\n", "node2=UT2, node3=UT3"),
         ("node2=UT2, node3=UT3", "node2=UT2, node3=UT3"),
