@@ -6,9 +6,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
 import time
 import typing as t
+from pathlib import Path
 
 import pytest
 import yaml
@@ -21,7 +25,6 @@ from tests.support.wait import wait_for
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from utrust_appliance.control import Control
 
@@ -263,6 +266,48 @@ def test_canceled_ceremony_continues_with_the_next_job(tmp_path: Path) -> None:
             run = controller.run("initial_sync")
         assert run.status == "successful", run.output
         assert len(set(inventories(control).values())) == 1
+
+
+def kill_everything(volume: Path) -> None:
+    """Kill the processes that use the volume, the guard first, and their parents: the end of a container."""
+    users = {
+        int(link.parts[2])
+        for link in Path("/proc").glob("[0-9]*/fd/*")
+        if (shown := _target(link)) and shown.startswith(str(volume))
+    }
+    assert users
+    for pid in users:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _target(link: Path) -> str:
+    try:
+        return str(link.readlink())
+    except OSError:  # the file is closed, or belongs to another user
+        return ""
+
+
+def test_package_of_a_killed_container_ends_with_the_next_job(tmp_path: Path) -> None:
+    """The guard of the run is killed, too, but the private directory is on a volume."""
+    with cluster(nodes=2, restored=2, keys=1, key_mix={"ec-p256": 1}, faults=True, claim_second=0.05) as control:
+        control.generate_key("node1", "newKey")
+        controller, volume = Controller(control, tmp_path / "jobs"), tmp_path / "volume"
+        volume.mkdir(mode=0o700)
+        controller.env = {"XDG_RUNTIME_DIR": str(volume)}
+        control.fault("hold_apply", node="node2")
+        private = controller.prepare("key_sync", {"key_sync_allow_outage": "true"})
+        job = controller.start(private)
+        wait_for(lambda: control.node("node2")["running"] is not None, limit=60)
+        kill_everything(volume)
+        job.kill()
+        job.communicate(timeout=60)
+        control.clear_faults()
+        packages = list(volume.rglob("*.ksp"))
+        assert packages
+        status = controller.run("status")
+        assert f"removed a package that a killed run had left: {packages[0]}" in status.text
+        assert list(volume.rglob("*.ksp")) == []
 
 
 def test_ca_is_renewed_in_a_job(with_ejbca: Control, tmp_path: Path) -> None:
