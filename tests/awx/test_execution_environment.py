@@ -56,6 +56,12 @@ def test_build_context_has_all_dependencies(context: Path) -> None:
         assert part in containerfile
 
 
+def test_image_has_a_directory_for_temporary_files(context: Path) -> None:
+    """The home directory of a job can be read-only. Only the last stage of the build is the image."""
+    image = (context / "Containerfile").read_text(encoding="utf-8").rpartition("\nFROM ")[2]
+    assert "\nENV ANSIBLE_LOCAL_TEMP=/tmp\n" in image
+
+
 def test_execution_environment_has_the_versions_of_the_tests() -> None:
     """The newest ansible-core runs on the Python of the image."""
     locked = (ROOT / "tests/requirements/dev.txt").read_text(encoding="utf-8")
