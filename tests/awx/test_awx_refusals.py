@@ -27,6 +27,15 @@ PROJECT = {"name": "p", "scm_url": "https://git.example.com/p.git", "scm_branch"
         ({"site_execution_environment": {"name": "e"}}, "image"),
         ({"site_variables": {}}, "utrust_source"),
         ({"site_variables": {"utrust_source": "node9"}}, "utrust_source"),
+        ({"site_teams": [{"name": "a"}], "site_approval_teams": []}, "role"),
+        ({"site_teams": [{"name": "a", "role": "admin"}], "site_approval_teams": []}, "role"),
+        ({"site_approval_teams": ["Nobody"]}, "site_approval_teams"),
+        ({"site_approval_teams": ["Berlin operators"]}, "site_approval_teams"),
+        ({"site_approval_teams": ["Berlin approvers 1", "Berlin approvers 1"]}, "site_approval_teams"),
+        (
+            {"site_variables": {"utrust_source": "node1", "key_sync_approvals_required": "2"}},
+            "cannot ask for the signed",
+        ),
     ],
     ids=str,
 )

@@ -53,7 +53,14 @@ def test_first_run_creates_all_objects(setup: Setup) -> None:
         "notification_templates": 1,
         "job_templates": 8,
         "schedules": 1,
+        "teams": 4,
+        "workflow_job_templates": 3,
+        "workflow_job_template_nodes": 7,
+        "workflow_approval_templates": 2,
     }
+    shown = done.stdout[done.stdout.index("Show what people do next") :]
+    for part in ("- Berlin appliance operator\n", "- Berlin auditors\n", "launch this template: Berlin status\n"):
+        assert part in shown
     assert sorted(awx.names("job_templates")) == TEMPLATES
     assert awx.associated("groups", "utrust", "hosts") == ["node1", "node2", "node3"]
     for name, item in site()["site_nodes"].items():
@@ -86,6 +93,20 @@ def test_schedule_fails_and_notifies_on_drift(setup: Setup) -> None:
     assert schedule["unified_job_template"] == awx.by_name("job_templates", "Berlin status")["id"]
     notified = {name: awx.associated("job_templates", name, "notification_templates_error") for name in TEMPLATES}
     assert {name: found for name, found in notified.items() if found} == {"Berlin status": ["Berlin drift"]}
+
+
+def test_teams_have_their_role_for_each_template(setup: Setup) -> None:
+    """An approver reads the output of the jobs, and approves only in the workflow of the own team."""
+    every = [*TEMPLATES, "Berlin key_sync with approvals"]
+    roles = {team: setup.awx.roles_of(team) for team in setup.awx.names("teams")}
+    read = {(name, "read_role") for name in every}
+    approval = "Berlin key_sync approval of Berlin approvers"
+    assert roles == {
+        "Berlin operators": {(name, "execute_role") for name in every},
+        "Berlin approvers 1": read | {(f"{approval} 1", "approval_role")},
+        "Berlin approvers 2": read | {(f"{approval} 2", "approval_role")},
+        "Berlin auditors": read,
+    }
 
 
 def test_setup_has_no_secret(setup: Setup) -> None:
@@ -128,6 +149,8 @@ def test_changed_survey_is_updated(setup: Setup) -> None:
     numbers = {name: awx.by_name("job_templates", name)["id"] for name in TEMPLATES}
     changed = [name for name in TEMPLATES if name != "Berlin verify_audit"]
     surveys = {("POST", f"/api/v2/job_templates/{numbers[name]}/survey_spec/") for name in changed}
+    workflow = awx.by_name("workflow_job_templates", "Berlin key_sync with approvals")
+    surveys.add(("POST", f"/api/v2/workflow_job_templates/{workflow['id']}/survey_spec/"))
     others = {("PATCH", f"/api/v2/{kind}/{awx.by_name(kind, name)['id']}/") for kind, name in OTHERS}
     assert set(awx.requests) == surveys | others
     questions = awx.by_name("job_templates", "Berlin key_sync")["_survey"]["spec"]
@@ -135,7 +158,7 @@ def test_changed_survey_is_updated(setup: Setup) -> None:
     assert awx.by_name("job_templates", "Berlin cancel_restore")["_survey"]["spec"][0]["max"] == 100
 
 
-#: A small site of its own: one cluster of two nodes, without EJBCA and without notifications.
+#: A small site of its own: one cluster of two nodes, without EJBCA, notifications, teams and workflow.
 HAMBURG: dict[str, t.Any] = {
     "site_name": "Hamburg",
     "site_inventory": "Hamburg appliances",
@@ -145,6 +168,8 @@ HAMBURG: dict[str, t.Any] = {
     "site_node_credentials": ["Hamburg token"],
     "site_ejbca_credentials": [],
     "site_drift_notifications": {},
+    "site_teams": [],
+    "site_approval_teams": [],
 }
 
 

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from tests.support.awx_rules import RESOURCES, RejectedError, shown, validated
+from tests.support.awx_workflow_rules import APPROVAL, LINKS, ROLES, STARTED, check_link, started_by
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,20 +34,32 @@ class Awx:
     def __init__(self, playbooks: t.Sequence[str]) -> None:
         self.playbooks = list(playbooks)
         self.items: dict[str, dict[int, Item]] = {name: {} for name in RESOURCES}
+        #: Type, id and name of the object of each role. The id of a role is its place in this list.
+        self.roles: list[tuple[str, int, str]] = []
+        #: Ids of teams by the id of a role.
+        self.granted: dict[int, list[int]] = {}
         self.requests: list[tuple[str, str]] = []
         self.url = ""
 
     def by_name(self, resource: str, name: str) -> Item:
-        (found,) = [item for item in self.items[resource].values() if item["name"] == name]
+        label = RESOURCES[resource].label
+        (found,) = [item for item in self.items[resource].values() if item[label] == name]
         return found
 
     def names(self, resource: str) -> list[str]:
-        return [item["name"] for item in self.items[resource].values()]
+        return [item[RESOURCES[resource].label] for item in self.items[resource].values()]
 
     def associated(self, resource: str, name: str, relation: str) -> list[str]:
         """Return the names of the objects that are associated with an object."""
         ids = self.by_name(resource, name)["_related"].get(relation, [])
-        return [self.items[_resource_of(relation)][number]["name"] for number in ids]
+        kind = _resource_of(relation)
+        return [self.items[kind][number][RESOURCES[kind].label] for number in ids]
+
+    def roles_of(self, team: str) -> set[tuple[str, str]]:
+        """Return name of the object and name of the role for each role of a team."""
+        number = self.by_name("teams", team)["id"]
+        roles = [self.roles[role] for role, teams in self.granted.items() if number in teams]
+        return {(self.items[resource][item]["name"], role) for resource, item, role in roles}
 
     def handle(self, method: str, path: str, query: dict[str, str], data: t.Any) -> tuple[int, t.Any]:
         """Return status and content of a response. Raises RejectedError and KeyError (not found)."""
@@ -55,6 +68,8 @@ class Awx:
             return 200, self._page(self._search(parts[0], query))
         if method == "POST" and len(parts) == 1:
             return 201, self._shown(parts[0], self._create(parts[0], data))
+        if parts[0] == "roles":
+            return self._grant(method, int(parts[1]), data)
         item = self.items[parts[0]][int(parts[1])]
         if len(parts) == 2:
             if method == "PATCH":
@@ -66,16 +81,29 @@ class Awx:
         number = 1 + sum(map(len, self.items.values()))
         item = {**validated(self, resource, data, None), "id": number, "_related": {}, "_survey": {}}
         self.items[resource][number] = item
+        self.roles += [(resource, number, role) for role in ROLES.get(resource, ())]
         return item
+
+    def _grant(self, method: str, role: int, data: t.Any) -> tuple[int, t.Any]:
+        """List the teams with a role, or grant the role to a team."""
+        teams = self.granted.setdefault(role, [])
+        if method == "GET":
+            return 200, self._page([self._shown("teams", self.items["teams"][number]) for number in teams])
+        if data["id"] not in self.items["teams"]:
+            raise RejectedError({"msg": "Bad data found in related field id."})
+        teams.append(data["id"])
+        return 204, None
 
     def _search(self, resource: str, query: dict[str, str]) -> list[Item]:
         if resource == "unified_job_templates":
-            return [item for name in ("job_templates", "projects") for item in self._search(name, query)]
-        conditions = {name: value for name, value in query.items() if not name.startswith("or__")}
+            return [item for name in STARTED for item in self._search(name, query)]
+        every = {name: value for name, value in query.items() if not name.startswith("or__")}
+        one = {name.removeprefix("or__"): value for name, value in query.items() if name not in every}
         found = [
             item
             for item in self.items[resource].values()
-            if all(str(item.get(name)) == value for name, value in conditions.items())
+            if all(str(item.get(name)) == value for name, value in every.items())
+            and (not one or any(str(item.get(name)) == value for name, value in one.items()))
         ]
         return [self._shown(resource, item) for item in found]
 
@@ -84,6 +112,12 @@ class Awx:
             if method == "POST":
                 item["_survey"] = validated(self, "survey_specs", data, item)
             return 200, item["_survey"] if method == "GET" else {}
+        if relation == "create_approval_template":
+            created = self._create(
+                "workflow_approval_templates", {name: data[name] for name in APPROVAL if name in data}
+            )
+            item["unified_job_template"] = created["id"]
+            return 201, self._shown("workflow_approval_templates", created)
         ids = item["_related"].setdefault(relation, [])
         others = self.items[_resource_of(relation)]
         if method == "GET":
@@ -93,6 +127,9 @@ class Awx:
         if data.get("disassociate"):
             ids.remove(data["id"])
         else:
+            found = check_link(self, item, relation, others[data["id"]]) if relation in LINKS else {}
+            if found:
+                raise RejectedError(found)
             ids.append(data["id"])
         return 204, None
 
@@ -100,15 +137,27 @@ class Awx:
     def _page(items: list[Item]) -> Item:
         return {"count": len(items), "next": None, "previous": None, "results": items}
 
-    @staticmethod
-    def _shown(resource: str, item: Item) -> Item:
+    def _shown(self, resource: str, item: Item) -> Item:
         url = f"{PREFIX}{resource}/{item['id']}/"
         content = {name: value for name, value in shown(resource, item).items() if not name.startswith("_")}
-        related = {"survey_spec": f"{url}survey_spec/"} if resource == "job_templates" else {}
-        return {**content, "url": url, "type": RESOURCES[resource].kind, "related": related, "summary_fields": {}}
+        related, summary = {}, {}
+        if resource in ("job_templates", "workflow_job_templates"):
+            related["survey_spec"] = f"{url}survey_spec/"
+        if resource == "workflow_job_template_nodes":
+            content |= {name: item["_related"].get(name, []) for name in LINKS}
+            started = started_by(self, item["unified_job_template"])
+            if started is not None:
+                related["unified_job_template"] = f"{PREFIX}{started[0]}/{started[1]['id']}/"
+        if resource in ROLES:
+            own = [(number, role[2]) for number, role in enumerate(self.roles) if role[:2] == (resource, item["id"])]
+            summary["object_roles"] = {name: {"id": number} for number, name in own}
+        kind = RESOURCES[resource].kind
+        return {**content, "url": url, "type": kind, "related": related, "summary_fields": summary}
 
 
 def _resource_of(relation: str) -> str:
+    if relation in LINKS:
+        return "workflow_job_template_nodes"
     return "notification_templates" if relation.startswith("notification_templates") else relation
 
 

@@ -13,6 +13,8 @@ import typing as t
 import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from tests.support.awx_workflow_rules import check_node
+
 if t.TYPE_CHECKING:
     from tests.support.awx_api import Awx, Item
 
@@ -37,6 +39,10 @@ class Resource(t.NamedTuple):
     defaults: dict[str, t.Any]
     ids: dict[str, str]
     identity: tuple[str, ...] = ("name",)
+    #: The member with the name.
+    label: str = "name"
+    #: Members that AWX ignores in a request.
+    ignored: tuple[str, ...] = ()
 
 
 _ORGANIZATION = {"organization": "organizations"}
@@ -104,6 +110,27 @@ RESOURCES: dict[str, Resource] = {
         {"unified_job_template": "job_templates"},
         ("name", "unified_job_template"),
     ),
+    "teams": Resource("team", ("organization",), {}, _ORGANIZATION, ("name", "organization")),
+    "workflow_job_templates": Resource(
+        "workflow_job_template",
+        (),
+        {"organization": None, "extra_vars": "", "allow_simultaneous": False, "survey_enabled": False}
+        | {f"ask_{name}_on_launch": False for name in ("inventory", "limit", "variables", "scm_branch", "tags")},
+        _ORGANIZATION,
+        ("name", "organization"),
+    ),
+    "workflow_job_template_nodes": Resource(
+        "workflow_job_template_node",
+        ("workflow_job_template",),
+        {"unified_job_template": None, "job_type": None, "all_parents_must_converge": False, "extra_data": {}},
+        {"workflow_job_template": "workflow_job_templates"},
+        ("identifier", "workflow_job_template"),
+        label="identifier",
+        ignored=("type",),
+    ),
+    "workflow_approval_templates": Resource(
+        "workflow_approval_template", (), {"timeout": 0}, {}, ("id",), ignored=("identifier", "workflow_job_template")
+    ),
 }
 
 
@@ -112,11 +139,11 @@ def validated(awx: Awx, resource: str, data: Item, before: Item | None) -> Item:
     if resource == "survey_specs":
         return _survey(data)
     rules = RESOURCES[resource]
-    given = {name: value for name, value in data.items() if value is not None}
-    missing = [name for name in ("name", *rules.required) if given.get(name) in (None, "")]
+    given = {name: value for name, value in data.items() if value is not None and name not in rules.ignored}
+    missing = [name for name in (rules.label, *rules.required) if given.get(name) in (None, "")]
     if missing:
         raise RejectedError({name: ["This field is required."] for name in missing})
-    known = {"id", "name", "description", "_related", "_survey", *rules.required, *rules.defaults}
+    known = {"id", rules.label, "description", "_related", "_survey", *rules.required, *rules.defaults}
     if set(given) - known:
         raise RejectedError(
             {name: ["The API simulator does not have this field."] for name in sorted(set(given) - known)}
@@ -212,12 +239,19 @@ def _schedule(awx: Awx, item: Item, dummy_before: Item | None) -> None:
             raise RejectedError({"variables_needed_to_start": [f"'{name}' value missing"]})
 
 
+def _node(awx: Awx, item: Item, dummy_before: Item | None) -> None:
+    found = check_node(awx, item)
+    if found:
+        raise RejectedError(found)
+
+
 _CHECKS: dict[str, t.Callable[[Awx, Item, Item | None], None]] = {
     "projects": _project,
     "credential_types": _credential_type,
     "notification_templates": _notification,
     "job_templates": _job_template,
     "schedules": _schedule,
+    "workflow_job_template_nodes": _node,
 }
 
 _TYPES: dict[str, tuple[type, ...]] = {
