@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The keyops.utrust authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The commands of docs/awx.md with which people approve a plan."""
+"""The page docs/awx.md: the commands with which people approve a plan, the fields of the surveys, and the files of the setup."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ import subprocess
 import typing as t
 from pathlib import Path
 
+import pytest
 import yaml
 from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster import approval_file, plan_file
 from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.approvals import check_approvals, load_approvers
 from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.plan import make_plan
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs/awx.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs/awx.md").read_text(encoding="utf-8")
 
 
 def commands(beginning: str, **replaced: str) -> list[str]:
@@ -62,14 +64,53 @@ def test_commands_of_the_page_make_approvals_that_count(tmp_path: Path) -> None:
     assert base64.b64decode(collected).decode().count("Ben") == 1
 
 
-def test_workflow_of_the_page_is_closed() -> None:
-    """Each node leads to a node of the workflow, and the job that applies follows both approvals."""
-    [block] = [block for block in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL) if "workflow_nodes" in block]
-    tasks = yaml.safe_load(block)
-    nodes = {node["identifier"]: node for node in tasks[-1]["awx.awx.workflow_job_template"]["workflow_nodes"]}
-    path = ["plan"]
-    while following := nodes[path[-1]].get("related", {}).get("success_nodes"):
-        [only] = following
-        path.append(only["identifier"])
-    assert path == ["plan", "first", "second", "apply", "report"]
-    assert (nodes["plan"]["job_type"], nodes["apply"]["job_type"]) == ("check", "run")
+#: Fields of several templates, and the end of their variable if each role has its own.
+SHARED: t.Final = {
+    "Change reference": "utrust_change_reference",
+    "Source node": "_source",
+    "Manual confirmations": "_manual_confirmations",
+}
+TEMPLATES: t.Final[list[dict[str, t.Any]]] = yaml.safe_load(
+    (ROOT / "awx/job_templates.yml").read_text(encoding="utf-8")
+)["job_templates"]
+
+
+def fields(heading: str) -> list[tuple[str, str]]:
+    """Return field and variable of each row of the table that follows a line of the page."""
+    found = re.search(rf"^{re.escape(heading)}\n\n((?:\|.*\n)+)", PAGE, re.MULTILINE)
+    rows = found[1].splitlines()[2:] if found else []
+    cells = [[cell.strip().strip("`") for cell in row.split("|")] for row in rows]
+    return [(row[1], row[2]) for row in cells]
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda template: str(template["name"]))
+def test_page_has_each_field_of_a_survey(template: dict[str, t.Any]) -> None:
+    """The rows have the order of the survey. A field of several templates is in a table of its own."""
+    asked = [(question["question_name"], question["variable"]) for question in template["survey"]["spec"]]
+    assert [each for each in asked if each[0] not in SHARED] == fields(f"`{template['name']}`:")
+    for name, variable in asked:
+        assert variable.endswith(SHARED.get(name, ""))
+
+
+def test_page_has_the_fields_of_several_templates() -> None:
+    rows = {name: text for name, text in fields("Fields of several templates:") if text}
+    assert {name: text.partition("`")[0].removeprefix("…") for name, text in rows.items()} == SHARED
+
+
+def test_page_has_each_list_of_manual_confirmations() -> None:
+    [block] = re.findall(r"^\| template \| variable \| JSON list \|\n.*\n((?:\|.*\n)+)", PAGE, re.MULTILINE)
+    rows = [[cell.strip().strip("`") for cell in row.split("|")[1:3]] for row in block.splitlines()]
+    asked = [
+        [template["name"], question["variable"]]
+        for template in TEMPLATES
+        for question in template["survey"]["spec"]
+        if question["question_name"] == "Manual confirmations"
+    ]
+    assert rows == asked
+
+
+def test_files_of_the_page_exist() -> None:
+    """The commands of the setup name files of the folder awx."""
+    named = set(re.findall(r"(?<![\w/.-])([a-z-]+\.yml)\b", "\n".join(re.findall(r"\$ (.*)", PAGE))))
+    assert {"setup.yml", "project.yml", "site.yml", "execution-environment.yml", "requirements.yml"} <= named
+    assert [name for name in named if not (ROOT / "awx" / name).exists()] == []
