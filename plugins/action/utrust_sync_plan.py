@@ -114,10 +114,11 @@ class ActionModule(JudgingActionBase):
                 "Set approvers, with name, accounts and public_key of each person",
                 code="approvers_missing",
             )
-        if required and self._given is None and not self._task.check_mode:
+        if (required or params["plan_required"]) and self._given is None and not self._task.check_mode:
+            needed = f"{required} approval(s) are required" if required else "plan_required is true"
             raise UtrustError(
-                f"{required} approval(s) are required, but the plan is missing. "
-                "Make a plan with --check and plan_dest, have the plan approved, then run with this plan",
+                f"{needed}, but the plan is missing. Nothing was done. "
+                "Make a plan in check mode, have the plan approved, then run with this plan",
                 code="plan_missing",
             )
 

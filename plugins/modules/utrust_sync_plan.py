@@ -55,6 +55,10 @@ options:
   plan_base64:
     description: The bytes of a plan as base64 text, instead of O(plan).
     type: str
+  plan_required:
+    description: Whether to reject a run that changes the cluster without O(plan) or O(plan_base64).
+    type: bool
+    default: false
   requested_by:
     description: Name of the person who requests the change. The default is the user of AWX, or of the operating system.
     type: str

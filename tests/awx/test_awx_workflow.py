@@ -92,7 +92,11 @@ def test_workflow_asks_what_key_sync_asks(site: Site) -> None:
     asked = site.awx.by_name("workflow_job_templates", WORKFLOW)["_survey"]["spec"]
     template = site.awx.by_name("job_templates", "Berlin key_sync")["_survey"]["spec"]
     omitted = [question for question in template if question not in asked]
-    assert [question["variable"] for question in omitted] == ["key_sync_plan_base64", "key_sync_approvals_base64"]
+    assert [question["variable"] for question in omitted] == [
+        "key_sync_plan_base64",
+        "key_sync_plan_required",
+        "key_sync_approvals_base64",
+    ]
     assert asked == [question for question in template if question not in omitted]
 
 
@@ -144,6 +148,17 @@ def test_workflow_of_a_changed_cluster_changes_nothing(
     done = launch(site.awx, Controller(control, tmp_path), WORKFLOW, {}, user="dora", decide=decide)
     assert [done.status[name] for name in ("plan", "apply", "report")] == ["successful", "failed", "not run"]
     assert "plan_outdated" in done.jobs["apply"].text
+    assert changing_methods(control) == set()
+
+
+def test_workflow_without_the_plan_changes_nothing(site: Site, control: Control, tmp_path: Path) -> None:
+    """Somebody has disconnected the job that makes the plan, so `apply` gets no plan."""
+    plan = site.awx.by_name("workflow_job_template_nodes", "plan")
+    links, plan["_related"]["success_nodes"] = plan["_related"]["success_nodes"], []
+    done = launch(site.awx, Controller(control, tmp_path), WORKFLOW, {}, user="dora", decide=lambda name: True)
+    plan["_related"]["success_nodes"] = links
+    assert [done.status[name] for name in ("plan", "apply", "report")] == ["successful", "failed", "not run"]
+    assert "plan_missing" in done.jobs["apply"].text
     assert changing_methods(control) == set()
 
 

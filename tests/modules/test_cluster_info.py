@@ -291,6 +291,7 @@ def test_sync_plan_names_what_each_target_lacks(control: Control, runner: Ansibl
         ({"expected_new_keys": ["issuing-2027"]}, "option_invalid"),
         ({"approvals_required": 1}, "approvers_missing"),
         (ONE_APPROVAL, "plan_missing"),
+        ({"plan_required": "true"}, "plan_missing"),
         ({"plan": "/nonexistent/plan.json"}, "plan_unreadable"),
     ],
     ids=lambda value: value if isinstance(value, str) else ",".join(value),

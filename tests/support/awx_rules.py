@@ -13,7 +13,7 @@ import typing as t
 import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from tests.support.awx_workflow_rules import check_node
+from tests.support.awx_workflow_rules import check_extra_data, check_node
 
 if t.TYPE_CHECKING:
     from tests.support.awx_api import Awx, Item
@@ -228,12 +228,10 @@ def _schedule(awx: Awx, item: Item, dummy_before: Item | None) -> None:
     if "INTERVAL" not in rule or "SECONDLY" in rule:
         raise RejectedError({"rrule": ["INTERVAL required in rrule"]})
     template = awx.items["job_templates"][item["unified_job_template"]]
+    rejected = check_extra_data(template, item["extra_data"])
+    if rejected:
+        raise RejectedError(rejected)
     questions = {question["variable"]: question for question in template["_survey"].get("spec", ())}
-    for name, value in item["extra_data"].items():
-        if name not in questions and not template["ask_variables_on_launch"]:
-            raise RejectedError({"extra_data": [f"Variables {name} are not allowed on launch."]})
-        if questions[name]["type"] == "multiplechoice" and value not in questions[name]["choices"]:
-            raise RejectedError({"variables_needed_to_start": [f"Value {value} for '{name}' expected to be a choice"]})
     for name, question in questions.items():
         if question["required"] and name not in item["extra_data"] and question.get("default") in (None, ""):
             raise RejectedError({"variables_needed_to_start": [f"'{name}' value missing"]})

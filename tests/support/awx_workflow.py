@@ -5,7 +5,7 @@
 """A workflow of the substitute for AWX, run node by node with real jobs.
 
 Variables of a job are those of AWX 24.6.1 (`WorkflowJobNode.get_job_kwargs`), from weak to strong:
-defaults of the survey of the job template, artifacts of earlier jobs, defaults and replies of the survey of the workflow.
+defaults of the survey of the job template, variables of the node, artifacts of earlier jobs, defaults and replies of the survey of the workflow.
 """
 
 from __future__ import annotations
@@ -105,5 +105,5 @@ def _run(controller: Controller, template: Item, node: Item, given: dict[str, t.
     own = json.loads(template["extra_vars"].removeprefix("---") or "{}")
     arguments = ["--check"] if (node["job_type"] or template["job_type"]) == "check" else []
     arguments += ["--diff"] if template["diff_mode"] else []
-    variables = {**survey_values(template, {}), **given}
+    variables = {**survey_values(template, {}), **node["extra_data"], **given}
     return controller.run(template["playbook"].removesuffix(".yml"), variables, *arguments, user=user, template=own)

@@ -38,11 +38,24 @@ def check_node(awx: Awx, item: Item) -> dict[str, t.Any]:
         return {"unified_job_template": [f'Invalid pk "{number}" - object does not exist.']}
     if item["job_type"] not in (None, "", "run", "check"):
         return {"job_type": [f'"{item["job_type"]}" is not a valid choice.']}
-    if started is None or started[0] != "job_templates" or not item["job_type"]:
+    if started is None or started[0] != "job_templates":
         return {}
     template = started[1]
-    if item["job_type"] != template["job_type"] and not template["ask_job_type_on_launch"]:
+    if rejected := check_extra_data(template, item["extra_data"]):
+        return rejected
+    if item["job_type"] and item["job_type"] != template["job_type"] and not template["ask_job_type_on_launch"]:
         return {"job_type": ["Field is not configured to prompt on launch."]}
+    return {}
+
+
+def check_extra_data(template: Item, variables: dict[str, t.Any]) -> dict[str, t.Any]:
+    """Return the reasons for which AWX rejects variables of a schedule or of a node."""
+    questions = {question["variable"]: question for question in template["_survey"].get("spec", ())}
+    for name, value in variables.items():
+        if name not in questions and not template["ask_variables_on_launch"]:
+            return {"extra_data": [f"Variables {name} are not allowed on launch."]}
+        if questions[name]["type"] == "multiplechoice" and value not in questions[name]["choices"]:
+            return {"variables_needed_to_start": [f"Value {value} for '{name}' expected to be a choice"]}
     return {}
 
 

@@ -56,6 +56,7 @@ SYNC_SPEC: t.Final[Spec] = {
     "plan_dest": {"type": "path"},
     "plan": {"type": "path"},
     "plan_base64": {"type": "str"},
+    "plan_required": {"type": "bool", "default": False},
     "requested_by": {"type": "str"},
     "approvals_required": {"type": "int", "default": 0},
     "approvals": {"type": "path"},
@@ -74,7 +75,16 @@ SYNC_SPEC: t.Final[Spec] = {
 #: A plan covers every other option. It names the source and the targets itself. The rest is how a run reads and waits, who allows it, and who records it.
 NOT_IN_A_PLAN: t.Final = frozenset(
     {"source", "hosts", "max_parallel", "node_timeout", "wait_timeout", "claim", "claim_wait", "audit", "requested_by"}
-    | {"plan", "plan_base64", "plan_dest", "approvals_required", "approvals", "approvals_base64", "approvers"}
+    | {
+        "plan",
+        "plan_base64",
+        "plan_dest",
+        "plan_required",
+        "approvals_required",
+        "approvals",
+        "approvals_base64",
+        "approvers",
+    }
 )
 SYNC_RULES: t.Final[Spec] = {"mutually_exclusive": [("plan", "plan_base64"), ("approvals", "approvals_base64")]}
 
