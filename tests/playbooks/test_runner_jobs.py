@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -19,7 +20,7 @@ import yaml
 from utrust_appliance.testing import cluster
 
 from tests.support.awx_job import Controller, finish
-from tests.support.ejbca_client import CA, TOKEN
+from tests.support.matrix import some
 from tests.support.playbook import ROOT, card_holders, changing_methods, inventories, methods, waits_for_card
 from tests.support.wait import wait_for
 
@@ -29,19 +30,12 @@ if t.TYPE_CHECKING:
     from utrust_appliance.control import Control
 
 Survey = dict[str, t.Any]
-EXAMPLES = ROOT / "molecule/renew_ca/tasks"
 
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Control]:
     """Three nodes with the same keys. No test changes a node."""
     with cluster(nodes=3, restored=3, keys=2, key_mix={"ec-p256": 1}) as control:
-        yield control
-
-
-@pytest.fixture(scope="module")
-def with_ejbca() -> Iterator[Control]:
-    with cluster(nodes=3, restored=3, keys=1, ejbca=True) as control:
         yield control
 
 
@@ -82,15 +76,14 @@ JOBS: t.Final[dict[str, tuple[str | None, Survey, str]]] = {
 }
 
 
-@pytest.mark.parametrize("blank", ["", None, " \t"], ids=["empty", "null", "blank"])
+@pytest.mark.parametrize("first", some([0, 1, 2], 1))
 @pytest.mark.parametrize("playbook", list(JOBS))
-def test_playbook_as_a_job_accepts_blank_fields(
-    shared: Control, tmp_path: Path, playbook: str, blank: str | None
-) -> None:
-    """A survey sends every field, also those that nobody filled in."""
+def test_playbook_as_a_job_accepts_blank_fields(shared: Control, tmp_path: Path, playbook: str, first: int) -> None:
+    """A survey of a site sends every field, also those that nobody filled in. Each blank follows the one before."""
     role, dummy, end = JOBS[playbook]
     names = [name for name in (options_of(role) if role is not None else []) if not name.endswith("_source")]
-    survey = {**dict.fromkeys(names, blank), "utrust_hosts": blank, "utrust_bastion": blank, "utrust_lock_dir": blank}
+    names += ["utrust_hosts", "utrust_bastion", "utrust_lock_dir"]
+    survey = dict(zip(names, itertools.islice(itertools.cycle(["", None, " \t"]), first, None), strict=False))
     run = Controller(shared, tmp_path).run(playbook, survey)
     assert run.status == "successful", run.output
     assert end in run.text
@@ -163,82 +156,6 @@ def test_confirmations_of_a_text_field(shared: Control, tmp_path: Path, confirme
         assert (f"{node}: backup" in run.text) is (node not in confirmed)
 
 
-def test_audit_file_is_verified_in_a_job(shared: Control, tmp_path: Path) -> None:
-    controller, audit = Controller(shared, tmp_path), tmp_path / "audit.jsonl"
-    controller.env = audit_environment(audit)
-    assert controller.run("status", user="cleo").status == "successful"
-    run = controller.run("verify_audit", {"audit_file": str(audit)})
-    assert run.status == "successful", run.output
-    first = json.loads(audit.read_text(encoding="utf-8").splitlines()[0])
-    assert '"cleo"' in json.dumps(first)
-
-
-def audit_environment(audit: Path) -> dict[str, str]:
-    return {
-        "ANSIBLE_CALLBACKS_ENABLED": "keyops.utrust.audit",
-        "UTRUST_AUDIT_FILE": str(audit),
-        "UTRUST_AUDIT_ASSUME_PERSISTENT": "true",
-    }
-
-
-def search(folder: Path, *texts: str) -> list[str]:
-    """Return the files below the folder that have one of the texts."""
-    assert all(len(text) > 8 for text in texts)
-    files = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
-    assert files
-    return [str(path) for path in files if any(text.encode() in path.read_bytes() for text in texts)]
-
-
-@pytest.mark.parametrize("verbosity", ["-v", "-vvvvv"])
-def test_artifacts_of_a_job_have_no_secret(tmp_path: Path, verbosity: str) -> None:
-    """AWX keeps artifacts and events. Neither the bearer token nor a private key is there, also after a failure."""
-    with cluster(nodes=2, restored=2, keys=1, key_mix={"ec-p256": 1}, faults=True) as control:
-        control.generate_key("node1", "newKey")
-        token = tmp_path / "token"
-        token.write_text(control.token + "\n", encoding="utf-8")
-        controller = Controller(control, tmp_path / "jobs")
-        lookup = f"{{{{ lookup('ansible.builtin.file', '{token}') }}}}"
-        controller.host_vars = {"utrust_bearer_token": lookup, "utrust_client_cert": "", "utrust_client_key": None}
-        control.fault("lost_response_before", node="node2", method="POST", path="/apply$", count=1)
-        failed = controller.run("key_sync", {"key_sync_allow_outage": "true"}, verbosity)
-        control.clear_faults()
-        applied = controller.run("key_sync", {"key_sync_allow_outage": "true"}, verbosity)
-        assert (failed.status, applied.status) == ("failed", "successful"), applied.output
-        assert applied.changed == 1
-        dummy, key = control.client("operator")
-        lines = key.read_text(encoding="utf-8").splitlines()
-        assert search(tmp_path / "jobs", control.token, *lines[1:3]) == []
-
-
-def test_ceremony_with_confirmations_as_data(tmp_path: Path) -> None:
-    """People present the cards at the PIN pad, and the survey has the serial number that they read."""
-    with cluster(nodes=2, restored=1, keys=1, key_mix={"ec-p256": 1}) as control:
-        controller, audit = Controller(control, tmp_path), tmp_path / "audit.jsonl"
-        controller.env = audit_environment(audit)
-        backup = {"subject": "backup", "node": "node1", "confirmed_by": "Ada", "reason": "tape 7"}
-        survey = {
-            "guided_restore_hsm_serials": "node2=UT000002",
-            "guided_restore_max_backup_hours": "0",
-            "guided_restore_manual_confirmations": json.dumps([backup, {**backup, "node": "node2"}]),
-            "guided_restore_confirm_serial": "yes",
-            "guided_restore_cards_available": "2",
-        }
-        wrong = controller.run("initial_sync", {**survey, "guided_restore_hsm_serials": "node2=UT000009"})
-        assert wrong.status == "failed"
-        assert "hsm_serial_mismatch" in wrong.text
-        with card_holders(control, "node2"):
-            run = controller.run("initial_sync", survey)
-        assert run.status == "successful", run.output
-        assert "PIN pad front-usb" in run.text
-        assert "card 2 of 2" in run.text
-        records = [json.loads(line) for line in audit.read_text(encoding="utf-8").splitlines()]
-        assert "tape 7" in json.dumps(records)
-        assert '"hsm_serial_was_read": true' in json.dumps(records)
-        assert len(set(inventories(control).values())) == 1
-        pins = [control.pin_of(card["card"]) for card in control.cards()]
-        assert not [pin for pin in pins if f'"{pin}"' in run.text]
-
-
 @pytest.mark.parametrize("terminal", ["", "true", "yes"])
 def test_job_never_waits_for_a_terminal(tmp_path: Path, terminal: str) -> None:
     """ansible-runner gives the job a pseudo terminal that nobody reads."""
@@ -308,28 +225,3 @@ def test_package_of_a_killed_container_ends_with_the_next_job(tmp_path: Path) ->
         status = controller.run("status")
         assert f"removed a package that a killed run had left: {packages[0]}" in status.text
         assert list(volume.rglob("*.ksp")) == []
-
-
-def test_ca_is_renewed_in_a_job(with_ejbca: Control, tmp_path: Path) -> None:
-    """The template has the paths, and the survey has the names."""
-    template = {
-        # The tasks of the site use modules, which need a directory.
-        "ansible_remote_tmp": str(tmp_path / "remote"),
-        "renew_ca_name": CA,
-        "renew_ca_crypto_token": TOKEN,
-        "renew_ca_proof_ca": "Gate-2027",
-        "renew_ca_proof_tasks": str(EXAMPLES / "make_proof_ca.yml"),
-        "renew_ca_switch_tasks": str(EXAMPLES / "switch_ca.yml"),
-    }
-    blank = [name for name in options_of("renew_ca") if name not in template and name != "renew_ca_source"]
-    survey = {
-        **dict.fromkeys(blank, ""),
-        "renew_ca_alias": "signKey-2027",
-        "renew_ca_key_alg": "EC",
-        "renew_ca_key_spec": "P-256",
-        "renew_ca_reactivate": "true",
-        "renew_ca_wait_timeout": "120",
-    }
-    run = Controller(with_ejbca, tmp_path).run("renew_ca", survey, template=template)
-    assert run.status == "successful", run.output
-    assert f"{CA} uses signKey-2027" in run.text

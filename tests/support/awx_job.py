@@ -53,6 +53,11 @@ class _Dumper(yaml.SafeDumper):
 _Dumper.add_representer(Unsafe, lambda dumper, text: dumper.represent_scalar("!unsafe", str(text)))
 
 
+def dump(value: t.Any) -> str:
+    """Return the value as YAML, in which marked text stays marked."""
+    return yaml.dump(value, Dumper=_Dumper)
+
+
 def unsafe(value: t.Any) -> t.Any:
     """Return the value with every text marked, as AWX writes it."""
     if isinstance(value, dict):
@@ -114,7 +119,7 @@ class Controller:
         meta = {"job_id": self._jobs, "job_launch_type": "manual", "job_template_name": "a template", **by}
         launch = {f"{prefix}_{name}": value for prefix in ("awx", "tower") for name, value in meta.items()}
         variables = {**(template or {}), **unsafe({**launch, **(survey or {})})}
-        (private / "env/extravars").write_text(yaml.dump(variables, Dumper=_Dumper), encoding="utf-8")
+        (private / "env/extravars").write_text(dump(variables), encoding="utf-8")
         (private / "env/envvars").write_text(json.dumps(self.env), encoding="utf-8")
         (private / "inventory/hosts.yml").write_text(yaml.safe_dump(self._hosts()), encoding="utf-8")
         # A job template names a playbook of its project, and cannot name a playbook of a collection.
