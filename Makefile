@@ -19,7 +19,7 @@ export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.ansible/collections
 
 .PHONY: help
 help: ## this list
-	@awk 'BEGIN { FS = ":.*## " } /^##@/ { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk 'BEGIN { FS = ":.*## " } /^##@/ { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*## / { printf "  make %-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: ## make .venv with all tools, and the collection path
@@ -112,6 +112,10 @@ demo-test: setup ## tests/demo: the demo as README describes it
 .PHONY: molecule
 molecule: setup ## all Molecule scenarios
 	@$(IN_VENV) $(BIN)/molecule test --all
+
+.PHONY: execution-environment
+execution-environment: setup ## build the image of awx/ with podman, and run jobs in it
+	@$(IN_VENV) $(BIN)/python -m pytest tests/image $(ARGS)
 
 .PHONY: bench
 bench: setup ## measure many nodes with many keys

@@ -16,6 +16,7 @@ import yaml
 
 from tests.awx.conftest import ROOT, write_project
 from tests.support import awx_api
+from tests.support.awx_template import read
 from tests.support.playbook import BIN, environment
 
 if t.TYPE_CHECKING:
@@ -51,18 +52,7 @@ QUESTIONS = {"int": {"integer"}, "float": {"integer", "float"}, "bool": {"multip
 TEXTS = {"str": {"text", "textarea"}, "path": {"text"}, "list": {"textarea"}, "dict": {"textarea"}, "raw": {"text"}}
 
 
-class _Loader(yaml.SafeLoader):
-    """Reads !unsafe as text."""
-
-
-_Loader.add_constructor("!unsafe", lambda loader, node: loader.construct_scalar(t.cast("yaml.ScalarNode", node)))
-
-
-def data(name: str) -> t.Any:
-    return _Loader((ROOT / "awx" / name).read_text(encoding="utf-8")).get_single_data()
-
-
-TEMPLATES: dict[str, dict[str, t.Any]] = {item["name"]: item for item in data("job_templates.yml")["job_templates"]}
+TEMPLATES: dict[str, dict[str, t.Any]] = {item["name"]: item for item in read("job_templates.yml")["job_templates"]}
 CASES = [
     pytest.param(name, question, id=f"{name}-{question['variable']}")
     for name, template in TEMPLATES.items()
@@ -206,6 +196,6 @@ def test_credential_types_inject_what_the_collection_reads() -> None:
     ejbca = importlib.import_module("ansible_collections.keyops.utrust.plugins.module_utils._ejbca.argspec")
     environment = {spec["fallback"][1][0] for spec in argspec.CONNECTION_SPEC.values() if "fallback" in spec}
     variables = {f"utrust_ejbca_{name}" for name in ejbca.EJBCA_SUBOPTIONS}
-    for item in data("credential_types.yml")["credential_types"]:
+    for item in read("credential_types.yml")["credential_types"]:
         assert set(item["injectors"].get("env", {})) <= environment - {"UTRUST_BEARER_TOKEN"}, item["name"]
         assert set(item["injectors"].get("extra_vars", {})) <= variables, item["name"]

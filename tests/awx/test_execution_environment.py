@@ -2,42 +2,33 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The execution environment: ansible-builder accepts the definition, and everything in it has the version of the tests."""
+"""The execution environment: ansible-builder accepts the definition and the tarball, and everything in it has the version of the tests."""
 
 from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
+import tarfile
 import typing as t
-from pathlib import Path
 
 import pytest
 import yaml
 
 from tests.awx.conftest import ROOT
-from tests.support.playbook import environment
+from tests.support.awx_image import DEFINITION, build_context, build_tarball
 
-DEFINITION = ROOT / "awx/execution-environment.yml"
+if t.TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture(scope="module")
 def context(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the build context."""
-    folder = tmp_path_factory.mktemp("builder") / "context"
-    command = [
-        str(Path(sys.executable).with_name("ansible-builder")),
-        "create",
-        "--file",
-        str(DEFINITION),
-        "--context",
-        str(folder),
-    ]
-    command += ["--output-filename", "Containerfile"]
-    done = subprocess.run(command, env=environment(), check=False, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return folder
+    """Return the build context with the tarball of the collection."""
+    folder = tmp_path_factory.mktemp("builder")
+    build_tarball(folder)
+    context, output = build_context(folder)
+    assert "WARN" not in output
+    return context
 
 
 def definition() -> dict[str, t.Any]:
@@ -46,11 +37,17 @@ def definition() -> dict[str, t.Any]:
 
 def test_build_context_has_all_dependencies(context: Path) -> None:
     build = context / "_build"
-    assert yaml.safe_load((build / "requirements.yml").read_text(encoding="utf-8")) == {
-        "collections": [{"name": "keyops.utrust", "version": "1.0.0"}]
-    }
+    (listed,) = yaml.safe_load((build / "requirements.yml").read_text(encoding="utf-8"))["collections"]
+    assert listed["type"] == "file"
+    tarball = build / listed["name"]
+    with tarfile.open(tarball) as archive:
+        manifest = json.load(t.cast("t.IO[bytes]", archive.extractfile("MANIFEST.json")))["collection_info"]
+    assert f"{manifest['namespace']}-{manifest['name']}-{manifest['version']}.tar.gz" == tarball.name
     assert (build / "requirements.txt").read_text(encoding="utf-8").split() == definition()["dependencies"]["python"]
-    assert (build / "bindep.txt").read_text(encoding="utf-8").split() == ["openssh-clients", "[platform:rpm]"]
+    assert (build / "bindep.txt").read_text(encoding="utf-8").split() == [
+        *("openssh-clients", "[platform:rpm]"),
+        *("openssh-client", "[platform:dpkg]"),
+    ]
     containerfile = (context / "Containerfile").read_text(encoding="utf-8")
     for part in (definition()["images"]["base_image"]["name"], "ansible-core==", "ansible-runner==", "python3.12"):
         assert part in containerfile
@@ -72,7 +69,14 @@ def test_execution_environment_has_the_versions_of_the_tests() -> None:
     assert [pin for pin in pinned if not re.search(rf"^{re.escape(pin)} ", locked, re.MULTILINE)] == []
     galaxy = yaml.safe_load((ROOT / "galaxy.yml").read_text(encoding="utf-8"))
     (collection,) = dependencies["galaxy"]["collections"]
-    assert (collection["name"], collection["version"]) == ("keyops.utrust", galaxy["version"])
+    assert collection["name"] == f"collections/keyops-utrust-{galaxy['version']}.tar.gz"
+
+
+def test_build_context_without_the_tarball_warns(tmp_path: Path) -> None:
+    """Nobody has published the collection, so ansible-builder must not take another one from Galaxy."""
+    context, output = build_context(tmp_path)
+    assert "No matches for 'keyops-utrust-1.0.0.tar.gz'" in output
+    assert not (context / "_build/collections").exists()
 
 
 def test_base_image_has_a_fixed_tag() -> None:

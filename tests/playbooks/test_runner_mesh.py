@@ -7,14 +7,14 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import typing as t
 
 import pytest
 from utrust_appliance.testing import cluster
 
 from tests.support.approvals import Person, encode_approvals
-from tests.support.awx_job import RUNNER, Controller, JobResult, isolated, job_environment, read_result
+from tests.support.awx_job import RUNNER, Controller, JobResult, isolated, job_environment
+from tests.support.awx_mesh import process, transmit, work
 from tests.support.playbook import changing_methods, inventories
 
 if t.TYPE_CHECKING:
@@ -47,28 +47,12 @@ def run_on_mesh(controller: Controller, folder: Path, private: Path, *arguments:
     (there / "home").mkdir(mode=0o555)
     moved = folder / "sent"
     private.rename(moved)
-    env = job_environment(there)
-    options = [f"--cmdline={' '.join(arguments)}"] if arguments else []
-    sent = subprocess.run(
-        [RUNNER, "transmit", str(moved), "-p", "job.yml", "--ident", "1", *options],
-        env=env,
-        capture_output=True,
-        check=True,
-    )
+    sent = transmit(moved, *arguments)
     shutil.rmtree(moved)
-    worked = subprocess.run(
-        isolated(RUNNER, "worker", "--private-data-dir", str(there / "job")),
-        env=env,
-        cwd=there,
-        input=sent.stdout,
-        capture_output=True,
-        check=False,
-    )
+    worker = isolated(RUNNER, "worker", "--private-data-dir", str(there / "job"))
+    events, shown = work(worker, sent, env=job_environment(there), cwd=there)
     shutil.rmtree(there)
-    done = subprocess.run(
-        [RUNNER, "process", str(here), "--ident", "1"], env=env, input=worked.stdout, capture_output=True, check=False
-    )
-    result = read_result(here / "artifacts/1", (worked.stderr + done.stderr + done.stdout).decode())
+    result = process(here, events, shown)
     shutil.rmtree(here)
     return result
 

@@ -60,7 +60,7 @@ def _rendered(value: t.Any, variables: Data) -> t.Any:
 
 def survey_defaults(template: Data) -> Data:
     """Return what AWX sends for questions without a reply. AWX omits a default that the question itself rejects, as a blank number."""
-    numbers = {"integer": int, "float": (int, float)}
+    numbers: dict[str, t.Any] = {"integer": int, "float": (int, float)}
     return {
         question["variable"]: question["default"]
         for question in template["survey"]["spec"]
@@ -88,7 +88,7 @@ class TemplateController(Controller):
         self.secrets: dict[str, Data] = {
             name: {"client_cert": certificate, "client_key": key} for name in (APPLIANCE, EJBCA)
         }
-        #: Where the job sees its private directory.
+        #: Path of the private directory in the container of a job.
         self.place: str | None = None
 
     def _hosts(self) -> Data:

@@ -25,6 +25,7 @@ GROUPS = (
     ("tests/modules",),
     ("tests/playbooks",),
     ("tests/awx",),
+    ("tests/image",),
     ("tests/browser",),
     ("tests/demo",),
     ("tests/bench",),
