@@ -29,11 +29,18 @@ if t.TYPE_CHECKING:
 IMAGE = "localhost/keyops-utrust-ee:test"
 #: Private directory of a job in the container.
 PLACE = "/runner"
-RUN = ["podman", "run", "--rm", "--interactive", "--network=host", IMAGE]
 
 
-def call(*command: str, **options: t.Any) -> str:
-    done = subprocess.run(command, check=False, capture_output=True, **options)
+def podman(*arguments: str) -> list[str]:
+    return ["podman", *arguments]
+
+
+def in_image(*command: str) -> list[str]:
+    return podman("run", "--rm", "--interactive", "--network=host", IMAGE, *command)
+
+
+def call(command: list[str]) -> str:
+    done = subprocess.run(command, check=False, capture_output=True)
     assert done.returncode == 0, (done.stdout + done.stderr).decode()[-8000:]
     return done.stdout.decode()
 
@@ -41,7 +48,7 @@ def call(*command: str, **options: t.Any) -> str:
 @pytest.fixture(scope="module", autouse=True)
 def image(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Build the image. The base image comes from a registry, unless a build argument names another one."""
-    if shutil.which("podman") is None:
+    if shutil.which(podman()[0]) is None:
         pytest.fail(
             "podman is missing, so the image cannot be built. Install it: apt-get install podman", pytrace=False
         )
@@ -49,18 +56,18 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> None:
     build_tarball(folder)
     context, dummy = build_context(folder)
     more = shlex.split(os.environ.get("UTRUST_TEST_PODMAN_BUILD", ""))
-    call("podman", "build", *more, "--tag", IMAGE, "--file", str(context / "Containerfile"), str(context))
+    call(podman("build", *more, "--tag", IMAGE, "--file", str(context / "Containerfile"), str(context)))
 
 
 def test_image_documents_the_modules() -> None:
-    shown = call(*RUN, "ansible-doc", "keyops.utrust.utrust_ksp_import")
+    shown = call(in_image("ansible-doc", "keyops.utrust.utrust_ksp_import"))
     assert (
         "/usr/share/ansible/collections/ansible_collections/keyops/utrust/plugins/modules/utrust_ksp_import.py" in shown
     )
 
 
 def test_image_has_ssh_for_a_bastion() -> None:
-    call(*RUN, "ssh", "-V")
+    call(in_image("ssh", "-V"))
 
 
 @pytest.mark.parametrize(
@@ -79,7 +86,7 @@ def test_template_runs_in_the_image(tmp_path: Path, name: str, replies: dict[str
             host["utrust_ca_file"] = f"{PLACE}/project/ca.pem"
         private, arguments = controller.prepare_launch(name, replies)
         shutil.copy(control.ca_file, private / "project/ca.pem")
-        worker = [*RUN, "ansible-runner", "worker", "--private-data-dir", PLACE]
+        worker = in_image("ansible-runner", "worker", "--private-data-dir", PLACE)
         back = tmp_path / "back"
         back.mkdir()
         result = process(back, *work(worker, transmit(private, *arguments)))

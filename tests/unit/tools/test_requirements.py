@@ -108,6 +108,8 @@ DOWNLOADS: dict[str, set[str]] = {
 SAFE = {"--require-hashes", "--no-index", "--offline"}
 #: ansible-test runs it, and chooses the version of pip.
 OF_ANSIBLE_TEST = "tests/tools/pip_bootstrap.py"
+#: Not a part of `make test`. The definition of the image names the versions.
+OF_THE_IMAGE = "tests/image/test_execution_environment.py"
 
 
 def texts(node: ast.AST) -> set[str]:
@@ -146,7 +148,10 @@ def test_tools_download_only_what_is_pinned() -> None:
     paths = [path for path in sorted((ROOT / "tests").rglob("*.py")) if "unit" not in path.parts]
     assert len(paths) > 100
     found = {str(path.relative_to(ROOT)): downloads_of_python(path.read_text(encoding="utf-8")) for path in paths}
-    assert {name: scopes for name, scopes in found.items() if scopes} == {OF_ANSIBLE_TEST: ["top"]}
+    assert {name: scopes for name, scopes in found.items() if scopes} == {
+        OF_ANSIBLE_TEST: ["top"],
+        OF_THE_IMAGE: ["podman"],
+    }
 
 
 def test_make_and_ci_download_only_what_is_pinned() -> None:
