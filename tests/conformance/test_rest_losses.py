@@ -22,7 +22,7 @@ from ansible_collections.keyops.utrust.plugins.module_utils._errors import (
 from utrust_appliance.testing import Api, cluster
 
 from tests.support.rest import connected, downloaded, staged
-from tests.support.wait import wait_for
+from tests.support.wait import wait_for, wait_until_applying
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -381,7 +381,7 @@ def test_parallel_import_rejected_first_continues(
 
     thread = threading.Thread(target=apply)
     thread.start()
-    wait_for(lambda: control.node("node2")["running"] is not None)
+    wait_until_applying(control, "node2")
     assert target.node().running == ("import", first.id)
     for attempt in (lambda: target.apply_import(second, seen), lambda: staged(target, package, content)):
         with pytest.raises(ApiError) as caught:

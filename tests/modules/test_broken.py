@@ -15,7 +15,7 @@ from utrust_appliance.testing import cluster
 from tests.support.playbook import inventories
 from tests.support.runners import connection_args, package_args, task
 from tests.support.sync import Sync
-from tests.support.wait import wait_for
+from tests.support.wait import wait_for, wait_until_applying
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -241,7 +241,7 @@ def test_import_second_at_the_same_time_is_refused(control: Control, runner: Ans
     control.fault("hold_apply", node="node2")
     arguments = connection_args(control, "node2", **package_args(package))
     first = runner.start(task(IMPORT, arguments))
-    wait_for(lambda: control.node("node2")["running"] is not None)
+    wait_until_applying(control, "node2")
     refused(
         runner.run(task(IMPORT, arguments)),
         "import_in_progress",

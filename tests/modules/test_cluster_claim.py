@@ -15,7 +15,7 @@ from utrust_appliance.testing import Api, cluster
 
 from tests.support.playbook import methods
 from tests.support.runners import connection_args, node_variables, task
-from tests.support.wait import wait_for
+from tests.support.wait import wait_for, wait_until_applying
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,7 +75,7 @@ def test_later_tasks_use_the_claim(control: Control, runner: AnsibleRunner, tmp_
         arguments=["-vvvv"],
         env={"ANSIBLE_INJECT_INVOCATION": "true"},
     )
-    wait_for(lambda: control.node("node2")["running"] is not None)
+    wait_until_applying(control, "node2")
     [file] = (runner.folder / "runtime").glob(f"{RUN_PREFIX}*/*.claim")
     token = json.loads(file.read_text(encoding="utf-8"))["token"]
     control.clear_faults()

@@ -33,7 +33,7 @@ from tests.support.playbook import (
     start,
     waits_for_card,
 )
-from tests.support.wait import wait_for
+from tests.support.wait import wait_for, wait_until_applying
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -338,7 +338,7 @@ def waiting_at_node2(control: Control, *arguments: str, env: dict[str, str]) -> 
     control.fault("hold_apply", node="node2")
     process = start(SYNC, control, "-e", "key_sync_canary=node2", *arguments, env=env)
     try:
-        wait_for(lambda: control.node("node2")["running"] is not None)
+        wait_until_applying(control, "node2")
     except AssertionError:
         process.kill()
         raise AssertionError(finish(process).output) from None

@@ -16,7 +16,7 @@ import yaml
 from utrust_appliance.testing import Api, cluster
 
 from tests.support.playbook import PACKAGES, finish, inventories, methods, play, start
-from tests.support.wait import wait_for
+from tests.support.wait import wait_for, wait_until_applying
 
 if t.TYPE_CHECKING:
     import subprocess
@@ -73,7 +73,7 @@ def start_and_hold(control: Control, *arguments: str) -> subprocess.Popen[str]:
     """Start a run, and return when it has the claim and its import into node2 does not continue."""
     control.fault("hold_apply", node="node2")
     process = start(SYNC, control, *arguments)
-    wait_for(lambda: control.node("node2")["running"] is not None)
+    wait_until_applying(control, "node2")
     return process
 
 
@@ -236,7 +236,7 @@ def test_token_is_in_no_output_and_no_record(control: Control, tmp_path: Path) -
     }
     control.fault("hold_apply", node="node2")
     process = start(SYNC, control, "-vvvv", "--diff", env=environment)
-    wait_for(lambda: control.node("node2")["running"] is not None)
+    wait_until_applying(control, "node2")
     [file] = files_of_claims()
     token = json.loads(file.read_text(encoding="utf-8"))["token"]
     assert (file.parent.stat().st_mode & 0o777, file.stat().st_mode & 0o777) == (0o700, 0o600)

@@ -28,7 +28,7 @@ from tests.support.playbook import (
     reset_cluster,
     start,
 )
-from tests.support.wait import wait_for
+from tests.support.wait import wait_for, wait_until_applying
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -419,7 +419,7 @@ def test_member_lost_during_rollout_stops_the_rollout(control: Control) -> None:
     control.generate_key("node1", "memberKey")
     control.fault("hold_apply", node="node2")
     process = start(SYNC, control, "-e", "key_sync_wait_timeout=3", "-e", "key_sync_batch_size=1")
-    wait_for(lambda: control.node("node2")["running"] is not None)
+    wait_until_applying(control, "node2")
     control.fault("member_disconnected", node="node2", member="node3")
     control.clear_faults("hold_apply")
     run = finish(process)

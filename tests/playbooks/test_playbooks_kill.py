@@ -172,8 +172,7 @@ def reach(moment: str, run: KilledRun, run_time: float = 3) -> None:
     elif moment == "before_apply":
         run.reach(lambda: bool(run.sent("/imports")))
     else:
-        # Before the end of the upload, the node can run the check of the package.
-        run.reach(lambda: bool(run.sent("/imports")) and control.node("node2")["running"] is not None)
+        run.reach(lambda: control.node("node2")["import_state"] == "applying")
     if moment == "before_cleanup":
         control.fault("latency", node="node2", method="GET", seconds=3)
         control.clear_faults("hold_apply")

@@ -17,7 +17,7 @@ from utrust_appliance.testing import cluster
 
 from tests.support.approvals import Person, write_approvals
 from tests.support.playbook import changing_methods, command, environment, finish, inventories, methods, play, start
-from tests.support.wait import wait_for
+from tests.support.wait import wait_until_applying
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -297,7 +297,7 @@ def test_variables_of_a_target_do_not_change_the_plan(control: Control, tmp_path
     # node3 gets an extra key after the plan was made, while node2 imports.
     control.fault("hold_apply", node="node2")
     process = start(str(playbook), control, inventory=tmp_path / "inventory.yml")
-    wait_for(lambda: control.node("node2")["running"] is not None)
+    wait_until_applying(control, "node2")
     control.generate_key("node3", "onlyHere")
     control.clear_faults()
     run = finish(process)

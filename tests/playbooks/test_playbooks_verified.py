@@ -12,7 +12,7 @@ import pytest
 from utrust_appliance.testing import cluster
 
 from tests.support.playbook import finish, inventories, start
-from tests.support.wait import wait_for
+from tests.support.wait import wait_for, wait_until_applying
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,7 +54,7 @@ def test_node_that_goes_down_between_two_batches(control: Control, allow_outage:
     control.fault("hold_apply", node="node2")
     arguments = ["-e", "key_sync_batch_size=1", "-e", "key_sync_wait_timeout=20"]
     process = start(SYNC, control, *arguments, "-e", f"key_sync_allow_outage={str(allow_outage).lower()}")
-    wait_for(lambda: control.node("node2")["running"] is not None)
+    wait_until_applying(control, "node2")
     # node3 is read for the plan already. The next reading of node3 is the one of its import.
     control.fault("latency", node="node3", method="GET", path="/api/v1/node$", seconds=3.0, count=1)
     connections = control.connections("node3")
@@ -79,7 +79,7 @@ def test_key_that_appears_during_the_run_is_named(control: Control, node: str) -
     control.restore("node4")
     control.fault("hold_apply", node="node3")
     process = start(SYNC, control, "-e", "key_sync_canary=node2", "-e", "key_sync_batch_size=1")
-    wait_for(lambda: control.node("node3")["running"] is not None)
+    wait_until_applying(control, "node3")
     assert applied(control, "node2"), "node2 has its keys already"
     [strange] = control.generate_key(node, "strangeKey")
     control.clear_faults("hold_apply")

@@ -22,7 +22,7 @@ from utrust_appliance.testing import cluster
 from tests.support.awx_job import Controller, finish
 from tests.support.matrix import some
 from tests.support.playbook import ROOT, card_holders, changing_methods, inventories, methods, waits_for_card
-from tests.support.wait import wait_for
+from tests.support.wait import wait_for, wait_until_applying
 
 if t.TYPE_CHECKING:
     from collections.abc import Iterator
@@ -215,7 +215,7 @@ def test_package_of_a_killed_container_ends_with_the_next_job(tmp_path: Path) ->
         control.fault("hold_apply", node="node2")
         private = controller.prepare("key_sync", {"key_sync_allow_outage": "true"})
         job = controller.start(private)
-        wait_for(lambda: control.node("node2")["running"] is not None, limit=60)
+        wait_until_applying(control, "node2", limit=60)
         kill_everything(volume)
         job.kill()
         job.communicate(timeout=60)

@@ -9,6 +9,14 @@ from __future__ import annotations
 import time
 import typing as t
 
+if t.TYPE_CHECKING:
+    from utrust_appliance.control import Control
+
+
+def wait_until_applying(control: Control, node: str, limit: float = 180) -> None:
+    """Wait until a node applies an import. Before, the node checks the package, and the import can still be discarded."""
+    wait_for(lambda: control.node(node)["import_state"] == "applying", limit)
+
 
 def wait_for(condition: t.Callable[[], bool], limit: float = 180) -> None:
     """Wait until the condition is true. Fails after `limit` seconds."""

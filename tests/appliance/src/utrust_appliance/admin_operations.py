@@ -63,6 +63,7 @@ class AdminOperations:
                     "keys_digest": facts["keys_digest"],
                     "mbk": facts["mbk"],
                     "running": facts["running"],
+                    "import_state": node.imports.working_state(),
                     "tls_fingerprint": node.tls_fingerprint,
                 }
             )

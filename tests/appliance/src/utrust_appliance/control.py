@@ -115,7 +115,7 @@ class Control:
         return t.cast("JSON", self.call("status"))
 
     def node(self, name: str) -> JSON:
-        """A node: url, address, port, tls_fingerprint, state, serial, key_count, keys_digest, mbk, running."""
+        """A node: url, address, port, tls_fingerprint, state, serial, key_count, keys_digest, mbk, running, import_state."""
         for node in self.status()["nodes"]:
             if node["node"] == name:
                 return t.cast("JSON", node)

@@ -166,6 +166,10 @@ class Imports:
 
     # Reading
 
+    def working_state(self) -> str | None:
+        """Return the state of the import that is being checked or applied, or None."""
+        return str(self._node.store.get("import", self.working)["state"]) if self.working else None
+
     def list(self, key: str = "") -> list[Data]:
         """Imports without rows."""
         self.end_expired()
