@@ -11,6 +11,7 @@ from __future__ import annotations
 import datetime
 import typing as t
 
+import yaml
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import Problem, UtrustError
 from ansible_collections.keyops.utrust.plugins.module_utils._printable import escape_unprintable
 from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.people import normalize_name
@@ -40,10 +41,14 @@ class Approval(t.NamedTuple):
 
 
 class Approver(t.NamedTuple):
-    """A person who may approve. `names` are the normalized name and accounts, and `key` is the key fingerprint."""
+    """A person who may approve. `names` are the normalized name and accounts, and `key` is the key fingerprint.
+
+    `readings` are the names and what Ansible makes of each name in a job of AWX.
+    """
 
     name: str
     names: frozenset[str]
+    readings: frozenset[str]
     public_key: str
     key: str
 
@@ -65,7 +70,8 @@ def load_approvers(given: t.Sequence[t.Mapping[str, t.Any]]) -> tuple[Approver, 
                 f"approvers: the public key of {entry['name']!a:.80} is invalid: {exc!s:.200}. Nothing was done. Correct the key",
                 code="approver_key_invalid",
             ) from exc
-        approver = Approver(entry["name"], frozenset(map(normalize_name, spellings)), entry["public_key"], key)
+        names, readings = (frozenset(map(normalize_name, each)) for each in (spellings, map(_as_read, spellings)))
+        approver = Approver(entry["name"], names, names | readings, entry["public_key"], key)
         for other in approvers:
             if other.key == approver.key or other.names & approver.names:
                 raise UtrustError(
@@ -75,6 +81,14 @@ def load_approvers(given: t.Sequence[t.Mapping[str, t.Any]]) -> tuple[Approver, 
                 )
         approvers.append(approver)
     return tuple(approvers)
+
+
+def _as_read(name: str) -> str:
+    """Return the text of an account as Ansible reads awx_user_name: from ansible-core 2.19 on, 004711 becomes the number 2505."""
+    try:
+        return str(yaml.safe_load(name.strip()))
+    except (yaml.YAMLError, ValueError):  # not a value of YAML, or a date that does not exist
+        return name
 
 
 def check_approvals(
@@ -107,9 +121,9 @@ def check_approvals(
             not_counted.append(_problem("approval_plan_mismatch", text))
         elif not verify_ed25519(approver.public_key, approval.signature, approval.message()):
             invalid.append(_problem("approval_signature_invalid", f"the signature of {approval.name} is invalid"))
-        elif approver.names & requester:
+        elif approver.readings & requester:
             not_counted.append(_problem("approval_by_requester", f"{approval.name} requested the plan"))
-        elif approver.names & launcher:
+        elif approver.readings & launcher:
             not_counted.append(_problem("approval_by_launcher", f"{approval.name} started this run"))
         elif problem := _time_problem(approval, now):
             not_counted.append(problem)

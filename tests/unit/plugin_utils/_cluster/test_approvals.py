@@ -11,6 +11,8 @@ import json
 import typing as t
 
 import pytest
+from ansible.errors import AnsibleError
+from ansible.parsing.dataloader import DataLoader
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
 from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster import approval_file
 from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.approvals import check_approvals, load_approvers
@@ -117,6 +119,27 @@ def test_approval_of_the_launcher_never_counts(launcher: str) -> None:
     assert judge(*given, launchers=(launcher,)) == {"approvals_missing", "approval_by_launcher"}
     assert judge(*given, launchers=("dora", launcher)) == {"approvals_missing", "approval_by_launcher"}
     assert judge(*given, CLEO.approve(DIGEST), launchers=(launcher,)) == set()
+
+
+@pytest.mark.parametrize(
+    "account", ["004711", "12345", "1_0", "0x1F", "1:2:3", "yes", "2026-11-26", "1.50", "2026-13-45", "=", "[a"]
+)
+def test_account_that_ansible_reads_as_a_number_never_counts(account: str) -> None:
+    """AWX marks the name of the user as unsafe text, and ansible-core 2.19 and newer read this text as YAML."""
+    try:
+        read = str(DataLoader().load(f"a: !unsafe '{account}'")["a"])
+    except (AnsibleError, ValueError):  # the job itself cannot start
+        read = account
+    eve = Person("Eve", account)
+    given, people = (eve.approve(DIGEST), BEN.approve(DIGEST)), (eve, BEN)
+    assert judge(*given, people=people, launchers=(read,)) == {"approvals_missing", "approval_by_launcher"}
+    assert judge(*given, people=people, of=plan("Zed", read)) == {"approvals_missing", "approval_by_requester"}
+    assert judge(*given, people=people) == set()
+
+
+def test_accounts_with_one_reading_belong_to_two_people() -> None:
+    """Outside of AWX, both accounts stay as they are."""
+    assert len(load_approvers([Person("Eve", "07").approver(), Person("Kim", "7").approver()])) == 2
 
 
 @pytest.mark.parametrize("launcher", ["", "unknown", " Unknown", "\u200b"])
