@@ -30,10 +30,12 @@ LABELS: t.Final = (
     "k\u3164\u115f\u2800\ufe0f",
     "l" + "\u0336" * 40,
     "m\\x1b\\",
-    "n{{ 7 * 191 }}<script>\x1b",
+    "n{{ 9 ** 9 }}<script>\x1b",
 )
 #: The end of every free text of a hostile node. At most 26 characters, because some texts are short.
-FREE_TEXT: t.Final = "\x1b]0;x\x07\r\n\x9b\u202e\u2066\u200b\u2028\xad\ufeff\U000e0041\u3164{{7*191}}"
+FREE_TEXT: t.Final = "\x1b]0;x\x07\r\n\x9b\u202e\u2066\u200b\u2028\xad\ufeff\U000e0041\u3164{{9**9}}"
+#: Ansible shows this number if it evaluates the text as a template. No port and no time has it.
+EVALUATED: t.Final = str(9**9)
 _BLANK: t.Final = frozenset("\u3164\u115f\u1160\uffa0\u2800\ufe0f\u034f")
 
 
