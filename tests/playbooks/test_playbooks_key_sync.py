@@ -247,7 +247,7 @@ def test_failed_canary_stops_rollout_and_removes_package(control: Control) -> No
 
     control.clear_faults()
     control.fault("lost_response_before", node="node2", method="POST", path="/apply$")
-    run = play(SYNC, control)
+    run = play(SYNC, control, "-e", "key_sync_wait_timeout=3")
 
     assert run.status != 0
     assert inventories(control)["node3"] == before["node3"], "no node may change after a failed canary"

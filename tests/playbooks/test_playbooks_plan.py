@@ -136,7 +136,7 @@ def test_failed_run_ends_with_the_result_of_every_node(control: Control) -> None
     """The last task shows the result of every node, also after a failure."""
     control.fault("lost_response_before", node="node2", method="POST", path="/apply$")
 
-    run = play(SYNC, control)
+    run = play(SYNC, control, "-e", "key_sync_wait_timeout=3")
 
     assert run.status != 0
     end = " ".join(run.output[run.output.index("Verify all nodes") :].split())
