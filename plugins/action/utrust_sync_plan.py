@@ -7,8 +7,6 @@
 from __future__ import annotations
 
 import datetime
-import os
-import pwd
 import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import Problem, UtrustError
@@ -18,11 +16,11 @@ from ansible_collections.keyops.utrust.plugins.module_utils._preflight.package i
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight.policy import POLICY_SPEC, policy_of
 from ansible_collections.keyops.utrust.plugins.plugin_utils._audit.allow_list import DECLARED
 from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster import approval_file, plan_file
-from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.approvals import (
-    NOBODY,
-    check_approvals,
-    load_approvers,
+from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.accounts import (
+    check_requester,
+    launcher_accounts,
 )
+from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.approvals import check_approvals, load_approvers
 from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.options import (
     NOT_IN_A_PLAN,
     SYNC_RULES,
@@ -37,7 +35,6 @@ from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.sync import
     rollout_of,
     targets_of,
 )
-from ansible_collections.keyops.utrust.plugins.plugin_utils._connection import in_controller_job, is_blank
 from ansible_collections.keyops.utrust.plugins.plugin_utils._judging_action import JudgingActionBase
 
 if t.TYPE_CHECKING:
@@ -66,8 +63,10 @@ class ActionModule(JudgingActionBase):
         if params["audit"] == "required":
             self._require_audit(read_file=True)
         policy_of(params)
-        self._launchers = _accounts(variables)
+        self._launchers = launcher_accounts(variables)
         self._read_files(params)
+        if self._given is None:
+            check_requester(self._launchers)
         managed = self._managed_nodes(variables, params["source"])
         preflight_options(params, managed.values())
         hosts = params["hosts"] if params["hosts"] is not None else variables["ansible_play_hosts_all"]
@@ -231,19 +230,3 @@ def _handed_over(plan: Arguments) -> Arguments:
     text = plan_file.to_base64(plan)
     data = {"key_sync_plan_base64": text, "key_sync_plan_digest": plan["digest"]}
     return {"plan_base64": text, "ansible_stats": {"data": data, "per_host": False, "aggregate": True}}
-
-
-def _accounts(variables: Arguments) -> list[str]:
-    """Return the accounts that started this run. The environment does not decide, because every user can set it.
-
-    A job that a schedule of AWX started has no user. The account of the process would be the same for every job.
-    """
-    named = [str(variables[name]) for name in ("awx_user_name", "tower_user_name") if not is_blank(variables.get(name))]
-    if named:
-        return named
-    if in_controller_job(variables):
-        return [NOBODY]
-    try:
-        return [pwd.getpwuid(os.getuid()).pw_name]
-    except KeyError:
-        return [str(os.getuid())]

@@ -89,6 +89,7 @@ class Attempt(t.NamedTuple):
     launcher: str | None = "dora"
     survey: dict[str, t.Any] = {}
     forged: dict[str, t.Any] = {}
+    inventory: dict[str, t.Any] = {}
 
 
 REFUSED: t.Final = {
@@ -105,6 +106,12 @@ REFUSED: t.Final = {
     "approved_by_one_person_twice": Attempt("approvals_missing", approvers=(BEN, BEN)),
     "planned_by_a_schedule": Attempt("requester_unknown", requester=None),
     "started_by_a_schedule": Attempt("launcher_unknown", launcher=None),
+    "planned_by_a_schedule_with_a_name": Attempt(
+        "requester_unknown", requester=None, inventory={"awx_user_name": "zoe"}
+    ),
+    "started_by_a_schedule_with_a_name": Attempt(
+        "launcher_unknown", launcher=None, inventory={"tower_user_name": "zoe"}
+    ),
 }
 
 
@@ -128,6 +135,7 @@ def make_plan(
 @pytest.mark.parametrize("attempt", REFUSED.values(), ids=list(REFUSED))
 def test_plan_without_approvals_of_others_is_refused(lacking: Control, tmp_path: Path, attempt: Attempt) -> None:
     controller = controller_of(lacking, tmp_path)
+    controller.group_vars |= attempt.inventory
     plan = make_plan(controller, attempt.requester, attempt.survey)
     approvals = encode_approvals(*(person.approve(plan["key_sync_plan_digest"]) for person in attempt.approvers))
     given = {**plan, "key_sync_approvals_base64": approvals, **attempt.forged}
@@ -135,6 +143,16 @@ def test_plan_without_approvals_of_others_is_refused(lacking: Control, tmp_path:
     assert run.status == "failed"
     assert attempt.code in run.text
     assert changing_methods(lacking) == set()
+
+
+@pytest.mark.parametrize("forged", [{"awx_user_name": "zoe"}, {"tower_user_name": "zoe"}], ids=["awx", "tower"])
+def test_plan_with_two_requesters_is_refused(lacking: Control, tmp_path: Path, forged: dict[str, str]) -> None:
+    """A plan names one account, so the approval of the other account would count."""
+    controller = controller_of(lacking, tmp_path)
+    made = controller.run("key_sync", {"key_sync_allow_outage": "yes", **forged}, "--check", user="anna")
+    assert made.status == "failed"
+    assert "requester_unknown" in made.text
+    assert made.artifacts == {}
 
 
 def test_approvals_of_another_plan_are_refused(lacking: Control, tmp_path: Path) -> None:

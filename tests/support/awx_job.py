@@ -115,8 +115,9 @@ class Controller:
         private = self.folder / f"job-{self._jobs}"
         for name in ("env", "inventory", "project", "home"):
             (private / name).mkdir(parents=True)
-        by = {"user_name": user, "user_id": 7} if user is not None else {"schedule_name": "nightly"}
-        meta = {"job_id": self._jobs, "job_launch_type": "manual", "job_template_name": "a template", **by}
+        scheduled = {"job_launch_type": "scheduled", "schedule_id": 3, "schedule_name": "nightly"}
+        by = {"user_name": user, "user_id": 7, "job_launch_type": "manual"} if user is not None else scheduled
+        meta = {"job_id": self._jobs, "job_template_name": "a template", **by}
         launch = {f"{prefix}_{name}": value for prefix in ("awx", "tower") for name, value in meta.items()}
         variables = {**(template or {}), **unsafe({**launch, **(survey or {})})}
         (private / "env/extravars").write_text(dump(variables), encoding="utf-8")
