@@ -190,7 +190,7 @@ class CallbackModule(CallbackBase):
             playbook=self._playbook,
             requester=events.requester(extra_vars, _system_user()),
             controller_job=events.controller_job(extra_vars),
-            change_reference=events.change_reference(extra_vars),
+            **events.change_reference(extra_vars),
             check_mode=bool(context.CLIARGS.get("check")),
             limit=str(context.CLIARGS.get("subset") or ""),
             machine=socket.gethostname(),

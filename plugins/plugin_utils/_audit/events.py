@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 import typing as t
 
@@ -36,6 +37,8 @@ EVENTS: t.Final = {
     "ejbca_key": "key_generated",
     "ejbca_ca_info": "cas_read",
 }
+#: A boolean is also an integer, so the order matters.
+_TYPES: t.Final = ((bool, "boolean"), (int, "integer"), (float, "float"), (datetime.date, "date"))
 NAMESPACE: t.Final = "keyops.utrust."
 SUFFIX: t.Final = "__audit"
 
@@ -112,15 +115,26 @@ def error_codes(result: t.Mapping[str, t.Any]) -> list[str]:
 def requester(extra_vars: t.Mapping[str, t.Any], system_user: str) -> dict[str, str]:
     """The user who requested the run: the AWX user that the job names, otherwise the user of the process."""
     for name in ("awx_user_name", "tower_user_name"):
-        if extra_vars.get(name):
-            return {"name": str(extra_vars[name])[:MAX_LENGTH], "known_from": name}
+        if _text(extra_vars.get(name)):
+            return {"name": _text(extra_vars[name]), "known_from": name, **_type("type", extra_vars[name])}
     return {"name": system_user, "known_from": "system"}
 
 
-def change_reference(extra_vars: t.Mapping[str, t.Any]) -> str:
+def change_reference(extra_vars: t.Mapping[str, t.Any]) -> dict[str, str]:
     """The variable utrust_change_reference, or an empty text. A null or blank value, as a survey of AWX sends it, is not a reference."""
     value = extra_vars.get("utrust_change_reference")
+    return {"change_reference": _text(value), **_type("change_reference_type", value)}
+
+
+def _text(value: t.Any) -> str:
     return "" if value is None else str(value).strip()[:MAX_LENGTH]
+
+
+def _type(member: str, value: t.Any) -> dict[str, str]:
+    """Return the type of a value that is not text. ansible-core 2.19 and newer read text of AWX as YAML, so 0640 arrives as the number 416."""
+    if value is None or isinstance(value, str):
+        return {}
+    return {member: next((name for kind, name in _TYPES if isinstance(value, kind)), "other")}
 
 
 def controller_job(extra_vars: t.Mapping[str, t.Any]) -> dict[str, str]:
