@@ -10,6 +10,7 @@ import typing as t
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.keyops.utrust.plugins.module_utils._ejbca.argspec import EJBCA_SUBOPTIONS
+from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
 from ansible_collections.keyops.utrust.plugins.plugin_utils._connection import connection_options, without_blanks
 
 DOCUMENTATION = r"""
@@ -46,13 +47,17 @@ _value:
 
 
 def ejbca_options(variables: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
-    """See DOCUMENTATION. Raises AnsibleFilterError if the input is not the variables of a host."""
+    """See DOCUMENTATION. Raises AnsibleFilterError if the input is not the variables of a host, or if a list is invalid JSON."""
     if not hasattr(variables, "get") or variables.get("inventory_hostname") is None:
         raise AnsibleFilterError(
             "ejbca_options: the input must be the variables of an inventory host, such as hostvars['node1']"
         )
     given = {name: variables.get(f"utrust_ejbca_{name}") for name in EJBCA_SUBOPTIONS}
-    return {"host": connection_options(variables)["host"], **without_blanks(given, EJBCA_SUBOPTIONS)}
+    try:
+        options = without_blanks(given, EJBCA_SUBOPTIONS)
+    except UtrustError as exc:
+        raise AnsibleFilterError(f"ejbca_options: {exc}") from exc
+    return {"host": connection_options(variables)["host"], **options}
 
 
 class FilterModule:

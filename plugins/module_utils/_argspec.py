@@ -19,6 +19,7 @@ from ansible_collections.keyops.utrust.plugins.module_utils._appliance.transport
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
 from ansible_collections.keyops.utrust.plugins.module_utils._http import Endpoint
 from ansible_collections.keyops.utrust.plugins.module_utils._limits import MAX_RETRIES, MAX_TIMEOUT
+from ansible_collections.keyops.utrust.plugins.module_utils._secrets import is_header_token
 
 Spec = dict[str, t.Any]
 Params = t.Mapping[str, t.Any]
@@ -133,7 +134,7 @@ def make_endpoint(params: Params, login: Params, prefix: str) -> Endpoint:
 
 def _check_bearer_token(token: str | None) -> None:
     """Raise UtrustError (`option_invalid`) for a token that a header cannot carry. The message does not quote the token."""
-    if token is not None and not re.fullmatch(r"[A-Za-z0-9._~+/-]+=*", token):
+    if token is not None and not is_header_token(token):
         raise UtrustError(
             "bearer_token: the token has a blank, a line end or another character that is not allowed in a token. Nothing was sent. "
             "Check the end of the value: a block in a vault file often ends with a line end",

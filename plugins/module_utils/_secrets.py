@@ -40,6 +40,11 @@ def check_length(secret: str, option: str) -> None:
         )
 
 
+def is_header_token(token: str) -> bool:
+    """Whether the header of a request can carry the token."""
+    return re.fullmatch(r"[A-Za-z0-9._~+/-]+=*", token) is not None
+
+
 def secret_values(spec: Spec, params: t.Any) -> list[str]:
     """Return the texts of all options that state `no_log`, at any depth. The parameters can be those of an invalid task."""
     if not isinstance(params, t.Mapping):

@@ -12,7 +12,7 @@ import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
 from ansible_collections.keyops.utrust.plugins.module_utils._limits import MAX_TOKEN_BYTES
-from ansible_collections.keyops.utrust.plugins.module_utils._secrets import check_length
+from ansible_collections.keyops.utrust.plugins.module_utils._secrets import check_length, is_header_token
 
 Params = t.Mapping[str, t.Any]
 
@@ -56,6 +56,8 @@ def _read(path: str) -> str:
         raise _invalid(path, f"it has more than {MAX_TOKEN_BYTES} bytes")
     token = content.decode("latin-1").rstrip("\r\n")
     check_length(token, "bearer_token_file")
+    if not is_header_token(token):
+        raise _invalid(path, "the token has a blank, a line end or another character that is not allowed in a token")
     return token
 
 

@@ -6,12 +6,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils import _json
 from ansible_collections.keyops.utrust.plugins.module_utils._argspec import CONNECTION_SPEC
+from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
 from ansible_collections.keyops.utrust.plugins.plugin_utils._node_names import node_name
 
 Variables = t.Mapping[str, t.Any]
@@ -31,20 +31,27 @@ def in_controller_job(variables: Variables) -> bool:
 
 
 def without_blanks(arguments: Variables, spec: Variables) -> dict[str, t.Any]:
-    """Return the arguments that are set, at any depth. A text for a list is split at commas and line ends, and its items are stripped."""
+    """Return the arguments that are set, at any depth. A text for a list is split at commas and line ends, and its items are stripped.
+
+    Raises UtrustError (`option_invalid`) for an invalid JSON list.
+    """
     return {
-        name: _without_blanks(value, spec.get(name) or {}) for name, value in arguments.items() if not is_blank(value)
+        name: _without_blanks(name, value, spec.get(name) or {})
+        for name, value in arguments.items()
+        if not is_blank(value)
     }
 
 
-def _without_blanks(value: t.Any, option: Variables) -> t.Any:
+def _without_blanks(name: str, value: t.Any, option: Variables) -> t.Any:
     if option.get("type") == "list":
-        value = _items(value) if isinstance(value, str) else value
+        value = _items(name, value) if isinstance(value, str) else value
     if option.get("type") == "dict" and isinstance(value, str):
         value = _on_one_line(value)
     if isinstance(value, (list, tuple)):
         return [
-            item.strip() if isinstance(item, str) else _without_blanks(item, {**option, "type": option.get("elements")})
+            item.strip()
+            if isinstance(item, str)
+            else _without_blanks(name, item, {**option, "type": option.get("elements")})
             for item in value
             if not is_blank(item)
         ]
@@ -63,11 +70,19 @@ def with_nearer(farther: Variables, nearer: Variables) -> dict[str, t.Any]:
     return {**farther, **replaced, **nearer}
 
 
-def _items(text: str) -> list[t.Any]:
-    """Return the items of a text for a list: a JSON list, which a text field of a survey can have, or parts between commas and line ends."""
+def _items(name: str, text: str) -> list[t.Any]:
+    """Return the items of a text for a list: a JSON list, which a text field of a survey can have, or parts between commas and line ends.
+
+    Raises UtrustError (`option_invalid`) for an invalid JSON list.
+    """
     if text.lstrip().startswith("["):
-        with contextlib.suppress(ValueError):
+        try:
             return t.cast("list[t.Any]", _json.decode(text.encode()))
+        except ValueError as exc:
+            raise UtrustError(
+                f'{name}: the text begins with "[", but it is invalid JSON: {exc!s:.200}. Nothing was done. Correct the JSON list, or write one value a line',
+                code="option_invalid",
+            ) from exc
     return re.split(r"[,\r\n]", text)
 
 

@@ -17,7 +17,7 @@ from ansible_collections.keyops.utrust.plugins.module_utils._printable import es
 from ansible_collections.keyops.utrust.plugins.plugin_utils._canonical import canonical
 
 FORMAT = 1
-REMEDY = "make a new plan with --check and plan_dest, and have it approved"
+REMEDY = "make a new plan in check mode (in AWX: launch key_sync with the job type Check), and have it approved"
 
 Document = dict[str, t.Any]
 

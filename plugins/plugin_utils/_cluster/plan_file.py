@@ -48,7 +48,7 @@ def parse(content: bytes, origin: str) -> dict[str, t.Any]:
 
 
 def _invalid(origin: str, reason: str) -> UtrustError:
-    remedy = "Make a new plan with --check and key_sync_plan_dest. Do not edit a plan"
+    remedy = "Make a new plan in check mode (in AWX: launch key_sync with the job type Check). Do not edit a plan"
     return UtrustError(f"reading {origin}: {reason}. {remedy}", code="plan_invalid")
 
 

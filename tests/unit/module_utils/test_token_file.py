@@ -40,10 +40,13 @@ def test_token_file_line_end_is_not_in_the_token(tmp_path: Path, end: str) -> No
 
 
 @pytest.mark.parametrize("inner", [f" {TOKEN}", f"{TOKEN} ", f"{TOKEN}\nX: y", f"\ufeff{TOKEN}"], ids=repr)
-def test_token_file_keeps_other_characters(tmp_path: Path, inner: str) -> None:
-    """The check of a token rejects them, because a header cannot carry them."""
+def test_token_file_with_another_character_is_named(tmp_path: Path, inner: str) -> None:
+    """A header cannot carry the token. The message names the option that is set, and does not quote the token."""
     (tmp_path / "token").write_text(inner, encoding="utf-8")
-    assert read(tmp_path / "token")["bearer_token"] == inner.encode().decode("latin-1")
+    refused = rejected(tmp_path / "token")
+    assert refused.code == "bearer_token_file_invalid"
+    assert str(refused).startswith("bearer_token_file: ")
+    assert TOKEN not in str(refused)
 
 
 def test_token_file_behind_a_link_with_any_mode_is_read(tmp_path: Path) -> None:

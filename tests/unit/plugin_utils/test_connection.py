@@ -9,8 +9,10 @@ from __future__ import annotations
 import typing as t
 
 import pytest
+from ansible.errors import AnsibleFilterError
 from ansible_collections.keyops.utrust.plugins.filter.ejbca_options import ejbca_options
 from ansible_collections.keyops.utrust.plugins.module_utils._argspec import CONNECTION_SPEC
+from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
 from ansible_collections.keyops.utrust.plugins.module_utils._operations.cluster_info import ARGUMENT_SPEC
 from ansible_collections.keyops.utrust.plugins.plugin_utils._connection import (
     connection_options,
@@ -73,14 +75,27 @@ def test_text_of_another_type_stays_as_it_is() -> None:
         ('["a, b", "c"]', ["a, b", "c"]),
         (' \n[{"node": "node2", "reason": " seen,\\u00fc "}, {}]\n', [{"node": "node2", "reason": " seen,ü "}, {}]),
         ("[]", []),
-        ("[a, b]", ["[a", "b]"]),
-        ('["a", "b"', ['["a"', '"b"']),
         ("node2, [node3]", ["node2", "[node3]"]),
     ],
 )
 def test_text_for_a_list_can_be_json(text: str, expected: list[object]) -> None:
     """A text field of a survey is the only way to give a job confirmations."""
     assert without_blanks({"nodes": text}, {"nodes": {"type": "list"}}) == {"nodes": expected}
+
+
+@pytest.mark.parametrize(
+    "text", ["[a, b]", '["a", "b"', " \n['a']", '["a",]', "[", '["a"] x', "[NaN]", '["\ud800"]'], ids=ascii
+)
+@pytest.mark.parametrize("spec", [{"type": "list"}, {"type": "list", "elements": "str"}], ids=["list", "texts"])
+def test_text_for_a_list_that_is_broken_json_is_rejected(text: str, spec: dict[str, str]) -> None:
+    """The parts of broken JSON would be other items than the person meant."""
+    with pytest.raises(UtrustError, match=r"^nodes: .* invalid JSON") as refused:
+        without_blanks({"nodes": text}, {"nodes": spec})
+    assert refused.value.code == "option_invalid"
+    with pytest.raises(UtrustError, match=r"^inner: .* invalid JSON"):
+        without_blanks({"outer": {"inner": text}}, {"outer": {"type": "dict", "options": {"inner": spec}}})
+    with pytest.raises(AnsibleFilterError, match=r"tls_fingerprint: .* invalid JSON"):
+        ejbca_options({**HOST, "utrust_ejbca_tls_fingerprint": text})
 
 
 @pytest.mark.parametrize(
