@@ -22,6 +22,8 @@ if t.TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 #: Makes the collection path of awx.awx.
 AWX_COLLECTION = ROOT / "tests/tools/awx_collection.py"
+#: Teams of awx/site.yml that approve in the workflow, if a site enables the workflow.
+APPROVAL_TEAMS = ["Berlin approvers 1", "Berlin approvers 2"]
 
 
 class Setup(t.NamedTuple):

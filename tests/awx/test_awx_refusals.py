@@ -33,7 +33,8 @@ PROJECT = {"name": "p", "scm_url": "https://git.example.com/p.git", "scm_branch"
         ({"site_approval_teams": ["Berlin operators"]}, "site_approval_teams"),
         ({"site_approval_teams": ["Berlin approvers 1", "Berlin approvers 1"]}, "site_approval_teams"),
         (
-            {"site_variables": {"utrust_source": "node1", "key_sync_approvals_required": "2"}},
+            {"site_variables": {"utrust_source": "node1", "key_sync_approvals_required": "2"}}
+            | {"site_approval_teams": ["Berlin approvers 1"]},
             "cannot ask for the signed",
         ),
     ],

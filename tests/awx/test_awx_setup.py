@@ -10,9 +10,10 @@ import copy
 import json
 import typing as t
 
+import pytest
 import yaml
 
-from tests.awx.conftest import ROOT
+from tests.awx.conftest import APPROVAL_TEAMS, ROOT
 
 if t.TYPE_CHECKING:
     from tests.awx.conftest import Setup
@@ -37,30 +38,49 @@ def site() -> dict[str, t.Any]:
     return t.cast("dict[str, t.Any]", yaml.safe_load((ROOT / "awx/site.yml").read_text(encoding="utf-8")))
 
 
-def test_first_run_creates_all_objects(setup: Setup) -> None:
-    done = setup.run()
+#: Numbers of the objects that the setup creates for the example, and of those for a list of approval teams.
+EXAMPLE = {
+    "organizations": 1,
+    "execution_environments": 1,
+    "projects": 1,
+    "inventories": 1,
+    "hosts": 3,
+    "groups": 1,
+    "credential_types": 3,
+    "credentials": 2,
+    "notification_templates": 1,
+    "job_templates": 8,
+    "schedules": 1,
+    "teams": 4,
+}
+WORKFLOW = {"workflow_job_templates": 3, "workflow_job_template_nodes": 7, "workflow_approval_templates": 2}
+#: What the setup shows at its end.
+NEXT = ("- Berlin appliance operator\n", "- Berlin auditors\n", "launch this template: Berlin status\n")
+
+
+@pytest.mark.parametrize(
+    ("changes", "created"),
+    [({"site_approval_teams": []}, EXAMPLE), ({"site_approval_teams": APPROVAL_TEAMS}, WORKFLOW)],
+    ids=["no_approval_team", "approval_teams"],
+)
+def test_first_run_creates_and_second_run_changes_nothing(
+    setup: Setup, changes: dict[str, t.Any], created: dict[str, int]
+) -> None:
+    assert site()["site_approval_teams"] == []
+    before = {name: len(items) for name, items in setup.awx.items.items()}
+    done = setup.run(**changes)
     assert done.returncode == 0, done.stdout
+    assert [part for part in NEXT if part not in done.stdout[done.stdout.index("Show what people do next") :]] == []
+    added = {name: len(items) - before[name] for name, items in setup.awx.items.items()}
+    assert {name: number for name, number in added.items() if number} == created
+    setup.awx.requests.clear()
+    done = setup.run(**changes)
+    assert done.returncode == 0, done.stdout
+    assert setup.awx.requests == []
+
+
+def test_setup_creates_the_objects_of_the_site(setup: Setup) -> None:
     awx = setup.awx
-    assert {name: len(items) for name, items in awx.items.items()} == {
-        "organizations": 1,
-        "execution_environments": 1,
-        "projects": 1,
-        "inventories": 1,
-        "hosts": 3,
-        "groups": 1,
-        "credential_types": 3,
-        "credentials": 2,
-        "notification_templates": 1,
-        "job_templates": 8,
-        "schedules": 1,
-        "teams": 4,
-        "workflow_job_templates": 3,
-        "workflow_job_template_nodes": 7,
-        "workflow_approval_templates": 2,
-    }
-    shown = done.stdout[done.stdout.index("Show what people do next") :]
-    for part in ("- Berlin appliance operator\n", "- Berlin auditors\n", "launch this template: Berlin status\n"):
-        assert part in shown
     assert sorted(awx.names("job_templates")) == TEMPLATES
     assert awx.associated("groups", "utrust", "hosts") == ["node1", "node2", "node3"]
     for name, item in site()["site_nodes"].items():
@@ -132,7 +152,7 @@ def test_second_run_changes_nothing(setup: Setup) -> None:
     }
     before = copy.deepcopy(setup.awx.items)
     setup.awx.requests.clear()
-    done = setup.run()
+    done = setup.run(site_approval_teams=APPROVAL_TEAMS)
     assert done.returncode == 0, done.stdout
     assert "changed=0 " in done.stdout
     assert setup.awx.requests == []
@@ -144,7 +164,7 @@ def test_changed_survey_is_updated(setup: Setup) -> None:
     awx = setup.awx
     del awx.by_name("job_templates", "Berlin cancel_restore")["_survey"]["spec"][0]["max"]
     awx.requests.clear()
-    done = setup.run(site_variables={"utrust_source": "node2"})
+    done = setup.run(site_variables={"utrust_source": "node2"}, site_approval_teams=APPROVAL_TEAMS)
     assert done.returncode == 0, done.stdout
     numbers = {name: awx.by_name("job_templates", name)["id"] for name in TEMPLATES}
     changed = [name for name in TEMPLATES if name != "Berlin verify_audit"]

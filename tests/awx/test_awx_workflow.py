@@ -11,6 +11,7 @@ import typing as t
 import pytest
 from utrust_appliance.testing import cluster
 
+from tests.awx.conftest import APPROVAL_TEAMS as TEAMS
 from tests.support.awx_job import Controller
 from tests.support.awx_rules import RejectedError
 from tests.support.awx_workflow import launch
@@ -26,7 +27,6 @@ if t.TYPE_CHECKING:
     from tests.support.awx_api import Awx
 
 WORKFLOW = "Berlin key_sync with approvals"
-TEAMS = ["Berlin approvers 1", "Berlin approvers 2"]
 APPROVALS = [f"Berlin key_sync approval of {team}: approve the plan" for team in TEAMS]
 #: Where a node leads to, and its job type.
 GRAPH = {
@@ -46,7 +46,7 @@ class Site(t.NamedTuple):
         return self.setup.awx
 
     def run(self, **changes: t.Any) -> str:
-        done = self.setup.run(site_report_page=str(self.page), **changes)
+        done = self.setup.run(site_report_page=str(self.page), site_approval_teams=TEAMS, **changes)
         assert done.returncode == 0, done.stdout
         return done.stdout
 
