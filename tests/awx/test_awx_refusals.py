@@ -25,6 +25,8 @@ PROJECT = {"name": "p", "scm_url": "https://git.example.com/p.git", "scm_branch"
         ({"site_credentials": [{"name": "a"}]}, "type"),
         ({"site_credentials": [{"name": "a", "type": "b", "inputs": {"client_key": "x"}}]}, "inputs"),
         ({"site_execution_environment": {"name": "e"}}, "image"),
+        ({"site_instance_groups": {"berlin": 1}}, "site_instance_groups"),
+        ({"site_instance_groups": None}, "site_instance_groups"),
         ({"site_variables": {}}, "utrust_source"),
         ({"site_variables": {"utrust_source": "node9"}}, "utrust_source"),
         ({"site_teams": [{"name": "a"}], "site_approval_teams": []}, "role"),
@@ -53,6 +55,13 @@ def test_data_that_awx_rejects_is_named(setup: Setup) -> None:
     done = setup.run()
     assert done.returncode == 2, done.stdout
     assert "Playbook not found for project." in done.stdout
+    assert "Berlin key_sync" not in setup.awx.names("job_templates")
+
+
+def test_instance_group_that_awx_lacks_is_named(setup: Setup) -> None:
+    done = setup.run(site_instance_groups=["nowhere"])
+    assert done.returncode == 2, done.stdout
+    assert "nowhere" in done.stdout
     assert "Berlin key_sync" not in setup.awx.names("job_templates")
 
 

@@ -101,6 +101,9 @@ def test_templates_have_credentials_and_prompts(setup: Setup) -> None:
         # One job a cluster: two jobs at once and slices of a job would change the cluster twice.
         facts = ("survey_enabled", "ask_variables_on_launch", "allow_simultaneous", "job_slice_count")
         assert [template[fact] for fact in facts] == [True, False, False, 1], name
+    groups = [awx.associated("job_templates", name, "instance_groups") for name in TEMPLATES]
+    assert groups == [[]] * len(TEMPLATES)
+    assert not any(awx.by_name("job_templates", name)["prevent_instance_group_fallback"] for name in TEMPLATES)
     dry = {name for name in TEMPLATES if awx.by_name("job_templates", name)["job_type"] == "check"}
     assert dry == {"Berlin key_sync", "Berlin initial_sync", "Berlin renew_ca"}
     assert all(awx.by_name("job_templates", name)["ask_job_type_on_launch"] for name in dry)
@@ -176,6 +179,23 @@ def test_changed_survey_is_updated(setup: Setup) -> None:
     questions = awx.by_name("job_templates", "Berlin key_sync")["_survey"]["spec"]
     assert {question["variable"]: question.get("default") for question in questions}["key_sync_source"] == "node2"
     assert awx.by_name("job_templates", "Berlin cancel_restore")["_survey"]["spec"][0]["max"] == 100
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [(["pods", "berlin"], ["berlin", "pods"]), ([], ["berlin", "pods"]), (["pods"], ["pods"])],
+    ids=["two", "none_again", "one"],
+)
+def test_jobs_run_only_in_the_groups_of_the_site(setup: Setup, given: list[str], expected: list[str]) -> None:
+    """With an empty list, the groups that a template has already stay."""
+    awx = setup.awx
+    for name in {"berlin", "pods"} - set(awx.names("instance_groups")):
+        awx.handle("POST", "/api/v2/instance_groups/", {}, {"name": name, "is_container_group": name == "pods"})
+    done = setup.run(site_instance_groups=given)
+    assert done.returncode == 0, done.stdout
+    for name in TEMPLATES:
+        assert sorted(awx.associated("job_templates", name, "instance_groups")) == expected, name
+        assert awx.by_name("job_templates", name)["prevent_instance_group_fallback"], name
 
 
 #: A small site of its own: one cluster of two nodes, without EJBCA, notifications, teams and workflow.

@@ -55,6 +55,7 @@ RESOURCES: dict[str, Resource] = {
         {"organization": None, "credential": None, "pull": ""},
         {**_ORGANIZATION, "credential": "credentials"},
     ),
+    "instance_groups": Resource("instance_group", (), {"is_container_group": False, "pod_spec_override": ""}, {}),
     "projects": Resource(
         "project",
         ("organization",),
@@ -98,6 +99,7 @@ RESOURCES: dict[str, Resource] = {
         ("project", "playbook"),
         {"organization": None, "inventory": None, "execution_environment": None, "job_type": "run", "extra_vars": "---"}
         | {"diff_mode": False, "allow_simultaneous": False, "job_slice_count": 1, "survey_enabled": False}
+        | {"prevent_instance_group_fallback": False}
         | {f"ask_{name}_on_launch": False for name in _ASK},
         {**_ORGANIZATION, "inventory": "inventories", "project": "projects"}
         | {"execution_environment": "execution_environments"},
