@@ -91,6 +91,9 @@ def tls_context(endpoint: Endpoint) -> ssl.SSLContext:
         )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    # A front end with TLS 1.3 can request the client certificate after it has read the request.
+    context.post_handshake_auth = True
     if endpoint.tls_fingerprint:
         # The pin identifies the certificate, which is stronger than a host name.
         context.check_hostname = False
@@ -118,6 +121,14 @@ def tls_context(endpoint: Endpoint) -> ssl.SSLContext:
     return context
 
 
+class Peer(t.NamedTuple):
+    """The server of a connection: its address, the fingerprint of its certificate, and the version of TLS."""
+
+    address: str
+    certificate_fingerprint: str
+    tls_version: str | None
+
+
 class HttpsConnection:
     """One connection at a time to one server. Handles bytes and TLS. JSON and retries belong to `_json_client`."""
 
@@ -127,6 +138,8 @@ class HttpsConnection:
         self._pins = frozenset(normalize_fingerprint(pin) for pin in endpoint.tls_fingerprint)
         self._context = tls_context(endpoint)
         self._connection: http.client.HTTPSConnection | None = None
+        #: The server of the last connection.
+        self.peer: Peer | None = None
 
     def close(self) -> None:
         if self._connection is not None:
@@ -171,7 +184,7 @@ class HttpsConnection:
             return self._read(connection, output, limit)
         except ssl.SSLError as exc:
             self.close()
-            raise_if_client_rejected(self._endpoint, exc)
+            raise_if_client_rejected(self._endpoint, exc, self.peer)
             raise NoResponseError(f"TLS failed: {exc}", sent=True) from exc
         except TimeoutError as exc:
             self.close()
@@ -211,9 +224,13 @@ class HttpsConnection:
         with contextlib.ExitStack() as undo:
             undo.callback(connection.close)
             try:
-                connection.sock = self._open_socket()
+                opened = self._open_socket()
+                connection.sock = opened
                 # If the server has already reset the connection, the ssl module returns a socket that is not connected.
-                self._check_pin(connection)
+                certificate = opened.getpeercert(binary_form=True) or b""
+                fingerprint = "sha256:" + hashlib.sha256(certificate).hexdigest()
+                self._check_pin(fingerprint)
+                self.peer = Peer(opened.getpeername()[0], fingerprint, opened.version())
             except ssl.SSLCertVerificationError as exc:
                 raise not_trusted(endpoint, exc) from exc
             except ssl.SSLError as exc:
@@ -261,12 +278,8 @@ class HttpsConnection:
             raise TimeoutError("timed out")
         return remaining
 
-    def _check_pin(self, connection: http.client.HTTPSConnection) -> None:
-        if not self._pins:
-            return
-        certificate = t.cast(ssl.SSLSocket, connection.sock).getpeercert(binary_form=True) or b""
-        actual = "sha256:" + hashlib.sha256(certificate).hexdigest()
-        if actual not in self._pins:
+    def _check_pin(self, actual: str) -> None:
+        if self._pins and actual not in self._pins:
             raise UtrustError(
                 f"connecting to {self._endpoint.host}:{self._endpoint.port}: its certificate has the fingerprint {actual}, expected: "
                 f"{' or '.join(sorted(self._pins))}. Nothing was sent. If the certificate was renewed, compare the new fingerprint with the front display "

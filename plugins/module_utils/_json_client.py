@@ -24,6 +24,7 @@ from ansible_collections.keyops.utrust.plugins.module_utils._http import (
     Endpoint,
     HttpResponse,
     HttpsConnection,
+    Peer,
 )
 from ansible_collections.keyops.utrust.plugins.module_utils._http_response import (
     InvalidResponseError,
@@ -124,6 +125,11 @@ class JsonClient:
 
     def close(self) -> None:
         self._connection.close()
+
+    @property
+    def peer(self) -> Peer | None:
+        """The server of the last connection, or None before the first connection."""
+        return self._connection.peer
 
     def abort(self) -> None:
         """Make a request that another thread has sent end soon, with an error."""

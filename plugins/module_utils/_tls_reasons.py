@@ -13,8 +13,10 @@ from ansible_collections.keyops.utrust.plugins.module_utils._errors import Utrus
 if t.TYPE_CHECKING:
     import ssl
 
-    from ansible_collections.keyops.utrust.plugins.module_utils._http import Endpoint
+    from ansible_collections.keyops.utrust.plugins.module_utils._http import Endpoint, Peer
 
+#: Alerts with which a server ends an established connection if the client rejects a second handshake.
+_RENEGOTIATION = ("HANDSHAKE_FAILURE", "NO_RENEGOTIATION")
 _ALERTS_ABOUT_CLIENT = (
     "CERTIFICATE_EXPIRED",
     "CERTIFICATE_REVOKED",
@@ -54,9 +56,20 @@ def not_trusted(endpoint: Endpoint, exc: ssl.SSLCertVerificationError) -> Utrust
     )
 
 
-def raise_if_client_rejected(endpoint: Endpoint, exc: ssl.SSLError) -> None:
-    """Raise UtrustError (`client_certificate_rejected`) if the server sent an alert about the client certificate."""
+def raise_if_client_rejected(endpoint: Endpoint, exc: ssl.SSLError, peer: Peer | None = None) -> None:
+    """Raise UtrustError if the error is about the certificate of the client.
+
+    `peer` is the server of a connection whose handshake has ended. The code is `tls_renegotiation_required` or `client_certificate_rejected`.
+    """
     reason = (exc.reason or "").upper()
+    if peer is not None and peer.tls_version == "TLSv1.2" and any(word in reason for word in _RENEGOTIATION):
+        # A server with TLS 1.2 can request the certificate after its handshake only by a second handshake.
+        raise UtrustError(
+            f"connecting to {endpoint.host}:{endpoint.port}: the front end of the server requests the client certificate by a TLS 1.2 renegotiation "
+            f"({exc.reason}). The collection does not renegotiate, because a renegotiation can mix two requests. "
+            "Let the front end request the certificate in the first handshake, or enable TLS 1.3",
+            code="tls_renegotiation_required",
+        ) from exc
     if "ALERT" in reason and any(word in reason for word in _ALERTS_ABOUT_CLIENT):
         raise UtrustError(
             f"connecting to {endpoint.host}:{endpoint.port}: the server rejected the client certificate {endpoint.client_cert or '(not set)'} "

@@ -17,7 +17,7 @@ from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model imp
     RESTORE_JOB,
     STAGED_IMPORT,
 )
-from ansible_collections.keyops.utrust.plugins.module_utils._http import Endpoint, HttpResponse
+from ansible_collections.keyops.utrust.plugins.module_utils._http import Endpoint, HttpResponse, Peer
 from ansible_collections.keyops.utrust.plugins.module_utils._http_response import ResponseTooLargeError
 
 if t.TYPE_CHECKING:
@@ -73,6 +73,8 @@ class Request(t.NamedTuple):
 
 class FakeConnection:
     """Replaces `_http.HttpsConnection`. Returns the prepared responses in turn and records every request."""
+
+    peer: Peer | None = Peer("127.0.0.2", "sha256:" + "ab" * 32, "TLSv1.3")
 
     def __init__(self, *responses: HttpResponse | Exception) -> None:
         self.requests: list[Request] = []
