@@ -226,7 +226,9 @@ class Control:
         """Run an operation on the EJBCA of a node.
 
         Operations: status, issue(ca, common_name), renew(ca, alias), next_key(alias, ca), create_ca(name, alias, in_health_check), activate,
-        deactivate, set(auto_activation, regenerate_next_key). `issue` returns certificate and ca_certificate in PEM.
+        deactivate, set(auto_activation, regenerate_next_key, type, placeholders). `issue` returns certificate and ca_certificate in PEM.
+        For tests of clients: flags(...), counters(clear), advance(seconds), end_sessions, slot_pin(slot, code, tries), pin_state(slot),
+        certificate_object(label, certificate, slot), create_token(name, slot, kind, id, auto_activation, placeholders), delete_token(name).
         """
         return self.call("ejbca", node=node, operation=operation, args=args)
 

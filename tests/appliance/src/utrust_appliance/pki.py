@@ -120,11 +120,22 @@ def fingerprint_of(certificate: Path) -> str:
     return f"sha256:{hashlib.sha256(der).hexdigest()}"
 
 
-def server_context(certificate: Path, key: Path, client_ca: Path) -> ssl.SSLContext:
-    """TLS settings of a node. A client certificate is optional, so that a client without a certificate gets a problem document."""
+def read_identity(certificate: Path, key: Path) -> Identity:
+    private = serialization.load_pem_private_key(key.read_bytes(), password=None)
+    made = x509.load_pem_x509_certificate(certificate.read_bytes())
+    return Identity(made, t.cast("ec.EllipticCurvePrivateKey", private))
+
+
+def server_context(certificate: Path, key: Path, client_ca: Path, client_auth: str = "handshake") -> ssl.SSLContext:
+    """TLS settings of a node. A client certificate is optional, so that a client without a certificate gets a problem document.
+
+    With `late`, the server asks after the request, which requires TLS 1.3. With `never`, it does not ask.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(certificate, key)
     context.load_verify_locations(client_ca)
-    context.verify_mode = ssl.CERT_OPTIONAL
+    context.verify_mode = ssl.CERT_NONE if client_auth == "never" else ssl.CERT_OPTIONAL
+    if client_auth == "late":
+        context.minimum_version, context.post_handshake_auth = ssl.TLSVersion.TLSv1_3, True
     return context

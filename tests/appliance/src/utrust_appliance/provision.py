@@ -201,9 +201,14 @@ def host_lines(
     for name, port in (ejbca_ports or {}).items():
         hosts[name] |= {"utrust_ejbca_host": hosts[name]["utrust_host"], "utrust_ejbca_port": port}
         hosts[name] |= {
-            f"utrust_ejbca_{option}": hosts[name][f"utrust_{option}"]
-            for option in ("client_cert", "client_key", "ca_file", "tls_fingerprint")
+            f"utrust_ejbca_{option}": hosts[name][f"utrust_{option}"] for option in ("ca_file", "tls_fingerprint")
         }
+        for account in ("reader", "operator"):
+            place = f"{folder}/clients/ejbca-{account}"
+            hosts[name] |= {
+                f"utrust_ejbca_{account}_client_cert": f"{place}.pem",
+                f"utrust_ejbca_{account}_client_key": f"{place}.key",
+            }
     lines = []
     for name, variables in hosts.items():
         if prefix:

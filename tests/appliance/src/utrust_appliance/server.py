@@ -35,15 +35,24 @@ SILENT = logging.Logger("access", level=logging.CRITICAL + 1)  # nodes have thei
 class Site:
     """An HTTPS site of a node: its API or its EJBCA. It accepts connections itself, so that connections without a request are logged."""
 
-    def __init__(self, node: Node, server: socket.socket, app: web.Application | None = None) -> None:
+    def __init__(
+        self,
+        node: Node,
+        server: socket.socket,
+        app: web.Application | None = None,
+        client_auth: t.Callable[[], str] = lambda: "handshake",
+    ) -> None:
+        """`client_auth` returns when TLS asks for a client certificate: `handshake`, `late` (after the request) or `never`."""
         self._node = node
+        self._client_auth = client_auth
         self._socket = server
         self._runner = web.AppRunner(app or make_app(node), access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         folder = self._node.folder
-        self._tls = server_context(folder / "tls.pem", folder / "tls.key", self._node.cluster.folder / "client-ca.pem")
+        files = (folder / "tls.pem", folder / "tls.key", self._node.cluster.folder / "client-ca.pem")
+        self._tls = {kind: server_context(*files, client_auth=kind) for kind in ("handshake", "late", "never")}
         await self._runner.setup()
         self._spawn(self._accept())
 
@@ -71,7 +80,7 @@ class Site:
                 )  # close() sends a reset
                 connection.close()
                 continue
-            self._spawn(self._serve(connection, name, self._tls))
+            self._spawn(self._serve(connection, name, self._tls[self._client_auth()]))
 
     async def _serve(self, connection: socket.socket, peer: str, tls: ssl.SSLContext) -> None:
         loop = asyncio.get_running_loop()

@@ -11,6 +11,8 @@ from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from utrust_appliance.ejbca.errors import EjbcaError
@@ -24,12 +26,13 @@ CA_LIFETIME = timedelta(days=3650)
 LIFETIME = timedelta(days=365)
 
 
-def ca_certificate(subject: x509.Name, key: RsaKey | EcKey) -> x509.Certificate:
-    """A self-signed CA certificate. Every CA is a root CA."""
-    builder = _builder(subject, subject, key.public_key(), key.public_key(), CA_LIFETIME)
+def ca_certificate(subject: x509.Name, key: RsaKey | EcKey, issuer: x509.Name | None = None) -> x509.Certificate:
+    """A CA certificate: self-signed, or of an issuer outside EJBCA, whose key exists only here."""
+    signer = key if issuer in (None, subject) else ec.generate_private_key(ec.SECP256R1())
+    builder = _builder(subject, issuer or subject, key.public_key(), signer.public_key(), CA_LIFETIME)
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
     builder = builder.add_extension(key_usage("key_cert_sign", "crl_sign"), critical=True)
-    return builder.sign(key, hash_of(key))
+    return builder.sign(signer, hash_of(key) if signer is key else hashes.SHA256())
 
 
 def certificate(
@@ -57,6 +60,10 @@ def read_request(pem: str) -> x509.CertificateSigningRequest:
     if not request.is_signature_valid:
         raise EjbcaError(400, "The signature of certificate_request is not valid")
     return request
+
+
+def issuer_of(pem: str) -> x509.Name:
+    return x509.load_pem_x509_certificate(pem.encode()).issuer
 
 
 def read_name(dn: str) -> x509.Name:

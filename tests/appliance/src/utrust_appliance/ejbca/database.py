@@ -9,10 +9,10 @@ The database is SQLite in the folder of the cluster, or PostgreSQL. Nothing is c
 
 from __future__ import annotations
 
-import hashlib
+import secrets
 import typing as t
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
@@ -24,6 +24,7 @@ if t.TYPE_CHECKING:
     from collections.abc import Iterator
 
 DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg"}
+SUN, NG = "PKCS11CryptoToken", "Pkcs11NgCryptoToken"
 _TABLES = sa.MetaData()
 _TOKENS = sa.Table(
     "crypto_tokens",
@@ -33,6 +34,9 @@ _TOKENS = sa.Table(
     sa.Column("code_sha256", sa.Text, nullable=False),
     sa.Column("auto_activation", sa.Boolean, nullable=False),
     sa.Column("regenerate_next_key", sa.Boolean, nullable=False),
+    sa.Column("id", sa.Integer, nullable=False, unique=True),
+    sa.Column("type", sa.Text, nullable=False),
+    sa.Column("placeholders", sa.JSON, nullable=False),
 )
 _AUTHORITIES = sa.Table(
     "authorities",
@@ -61,6 +65,7 @@ _CERTIFICATES = sa.Table(
 class TokenSettings:
     """A crypto token, which is a slot of the HSM of each node.
 
+    `id`: a signed number with 32 bits. `type`: the class name in EJBCA. `placeholders`: aliases of key templates without a key.
     `regenerate_next_key`: if the test of the next key of a CA fails, generate another key under the same alias on this node.
     """
 
@@ -69,9 +74,9 @@ class TokenSettings:
     code_sha256: str
     auto_activation: bool = True
     regenerate_next_key: bool = False
-
-    def accepts(self, code: str) -> bool:
-        return hashlib.sha256(code.encode()).hexdigest() == self.code_sha256
+    id: int = field(default_factory=lambda: secrets.randbits(32) - 2**31)
+    type: str = SUN
+    placeholders: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -111,6 +116,10 @@ class SharedDatabase:
 
     def put_token(self, settings: TokenSettings) -> None:
         self._put(_TOKENS, settings)
+
+    def delete_token(self, name: str) -> None:
+        with self._transaction() as connection:
+            connection.execute(_TOKENS.delete().where(_TOKENS.c.name == name))
 
     def authority(self, name: str) -> CertificateAuthority:
         return self._one(_AUTHORITIES, CertificateAuthority, name, "CA")

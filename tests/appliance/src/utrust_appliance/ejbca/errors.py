@@ -23,3 +23,10 @@ class TokenOfflineError(EjbcaError):
 
     def __init__(self, message: str) -> None:
         super().__init__(503, message)
+
+
+class PinError(EjbcaError):
+    """The HSM rejected the PIN of a slot."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(403, message)

@@ -5,7 +5,7 @@
 """The HTTPS API of the simulated EJBCA of one node.
 
 Paths under `/ejbca/` have the paths, members and errors of EJBCA. Paths under `/simulator/` do not exist in EJBCA and replace functions of its
-Admin Web.
+Admin Web that the simulated pages do not have.
 """
 
 from __future__ import annotations
@@ -21,28 +21,44 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from utrust_appliance import __version__
+from utrust_appliance.ejbca.admin_web.site import admin_web
 from utrust_appliance.ejbca.crypto_token import kind_of
-from utrust_appliance.ejbca.ejbca_node import HEALTHY, EjbcaNode
 from utrust_appliance.ejbca.errors import EjbcaError
+from utrust_appliance.ejbca.front import at_front
+from utrust_appliance.ejbca.health_api import health
+from utrust_appliance.ejbca.roles import ACTIVATE, CLIENTS, DEACTIVATE, GENERATE, ISSUE, REMOVE, VIEW, rights_of
+from utrust_appliance.ejbca.target import EJBCA, client_name, ejbca_of
 from utrust_appliance.errors import ApiError
 from utrust_appliance.keys import is_unicode
 from utrust_appliance.web.middleware import NODE, authenticated, faulty, logged, set_server_header
 
+if t.TYPE_CHECKING:
+    from utrust_appliance.ejbca.ejbca_node import EjbcaNode
+
 LOG = logging.getLogger(__name__)
-EJBCA: web.AppKey[EjbcaNode] = web.AppKey("ejbca")
 REST = "/ejbca/ejbca-rest-api/v1"
 HEALTH = "/ejbca/publicweb/healthcheck/ejbcahealth"
 SIMULATOR = "/simulator"
 CERTIFICATE_PROFILE, END_ENTITY_PROFILE = "ENDUSER", "EMPTY"
 MAX_BODY = 64 * 1024
 MAX_NAME = 100
+ADMIN_WEB = "/ejbca/adminweb"
+#: Method and last part of the path -> right. Other GET requests need the right to view, other requests the right to issue.
+RIGHTS = {
+    ("PUT", "activate"): ACTIVATE,
+    ("PUT", "deactivate"): DEACTIVATE,
+    ("POST", "generatekeys"): GENERATE,
+    ("POST", "removekeys"): REMOVE,
+}
 Handler = t.Callable[[web.Request], t.Awaitable[web.StreamResponse]]
 
 
 def make_app(ejbca: EjbcaNode) -> web.Application:
-    app = web.Application(middlewares=[logged, faulty, handle_errors, check_client], client_max_size=MAX_BODY)
+    app = web.Application(middlewares=[logged, faulty, at_front, handle_errors, check_client], client_max_size=MAX_BODY)
     app[NODE], app[EJBCA] = ejbca.node, ejbca
     app.on_response_prepare.append(set_server_header)
+    app.router.add_route("*", ADMIN_WEB, admin_web)
+    app.router.add_route("*", ADMIN_WEB + "/{tail:.*}", admin_web)
     for method, path, handler in ROUTES:
         app.router.add_route(method, path, handler)
     return app
@@ -77,7 +93,17 @@ async def handle_errors(request: web.Request, handler: Handler) -> web.StreamRes
 @web.middleware
 async def check_client(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Require a registered client, except for the health check, which load balancers use without a login."""
-    return await handler(request) if request.path == HEALTH else await authenticated(request, handler)
+    if request.path == HEALTH or request.path.startswith(ADMIN_WEB):
+        return await handler(request)
+    name = await client_name(request)
+    flags = ejbca_of(request).state.flags
+    if name is None or "Authorization" in request.headers or not (name in flags.roles or name in CLIENTS):
+        return await authenticated(request, handler)
+    request["client"] = name
+    right = RIGHTS.get((request.method, request.path.rpartition("/")[2]), VIEW if request.method == "GET" else ISSUE)
+    if right not in rights_of(name, flags):
+        raise EjbcaError(403, f"The administrator CN={name} is not authorized to {right}")
+    return await handler(request)
 
 
 async def _body(request: web.Request) -> dict[str, t.Any]:
@@ -110,37 +136,32 @@ async def status(dummy_request: web.Request) -> web.Response:
     )
 
 
-async def health(request: web.Request) -> web.Response:
-    code, text = await asyncio.to_thread(request.app[EJBCA].health)
-    return web.Response(status=code, text=text if text == HEALTHY else f"{text}\n")
-
-
 async def activate(request: web.Request) -> web.Response:
     code = _text(await _body(request), "activation_code")
-    await asyncio.to_thread(request.app[EJBCA].activate, request.match_info["token"], code)
+    await asyncio.to_thread(ejbca_of(request).activate, request.match_info["token"], code)
     return web.Response()
 
 
 async def deactivate(request: web.Request) -> web.Response:
-    await asyncio.to_thread(request.app[EJBCA].deactivate, request.match_info["token"])
+    await asyncio.to_thread(ejbca_of(request).deactivate, request.match_info["token"])
     return web.Response()
 
 
 async def generate_keys(request: web.Request) -> web.Response:
     data = await _body(request)
     alias, kind = _text(data, "key_pair_alias"), kind_of(_text(data, "key_alg"), _text(data, "key_spec"))
-    await asyncio.to_thread(request.app[EJBCA].generate, request.match_info["token"], alias, kind)
+    await asyncio.to_thread(ejbca_of(request).generate, request.match_info["token"], alias, kind)
     return web.Response(status=201)
 
 
 async def remove_keys(request: web.Request) -> web.Response:
     match = request.match_info
-    await asyncio.to_thread(request.app[EJBCA].remove, match["token"], match["alias"])
+    await asyncio.to_thread(ejbca_of(request).remove, match["token"], match["alias"])
     return web.Response()
 
 
 async def list_cas(request: web.Request) -> web.Response:
-    known = await asyncio.to_thread(request.app[EJBCA].authorities)
+    known = await asyncio.to_thread(ejbca_of(request).authorities)
     return web.json_response(
         {
             "certificate_authorities": [
@@ -162,7 +183,7 @@ async def list_cas(request: web.Request) -> web.Response:
 async def download_certificate(request: web.Request) -> web.Response:
     """Return the certificate chain of a CA, which is one certificate."""
     subject_dn = request.match_info["subject_dn"]
-    for authority in await asyncio.to_thread(request.app[EJBCA].authorities):
+    for authority in await asyncio.to_thread(ejbca_of(request).authorities):
         if authority.subject_dn == subject_dn:
             return web.Response(text=authority.certificate, content_type="application/octet-stream")
     raise EjbcaError(404, f"A CA with the subject {subject_dn[:MAX_NAME]} does not exist")
@@ -179,7 +200,7 @@ async def pkcs10_enroll(request: web.Request) -> web.Response:
     for name in ("username", "password"):
         _text(data, name)
     ca, csr = _text(data, "certificate_authority_name"), _text(data, "certificate_request", MAX_BODY)
-    made, issuer = await asyncio.to_thread(request.app[EJBCA].issue, ca, csr)
+    made, issuer = await asyncio.to_thread(ejbca_of(request).issue, ca, csr)
     response: dict[str, t.Any] = {
         "certificate": _der(made),
         "serial_number": f"{made.serial_number:X}",
@@ -198,27 +219,27 @@ def _der(certificate: x509.Certificate) -> str:
 
 
 async def describe(request: web.Request) -> web.Response:
-    return web.json_response(await asyncio.to_thread(request.app[EJBCA].describe))
+    return web.json_response(await asyncio.to_thread(ejbca_of(request).describe))
 
 
 async def create_ca(request: web.Request) -> web.Response:
     data = await _body(request)
     names = [_text(data, name) for name in ("name", "subject_dn", "crypto_token", "key_pair_alias")]
     await asyncio.to_thread(
-        request.app[EJBCA].create, *names, in_health_check=data.get("in_health_check", True) is not False
+        ejbca_of(request).create, *names, in_health_check=data.get("in_health_check", True) is not False
     )
     return web.json_response({}, status=201)
 
 
 async def set_next_key(request: web.Request) -> web.Response:
     alias = _maybe(await _body(request), "key_pair_alias")
-    await asyncio.to_thread(request.app[EJBCA].set_next_key, request.match_info["ca"], alias)
+    await asyncio.to_thread(ejbca_of(request).set_next_key, request.match_info["ca"], alias)
     return web.json_response({})
 
 
 async def renew_ca(request: web.Request) -> web.Response:
     alias = _maybe(await _body(request), "key_pair_alias")
-    renewed = await asyncio.to_thread(request.app[EJBCA].renew, request.match_info["ca"], alias)
+    renewed = await asyncio.to_thread(ejbca_of(request).renew, request.match_info["ca"], alias)
     return web.json_response({"key_pair_alias": renewed.current_alias})
 
 

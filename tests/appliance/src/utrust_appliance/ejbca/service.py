@@ -18,10 +18,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
+from utrust_appliance import pki
 from utrust_appliance.addresses import listen_all
 from utrust_appliance.ejbca.certificates import as_pem
 from utrust_appliance.ejbca.ejbca_node import CA, TOKEN, EjbcaNode, open_database
 from utrust_appliance.ejbca.errors import EjbcaError
+from utrust_appliance.ejbca.flag_operations import FLAG_OPERATIONS
 from utrust_appliance.ejbca.rest_api import make_app
 from utrust_appliance.errors import OperationError
 from utrust_appliance.files import write_json, write_private
@@ -29,6 +31,8 @@ from utrust_appliance.provision import ansible_inventory
 from utrust_appliance.server import Site
 
 if t.TYPE_CHECKING:
+    from pathlib import Path
+
     from utrust_appliance.cluster import Cluster
 
 
@@ -40,6 +44,7 @@ def open_ejbca_sites(cluster: Cluster, options: dict[str, t.Any]) -> list[Site]:
     if not (known or options.get("ejbca") or url):
         return []
     settings = json.loads(path.read_text(encoding="utf-8")) if known else {"database": url, "ports": {}}
+    _make_clients(cluster.folder)
     if url not in (None, settings["database"]):
         raise OperationError(
             f"The EJBCA of {cluster.folder} uses the database {settings['database'] or 'SQLite'}. Omit --database."
@@ -56,9 +61,18 @@ def open_ejbca_sites(cluster: Cluster, options: dict[str, t.Any]) -> list[Site]:
         write_private(cluster.folder / "inventory.yml", ansible_inventory(cluster, settings["ports"]).encode())
         write_json(path, settings)
     return [
-        Site(node, server, make_app(cluster.ejbca_nodes[node.name]))
+        Site(node, server, make_app(ejbca := cluster.ejbca_nodes[node.name]), ejbca.client_auth)
         for node, server in zip(nodes, sockets, strict=True)
     ]
+
+
+def _make_clients(folder: Path) -> None:
+    """Client certificates for EJBCA only. Its roles match the common name, so the node itself does not accept these clients."""
+    for name in ("ejbca-reader", "ejbca-operator"):
+        certificate = folder / "clients" / f"{name}.pem"
+        if not certificate.exists():
+            ca = pki.read_identity(folder / "client-ca.pem", folder / "private" / "client-ca.key")
+            pki.make_client(ca, name).write(certificate, certificate.with_suffix(".key"))
 
 
 def ports(cluster: Cluster) -> dict[str, int]:
@@ -114,18 +128,18 @@ def _create_ca(ejbca: EjbcaNode, *, name: str, alias: str, in_health_check: bool
     }
 
 
-def _activate(ejbca: EjbcaNode) -> None:
-    """Activate the crypto token with the stored activation code, for rehearsals only."""
-    code = ejbca.node.cluster.folder / "ejbca" / "activation-code"
-    ejbca.activate(TOKEN, code.read_text(encoding="ascii").strip())
+def _activate(ejbca: EjbcaNode, *, token: str = TOKEN, code: str | None = None) -> None:
+    """Activate the crypto token. Without a code, use the stored activation code, for rehearsals only."""
+    stored = ejbca.node.cluster.folder / "ejbca" / "activation-code"
+    ejbca.activate(token, stored.read_text(encoding="ascii").strip() if code is None else code)
 
 
-def _deactivate(ejbca: EjbcaNode) -> None:
-    ejbca.deactivate(TOKEN)
+def _deactivate(ejbca: EjbcaNode, *, token: str = TOKEN) -> None:
+    ejbca.deactivate(token)
 
 
-def _set(ejbca: EjbcaNode, **settings: bool | None) -> dict[str, t.Any]:
-    return ejbca.settings(TOKEN, **settings)
+def _set(ejbca: EjbcaNode, *, token: str = TOKEN, **settings: t.Any) -> dict[str, t.Any]:
+    return ejbca.settings(token, **settings)
 
 
 _OPERATIONS: dict[str, t.Callable[..., t.Any]] = {
@@ -137,4 +151,5 @@ _OPERATIONS: dict[str, t.Callable[..., t.Any]] = {
     "activate": _activate,
     "deactivate": _deactivate,
     "set": _set,
+    **FLAG_OPERATIONS,
 }
