@@ -112,3 +112,19 @@ MAX_SECONDS_LEFT: t.Final = 3_600
 MAX_EVENTS: t.Final = 500
 #: CAs of EJBCA on one node. The collection reads a certificate for each of them.
 MAX_AUTHORITIES: t.Final = 1_000
+#: Bytes of a page of EJBCA's Admin Web. A crypto token with 2,000 keys needs about 3 MiB.
+MAX_PAGE_BYTES: t.Final = 8 * 1024 * 1024
+#: Nested elements of a page of EJBCA's Admin Web. Real pages have some thirty.
+MAX_PAGE_DEPTH: t.Final = 200
+#: Crypto tokens of EJBCA on one node. Every crypto token needs two pages.
+MAX_CRYPTO_TOKENS: t.Final = 256
+#: Key pairs of all crypto tokens of EJBCA on one node. The collection downloads the public key of each of them.
+MAX_VIEW_KEYS: t.Final = 2_000
+#: Bytes of a public key that EJBCA sends as a PEM file. Keys of post-quantum algorithms need some KiB.
+MAX_PUBLIC_KEY_BYTES: t.Final = 64 * 1024
+#: Bytes of the session cookie of EJBCA's Admin Web. Real cookies have less than 100.
+MAX_COOKIE_BYTES: t.Final = 512
+#: Downloads of public keys that fail before the others of the same node are skipped. Each failure writes an error to the log of EJBCA.
+MAX_FAILED_DOWNLOADS: t.Final = 5
+#: Keys of one task whose signature is tested. Each test is a signature of the HSM.
+MAX_TESTED_KEYS: t.Final = 20

@@ -29,9 +29,16 @@ if t.TYPE_CHECKING:
 Data = dict[str, t.Any]
 #: Secrets of the credentials, by the names of the credentials of awx/site.yml.
 APPLIANCE: t.Final = "Berlin appliance operator"
-EJBCA: t.Final = "Berlin EJBCA operator"
+#: Clients of the simulator whose certificates people enter into these credentials.
+CLIENTS: t.Final = {
+    APPLIANCE: "operator",
+    "Berlin EJBCA reader": "ejbca-reader",
+    "Berlin EJBCA operator": "ejbca-operator",
+}
 #: Variables that the credentials of AWX replace.
-_SECRETS: t.Final = ("client_cert", "client_key", "ejbca_client_cert", "ejbca_client_key")
+_SECRETS: t.Final = ("client_cert", "client_key") + tuple(
+    f"ejbca_{account}_client_{part}" for account in ("reader", "operator") for part in ("cert", "key")
+)
 
 
 class _Loader(yaml.SafeLoader):
@@ -68,6 +75,13 @@ def survey_defaults(template: Data) -> Data:
     }
 
 
+def _certificate(control: Control, client: str) -> Data:
+    """Return what people enter into a credential. A cluster without EJBCA has no clients of EJBCA, and its jobs do not use them."""
+    files = control.client(client)
+    cert, key = files if files[0].exists() else control.client()
+    return {"client_cert": cert.read_text(encoding="utf-8"), "client_key": key.read_text(encoding="utf-8")}
+
+
 class TemplateController(Controller):
     """A substitute for AWX after awx/setup.yml. The nodes of the site are those of the simulator."""
 
@@ -83,11 +97,8 @@ class TemplateController(Controller):
         self.templates: dict[str, Data] = {
             each["name"]: each for each in _rendered(read("job_templates.yml")["job_templates"], self.site)
         }
-        certificate, key = (path.read_text(encoding="utf-8") for path in control.client())
         #: What people enter into the credentials.
-        self.secrets: dict[str, Data] = {
-            name: {"client_cert": certificate, "client_key": key} for name in (APPLIANCE, EJBCA)
-        }
+        self.secrets: dict[str, Data] = {name: _certificate(control, client) for name, client in CLIENTS.items()}
         #: Path of the private directory in the container of a job.
         self.place: str | None = None
 

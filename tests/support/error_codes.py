@@ -20,7 +20,7 @@ BRACKETS = re.compile(rf"(?<![\w=])(?<!= )\[({CODE.pattern})\]")
 #: A code that a template falls back to.
 FALLBACK = re.compile(rf"code\s*\|\s*default\('({CODE.pattern})'")
 #: Calls whose first argument is a code.
-CALLS = {"Problem", "AuditError", "ChainError", "ProblemDetails"}
+CALLS = {"Problem", "AuditError", "ChainError", "ProblemDetails", "ViewProblem"}
 #: Codes that are made of a fixed part and a value of the contract.
 COMPOSED: t.Final = {
     "*_in_progress": {"restore_in_progress", "import_in_progress", "package_in_progress", "job_in_progress"},

@@ -14,12 +14,16 @@ import typing as t
 
 
 class Authority(t.NamedTuple):
-    """A CA of EJBCA. The fingerprint is the key fingerprint of its active certificate."""
+    """A CA of EJBCA. The fingerprint is the key fingerprint of its active certificate.
+
+    `is_root` is whether subject and issuer of this certificate are equal, or None without a readable certificate.
+    """
 
     name: str
     subject_dn: str
     public_key_sha256: str | None
     not_after: str | None
+    is_root: bool | None
     problem: str | None = None
 
 

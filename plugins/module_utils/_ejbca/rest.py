@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""EJBCA's REST interface and health check. Private to keyops.utrust.
+"""EJBCA's REST interface. Private to keyops.utrust.
 
 Paths and members are those of EJBCA's published OpenAPI description. Verified against the appliance simulator in tests/appliance, never against EJBCA.
 The HTTP status decides whether a request was rejected. The text of EJBCA is shown to people only.
@@ -22,6 +22,7 @@ import urllib.parse
 
 from ansible_collections.keyops.utrust.plugins.module_utils import _json
 from ansible_collections.keyops.utrust.plugins.module_utils._ejbca import x509
+from ansible_collections.keyops.utrust.plugins.module_utils._ejbca.health import plain_health
 from ansible_collections.keyops.utrust.plugins.module_utils._ejbca.protocol import (
     Authority,
     IssuedCertificate,
@@ -36,8 +37,6 @@ if t.TYPE_CHECKING:
     from ansible_collections.keyops.utrust.plugins.module_utils._http import Endpoint, HttpResponse
 
 REST = "/ejbca/ejbca-rest-api/v1"
-HEALTH = "/ejbca/publicweb/healthcheck/ejbcahealth"
-HEALTHY = "ALLOK"
 SUCCESS = range(200, 300)
 
 
@@ -77,11 +76,7 @@ class EjbcaRest:
         self._client.close()
 
     def health(self) -> str | None:
-        response = self._client.exchange("GET", HEALTH, ok=None)
-        text = _text(response)
-        if response.status == 200 and text == HEALTHY:
-            return None
-        return text or f"HTTP {response.status}"
+        return plain_health(self._client)
 
     def authorities(self) -> list[Authority]:
         x509.require_cryptography()
@@ -102,7 +97,7 @@ class EjbcaRest:
             chain = self._client.exchange("GET", path, ok=SUCCESS).body.decode("utf-8", "replace")
             return Authority(name, subject, *x509.active_certificate(chain))
         except ApiError as exc:
-            return Authority(name, subject, None, None, str(exc))
+            return Authority(name, subject, None, None, None, str(exc))
 
     def generate(self, crypto_token: str, alias: str, key_alg: str, key_spec: str) -> None:
         body = {"key_pair_alias": alias, "key_alg": key_alg, "key_spec": key_spec}

@@ -92,20 +92,24 @@ def check_test_certificate(
     return IssuedCertificate(serial, signer)
 
 
-def active_certificate(chain: str) -> tuple[str, str]:
-    """Return key fingerprint and end of validity of the first certificate in a PEM file. Raises ApiError (`response_invalid`)."""
+def active_certificate(chain: str) -> tuple[str, str, bool]:
+    """Return key fingerprint, end of validity, and whether subject and issuer are equal, of the first certificate in a PEM file.
+
+    Raises ApiError (`response_invalid`).
+    """
     from cryptography import x509
     from cryptography.exceptions import UnsupportedAlgorithm
 
     try:
         certificate = x509.load_pem_x509_certificates(chain.encode())[0]
         fingerprint = key_fingerprint(certificate)
+        is_root = certificate.subject == certificate.issuer
     except (IndexError, ValueError, TypeError, OverflowError, UnsupportedAlgorithm) as exc:
         raise ApiError(
             f"reading the certificate of a CA: the response is not a readable PEM certificate: {exc}. Check the CA in EJBCA",
             code="response_invalid",
         ) from exc
-    return fingerprint, certificate.not_valid_after_utc.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return fingerprint, certificate.not_valid_after_utc.strftime("%Y-%m-%dT%H:%M:%SZ"), is_root
 
 
 def key_fingerprint(certificate: x509.Certificate | x509.CertificateSigningRequest) -> str:

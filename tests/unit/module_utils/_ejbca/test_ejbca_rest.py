@@ -26,11 +26,12 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from tests.support.fakes import ENDPOINT, FakeConnection, make_response
 
 
-def pem() -> bytes:
+def pem(issuer: str = "CA") -> bytes:
     """Return a certificate of an Ed25519 key."""
-    key, name = Ed25519PrivateKey.generate(), x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "CA")])
+    key = Ed25519PrivateKey.generate()
+    name, issued_by = (x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, each)]) for each in ("CA", issuer))
     now = datetime.datetime.now(datetime.UTC)
-    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + datetime.timedelta(days=1))
+    builder = x509.CertificateBuilder(issued_by, name, key.public_key(), 1, now, now + datetime.timedelta(days=1))
     return builder.sign(key, None).public_bytes(Encoding.PEM)
 
 
@@ -59,6 +60,11 @@ def test_generate_with_unusable_response_is_lost(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(_json_client, "HttpsConnection", FakeConnection(failure))
     with pytest.raises(ResponseLostError):
         EjbcaRest(ENDPOINT).generate("token", "alias", "EC", "P-256")
+
+
+@pytest.mark.parametrize(("issuer", "is_root"), [("CA", True), ("Root", False)])
+def test_self_signed_certificate_is_of_a_root(issuer: str, is_root: bool) -> None:
+    assert ejbca_x509.active_certificate(pem(issuer).decode())[2] is is_root
 
 
 def test_authorities_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
