@@ -28,6 +28,7 @@ SPEC: t.Final[Spec] = {
     **READ_SPEC,
     "operation": {"type": "str", "choices": [KEY_SYNC, INITIAL_SYNC], "default": KEY_SYNC},
     "planned": {"type": "dict", "required": True},
+    "views": {"type": "list", "elements": "str", "default": []},
     **AUDIT_SPEC,
 }
 
@@ -73,7 +74,11 @@ class ActionModule(JudgingActionBase):
             result = summarize_sync(params["planned"], t.cast("ClusterReading | None", reading), left_out)
             # The last lines of a run name the plan, because people approve its digest.
             plan = params["planned"]["plan"]
-            result["summary"] += [*(describe_plan(plan) if self._task.check_mode else ()), name_plan(plan)]
+            result["summary"] += [
+                *params["views"],
+                *(describe_plan(plan) if self._task.check_mode else ()),
+                name_plan(plan),
+            ]
         if params["audit"] == "required" and not result.get("failed"):
             try:
                 self._require_audit(read_file=True)

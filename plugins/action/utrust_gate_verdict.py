@@ -19,6 +19,7 @@ Arguments = dict[str, t.Any]
 SPEC: t.Final[Spec] = {
     "planned": {"type": "dict", "required": True},
     "proofs": {"type": "list", "elements": "dict", "required": True},
+    "source_proof": {"type": "dict"},
     "manual_confirmations": {"type": "list", "elements": "dict", "default": []},
 }
 
@@ -34,5 +35,5 @@ class ActionModule(JudgingActionBase):
         return False
 
     def judge(self, reading: t.Any, params: Arguments, variables: Arguments) -> Arguments:
-        result = gate_verdict(params["planned"], params["proofs"])
+        result = gate_verdict(params["planned"], params["proofs"], params["source_proof"])
         return {**result, "manual_confirmations": params["manual_confirmations"]}

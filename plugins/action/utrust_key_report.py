@@ -11,7 +11,7 @@ import json
 import os
 import typing as t
 
-from ansible_collections.keyops.utrust.plugins.module_utils._operations.cluster_info import READ_SPEC
+from ansible_collections.keyops.utrust.plugins.module_utils._operations.cluster_info import READ_SPEC, VIEW_SPEC
 from ansible_collections.keyops.utrust.plugins.plugin_utils._audit.persistence import mounts, why_not_persistent
 from ansible_collections.keyops.utrust.plugins.plugin_utils._collection import collection_version
 from ansible_collections.keyops.utrust.plugins.plugin_utils._connection import in_controller_job
@@ -25,6 +25,7 @@ if t.TYPE_CHECKING:
 
 SPEC: t.Final[Spec] = {
     **READ_SPEC,
+    **VIEW_SPEC,
     "page": {"type": "path", "default": "key_report.html"},
     "data": {"type": "path"},
     "mode": {"type": "str", "default": "0640"},
@@ -39,6 +40,8 @@ SPEC: t.Final[Spec] = {
             "slot": {"type": "int"},
             "subject_dn": {"type": "str"},
             "not_after": {"type": "str"},
+            "is_root": {"type": "bool"},
+            "problem": {"type": "str"},
         },
     },
     "audit_file": {"type": "path"},

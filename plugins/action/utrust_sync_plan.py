@@ -10,6 +10,7 @@ import datetime
 import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import Problem, UtrustError
+from ansible_collections.keyops.utrust.plugins.module_utils._limits import MAX_TIMEOUT
 from ansible_collections.keyops.utrust.plugins.module_utils._operations import ksp_export
 from ansible_collections.keyops.utrust.plugins.module_utils._package.manifest import make_manifest
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight.package import check_directory
@@ -88,7 +89,16 @@ class ActionModule(JudgingActionBase):
             )
         if batch_size is not None and batch_size < 1:
             raise UtrustError(f"batch_size: {batch_size} is invalid. Set 1 or more", code="option_invalid")
+        if not 0 <= params["ejbca_view_timeout"] <= MAX_TIMEOUT:
+            raise UtrustError(
+                f"ejbca_view_timeout: {params['ejbca_view_timeout']:g} is invalid. Set 0 to {MAX_TIMEOUT:g} seconds",
+                code="option_invalid",
+            )
         self._check_approval_options(params)
+
+    def _read(self, arguments: Arguments, variables: Arguments, keys: bool) -> ClusterReading:
+        """Return the reading without EJBCA views. A later task of the role reads them, if a target lacks a key."""
+        return super()._read({**arguments, "ejbca_view": False}, variables, keys)
 
     def _read_files(self, params: Arguments) -> None:
         """Read plan and approvals once. Only these objects are judged, recorded and applied, also if a file changes during the run."""
@@ -204,6 +214,8 @@ def _result(reading: ClusterReading, batches: list[list[str]], params: Arguments
         "members_not_in_play": list(reading.members_not_read),
         "pending": [target.host for target in targets_of(reading) if target.pending],
         "batches": batches,
+        "ejbca_view": params["ejbca_view"],
+        "ejbca_view_timeout": params["ejbca_view_timeout"],
         # The imports use these options, so that no variable of a target can change what was planned.
         "import_options": {
             name: params[name]

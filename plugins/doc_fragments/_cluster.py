@@ -37,3 +37,16 @@ notes:
     With C(delegate_to) the nodes are read from that machine, which needs Python 3.11 or newer.
   - Null and blank text count as not set. A text for a list is split at commas and line ends.
 """
+
+    VIEW = r"""
+options:
+  ejbca_view:
+    description:
+      - Whether to read the EJBCA view of each node, too. The view has the keys that EJBCA of the node shows, and not the keys of its HSM.
+      - The view is read in the thread of its node, after the HSM, and O(node_timeout) covers both.
+      - A view that cannot be read is a result of this view. A node that has not joined is not contacted, and neither is its EJBCA.
+      - The account comes from the variables C(utrust_ejbca_reader_client_cert) and C(utrust_ejbca_reader_client_key) of each host.
+      - If the variable C(utrust_ejbca_view) of a host is false, its EJBCA is not contacted.
+    type: bool
+    default: false
+"""

@@ -15,11 +15,54 @@ options:
       - Name of the crypto token in EJBCA.
       - Required if O(reactivate=true).
     type: str
+  ejbca_view:
+    description:
+      - Whether to read the EJBCA view of each node from its Admin Web. See M(keyops.utrust.ejbca_key_info).
+      - The view proves level V(token), if the crypto token shows alias and public key of the source.
+      - The view and a test signature (O(hsm_keys[].sign_test)) prove level V(sign).
+      - A view with another content than expected closes the gate. A manual confirmation does not change that.
+    type: bool
+    default: false
+  ejbca_view_timeout:
+    description:
+      - Seconds to wait until the EJBCA view shows a key that is in the HSM.
+      - A Java PKCS#11 crypto token shows a new key only after its reactivation, so the module does not wait for it.
+    type: float
+    default: 150.0
+  reactivation_affects:
+    description:
+      - Everything that uses the slot of the crypto token, because a reactivation can interrupt it. Required if O(reactivate=true).
+      - EJBCA shows no CAs and key bindings of a slot, so a person must find them. An empty list declares that nothing uses the slot.
+    type: dict
+    suboptions:
+      crypto_tokens:
+        description: Names of the other crypto tokens on the same slot. The module compares the names with the list of EJBCA.
+        type: list
+        elements: str
+        required: true
+      cas:
+        description: Names of the CAs of these crypto tokens.
+        type: list
+        elements: str
+        required: true
+      key_bindings:
+        description: Names of the OCSP and other key bindings of these crypto tokens.
+        type: list
+        elements: str
+        required: true
   reactivate:
     description:
-      - Whether to deactivate the crypto token so that EJBCA activates the crypto token again.
-      - Set this to V(true) only for a crypto token with auto-activation. Any other crypto token stays offline until a person activates the crypto token.
-      - The CAs of the crypto token are offline on this node during the deactivation.
+      - Whether to deactivate the crypto token so that EJBCA activates the crypto token again. Requires O(ejbca_view=true).
+      - The module rejects a crypto token whose auto-activation the EJBCA view does not show, because it would stay offline.
+      - The CAs of the crypto token are offline on this node during the deactivation. The node must be out of traffic.
+      - EJBCA must be healthy before. The crypto token is reactivated at most once, and then the health of EJBCA is checked once.
+        The task fails if EJBCA is not healthy before or after.
+    type: bool
+    default: false
+  proof_certificates:
+    description:
+      - Whether test certificates may be issued with the CAs in O(hsm_keys).
+      - Ask your auditors first, because a CA key signs a certificate.
     type: bool
     default: false
   certificate_profile:

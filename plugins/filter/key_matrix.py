@@ -13,6 +13,7 @@ from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model imp
 from ansible_collections.keyops.utrust.plugins.module_utils._cluster.matrix import all_keys
 from ansible_collections.keyops.utrust.plugins.module_utils._cluster.matrix import key_matrix as matrix_of
 from ansible_collections.keyops.utrust.plugins.module_utils._cluster.read import ClusterReading
+from ansible_collections.keyops.utrust.plugins.module_utils._cluster.view_matrix import view_matrix
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
 from ansible_collections.keyops.utrust.plugins.plugin_utils._connection import is_blank
 from ansible_collections.keyops.utrust.plugins.plugin_utils._report.select import select as select_keys
@@ -95,6 +96,16 @@ _value:
         - A key is V(duplicate) if the node holds a key of the source once more.
       type: list
       elements: dict
+    ejbca_view:
+      description:
+        - The EJBCA views, or null if the cluster was read without O(keyops.utrust.utrust_cluster_info#module:ejbca_view).
+        - The members C(source), C(nodes), C(in_sync), C(in_sync_nodes), C(drift) and C(rows) are similar to those above.
+        - A row is a key pair that EJBCA of the source shows. A cell is V(present), V(absent), V(stale), V(moved), V(mismatched), V(inactive), V(unknown) or
+          V(not_read).
+        - The member C(scope) is V(ejbca). The member C(hsm_keys_known) is whether the keys in the HSM of the source are known.
+        - The member C(problems) has C(code), C(node), C(text) and C(remedy) of each reason why a view is unknown or differs.
+        - The members C(unknown_nodes) and C(left_out) have the nodes without a view. The variable C(utrust_ejbca_view) leaves a node out.
+      type: dict
 """
 
 
@@ -114,7 +125,13 @@ def key_matrix(cluster: t.Mapping[str, t.Any], select: str | None = None) -> dic
         raise AnsibleFilterError(f"key_matrix: {exc} [{exc.code}]") from exc
     if expression and not matrix["rows"]:
         raise AnsibleFilterError(f"key_matrix: no node holds a key that {expression!r} selects. Correct the expression")
-    return matrix
+    selected = {row["fingerprint"] for row in matrix["rows"]} if expression else None
+    return {**matrix, "ejbca_view": _view(reading, selected)}
+
+
+def _view(reading: ClusterReading, selected: set[str] | None) -> dict[str, t.Any] | None:
+    known = reading.hsm_keys is not None
+    return view_matrix(reading.view, hsm_keys_known=known, fingerprints=selected) if reading.view is not None else None
 
 
 def _predicate(reading: ClusterReading, expression: str) -> t.Callable[[HsmKey], bool]:

@@ -45,7 +45,7 @@ EXAMPLES = r"""
 ---
 - name: Read the CAs of EJBCA on this node
   keyops.utrust.ejbca_ca_info:
-    ejbca: "{{ hostvars[inventory_hostname] | keyops.utrust.ejbca_options }}"
+    ejbca: "{{ hostvars[inventory_hostname] | keyops.utrust.ejbca_options('reader') }}"
   register: cas
 
 - name: Show the names of the CAs
@@ -87,11 +87,18 @@ authorities:
       description: End of validity of the CA certificate, UTC.
       type: str
       returned: success
+    is_root:
+      description:
+        - Whether the CA is a root CA, because subject and issuer of its certificate are equal.
+        - Null if the CA has no certificate, or a certificate that cannot be read.
+      type: bool
+      returned: success
   sample:
     - name: IssuingCA
       subject_dn: CN=IssuingCA,O=Example
       public_key_sha256: "sha256:a1..."
       not_after: "2036-05-01T12:00:00+00:00"
+      is_root: false
 ca:
   description: The CA of option O(ca), in the format of RV(authorities). Null if the option is not set.
   returned: success

@@ -20,6 +20,7 @@ extends_documentation_fragment:
   - keyops.utrust._attributes
   - keyops.utrust._attributes.read_only
   - keyops.utrust._cluster
+  - keyops.utrust._cluster.view
 options:
   nodes:
     description:
@@ -87,6 +88,39 @@ options:
         description: Number of times that a request is repeated.
         type: int
         default: 3
+      ejbca:
+        description: Connection to EJBCA of this node, with the account that reads.
+        type: dict
+        suboptions:
+          host:
+            description: Host name or address of EJBCA.
+            type: str
+            required: true
+          port:
+            description: Port of EJBCA.
+            type: int
+            default: 443
+          client_cert:
+            description: PEM file with the client certificate of the account.
+            type: path
+            required: true
+          client_key:
+            description: PEM file with the key of the client certificate. If not set, the key must be in O(nodes[].ejbca.client_cert).
+            type: path
+          ca_file:
+            description: PEM file with the CA certificates that may have signed the TLS certificate of EJBCA.
+            type: path
+          tls_fingerprint:
+            description: SHA-256 certificate fingerprints of the TLS certificate of EJBCA.
+            type: list
+            elements: str
+      ejbca_unread:
+        description:
+          - Internal. Why EJBCA of this node is not contacted. The action sets it.
+          - The value V(left_out) stands for the variable C(utrust_ejbca_view=false) of the host.
+          - The value V(activation_failing) stands for a crypto token that cannot be activated, found by an earlier task of this run.
+        type: str
+        choices: [left_out, activation_failing]
   keys:
     description: Whether to read and compare the keys.
     type: bool
@@ -125,6 +159,49 @@ hsm_keys:
   returned: success
   type: list
   elements: dict
+ejbca_view:
+  description: The EJBCA views, compared with the view of the source. Null without O(ejbca_view).
+  returned: success
+  type: dict
+  contains:
+    scope:
+      description: Always V(ejbca), because EJBCA can show other keys than the HSM holds.
+      type: str
+      returned: success
+    in_sync:
+      description: Whether EJBCA of each node shows every key pair that EJBCA of the source shows.
+      type: bool
+      returned: success
+    out_of_sync:
+      description: Inventory hosts whose view differs.
+      type: list
+      elements: str
+      returned: success
+    unknown_nodes:
+      description: Inventory hosts whose view is unknown.
+      type: list
+      elements: str
+      returned: success
+    left_out:
+      description: Inventory hosts with the variable C(utrust_ejbca_view=false).
+      type: list
+      elements: str
+      returned: success
+    source_view:
+      description: View of the source, as RV(keyops.utrust.ejbca_key_info#module:view). Null if the view is unknown.
+      type: dict
+      returned: success
+    nodes:
+      description:
+        - View of each node by its inventory host. C(read), C(left_out) and C(compared) are whether the view was read, excluded and compared.
+        - C(in_sync) is null if the view is unknown. C(listed) is whether the list of crypto tokens was requested.
+        - C(present) is the number of key pairs that the node shows as the source does.
+        - C(different) has the other key pairs of the source with their C(state) and the reason as C(text).
+        - C(problems) has C(code) and C(text) of each reason why the view is unknown.
+        - C(identity) has address, port, certificate fingerprint and host name of EJBCA. If two nodes have the same value, its member C(unknown) is true.
+        - C(tokens) has the crypto tokens without their keys.
+      type: dict
+      returned: success
 nodes:
   description: Result of each node by its inventory host, the source included.
   returned: success

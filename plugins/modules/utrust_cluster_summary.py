@@ -30,6 +30,11 @@ options:
     description: Result of M(keyops.utrust.utrust_sync_plan) in this run, or of M(keyops.utrust.utrust_preflight) with O(operation=initial_sync).
     type: dict
     required: true
+  views:
+    description: Lines about the EJBCA views of the targets, for the summary.
+    type: list
+    elements: str
+    default: []
   audit:
     description: Whether an incomplete audit trail at the end of the run is a failure.
     type: str

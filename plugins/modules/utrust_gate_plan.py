@@ -47,6 +47,37 @@ options:
       ca:
         description: Name of a CA in EJBCA whose current key is this key.
         type: str
+      crypto_token:
+        description: Name of the crypto token of the key. The default is O(crypto_token).
+        type: str
+      sign_test:
+        description: Whether EJBCA of each node may sign with the key for a test.
+        type: bool
+        default: false
+      public_trust:
+        description: Whether the key is of a publicly trusted CA.
+        type: bool
+        default: false
+      qualified:
+        description: Whether the key is for qualified certificates.
+        type: bool
+        default: false
+      root:
+        description: Whether the key is of a root CA.
+        type: bool
+        default: false
+      offline:
+        description: Whether the key is of an offline CA.
+        type: bool
+        default: false
+      needs_authorization:
+        description: Whether the HSM authorizes each use of the key.
+        type: bool
+        default: false
+      sole_control:
+        description: Whether the key is under the sole control of a person.
+        type: bool
+        default: false
   level:
     description: Level to prove.
     type: str
@@ -61,6 +92,11 @@ options:
     type: int
   ignore_members:
     description: Names of joined members that the gate ignores.
+    type: list
+    elements: str
+    default: []
+  out_of_traffic:
+    description: Inventory hosts of the gate, or the source, without traffic. Only their crypto tokens can be reactivated.
     type: list
     elements: str
     default: []
@@ -108,6 +144,28 @@ members:
   returned: success
   type: list
   elements: str
+reactivate_nodes:
+  description: Inventory hosts whose crypto tokens the gate may reactivate, in the order of the gate.
+  returned: success
+  type: list
+  elements: str
+reactivation_affects:
+  description: Option O(reactivation_affects).
+  returned: success
+  type: dict
+out_of_traffic:
+  description: Option O(out_of_traffic).
+  returned: success
+  type: list
+  elements: str
+ejbca_view:
+  description: Whether the gate reads the EJBCA view.
+  returned: success
+  type: bool
+source_host:
+  description: Inventory host of the source.
+  returned: success
+  type: str
 excluded_members:
   description: Names of joined members outside of the gate.
   returned: success

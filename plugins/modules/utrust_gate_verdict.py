@@ -28,6 +28,9 @@ options:
     type: list
     elements: dict
     required: true
+  source_proof:
+    description: Result of M(keyops.utrust.utrust_key_proof) for the source, if the gate reads the EJBCA view.
+    type: dict
   manual_confirmations:
     description: Manual confirmations that the proofs had. The result repeats them.
     type: list

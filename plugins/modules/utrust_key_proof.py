@@ -16,8 +16,9 @@ description:
   - EJBCA's Java PKCS#11 crypto token reads its keys only when EJBCA activates the crypto token.
     It cannot use a key that was imported later.
   - EJBCA's REST interface does not list or test keys.
-    The module proves level V(token) by activating the crypto token again (O(reactivate)).
-    The module proves level V(sign) by a test certificate of a CA that uses the key (O(hsm_keys[].ca)).
+    The module proves level V(token) by the EJBCA view of the node (O(ejbca_view)).
+    The module proves level V(sign) by the view together with a test signature (O(hsm_keys[].sign_test)),
+    or else by a test certificate of a CA that uses the key (O(hsm_keys[].ca)), or else by the confirmation of a person.
   - If no CA uses the key yet, create a test CA in EJBCA on the node that generated the key.
     Exclude the test CA from the health check, and create an end entity profile for it.
   - Without a test CA, a person tests the key with button C(Test) in the Admin Web of each node.
@@ -65,8 +66,42 @@ options:
         description: HSM slot of the key. Required without O(source_keys), and if the source has the label in several slots.
         type: int
       ca:
-        description: Name of a CA in EJBCA whose current key is this key.
+        description: Name of a CA in EJBCA whose current key is this key. Requires O(proof_certificates=true).
         type: str
+      crypto_token:
+        description: Name of the crypto token of the key in EJBCA. The default is O(crypto_token). Required for O(ejbca_view=true).
+        type: str
+      sign_test:
+        description:
+          - Whether EJBCA of the node may sign with the key for a test, through its health check. See O(keyops.utrust.ejbca_key_info#module:test_keys).
+          - The test proves level V(sign) only if the EJBCA view of the node shows the key of the source.
+          - The test of the same key must have passed on the source before. Otherwise the module does not make the test.
+        type: bool
+        default: false
+      public_trust:
+        description: Whether the key is of a publicly trusted CA. The module then rejects O(hsm_keys[].ca) and O(hsm_keys[].sign_test).
+        type: bool
+        default: false
+      qualified:
+        description: Whether the key is for qualified certificates. The module then rejects O(hsm_keys[].ca) and O(hsm_keys[].sign_test).
+        type: bool
+        default: false
+      root:
+        description: Whether the key is of a root CA. The module then rejects O(hsm_keys[].sign_test).
+        type: bool
+        default: false
+      offline:
+        description: Whether the key is of an offline CA. The module then rejects O(hsm_keys[].sign_test).
+        type: bool
+        default: false
+      needs_authorization:
+        description: Whether the HSM authorizes each use of the key. The module then rejects O(hsm_keys[].sign_test).
+        type: bool
+        default: false
+      sole_control:
+        description: Whether the key is under the sole control of a person. The module then rejects O(hsm_keys[].sign_test).
+        type: bool
+        default: false
   source_keys:
     description:
       - Keys of the source node, as RV(keyops.utrust.utrust_cluster_info#module:hsm_keys).
@@ -85,6 +120,46 @@ options:
     type: str
     choices: [hsm, token, sign]
     default: sign
+  ejbca_reader:
+    description:
+      - Connection to EJBCA on this node with the account of a reader. Required if O(ejbca_view=true).
+      - The suboptions are those of O(ejbca).
+    type: dict
+    suboptions:
+      host:
+        description: Address of EJBCA on this node, and not of a load balancer.
+        type: str
+        required: true
+      port:
+        description: Port of EJBCA.
+        type: int
+        default: 443
+      client_cert:
+        description: PEM file with the client certificate of the reader.
+        type: path
+        required: true
+      client_key:
+        description: PEM file with the private key. Omit this option if O(ejbca_reader.client_cert) contains the key.
+        type: path
+      ca_file:
+        description: PEM file with the CA certificates that the certificate of EJBCA must verify with.
+        type: path
+      tls_fingerprint:
+        description: SHA-256 certificate fingerprints of EJBCA, with which the certificate is compared instead of a CA.
+        type: list
+        elements: str
+  source_ejbca:
+    description:
+      - Member RV(ejbca) of the result of this module for the source.
+      - Without this option, the module treats this node as the source.
+    type: dict
+  out_of_traffic:
+    description:
+      - Whether people have removed the traffic of this node.
+      - Before version 9 of EJBCA, required for a test signature.
+      - Required for O(reactivate=true), because the CAs of the crypto token cannot sign during the reactivation.
+    type: bool
+    default: false
 seealso:
   - module: keyops.utrust.ejbca_ca_info
   - module: keyops.utrust.ejbca_key
@@ -94,17 +169,29 @@ EXAMPLES = r"""
 ---
 - name: Prove that this node signs with the new key
   keyops.utrust.utrust_key_proof:
-    ejbca: "{{ hostvars[inventory_hostname] | keyops.utrust.ejbca_options }}"
+    ejbca: "{{ hostvars[inventory_hostname] | keyops.utrust.ejbca_options('operator') }}"
     hsm_keys:
       - fingerprint: "{{ generated.hsm_key.fingerprint }}"
         label: "{{ generated.hsm_key.label }}"
         slot: "{{ generated.hsm_key.slot }}"
         ca: Gate signKey-2027
+    proof_certificates: true
     crypto_token: SigningToken
-    reactivate: true
   module_defaults:
     group/keyops.utrust.utrust: "{{ hostvars[inventory_hostname] | keyops.utrust.connection_options }}"
   register: proof
+
+- name: Prove the key on the source by its EJBCA view
+  keyops.utrust.utrust_key_proof:
+    ejbca_reader: "{{ hostvars[inventory_hostname] | keyops.utrust.ejbca_options('reader') }}"
+    ejbca_view: true
+    hsm_keys:
+      - fingerprint: "{{ generated.hsm_key.fingerprint }}"
+        label: "{{ generated.hsm_key.label }}"
+        slot: "{{ generated.hsm_key.slot }}"
+        crypto_token: SigningToken
+        sign_test: true
+  register: proof_of_source
 
 - name: Check that the new key passed
   ansible.builtin.assert:
@@ -147,6 +234,16 @@ proof:
       description: Description of the proof, or reason of the failure.
       type: str
       returned: success
+    method:
+      description: Method that decided. One of V(hsm), V(view), V(signature_test), V(certificate), V(confirmation).
+      type: str
+      returned: success
+    view:
+      description:
+        - State of the key in the EJBCA view, or null if the view was not used.
+        - One of V(present), V(absent), V(stale), V(moved), V(mismatched), V(inactive), V(unknown).
+      type: str
+      returned: success
   sample:
     - fingerprint: "sha256:a1..."
       label: signKey-2027
@@ -154,12 +251,46 @@ proof:
       reached: sign
       passed: true
       detail: certificate 5C61AE90 of CA Gate signKey-2027 verifies with this key
+      method: certificate
+      view: null
 reactivated:
   description: Whether EJBCA activated the crypto token again.
   returned: success
   type: bool
 certificates:
   description: Issued test certificates, each with C(ca), C(serial_number) and C(username) of the end entity.
+  returned: success
+  type: list
+  elements: dict
+ejbca:
+  description: EJBCA view of this node, or null if the view was not used.
+  returned: success
+  type: dict
+  contains:
+    view:
+      description: View as RV(keyops.utrust.ejbca_key_info#module:view), or null.
+      type: dict
+      returned: success
+    identity:
+      description: Address, port, certificate fingerprint and host name of EJBCA, or null.
+      type: dict
+      returned: success
+    signature_tests:
+      description: The value of RV(signature_tests).
+      type: list
+      elements: dict
+      returned: success
+    problem:
+      description: Reason why the view is unknown, or null.
+      type: str
+      returned: success
+    codes:
+      description: C(token_activation_failing), if each further view would try the PIN of a crypto token again.
+      type: list
+      elements: str
+      returned: success
+signature_tests:
+  description: Test signatures of this task, each with C(crypto_token), C(alias), C(fingerprint), C(result) and C(reason).
   returned: success
   type: list
   elements: dict

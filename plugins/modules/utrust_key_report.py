@@ -21,6 +21,7 @@ description:
 extends_documentation_fragment:
   - keyops.utrust._attributes
   - keyops.utrust._cluster
+  - keyops.utrust._cluster.view
 attributes:
   check_mode:
     support: full
@@ -71,6 +72,12 @@ options:
       not_after:
         description: Expiry time of the CA certificate.
         type: str
+      is_root:
+        description: Whether the CA is a root CA. The report does not use it.
+        type: bool
+      problem:
+        description: Reason why the certificate of the CA could not be read. The report does not use it.
+        type: str
   audit_file:
     description: Audit file of P(keyops.utrust.audit#callback), for earlier synchronizations and restores. If not set, the report omits this part.
     type: path
@@ -94,6 +101,7 @@ verdict:
   description:
     - V(in_sync) if every joined member holds exactly the keys of the source and can use them.
     - V(drift) if a node differs, and V(incomplete) if no node differs but some nodes were not read.
+    - With O(ejbca_view), the EJBCA views of all nodes must also be in sync.
   returned: success
   type: str
   sample: drift

@@ -43,6 +43,14 @@ options:
   batch_size:
     description: Largest number of targets that import at the same time. The quorum limits this number, too.
     type: int
+  ejbca_view:
+    description: Whether the run verifies the EJBCA view of each target. The action itself does not contact EJBCA, and only returns the option.
+    type: bool
+    default: false
+  ejbca_view_timeout:
+    description: Seconds for which the run waits until the EJBCA views show the added keys.
+    type: float
+    default: 150.0
   dest:
     description: Path under which the package is to be kept. The module checks that the directory exists and is private.
     type: path

@@ -12,6 +12,7 @@ import typing as t
 
 from ansible.plugins.loader import lookup_loader
 from ansible_collections.keyops.utrust.plugins.module_utils._cluster.read import ClusterReading
+from ansible_collections.keyops.utrust.plugins.module_utils._cluster.view import ClusterView
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import Problem, UtrustError
 from ansible_collections.keyops.utrust.plugins.module_utils._operations import cluster_info
 from ansible_collections.keyops.utrust.plugins.module_utils._token_file import with_tokens_of_files
@@ -22,10 +23,12 @@ from ansible_collections.keyops.utrust.plugins.plugin_utils._action import (
     Variables,
 )
 from ansible_collections.keyops.utrust.plugins.plugin_utils._connection import is_blank, without_blanks
+from ansible_collections.keyops.utrust.plugins.plugin_utils._ejbca_view import is_true, mark_failing_nodes, view_options
 from ansible_collections.keyops.utrust.plugins.plugin_utils._node_names import node_name
 
 if t.TYPE_CHECKING:
     from ansible_collections.keyops.utrust.plugins.module_utils._argspec import Spec
+    from ansible_collections.keyops.utrust.plugins.module_utils._runner import Operation
 
 
 class ClusterActionBase(UtrustActionBase):
@@ -39,7 +42,15 @@ class ClusterActionBase(UtrustActionBase):
         hosts = given.pop("hosts", variables["ansible_play_hosts_all"])
         hosts = hosts if isinstance(hosts, list) else [hosts]
         names = dict.fromkeys(str(name) for name in (given.get("source"), *hosts) if not is_blank(name))
-        return {**given, "nodes": [self._node(self._host_variables(variables, name)) for name in names]}
+        view = is_true(given.get("ejbca_view"))
+        nodes = [self._node(self._host_variables(variables, name), view=view) for name in names]
+        return {**given, "nodes": nodes}
+
+    def _run_operation(self, operation: Operation, arguments: Arguments, variables: Variables) -> Result:
+        result = super()._run_operation(operation, arguments, variables)
+        if result.get("ejbca_view") is not None:
+            mark_failing_nodes(ClusterView.from_dict(result["ejbca_view"]), arguments["nodes"])
+        return result
 
     def _require_source(self, arguments: Arguments) -> None:
         if "source" not in arguments:
@@ -49,8 +60,9 @@ class ClusterActionBase(UtrustActionBase):
             )
         arguments["source"] = str(arguments["source"]).strip()
 
-    def _node(self, of_host: t.Mapping[str, t.Any]) -> Arguments:
-        return {"inventory_host": of_host["inventory_hostname"], **self._node_options(of_host)}
+    def _node(self, of_host: t.Mapping[str, t.Any], *, view: bool) -> Arguments:
+        options = {"inventory_host": of_host["inventory_hostname"], **self._node_options(of_host)}
+        return {**options, **view_options(of_host)} if view else options
 
 
 class JudgingActionBase(ClusterActionBase):
@@ -110,13 +122,17 @@ class JudgingActionBase(ClusterActionBase):
             self._show_progress(f"{source}: the claim of the cluster was not released, so it ends by itself. {exc}")
 
     def _read(self, arguments: Arguments, variables: Variables, keys: bool) -> ClusterReading:
-        how = {name: arguments[name] for name in cluster_info.READ_SPEC if name in arguments}
+        options = (*cluster_info.READ_SPEC, *cluster_info.VIEW_SPEC)
+        how = {name: arguments[name] for name in options if name in arguments}
         completed = self._claims(variables).with_tokens(self._complete({**how, "keys": keys}, variables))
         if not self._task.delegate_to:
             rules = self.operation.module_arguments()
             params, tokens = with_tokens_of_files(self._validate(self.name, rules, completed))
             self._secrets += tokens
-            return cluster_info.read(params)
+            reading = cluster_info.read(params)
+            if reading.view is not None:
+                mark_failing_nodes(reading.view, completed["nodes"])
+            return reading
         found = self._execute(self.operation, completed, variables)
         if found.get("failed") or "nodes" not in found:
             raise UtrustError(

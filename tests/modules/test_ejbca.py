@@ -43,8 +43,8 @@ def control(running: Control) -> Iterator[Control]:
     running.clear_faults()
 
 
-def ejbca(control: Control, node: str, **changes: t.Any) -> Arguments:
-    certificate, key = control.client()
+def ejbca(control: Control, node: str, *, client: str = "operator", **changes: t.Any) -> Arguments:
+    certificate, key = control.client(client)
     url = control.ejbca(node, "status")["url"].rpartition(":")
     usual = {
         "host": url[0].removeprefix("https://"),
@@ -58,6 +58,18 @@ def ejbca(control: Control, node: str, **changes: t.Any) -> Arguments:
 
 def at(control: Control, node: str, **more: t.Any) -> Arguments:
     return {**connection_args(control, node), "ejbca": ejbca(control, node), **more}
+
+
+def quiet(control: Control, node: str = "node2") -> Arguments:
+    """Options of a node whose traffic people have removed."""
+    return {
+        "reactivate": True,
+        "reactivation_affects": {"crypto_tokens": [], "cas": [CA], "key_bindings": []},
+        "out_of_traffic": True,
+        "ejbca_view": True,
+        "ejbca_view_timeout": 0,
+        "ejbca_reader": ejbca(control, node, client="ejbca-reader"),
+    }
 
 
 def key_of(control: Control, label: str, node: str = "node1", **more: t.Any) -> dict[str, t.Any]:
@@ -179,15 +191,15 @@ def test_key_proof_reaches_hsm_then_token_then_sign(control: Control, runner: An
     nameless = prove("sign", manual_confirmations=[{**confirmation, "confirmed_by": " "}])
     assert (nameless["failed"], nameless["code"]) == (True, "option_invalid")
 
-    token = prove("token", reactivate=True)
+    token = prove("token", **quiet(control))
     assert (token["passed"], token["changed"], token["reactivated"]) == (True, True, True)
     assert label in control.ejbca("node2", "status")["crypto_tokens"][0]["keys"]
 
     control.ejbca("node2", "create_ca", name=proof_ca, alias=label, in_health_check=False)
-    signed = prove("sign", key={"ca": proof_ca}, reactivate=True)
+    signed = prove("sign", key={"ca": proof_ca}, proof_certificates=True, **quiet(control))
     assert (signed["passed"], signed["changed"], signed["proof"][0]["reached"]) == (True, False, "sign")
     assert [made["ca"] for made in signed["certificates"]] == [proof_ca]
-    other = prove("sign", key={"ca": CA})
+    other = prove("sign", key={"ca": CA}, proof_certificates=True)
     assert (other["passed"], f"CA {CA} signs with another key on this node" in other["proof"][0]["detail"]) == (
         False,
         True,
@@ -221,20 +233,26 @@ def test_key_proof_missing_other_and_unusable_key(control: Control, runner: Ansi
 
 def test_key_proof_check_mode_returns_unknown(control: Control, runner: AnsibleRunner) -> None:
     """Check mode sends GET requests only and cannot prove a level beyond hsm."""
-    arguments = at(control, "node2", hsm_keys=[key_of(control, FIRST, ca=CA)], crypto_token=TOKEN, reactivate=True)
+    keys = [key_of(control, FIRST, ca=CA)]
+    arguments = at(control, "node2", hsm_keys=keys, crypto_token=TOKEN, proof_certificates=True, **quiet(control))
     result = runner.run(task("utrust_key_proof", arguments, check_mode=True)).result
     assert (result["passed"], result["proof"][0]["reached"], result["certificates"]) == (None, "hsm", [])
     assert methods(control) == {"GET"}
 
 
 def test_key_proof_token_stays_offline_is_reported(control: Control, runner: AnsibleRunner) -> None:
-    """A crypto token without auto-activation stays offline after the deactivation."""
-    control.ejbca("node2", "set", auto_activation=False)
+    """A crypto token whose PIN has changed stays offline after the deactivation."""
+    label = f"offline-{runner.name}"
+    control.generate_key("node2", label)
+    control.ejbca("node2", "slot_pin", code="other", tries=50)
     try:
-        arguments = at(control, "node2", hsm_keys=[key_of(control, FIRST)], level="token", crypto_token=TOKEN)
-        result = runner.run(task("utrust_key_proof", {**arguments, "reactivate": True})).result
-        assert (result["passed"], result["reactivated"]) == (False, True)
-        assert "stayed offline" in result["proof"][0]["detail"]
+        requested = key_of(control, label, "node2")
+        arguments = at(control, "node2", hsm_keys=[requested], level="token", crypto_token=TOKEN)
+        result = runner.run(task("utrust_key_proof", {**arguments, **quiet(control)})).result
+        assert (result["failed"], result["code"]) == (True, "crypto_token_offline")
+        assert (result["changed"], result["reactivated"]) == (True, True)
+        assert "may have no auto-activation" in result["msg"]
         assert EjbcaClient(control, "node2").health() == (500, DISCONNECTED)
     finally:
-        control.ejbca("node2", "set", auto_activation=True)
+        control.ejbca("node2", "slot_pin")
+        EjbcaClient(control, "node2").health()

@@ -73,7 +73,7 @@ def test_host_variables_without_source_are_refused(control: Control, runner: Ans
     ("module", "arguments"),
     [
         (INFO, {}),
-        ("ejbca_ca_info", {"ejbca": "{{ hostvars[inventory_hostname] | keyops.utrust.ejbca_options }}"}),
+        ("ejbca_ca_info", {"ejbca": "{{ hostvars[inventory_hostname] | keyops.utrust.ejbca_options('reader') }}"}),
         ("utrust_ksp_export", {}),
     ],
 )
@@ -82,7 +82,8 @@ def test_node_not_joined_is_never_contacted(
 ) -> None:
     """A node that was contacted before it joined can no longer join."""
     certificate, key = control.client()
-    hosts = inventory(control, "node3", utrust_ejbca_client_cert=str(certificate), utrust_ejbca_client_key=str(key))
+    account = {"utrust_ejbca_reader_client_cert": str(certificate), "utrust_ejbca_reader_client_key": str(key)}
+    hosts = inventory(control, "node3", **account)
     result = runner.run(
         task(module, arguments, check_mode=True), arguments=["--limit", "node3,bastion"], hosts=hosts
     ).result

@@ -14,7 +14,7 @@ from pathlib import Path
 import jinja2
 import pytest
 import yaml
-from ansible_collections.keyops.utrust.plugins.module_utils._operations.cluster_info import READ_SPEC
+from ansible_collections.keyops.utrust.plugins.module_utils._operations.cluster_info import READ_SPEC, VIEW_SPEC
 
 ROOT = Path(__file__).resolve().parents[2]
 ACTIONS = "ansible_collections.keyops.utrust.plugins.action"
@@ -25,10 +25,12 @@ CASES = {
     "preflight": ("utrust_preflight", set()),
     "key_status": ("utrust_cluster_info", {"select", "only_drift", "fail_on_drift"}),
 }
+#: Variables of the tasks of a role.
+OWN = {"cluster", "drift", "hsms", "matrix", "may_drift", "unread", "views"}
 
 
 def options_of(action: str) -> set[str]:
-    spec = getattr(importlib.import_module(f"{ACTIONS}.{action}").ActionModule, "spec", READ_SPEC)
+    spec = getattr(importlib.import_module(f"{ACTIONS}.{action}").ActionModule, "spec", READ_SPEC | VIEW_SPEC)
     return set(spec) - {"hosts", "claim"}
 
 
@@ -40,7 +42,7 @@ def test_role_has_the_options_of_its_action(role: str) -> None:
     documented: dict[str, t.Any] = specs["main"]["options"]
     assert {name.removeprefix(f"{role}_") for name in documented} == expected
     tasks = "".join(path.read_text("utf-8") for path in (ROOT / f"roles/{role}/tasks").iterdir())
-    assert set(re.findall(rf"\b{role}_(\w+)", tasks)) - {"cluster", "drift", "matrix", "may_drift"} == expected
+    assert set(re.findall(rf"\b{role}_(\w+)", tasks)) - OWN == expected
 
 
 @pytest.mark.parametrize("role", [path.name for path in sorted((ROOT / "roles").iterdir())])

@@ -19,11 +19,15 @@ T = t.TypeVar("T")
 
 
 class Job(t.NamedTuple, t.Generic[T]):
-    """`run` returns a result or raises UtrustError. `abort` makes a `run` that hangs return soon; another thread calls it."""
+    """`run` returns a result or raises UtrustError. `abort` makes a `run` that hangs return soon; another thread calls it.
+
+    `partial` returns what a `run` that exceeds its time has found until then, or None.
+    """
 
     host: str
     run: t.Callable[[], T]
     abort: t.Callable[[], None]
+    partial: t.Callable[[], T | None] = lambda: None
 
 
 class Limits(t.NamedTuple):
@@ -35,7 +39,7 @@ class Limits(t.NamedTuple):
 
 
 def run_all(jobs: t.Sequence[Job[T]], limits: Limits) -> dict[str, T | UtrustError]:
-    """Return the result of each job, or the error that it raised. A job that exceeds its time is an error `node_read_timeout`."""
+    """Return the result of each job, or the error that it raised. A job that exceeds its time has its partial result, or else an error `node_read_timeout`."""
     if not jobs:
         return {}
     waiting = collections.deque(jobs)
@@ -55,7 +59,8 @@ def run_all(jobs: t.Sequence[Job[T]], limits: Limits) -> dict[str, T | UtrustErr
                 first = min(deadline for dummy, deadline in running.values())
                 host, result = ended.get(timeout=max(0.0, first - limits.clock()))
             except queue.Empty:
-                results |= _expire(running, limits)
+                expired = _expire(running, limits)
+                results |= expired
                 continue
             if running.pop(host, None) is None:
                 continue  # the time of this job was over before
@@ -71,14 +76,19 @@ def _put(ended: queue.Queue[tuple[str, t.Any]], host: str, result: t.Any) -> Non
     ended.put((host, result))
 
 
-def _expire(running: dict[str, tuple[Job[T], float]], limits: Limits) -> dict[str, UtrustError]:
-    expired: dict[str, UtrustError] = {}
+def _expire(running: dict[str, tuple[Job[T], float]], limits: Limits) -> dict[str, T | UtrustError]:
+    expired: dict[str, T | UtrustError] = {}
     for job, deadline in list(running.values()):
         if deadline <= limits.clock():
             del running[job.host]
+            partial = job.partial()  # before the job notices that it was aborted
             job.abort()
-            expired[job.host] = UtrustError(
-                f"reading {job.host}: the node did not send all of its facts within {limits.timeout:g} s. Check the node and the network",
-                code="node_read_timeout",
+            expired[job.host] = (
+                partial
+                if partial is not None
+                else UtrustError(
+                    f"reading {job.host}: the node did not send all of its facts within {limits.timeout:g} s. Check the node and the network",
+                    code="node_read_timeout",
+                )
             )
     return expired

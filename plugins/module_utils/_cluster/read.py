@@ -15,7 +15,11 @@ import functools
 import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import UNKNOWN, HsmKey, Node
+from ansible_collections.keyops.utrust.plugins.module_utils._cluster.node_job import Found, NodeJob
 from ansible_collections.keyops.utrust.plugins.module_utils._cluster.parallel import Job, Limits, run_all
+from ansible_collections.keyops.utrust.plugins.module_utils._cluster.view import ClusterView, fold_views
+from ansible_collections.keyops.utrust.plugins.module_utils._cluster.view_read import ViewReading
+from ansible_collections.keyops.utrust.plugins.module_utils._ejbca.view import ViewProblem
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import Problem, UtrustError, raise_for_problems
 from ansible_collections.keyops.utrust.plugins.module_utils._keys import (
     Difference,
@@ -32,18 +36,22 @@ from ansible_collections.keyops.utrust.plugins.module_utils._preflight.node impo
     describe_state,
     read_keys,
 )
-from ansible_collections.keyops.utrust.plugins.module_utils._runner import coded_errors
 
 if t.TYPE_CHECKING:
     from ansible_collections.keyops.utrust.plugins.module_utils._appliance.protocol import Appliance
+    from ansible_collections.keyops.utrust.plugins.module_utils._cluster.view_read import ViewSource
 
 
 class NodeAddress(t.NamedTuple):
-    """A node to read. `host` is its name in the inventory, `name` the name that the node must report. `open` sends nothing yet."""
+    """A node to read. `host` is its name in the inventory, `name` the name that the node must report. `open` sends nothing yet.
+
+    `view` is the EJBCA of the node, or None if nobody asked for its view.
+    """
 
     host: str
     name: str
     open: t.Callable[[], Appliance]
+    view: ViewSource | None = None
 
 
 @dc.dataclass(frozen=True)
@@ -96,11 +104,15 @@ class NodeReading:
 
 @dc.dataclass(frozen=True)
 class ClusterReading:
-    """All readings of a cluster. `hsm_keys` are the keys of the source, or None if they were not read."""
+    """All readings of a cluster. `hsm_keys` are the keys of the source, or None if they were not read.
+
+    `view` has the EJBCA views of the nodes. It is missing if nobody asked for them.
+    """
 
     source: NodeReading
     others: tuple[NodeReading, ...]
     hsm_keys: tuple[HsmKey, ...] | None
+    view: ClusterView | None = None
 
     @property
     def readings(self) -> tuple[NodeReading, ...]:
@@ -126,6 +138,7 @@ class ClusterReading:
             "summary": self.summary(),
             "nodes": {reading.host: reading.to_dict() for reading in self.readings},
             "hsm_keys": [key.to_dict() for key in self.hsm_keys] if self.hsm_keys is not None else None,
+            "ejbca_view": self.view.to_dict() if self.view is not None else None,
         }
 
     def summary(self) -> list[str]:
@@ -140,11 +153,12 @@ class ClusterReading:
     def from_dict(cls, document: t.Mapping[str, t.Any]) -> ClusterReading:
         """Return the reading in a result of utrust_cluster_info. Raises KeyError or TypeError for another document."""
         readings = [NodeReading.from_dict(host, reading) for host, reading in document["nodes"].items()]
-        hsm_keys = document["hsm_keys"]
+        hsm_keys, view = document["hsm_keys"], document["ejbca_view"]
         return cls(
             next(reading for reading in readings if reading.host == document["source"]),
             tuple(reading for reading in readings if reading.host != document["source"]),
             tuple(HsmKey.from_dict(key) for key in hsm_keys) if hsm_keys is not None else None,
+            ClusterView.from_dict(view) if view is not None else None,
         )
 
 
@@ -156,10 +170,12 @@ def read_cluster(
     Raises UtrustError if the facts of the source cannot be read: nobody knows then which nodes have joined.
     If only its keys cannot be listed, the facts of all nodes are read and nothing is compared.
     """
-    first = _run([source], limits, functools.partial(_read_source, keys=keys))[source.host]
+    first = _run([source], limits, functools.partial(_read_source, keys=keys), is_source=True)[source.host]
     if isinstance(first, UtrustError):
         raise first
-    reading, hsm_keys = first
+    if isinstance(first.result, UtrustError):
+        raise first.result
+    reading, hsm_keys = first.result
     joined = {member.node for member in t.cast(Node, reading.node).members if member.joined}
     compare_with = _compare_with(hsm_keys) if hsm_keys is not None else None
     found = _run(
@@ -167,41 +183,37 @@ def read_cluster(
         limits,
         functools.partial(_read_node, compare_with=compare_with),
     )
-    return ClusterReading(
-        reading,
-        tuple(_outcome(address, found.get(address.host), source.name) for address in others),
-        hsm_keys,
-    )
+    outcomes = {address.host: _outcome(address, found.get(address.host), source.name) for address in others}
+    cluster = ClusterReading(reading, tuple(outcome for outcome, dummy in outcomes.values()), hsm_keys)
+    if source.view is None:
+        return cluster
+    views = {source.host: first.view or ViewReading(), **{host: view for host, (dummy, view) in outcomes.items()}}
+    return dc.replace(cluster, view=fold_views(source.host, views, functools.partial(_hsm_fingerprints, cluster)))
 
 
 T = t.TypeVar("T")
 
 
 def _run(
-    addresses: t.Iterable[NodeAddress], limits: Limits, read: t.Callable[[NodeAddress, Appliance], T]
-) -> dict[str, T | UtrustError]:
-    jobs: list[Job[T]] = []
+    addresses: t.Iterable[NodeAddress],
+    limits: Limits,
+    read: t.Callable[[NodeAddress, Appliance], T],
+    *,
+    is_source: bool = False,
+) -> dict[str, Found[T] | UtrustError]:
+    jobs: list[Job[Found[T]]] = []
     for address in addresses:
-        try:
-            with coded_errors():
-                appliance = address.open()
-        except UtrustError as exc:
-            jobs.append(Job(address.host, functools.partial(_raise, exc), lambda: None))
-            continue
-        jobs.append(Job(address.host, functools.partial(_read_and_close, address, appliance, read), appliance.abort))
+        job = NodeJob(address.open, functools.partial(read, address), address.view, is_source=is_source)
+        jobs.append(Job(address.host, job.run, job.abort, job.partial))
     return run_all(jobs, limits)
 
 
-def _raise(error: UtrustError) -> t.NoReturn:
-    raise error
-
-
-def _read_and_close(address: NodeAddress, appliance: Appliance, read: t.Callable[[NodeAddress, Appliance], T]) -> T:
-    try:
-        with coded_errors():  # an unexpected error of one node must not end the reading of the others
-            return read(address, appliance)
-    finally:
-        appliance.close()
+def _hsm_fingerprints(cluster: ClusterReading, host: str) -> frozenset[str] | None:
+    """Return the key fingerprints in the HSM of a node, or None if some of them are unknown."""
+    difference = next(reading.difference for reading in cluster.readings if reading.host == host)
+    if cluster.hsm_keys is None or difference is None or difference.undetermined:
+        return None
+    return frozenset(key.fingerprint for key in difference.target_of(cluster.hsm_keys))
 
 
 def _read_source(
@@ -258,9 +270,10 @@ def _compare_with(hsm_keys: tuple[HsmKey, ...]) -> t.Callable[[Node, Appliance],
     return difference
 
 
-def _outcome(address: NodeAddress, found: NodeReading | UtrustError | None, source: str) -> NodeReading:
-    if isinstance(found, NodeReading):
-        return found
+def _outcome(
+    address: NodeAddress, found: Found[NodeReading] | UtrustError | None, source: str
+) -> tuple[NodeReading, ViewReading]:
+    """Return the reading of a node and its view. A node without a result has not joined, and a result without a view exceeded its time."""
     if found is None:
         problem = Problem(
             "node_not_joined",
@@ -268,9 +281,16 @@ def _outcome(address: NodeAddress, found: NodeReading | UtrustError | None, sour
             f"{address.name} is not a joined member of the cluster of {source}, so it was not contacted",
             "let the node join in Webconf, page Cluster, or remove the host from the play",
         )
-    else:
+    elif isinstance(found, UtrustError):
         problem = _problem(address, found)
-    return NodeReading(address.host, address.name, problem=problem)
+    elif isinstance(found.result, UtrustError):
+        return NodeReading(
+            address.host, address.name, problem=_problem(address, found.result)
+        ), found.view or ViewReading()
+    else:
+        return found.result, found.view or ViewReading()
+    view = ViewReading(problem=ViewProblem(problem.code, problem.text))
+    return NodeReading(address.host, address.name, problem=problem), view
 
 
 def _describe(reading: NodeReading) -> str:

@@ -16,11 +16,16 @@ from ansible_collections.keyops.utrust.plugins.module_utils._cluster.read import
     NodeAddress,
     read_cluster,
 )
+from ansible_collections.keyops.utrust.plugins.module_utils._cluster.view_read import AdminWebView, UnreadView
+from ansible_collections.keyops.utrust.plugins.module_utils._ejbca.argspec import ejbca_endpoint, ejbca_option
+from ansible_collections.keyops.utrust.plugins.module_utils._ejbca.view import ViewProblem
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
 from ansible_collections.keyops.utrust.plugins.module_utils._runner import Invocation, Operation, Result
 
 if t.TYPE_CHECKING:
     from ansible_collections.keyops.utrust.plugins.module_utils._appliance.protocol import Appliance
+    from ansible_collections.keyops.utrust.plugins.module_utils._cluster.view_read import ViewSource
+    from ansible_collections.keyops.utrust.plugins.module_utils._ejbca.admin_web.client import AdminWeb
 
 #: How the cluster is read. utrust_preflight and utrust_sync_plan have these options, too.
 READ_SPEC: t.Final[Spec] = {
@@ -29,6 +34,10 @@ READ_SPEC: t.Final[Spec] = {
     "max_parallel": {"type": "int", "default": 16},
     "node_timeout": {"type": "float", "default": 60.0},
 }
+#: Why EJBCA of a node is not contacted: a person excluded its view, or an earlier task of this run found a crypto token that cannot be activated.
+LEFT_OUT, FAILING = "left_out", "activation_failing"
+#: Option of the modules that can read the EJBCA views, too.
+VIEW_SPEC: t.Final[Spec] = {"ejbca_view": {"type": "bool", "default": False}}
 NODE_SPEC: t.Final[Spec] = {
     "inventory_host": {"type": "str", "required": True},
     **{
@@ -36,9 +45,12 @@ NODE_SPEC: t.Final[Spec] = {
         for name, option in CONNECTION_SPEC.items()
         if name != "members"
     },
+    "ejbca": ejbca_option(required=False),
+    "ejbca_unread": {"type": "str", "choices": [LEFT_OUT, FAILING]},
 }
 ARGUMENT_SPEC: t.Final[Spec] = {
     **READ_SPEC,
+    **VIEW_SPEC,
     "nodes": {"type": "list", "elements": "dict", "options": NODE_SPEC},
     "keys": {"type": "bool", "default": True, "no_log": False},
 }
@@ -55,9 +67,30 @@ def _open(node: Params) -> Appliance:
     return TRANSPORTS[node["transport"]](node_endpoint(node), node)
 
 
-def _address(node: Params) -> NodeAddress:
+def _address(node: Params, *, view: bool) -> NodeAddress:
     host = node["inventory_host"]
-    return NodeAddress(host, node["expect_node"] or host, lambda: _open(node))
+    return NodeAddress(host, node["expect_node"] or host, lambda: _open(node), _view(node) if view else None)
+
+
+def _view(node: Params) -> ViewSource:
+    """Return the EJBCA of a node, or why it is not contacted."""
+    host = node["inventory_host"]
+    if node["ejbca_unread"] == LEFT_OUT:
+        text = f"the variable utrust_ejbca_view of {host} is false, so its EJBCA was not contacted. Remove the variable to read the view again"
+        return UnreadView(ViewProblem("ejbca_view_left_out", text), left_out=True)
+    if node["ejbca_unread"] == FAILING:
+        text = "an earlier task of this run found a crypto token of this node that cannot be activated, so EJBCA was not contacted again"
+        return UnreadView(ViewProblem("token_activation_failing", text))
+    if node["ejbca"] is None:
+        text = f"the account that reads EJBCA of {host} is not set. Set the variable utrust_ejbca_reader_client_cert of this host"
+        return UnreadView(ViewProblem("credentials_missing", text))
+    return AdminWebView(lambda: _open_admin_web(node), node["ejbca"]["port"])
+
+
+def _open_admin_web(node: Params) -> AdminWeb:
+    from ansible_collections.keyops.utrust.plugins.module_utils._ejbca.admin_web.client import AdminWeb
+
+    return AdminWeb(ejbca_endpoint(node), retries=node["retries"])
 
 
 def read(params: Params) -> ClusterReading:
@@ -67,7 +100,8 @@ def read(params: Params) -> ClusterReading:
             "reading the cluster: max_parallel must be 1 or more, and node_timeout more than 0 seconds. Correct the option",
             code="option_invalid",
         )
-    addresses = {address.host: address for address in map(_address, params["nodes"] or ())}
+    view = params.get("ejbca_view", False)
+    addresses = {address.host: address for address in (_address(node, view=view) for node in params["nodes"] or ())}
     source = addresses.pop(params["source"], None)
     if source is None:
         raise UtrustError(

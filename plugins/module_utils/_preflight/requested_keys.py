@@ -11,15 +11,40 @@ import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils._argspec import parse_key_fingerprints
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
+from ansible_collections.keyops.utrust.plugins.module_utils._limits import MAX_TESTED_KEYS, MAX_TIMEOUT
 from ansible_collections.keyops.utrust.plugins.module_utils._printable import escape_unprintable
 
 if t.TYPE_CHECKING:
     from ansible_collections.keyops.utrust.plugins.module_utils._argspec import Params, Spec
 
+#: Marks of keys that never sign a test certificate, and of keys that never make a test signature.
+NO_CERTIFICATE: t.Final = ("public_trust", "qualified")
+NO_SIGN_TEST: t.Final = (*NO_CERTIFICATE, "root", "offline", "needs_authorization", "sole_control")
+#: A key that an operator names. Key fingerprints and labels are public.
+KEY_SPEC: t.Final[Spec] = {
+    "label": {"type": "str", "required": True},
+    "fingerprint": {"type": "str"},
+    "slot": {"type": "int"},
+    "ca": {"type": "str"},
+    "crypto_token": {"type": "str", "no_log": False},
+    "sign_test": {"type": "bool", "default": False},
+    **{mark: {"type": "bool", "default": False} for mark in NO_SIGN_TEST},
+}
 #: How keys are proven. utrust_gate_plan has these options, too, and checks them before a key is generated.
 PROOF_SPEC: t.Final[Spec] = {
     "crypto_token": {"type": "str", "no_log": False},
+    "ejbca_view": {"type": "bool", "default": False},
+    "ejbca_view_timeout": {"type": "float", "default": 150.0},
     "reactivate": {"type": "bool", "default": False},
+    "reactivation_affects": {
+        "type": "dict",
+        "options": {
+            "crypto_tokens": {"type": "list", "elements": "str", "required": True, "no_log": False},
+            "cas": {"type": "list", "elements": "str", "required": True},
+            "key_bindings": {"type": "list", "elements": "str", "required": True, "no_log": False},
+        },
+    },
+    "proof_certificates": {"type": "bool", "default": False},
     "certificate_profile": {"type": "str", "default": "ENDUSER"},
     "end_entity_profile": {"type": "str", "default": "EMPTY"},
     "manual_confirmations": {
@@ -39,12 +64,24 @@ PROOF_SPEC: t.Final[Spec] = {
 
 
 class RequestedKey(t.NamedTuple):
-    """A key by its key fingerprint. `ca` is a CA whose current key it is: a certificate of this CA proves a signature."""
+    """A key by its key fingerprint. `ca` is a CA whose current key it is: a certificate of this CA proves a signature.
+
+    `crypto_token` is the crypto token in whose EJBCA view the key is, and `sign_test` allows test signatures of the health check.
+    The other members mark keys that sign no test certificate (NO_CERTIFICATE) or make no test signature (NO_SIGN_TEST).
+    """
 
     fingerprint: str
     label: str
     slot: int
     ca: str | None
+    public_trust: bool = False
+    qualified: bool = False
+    root: bool = False
+    offline: bool = False
+    needs_authorization: bool = False
+    sole_control: bool = False
+    crypto_token: str | None = None
+    sign_test: bool = False
 
 
 class ManualConfirmation(t.NamedTuple):
@@ -119,11 +156,22 @@ def _is_requested(present: t.Mapping[str, t.Any], key: t.Mapping[str, t.Any]) ->
 
 
 def _requested(present: t.Mapping[str, t.Any], key: t.Mapping[str, t.Any]) -> RequestedKey:
-    return RequestedKey(present["fingerprint"], present["label"], int(present["slot"]), key.get("ca") or None)
+    return RequestedKey(
+        present["fingerprint"],
+        present["label"],
+        int(present["slot"]),
+        key.get("ca") or None,
+        crypto_token=key.get("crypto_token") or None,
+        sign_test=bool(key.get("sign_test")),
+        **{mark: bool(key.get(mark)) for mark in NO_SIGN_TEST},
+    )
 
 
 def check_proof_options(params: Params) -> tuple[ManualConfirmation, ...]:
-    """Check the options of PROOF_SPEC, and return the confirmations. Raises UtrustError (`option_invalid`)."""
+    """Check the options of PROOF_SPEC, and return the confirmations. Raises UtrustError (`option_invalid`, `proof_not_allowed`)."""
+    _check_proof_certificates(params)
+    _check_sign_tests(params)
+    _check_view_options(params)
     confirmations = tuple(_confirmation(given) for given in params["manual_confirmations"])
     if params["reactivate"] and not params["crypto_token"]:
         raise UtrustError(
@@ -134,6 +182,69 @@ def check_proof_options(params: Params) -> tuple[ManualConfirmation, ...]:
             f"wait_timeout: {params['wait_timeout']:g} is invalid. Set 0 or more seconds", code="option_invalid"
         )
     return confirmations
+
+
+def _check_proof_certificates(params: Params) -> None:
+    """Refuse test certificates that the operator has not allowed, or that nobody may allow. Raises UtrustError (`proof_not_allowed`)."""
+    for key in params["hsm_keys"]:
+        marks = [mark for mark in NO_CERTIFICATE if key.get(mark)]
+        if key.get("ca") and marks:
+            raise UtrustError(
+                f"hsm_keys: {key['label']}: the key is marked {' and '.join(marks)}, so it must not sign a test certificate. Nothing was done. "
+                "Remove ca, and confirm the key manually",
+                code="proof_not_allowed",
+            )
+        if key.get("ca") and not params["proof_certificates"]:
+            raise UtrustError(
+                f"hsm_keys: {key['label']}: CA {key['ca']} would issue a test certificate, but proof_certificates is false. Nothing was done. "
+                "Ask your auditors, then set proof_certificates: true. Or remove ca, and confirm the key manually",
+                code="proof_not_allowed",
+            )
+
+
+def _check_sign_tests(params: Params) -> None:
+    """Refuse test signatures of keys that must not make one. Raises UtrustError (`option_invalid`, `proof_not_allowed`)."""
+    tested = [key for key in params["hsm_keys"] if key.get("sign_test")]
+    for key in tested:
+        if marks := [mark for mark in NO_SIGN_TEST if key.get(mark)]:
+            raise UtrustError(
+                f"hsm_keys: {key['label']}: the key is marked {' and '.join(marks)}, so it must not make a test signature. Nothing was done. "
+                "Remove sign_test, and confirm the key manually",
+                code="proof_not_allowed",
+            )
+    if len(tested) > MAX_TESTED_KEYS:
+        raise UtrustError(
+            f"hsm_keys: {len(tested)} keys have sign_test, at most {MAX_TESTED_KEYS} are accepted. Nothing was done. Test fewer keys",
+            code="option_invalid",
+        )
+    if tested and not params["ejbca_view"]:
+        raise UtrustError(
+            f"hsm_keys: {tested[0]['label']}: sign_test requires ejbca_view: true, because a test signature does not show which key signed. "
+            "Nothing was done. Set ejbca_view, or remove sign_test",
+            code="option_invalid",
+        )
+
+
+def _check_view_options(params: Params) -> None:
+    """Raises UtrustError (`option_invalid`)."""
+    problem = ""
+    unnamed = [key["label"] for key in params["hsm_keys"] if not (key.get("crypto_token") or params["crypto_token"])]
+    if params["ejbca_view"] and unnamed:
+        problem = f"ejbca_view: crypto_token is missing for {', '.join(unnamed)}. Set the name of the crypto token"
+    elif params["reactivate"] and not params["ejbca_view"]:
+        problem = (
+            "reactivate: ejbca_view is false. The role reactivates a crypto token only if the EJBCA view shows its auto-activation. "
+            "Set ejbca_view: true, or reactivate: false"
+        )
+    elif params["reactivate"] and params["reactivation_affects"] is None:
+        problem = (
+            "reactivate: reactivation_affects is missing. Name all crypto_tokens, cas and key_bindings on the slot of the crypto token. "
+            "An empty list declares that nothing uses the slot"
+        )
+    elif not 0 <= params["ejbca_view_timeout"] <= MAX_TIMEOUT:
+        problem = f"ejbca_view_timeout: {params['ejbca_view_timeout']:g} is invalid. Set 0 to {MAX_TIMEOUT:g} seconds"
+    if problem:
+        raise UtrustError(f"{problem}. Nothing was done", code="option_invalid")
 
 
 def _confirmation(given: t.Mapping[str, t.Any]) -> ManualConfirmation:

@@ -66,6 +66,8 @@ RESULT: t.Final = _names(
     "executed_on",
     "passed",
     "reactivated",
+    "ceremony_reference",
+    "reactivate_nodes",
     "plan_digest",
     "batches",
     "members_not_in_play",
@@ -96,9 +98,14 @@ RESULT: t.Final = _names(
         mbk=MBK,
         pin_pad=_names("name", "kind"),
     ),
-    proof=_names("fingerprint", "label", "slot", "reached", "passed", "detail"),
+    proof=_names("fingerprint", "label", "slot", "reached", "passed", "detail", "method", "view"),
+    key_states=_names("node", "crypto_token", "alias", "fingerprint", "state"),
+    reactivation_affects=_names("crypto_tokens", "cas", "key_bindings"),
     certificates=_names("ca", "serial_number", "username"),
+    identity=_names("address", "port", "certificate_fingerprint", "host_name", "version", "server_time"),
 )
+#: Names in the record of a test signature.
+SIGNATURE_TEST: t.Final = _names("crypto_token", "alias", "subject_key_id", "fingerprint", "result", "reason")
 #: Names in a fact that a role or playbook declares. The name of the fact ends in `__audit`.
 DECLARED: t.Final = _names(
     "requester",

@@ -14,6 +14,7 @@ from ansible_collections.keyops.utrust.plugins.plugin_utils._audit.allow_list im
     DECLARED,
     MAX_LENGTH,
     RESULT,
+    SIGNATURE_TEST,
     allowed,
 )
 
@@ -25,6 +26,7 @@ EVENTS: t.Final = {
     "utrust_preflight": "cluster_checked",
     "utrust_sync_plan": "sync_planned",
     "utrust_cluster_summary": "cluster_verified",
+    "utrust_view_verdict": "ejbca_views_verified",
     "utrust_gate_plan": "gate_planned",
     "utrust_gate_verdict": "gate_evaluated",
     "utrust_key_report": "report_written",
@@ -36,6 +38,7 @@ EVENTS: t.Final = {
     "utrust_key_proof": "keys_verified",
     "ejbca_key": "key_generated",
     "ejbca_ca_info": "cas_read",
+    "ejbca_key_info": "ejbca_view_read",
 }
 #: A boolean is also an integer, so the order matters.
 _TYPES: t.Final = ((bool, "boolean"), (int, "integer"), (float, "float"), (datetime.date, "date"))
@@ -56,6 +59,8 @@ def event_name(module: str, state: t.Any, result: t.Mapping[str, t.Any], *, chec
     removed = "removed" in result if state not in ("present", "absent") else state == "absent"
     if module == "utrust_ksp_export" and removed:
         return "package_removed"
+    if module == "ejbca_key" and "ceremony_reference" in result:
+        return "ceremony_key_checked"
     return EVENTS.get(module, module)
 
 
@@ -75,6 +80,9 @@ def task_events(task: Record, result: t.Mapping[str, t.Any], state: t.Any = None
         module = task["action"].rpartition(".")[2]
         event = event_name(module, state, result, check_mode=task["check_mode"])
         yield event, {**task, "result": allowed(_with_hosts(result), RESULT)}
+        # EJBCA has no record of a test signature, so each of them has its own.
+        for test in result.get("signature_tests") or ():
+            yield "signature_tested", {**task, "result": allowed(test, SIGNATURE_TEST)}
     elif failed:
         yield "task_failed", task
         return

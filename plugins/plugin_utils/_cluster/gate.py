@@ -9,6 +9,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils._cluster.matrix import KEYS_NOT_READ
+from ansible_collections.keyops.utrust.plugins.module_utils._ejbca.identity import NodeIdentity, identity_problems
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import Problem, UtrustError
 from ansible_collections.keyops.utrust.plugins.module_utils._operations.key_proof import LEVELS
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight.requested_keys import RequestedKey, resolve_keys
@@ -55,6 +56,30 @@ def check_gate_nodes(nodes: GateNodes, hosts_of_play: t.Collection[str]) -> None
         )
 
 
+def reactivation_hosts(
+    nodes: GateNodes, out_of_traffic: t.Sequence[str], *, reactivate: bool, level: str, source: str = ""
+) -> list[str]:
+    """Return the hosts whose crypto tokens the gate may reactivate, one after the other. It never reactivates the source.
+
+    `source` is the inventory host of the source, which can be out of traffic, too, because its keys are tested first.
+    Raises UtrustError (`option_invalid`, `node_in_traffic`).
+    """
+    if outside := [host for host in out_of_traffic if host not in {*nodes.names, source}]:
+        raise UtrustError(
+            f"key_gate: out_of_traffic: {', '.join(outside)}: not a node of the gate. Nothing was done. Correct the names of the inventory hosts",
+            code="option_invalid",
+        )
+    if not reactivate or level == "hsm":
+        return []
+    if not out_of_traffic:
+        raise UtrustError(
+            "key_gate: reactivate is true, but no node is out of traffic. Nothing was done. "
+            "Remove the traffic of a node, then name its inventory host in out_of_traffic. Or set reactivate: false",
+            code="node_in_traffic",
+        )
+    return [host for host in nodes.names if host in out_of_traffic and host != source]
+
+
 def plan_gate(reading: ClusterReading, nodes: GateNodes, keys: t.Sequence[Facts], level: str) -> dict[str, t.Any]:
     """Return the keys and nodes of a gate, or every problem that closes it before anything is proven."""
     source = reading.source_node
@@ -92,13 +117,16 @@ def plan_gate(reading: ClusterReading, nodes: GateNodes, keys: t.Sequence[Facts]
     }
 
 
-def gate_verdict(planned: Facts, proofs: t.Sequence[Facts]) -> dict[str, t.Any]:
+def gate_verdict(planned: Facts, proofs: t.Sequence[Facts], source_proof: Facts | None = None) -> dict[str, t.Any]:
     """Return the result of a gate: it is open if every key reaches the level on all nodes, or on the required number of nodes.
 
     `planned` is the result of `plan_gate`. `proofs` has the result of utrust_key_proof for each node of the gate, in the same order.
     A node without rows was not read. `unknown` is true if check mode cannot decide.
+    With the EJBCA view, `source_proof` is the result for the source, whether or not the source is a node of the gate.
     """
-    by_host = dict(zip(planned["gate_nodes"], proofs, strict=True))
+    by_host: dict[str, Facts] = dict(zip(planned["gate_nodes"], proofs, strict=True))
+    if planned.get("ejbca_view"):
+        by_host = _with_known_nodes(by_host, planned["source_host"], source_proof or {})
     states = {host: _state(planned, proof) for host, proof in by_host.items()}
     passed = [host for host, state in states.items() if state is True]
     possible = [host for host, state in states.items() if state is not False]
@@ -129,6 +157,32 @@ def gate_verdict(planned: Facts, proofs: t.Sequence[Facts]) -> dict[str, t.Any]:
         "msg": f"key_gate: closed at level {level}, because {len(passed)} of {len(by_host)} node(s) reach the level and {needed} must. "
         "Do not activate the keys. Follow the reason of each node",
     }
+
+
+def _with_known_nodes(proofs: t.Mapping[str, Facts], source: str, source_proof: Facts) -> dict[str, Facts]:
+    """Return the proofs with that of the source, and without what the EJBCA view proves on a node whose identity is unknown."""
+    every = {**proofs, source: source_proof}
+    views = {host: proof.get("ejbca") for host, proof in every.items()}
+    identities = {
+        host: NodeIdentity(*(view["identity"][name] for name in NodeIdentity._fields))
+        for host, view in views.items()
+        if view and view.get("identity")
+    }
+    problems = identity_problems(identities)
+    return {host: _unproven(every[host], problems[host]) if host in problems else every[host] for host in proofs}
+
+
+def _unproven(proof: Facts, reason: str) -> Facts:
+    changed = {
+        "reached": "hsm",
+        "passed": False,
+        "view": "unknown",
+        "detail": f"EJBCA view: unknown: {reason}, so nobody knows which node responded. "
+        "Set utrust_ejbca_host to the address of the node itself",
+    }
+    by_view = ("view", "signature_test")
+    rows = [{**row, **changed} if row.get("method") in by_view else row for row in proof.get("proof") or ()]
+    return {**proof, "proof": rows}
 
 
 def _state(planned: Facts, proof: Facts) -> bool | None:

@@ -52,6 +52,8 @@ SYNC_SPEC: t.Final[Spec] = {
     **POLICY_SPEC,
     "canary": {"type": "str"},
     "batch_size": {"type": "int"},
+    "ejbca_view": {"type": "bool", "default": False},
+    "ejbca_view_timeout": {"type": "float", "default": 150.0},
     "dest": {"type": "path"},
     "plan_dest": {"type": "path"},
     "plan": {"type": "path"},
@@ -85,6 +87,7 @@ NOT_IN_A_PLAN: t.Final = frozenset(
         "approvals_base64",
         "approvers",
     }
+    | {"ejbca_view", "ejbca_view_timeout"}
 )
 SYNC_RULES: t.Final[Spec] = {"mutually_exclusive": [("plan", "plan_base64"), ("approvals", "approvals_base64")]}
 

@@ -104,6 +104,8 @@ def _identify_key(
     named: _CaKey, keys: t.Mapping[str, t.Sequence[HsmKey] | str], source: str
 ) -> tuple[_CaKey, str | None]:
     """Complete the named key from the keys of the nodes, or return why the name is ambiguous."""
+    if named.public_key_sha256 is None and named.label is None:
+        return named, "the key of the CA is unknown. Set public_key_sha256 or label of the CA"
     all_nodes = [known for known in (keys[source], *keys.values()) if not isinstance(known, str)]
     if named.public_key_sha256 is not None:
         found = next((key for known in all_nodes for key in known if named.matches(key)), None)

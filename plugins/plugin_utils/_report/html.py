@@ -19,7 +19,8 @@ import typing as t
 from ansible_collections.keyops.utrust.plugins.module_utils._cluster.matrix import cell
 from ansible_collections.keyops.utrust.plugins.module_utils._printable import make_printable
 from ansible_collections.keyops.utrust.plugins.plugin_utils._report.ca_impact import STATES
-from ansible_collections.keyops.utrust.plugins.plugin_utils._report.table import columns, key_type, row_cells
+from ansible_collections.keyops.utrust.plugins.plugin_utils._report.columns import columns
+from ansible_collections.keyops.utrust.plugins.plugin_utils._report.table import key_type, row_cells
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
@@ -35,6 +36,17 @@ CELLS: t.Final = {
     "unusable": ("!", "unusable"),
     "absent": ("–", "absent"),
     "unknown": ("?", "unknown"),
+}
+#: The cells of the EJBCA views, each with the class of its color.
+VIEW_CELLS: t.Final = {
+    "present": ("present", "✓", "shown"),
+    "absent": ("missing", "✗", "not shown"),
+    "stale": ("moved", "↻", "stale"),
+    "moved": ("moved", "→", "moved"),
+    "mismatched": ("mismatched", "≠", "mismatch"),
+    "inactive": ("unusable", "!", "inactive"),
+    "unknown": ("unknown", "?", "unknown"),
+    "not_read": ("unknown", "?", "not read"),
 }
 
 
@@ -56,11 +68,13 @@ def render(report: t.Mapping[str, t.Any]) -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, finalize=_escape_value, trim_blocks=True, lstrip_blocks=True
     )
-    matrix = report["matrix"]
+    matrix, view = report["matrix"], report["ejbca_view"]
     return environment.from_string(_file("key_report.html.j2")).render(
         report=report,
         columns=columns(matrix),
         cells=CELLS,
+        view_columns=columns(view) if view is not None else [],
+        view_cells=VIEW_CELLS,
         cell_of=cell,
         row_cells=functools.partial(row_cells, matrix),
         states=STATES,

@@ -9,7 +9,9 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils._cluster.matrix import KEYS_NOT_READ, key_matrix
+from ansible_collections.keyops.utrust.plugins.module_utils._cluster.view_matrix import view_matrix
 from ansible_collections.keyops.utrust.plugins.plugin_utils._report.ca_impact import cas_on_nodes
+from ansible_collections.keyops.utrust.plugins.plugin_utils._report.view_table import heading
 
 if t.TYPE_CHECKING:
     from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import Node
@@ -34,6 +36,7 @@ NODE_FACTS: t.Final = (
     "unusable_key_count",
     "keys_digest",
 )
+VIEW_FACTS: t.Final = ("read", "left_out", "in_sync", "version", "identity", "tokens", "present")
 #: Facts that should be equal on all nodes. For the MBK only the check value is compared.
 COMMON_FACTS: t.Final = ("appliance_version", "hsm_model", "hsm_firmware", "fips", "mbk")
 
@@ -53,6 +56,7 @@ def report(
     nodes += [
         _unread_node(name, name, "the joined member was not part of this run") for name in reading.members_not_read
     ]
+    view = _view(reading)
     connections = {member.node: member.connection for member in source.members}
     for node in nodes:
         node["connection"] = connections.get(node["name"])
@@ -62,18 +66,33 @@ def report(
         "collection": {"name": "keyops.utrust", "version": version},
         "cluster": {"id": source.cluster_id, "name": source.cluster_name},
         "source": reading.source.host,
-        "verdict": _verdict(matrix, nodes),
+        "verdict": _verdict(matrix, nodes, view),
         "nodes": nodes,
         "matrix": matrix,
+        "ejbca_view": view,
         "cas": cas_on_nodes(cas, reading),
         "history": history,
     }
 
 
-def _verdict(matrix: Data, nodes: t.Sequence[Data]) -> str:
-    if matrix["drift"]:
+def _verdict(matrix: Data, nodes: t.Sequence[Data], view: Data | None) -> str:
+    if matrix["drift"] or (view is not None and view["drift"]):
         return "drift"
-    return "in_sync" if matrix["in_sync"] and all(node["read"] for node in nodes) else "incomplete"
+    complete = all(node["read"] for node in nodes) and (view is None or view["in_sync"])
+    return "in_sync" if matrix["in_sync"] and complete else "incomplete"
+
+
+def _view(reading: ClusterReading) -> Data | None:
+    """Return the EJBCA views, or None if they were not read. The member `facts` has the versions and the crypto tokens of each node."""
+    if reading.view is None:
+        return None
+    matrix = view_matrix(reading.view, hsm_keys_known=reading.hsm_keys is not None)
+    facts = [
+        {"node": node.host, **{name: value for name, value in node.to_dict().items() if name in VIEW_FACTS}}
+        for node in reading.view.nodes
+    ]
+    # The time of the server is left out: reports of the same cluster differ only in the time of the report.
+    return {**matrix, "heading": heading(matrix), "facts": facts}
 
 
 def _node(reading: NodeReading, source: Node) -> Data:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils._cluster.matrix import cell
+from ansible_collections.keyops.utrust.plugins.plugin_utils._report.columns import MANY_NODES, aligned, columns, heads
+from ansible_collections.keyops.utrust.plugins.plugin_utils._report.view_table import format_view
 
 CELLS: t.Final = {
     "present": "yes",
@@ -23,16 +25,6 @@ CELLS: t.Final = {
 }
 #: Differences of a node, in the order of the line that counts them.
 DIFFERENCES: t.Final = ("missing", "extra", "mismatched", "moved", "duplicate", "unusable")
-#: With more nodes, the nodes in sync share the column of the source.
-MANY_NODES: t.Final = 12
-
-
-def columns(matrix: t.Mapping[str, t.Any]) -> list[tuple[str, list[str]]]:
-    """For each column, the node whose cells it shows and the nodes that share the column."""
-    nodes, in_sync, source = matrix["nodes"], matrix["in_sync_nodes"], matrix["source"]
-    if len(nodes) <= MANY_NODES or source not in in_sync:
-        return [(node, [node]) for node in nodes]
-    return [(source, list(in_sync)), *((node, [node]) for node in nodes if node not in in_sync)]
 
 
 def key_type(key: t.Mapping[str, t.Any]) -> str:
@@ -48,10 +40,9 @@ def row_cells(matrix: t.Mapping[str, t.Any], row: t.Mapping[str, t.Any]) -> list
 
 
 def format_table(matrix: t.Mapping[str, t.Any], *, only_drift: bool = False) -> list[str]:
-    """Format the matrix as lines of text: a row for each key, a column for each node, and a summary."""
+    """Format the matrix as lines of text: a row for each key, a column for each node, a summary, and the EJBCA views if they were read."""
     shown = columns(matrix)
-    heads = [node if len(shared) == 1 else f"{node} and {len(shared) - 1} more" for node, shared in shown]
-    lines = [["slot", "label", "type", "fingerprint", *heads]]
+    lines = [["slot", "label", "type", "fingerprint", *heads(shown)]]
     for row in matrix["rows"]:
         if only_drift and row_cells(matrix, row) == ["present"]:
             continue
@@ -59,11 +50,8 @@ def format_table(matrix: t.Mapping[str, t.Any], *, only_drift: bool = False) -> 
         fingerprint = f"{prefix}{colon}{digits[:12]}" + (" (check value only)" if row["check_value_only"] else "")
         cells = [CELLS[cell(row, node)] for node, dummy in shown]
         lines.append([str(row["slot"]), row["label"] or "(no label)", key_type(row), fingerprint, *cells])
-    if len(lines) == 1:
-        return _summary_lines(matrix)
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    table = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-    return [*table, *_summary_lines(matrix)]
+    view = format_view(matrix["ejbca_view"], only_drift=only_drift) if matrix.get("ejbca_view") is not None else []
+    return [*(aligned(lines) if len(lines) > 1 else []), *_summary_lines(matrix), *view]
 
 
 def _summary_lines(matrix: t.Mapping[str, t.Any]) -> list[str]:

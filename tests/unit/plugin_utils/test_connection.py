@@ -21,6 +21,7 @@ from ansible_collections.keyops.utrust.plugins.plugin_utils._connection import (
 )
 
 HOST = {"inventory_hostname": "node2"}
+READER = {"utrust_ejbca_reader_client_cert": "reader.pem"}
 BLANKS = (None, "", "  ", "\n", "\t ")
 
 
@@ -95,7 +96,7 @@ def test_text_for_a_list_that_is_broken_json_is_rejected(text: str, spec: dict[s
     with pytest.raises(UtrustError, match=r"^inner: .* invalid JSON"):
         without_blanks({"outer": {"inner": text}}, {"outer": {"type": "dict", "options": {"inner": spec}}})
     with pytest.raises(AnsibleFilterError, match=r"tls_fingerprint: .* invalid JSON"):
-        ejbca_options({**HOST, "utrust_ejbca_tls_fingerprint": text})
+        ejbca_options({**HOST, **READER, "utrust_ejbca_tls_fingerprint": text}, "reader")
 
 
 @pytest.mark.parametrize(
@@ -140,7 +141,7 @@ def test_data_without_specification_keeps_its_blanks() -> None:
 )
 def test_host_comes_from_the_first_variable_that_is_set(variables: dict[str, t.Any], host: str) -> None:
     assert connection_options({**HOST, **variables})["host"] == host
-    assert ejbca_options({**HOST, **variables})["host"] == host
+    assert ejbca_options({**HOST, **READER, **variables}, "reader")["host"] == host
 
 
 @pytest.mark.parametrize(("name", "expected"), [("second", "second"), (" ", "node2"), (None, "node2")])
@@ -161,7 +162,34 @@ def test_ejbca_options_have_their_own_variables() -> None:
     variables = {
         "utrust_port": 1,
         "utrust_ejbca_port": "8443",
-        "utrust_ejbca_client_key": "",
+        "utrust_ejbca_reader_client_cert": "reader.pem",
+        "utrust_ejbca_reader_client_key": "",
+        "utrust_ejbca_operator_client_cert": "operator.pem",
+        "utrust_ejbca_operator_client_key": "operator.key",
         "utrust_ejbca_host": "ca",
     }
-    assert ejbca_options({**HOST, **variables}) == {"host": "ca", "port": "8443"}
+    shared = {"host": "ca", "port": "8443"}
+    assert ejbca_options({**HOST, **variables}, "reader") == {**shared, "client_cert": "reader.pem"}
+    operator = {"client_cert": "operator.pem", "client_key": "operator.key"}
+    assert ejbca_options({**HOST, **variables}, "operator") == {**shared, **operator}
+
+
+@pytest.mark.parametrize("missing", [{}, {"client_cert": ""}, {"client_cert": None}, {"client_cert": " "}], ids=str)
+@pytest.mark.parametrize(("account", "other"), [("reader", "operator"), ("operator", "reader")])
+def test_ejbca_account_without_a_certificate_is_refused(account: str, other: str, missing: dict[str, t.Any]) -> None:
+    """The other account, the account of the appliance and a key without a certificate are no replacement."""
+    variables = {
+        **{f"utrust_ejbca_{account}_{name}": value for name, value in missing.items()},
+        f"utrust_ejbca_{account}_client_key": "x.key",
+        f"utrust_ejbca_{other}_client_cert": "y.pem",
+        "utrust_client_cert": "z.pem",
+        "utrust_ejbca_client_cert": "old.pem",
+    }
+    with pytest.raises(AnsibleFilterError, match=rf"utrust_ejbca_{account}_client_cert \[credentials_missing\]"):
+        ejbca_options({**HOST, **variables}, account)
+
+
+@pytest.mark.parametrize("account", ["", "admin", "Reader"])
+def test_ejbca_account_with_another_name_is_refused(account: str) -> None:
+    with pytest.raises(AnsibleFilterError, match="option_invalid"):
+        ejbca_options({**HOST, "utrust_ejbca_client_cert": "x"}, account)

@@ -14,19 +14,26 @@ import typing as t
 
 import pytest
 from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import Member
+from ansible_collections.keyops.utrust.plugins.module_utils._cluster.node_job import NodeJob
 from ansible_collections.keyops.utrust.plugins.module_utils._cluster.parallel import Job, Limits, run_all
 from ansible_collections.keyops.utrust.plugins.module_utils._cluster.read import (
     ClusterReading,
     NodeAddress,
     read_cluster,
 )
+from ansible_collections.keyops.utrust.plugins.module_utils._cluster.view_read import AdminWebView
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UnreachableError, UtrustError
 
+from tests.support.ejbca_pages import html_response
 from tests.support.factories import fingerprint, key, node
+from tests.support.fake_admin_web import BASE, LIST, FakeAdminWeb
 from tests.support.fakes import FakeAppliance
+from tests.support.views import fingerprint_of, unread, view_key, view_token
+from tests.support.views import reading as view_reading
 
 if t.TYPE_CHECKING:
     from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import HsmKey, Node
+    from ansible_collections.keyops.utrust.plugins.module_utils._cluster.view_read import ViewReading
 
 OLD, NEW = key("old"), key("new")
 NAMES = ("node1", "node2", "node3")
@@ -56,6 +63,142 @@ def address(host: str, fake: FakeAppliance) -> NodeAddress:
 def read(source: FakeAppliance, limits: Limits = LIMITS, **others: FakeAppliance) -> ClusterReading:
     other_addresses = [address(host, fake) for host, fake in others.items()]
     return read_cluster(address("node1", source), other_addresses, limits)
+
+
+class FakeView:
+    """An EJBCA that counts its readings. It hangs until `abort` if there is no reading."""
+
+    def __init__(self, found: ViewReading | None) -> None:
+        self.found, self.readings, self.aborted = found, 0, threading.Event()
+        self.listed = False
+
+    def read(self) -> ViewReading:
+        self.readings += 1
+        if self.found is None:
+            self.aborted.wait(30)
+            return unread("aborted")
+        return self.found
+
+    def abort(self) -> None:
+        self.aborted.set()
+
+
+def read_with_views(
+    nodes: t.Mapping[str, FakeAppliance], views: t.Mapping[str, FakeView], limits: Limits = LIMITS
+) -> ClusterReading:
+    source, *others = (NodeAddress(host, host, opener(fake), views[host]) for host, fake in nodes.items())
+    return read_cluster(source, others, limits)
+
+
+def opener(fake: FakeAppliance) -> t.Callable[[], t.Any]:
+    return lambda: fake.appliance
+
+
+def shown(host: str, *aliases: str) -> FakeView:
+    return FakeView(view_reading(host, view_token(*map(view_key, aliases))))
+
+
+def test_view_is_read_after_the_node_and_compared() -> None:
+    """A key in the HSM that EJBCA does not show is stale, although nobody listed the keys of node2."""
+    old = dc.replace(OLD, fingerprint=fingerprint_of("old"))
+    nodes = {name: fake(cluster_node(old, name=name), [old]) for name in NAMES}
+    views = {"node1": shown("node1", "old"), "node2": shown("node2"), "node3": shown("node3", "old")}
+    reading = read_with_views(nodes, views)
+    assert reading.view is not None
+    assert [[key.state for key in node.different] for node in reading.view.nodes] == [[], ["stale"], []]
+    assert nodes["node2"].calls == ["node", "close"]
+    assert ClusterReading.from_dict(json.loads(json.dumps(reading.to_dict()))) == reading
+
+
+@pytest.mark.parametrize(
+    ("of", "readings"),
+    [
+        (cluster_node(OLD, name="node2"), 1),
+        (UnreachableError("no response", code="node_unreachable"), 1),
+        (cluster_node(OLD, name="impostor"), 0),
+        (cluster_node(OLD, name="node2", hsm_family="other"), 0),
+    ],
+)
+def test_view_is_not_read_of_another_node(of: t.Any, readings: int) -> None:
+    """The view of a node without a response is read. Nobody knows whether a node with another name has joined."""
+    nodes = {"node1": fake(cluster_node(OLD), [OLD]), "node2": fake(of)}
+    views = {"node1": shown("node1", "old"), "node2": shown("node2", "old")}
+    reading = read_with_views(nodes, views)
+    assert views["node2"].readings == readings
+    assert reading.view is not None
+    assert (reading.view.nodes[1].in_sync, reading.view.nodes[1].read) == (True if readings else None, bool(readings))
+
+
+def test_view_of_a_node_that_has_not_joined_is_not_read() -> None:
+    nodes = {"node1": fake(cluster_node(OLD, joined=("node1",)), [OLD]), "node2": fake(cluster_node(name="node2"))}
+    views = {"node1": shown("node1", "old"), "node2": shown("node2", "old")}
+    reading = read_with_views(nodes, views)
+    assert (views["node2"].readings, nodes["node2"].calls) == (0, [])
+    assert reading.view is not None
+    assert [problem.code for problem in reading.view.nodes[1].problems] == ["node_not_joined"]
+
+
+def test_no_view_is_read_if_the_source_fails() -> None:
+    views = {"node1": shown("node1", "old"), "node2": shown("node2", "old")}
+    failing = fake(UnreachableError("no response", code="node_unreachable"))
+    with pytest.raises(UnreachableError):
+        read_with_views({"node1": failing, "node2": fake(cluster_node(OLD, name="node2"))}, views)
+    assert [view.readings for view in views.values()] == [0, 0]
+
+
+@pytest.mark.parametrize("hanging", ["node1", "node2"])
+def test_view_that_hangs_keeps_the_keys_of_its_node(hanging: str) -> None:
+    nodes = {name: fake(cluster_node(OLD, name=name), [OLD]) for name in ("node1", "node2")}
+    views = {name: FakeView(None) if name == hanging else shown(name, "old") for name in nodes}
+    reading = read_with_views(nodes, views, Limits(max_parallel=1, timeout=0.5))
+    assert views[hanging].aborted.is_set()
+    assert [each.in_sync for each in reading.readings] == [True, True]
+    assert reading.view is not None
+    [found] = [node for node in reading.view.nodes if node.host == hanging]
+    assert [problem.code for problem in found.problems][:1] == ["node_read_timeout"]
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_view_that_hangs_after_the_list_is_marked(listed: bool) -> None:
+    """The list can have tried a PIN, so nobody may read it again only to wait."""
+    views = {"node1": shown("node1", "old"), "node2": FakeView(None)}
+    views["node2"].listed = listed
+    nodes = {name: fake(cluster_node(OLD, name=name), [OLD]) for name in views}
+    reading = read_with_views(nodes, views, Limits(max_parallel=1, timeout=0.5))
+    assert reading.view is not None
+    assert [node.listed for node in reading.view.nodes] == [False, listed]
+
+
+@pytest.mark.parametrize(("place", "listed"), [(BASE, False), (LIST, True), (None, True)])
+def test_view_shows_whether_the_list_was_requested(
+    monkeypatch: pytest.MonkeyPatch, place: str | None, listed: bool
+) -> None:
+    web = FakeAdminWeb()
+    web.respond = lambda path, dummy: html_response("<html></html>", 503) if path == place else None
+    found = AdminWebView(lambda: web.use(monkeypatch), 443).read()
+    assert (found.view is None, found.listed) == (place is not None, listed)
+
+
+def test_aborted_node_does_not_contact_its_ejbca() -> None:
+    """The deadline ended the reading of the HSM. The thread that still runs starts no view."""
+    released = threading.Event()
+
+    class Hanging(FakeAppliance):
+        def node(self) -> Node:
+            released.wait(30)
+            return cluster_node(OLD, name="node2")
+
+        def abort(self) -> None:
+            released.set()
+
+    view = shown("node2", "old")
+    job = NodeJob(opener(Hanging(close=None)), lambda appliance: appliance.node(), view)
+    thread = threading.Thread(target=job.run)
+    thread.start()
+    while job.partial() is None and not released.is_set():
+        job.abort()
+    thread.join(10)
+    assert view.readings == 0
 
 
 def test_node_with_the_digest_of_the_source_is_read_once() -> None:

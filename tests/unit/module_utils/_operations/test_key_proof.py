@@ -190,7 +190,102 @@ VALID = {
     "confirmed_by": "Ada",
     "reason": "tested",
 }
-OTHERS: dict[str, t.Any] = {"reactivate": False, "crypto_token": None, "wait_timeout": 0.0}
+OTHERS: dict[str, t.Any] = {
+    "reactivate": False,
+    "reactivation_affects": None,
+    "crypto_token": None,
+    "ejbca_view": False,
+    "ejbca_view_timeout": 150.0,
+    "wait_timeout": 0.0,
+    "hsm_keys": [],
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "allowed", "refused"),
+    [
+        ({}, False, False),
+        ({"ca": "CA"}, False, True),
+        ({"ca": "CA"}, True, False),
+        ({"ca": ""}, False, False),
+        ({"ca": "CA", "public_trust": True}, True, True),
+        ({"ca": "CA", "public_trust": True}, False, True),
+        ({"ca": "CA", "qualified": True}, True, True),
+        ({"ca": "CA", "qualified": True, "public_trust": True}, True, True),
+        ({"public_trust": True}, True, False),
+        ({"qualified": True}, False, False),
+        ({"ca": "CA", "public_trust": False, "qualified": False}, True, False),
+    ],
+)
+def test_test_certificate_needs_permission(key: dict[str, t.Any], allowed: bool, refused: bool) -> None:
+    """The operator allows test certificates, except for keys that must not sign them."""
+    keys = [{"label": "other"}, {"label": "signKey", **key}]
+    params = {**OTHERS, "hsm_keys": keys, "proof_certificates": allowed, "manual_confirmations": []}
+    if not refused:
+        assert check_proof_options(params) == ()
+        return
+    with pytest.raises(UtrustError, match="signKey") as found:
+        check_proof_options(params)
+    assert found.value.code == "proof_not_allowed"
+
+
+@pytest.mark.parametrize("mark", ["public_trust", "qualified"])
+def test_marks_of_a_key_stay_in_the_plan(mark: str) -> None:
+    """The proof on each node refuses a marked key, too."""
+    [found] = resolve({"label": "other", mark: True})
+    assert found._asdict()[mark] is True
+
+
+PARAMS: dict[str, t.Any] = {
+    **OTHERS,
+    "expect_node": "node2",
+    "level": "sign",
+    "hsm_keys": [{"label": "signKey", "slot": 0, "fingerprint": SIGN.fingerprint}],
+    "source_keys": None,
+    "key_arrivals": {},
+    "proof_certificates": False,
+    "certificate_profile": "p",
+    "end_entity_profile": "e",
+    "manual_confirmations": [],
+    "crypto_token": "T",
+    "ejbca": {"host": "h"},
+    "ejbca_view": True,
+    "ejbca_reader": {"host": "h"},
+    "source_ejbca": None,
+    "reactivate": True,
+    "reactivation_affects": {"crypto_tokens": [], "cas": ["CA"], "key_bindings": []},
+    "out_of_traffic": True,
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "code"),
+    [
+        ({}, None),
+        ({"out_of_traffic": False}, "node_in_traffic"),
+        ({"out_of_traffic": False, "level": "token"}, "node_in_traffic"),
+        ({"out_of_traffic": False, "level": "hsm"}, None),
+        ({"out_of_traffic": False, "reactivate": False}, None),
+        ({"ejbca": None}, "option_invalid"),
+        ({"crypto_token": ""}, "option_invalid"),
+        ({"ejbca_view": False}, "option_invalid"),
+        ({"ejbca_reader": None}, "option_invalid"),
+        ({"ejbca_reader": None, "level": "hsm"}, None),
+        ({"reactivation_affects": None}, "option_invalid"),
+        ({"ejbca_view_timeout": -1.0}, "option_invalid"),
+        ({"ejbca_view_timeout": float("nan")}, "option_invalid"),
+        ({"source_ejbca": {"view": {"tokens": 7}}}, "option_invalid"),
+        ({"source_ejbca": {"problem": "unreachable"}}, None),
+    ],
+    ids=str,
+)
+def test_reactivation_needs_a_node_without_traffic(changed: dict[str, t.Any], code: str | None) -> None:
+    if code is None:
+        assert ProofOptions.from_params({**PARAMS, **changed}).level == {**PARAMS, **changed}["level"]
+        return
+    with pytest.raises(UtrustError) as refused:
+        ProofOptions.from_params({**PARAMS, **changed})
+    assert refused.value.code == code
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from ansible_collections.keyops.utrust.plugins.plugin_utils._audit import chain,
 from ansible_collections.keyops.utrust.plugins.plugin_utils._audit.allow_list import (
     DECLARED,
     RESULT,
+    SIGNATURE_TEST,
     AllowList,
     allowed,
 )
@@ -31,7 +32,9 @@ def poisoned(allow_list: AllowList, secret: str) -> dict[str, t.Any]:
     return {"msg": secret, "invocation": {"module_args": {"bearer_token": secret}}, **(below | lists), secret: secret}
 
 
-@pytest.mark.parametrize("allow_list", [RESULT, DECLARED], ids=["results", "declarations"])
+@pytest.mark.parametrize(
+    "allow_list", [RESULT, DECLARED, SIGNATURE_TEST], ids=["results", "declarations", "signatures"]
+)
 def test_allowed_drops_unlisted_names(allow_list: AllowList) -> None:
     """Names that are not on the allow-list are dropped on each level."""
     assert SECRET not in json.dumps(allowed(poisoned(allow_list, SECRET), allow_list))
@@ -61,11 +64,19 @@ def test_every_module_has_an_event_name() -> None:
 def test_every_event_and_name_is_documented() -> None:
     """docs/audit.md lists each event and each recorded name."""
     text = (ROOT / "docs/audit.md").read_text(encoding="utf-8")
-    names = {*events.EVENTS.values(), "package_removed", "check_mode_result", "task_failed", "declaration", chain.LOST}
+    names = {
+        *events.EVENTS.values(),
+        "signature_tested",
+        "package_removed",
+        "check_mode_result",
+        "task_failed",
+        "declaration",
+        chain.LOST,
+    }
     assert {
         event for event in names | {chain.STARTED, chain.ENDED, chain.FRAGMENTS_FOUND} if f"`{event}`" not in text
     } == set()
-    assert {name for name in [*RESULT, *DECLARED] if f"`{name}`" not in text} == set()
+    assert {name for name in [*RESULT, *DECLARED, *SIGNATURE_TEST] if f"`{name}`" not in text} == set()
 
 
 def test_allowed_drops_messages_in_a_list_of_dictionaries() -> None:
@@ -230,3 +241,16 @@ def test_text_that_ansible_keeps_has_no_type(text: str) -> None:
         "name": text,
         "known_from": "tower_user_name",
     }
+
+
+def test_each_test_signature_has_its_own_record() -> None:
+    """EJBCA keeps no record of a test signature."""
+    tests = [{"crypto_token": "T", "alias": alias, "result": "can_sign", "extra": SECRET} for alias in ("a", "b")]
+    result = {"identity": {"host_name": "node1"}, "signature_tests": tests, "view": {"tokens": [SECRET]}}
+    task = {"host": "node1", "action": "keyops.utrust.ejbca_key_info", "outcome": "ok", "check_mode": False}
+    found = list(events.task_events(task, result))
+    assert [(event, record["result"]) for event, record in found] == [
+        ("ejbca_view_read", {"identity": {"host_name": "node1"}}),
+        ("signature_tested", {"crypto_token": "T", "alias": "a", "result": "can_sign"}),
+        ("signature_tested", {"crypto_token": "T", "alias": "b", "result": "can_sign"}),
+    ]

@@ -19,6 +19,7 @@ from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.gate import
     check_gate_nodes,
     gate_verdict,
     plan_gate,
+    reactivation_hosts,
 )
 
 from tests.support.factories import key, node
@@ -165,7 +166,22 @@ def test_plan_has_keys_nodes_and_members_and_is_closed() -> None:
     assert "failed" not in planned
     assert (planned["passed"], planned["gate_nodes"]) == (False, ["host1", "host2", "host3"])
     assert planned["members"] == ["node1", "node2", "node3"]
-    assert planned["hsm_keys"] == [{"fingerprint": SIGN.fingerprint, "label": "signKey", "slot": 0, "ca": "CA"}]
+    assert planned["hsm_keys"] == [
+        {
+            "fingerprint": SIGN.fingerprint,
+            "label": "signKey",
+            "slot": 0,
+            "ca": "CA",
+            "public_trust": False,
+            "qualified": False,
+            "root": False,
+            "offline": False,
+            "needs_authorization": False,
+            "sole_control": False,
+            "crypto_token": None,
+            "sign_test": False,
+        }
+    ]
 
 
 @pytest.mark.parametrize(
@@ -222,3 +238,35 @@ def test_require_cryptography_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UtrustError, match="cryptography is missing") as refused:
         _x509.require_cryptography()
     assert refused.value.code == "python_library_missing"
+
+
+@pytest.mark.parametrize(
+    ("out_of_traffic", "changed", "expected"),
+    [
+        (["host2"], {}, ["host2"]),
+        (["host3", "host2"], {}, ["host2", "host3"]),
+        (["host2", "host2"], {}, ["host2"]),
+        (["host1", "host2", "host3"], {}, ["host1", "host2", "host3"]),
+        ([], {"reactivate": False}, []),
+        (["host2"], {"reactivate": False}, []),
+        (["host2"], {"level": "hsm"}, []),
+        ([], {"level": "hsm"}, []),
+        ([], {}, "node_in_traffic"),
+        ([], {"level": "token"}, "node_in_traffic"),
+        (["host9"], {}, "option_invalid"),
+        (["host2", "node2"], {}, "option_invalid"),
+        (["host9"], {"reactivate": False}, "option_invalid"),
+    ],
+    ids=str,
+)
+def test_hosts_of_a_reactivation(
+    out_of_traffic: list[str], changed: dict[str, t.Any], expected: list[str] | str
+) -> None:
+    """Only named nodes of the gate, in the order of the gate. Names are those of inventory hosts."""
+    how = {"reactivate": True, "level": "sign", **changed}
+    if isinstance(expected, list):
+        assert reactivation_hosts(gate_nodes(), out_of_traffic, **how) == expected
+        return
+    with pytest.raises(UtrustError) as refused:
+        reactivation_hosts(gate_nodes(), out_of_traffic, **how)
+    assert refused.value.code == expected

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import base64
 import copy
+import dataclasses as dc
 import hashlib
 import html.parser
 import re
 import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import HsmKey
+from ansible_collections.keyops.utrust.plugins.module_utils._ejbca.view import ViewProblem
 from ansible_collections.keyops.utrust.plugins.module_utils._printable import escape_unprintable
 from ansible_collections.keyops.utrust.plugins.plugin_utils._audit.history import read_history
 from ansible_collections.keyops.utrust.plugins.plugin_utils._report.html import CELLS, render
@@ -24,6 +26,7 @@ from tests.support.audit import FAILED, IMPORTED, STARTED, audit_file
 from tests.support.factories import fingerprint
 from tests.support.readings import cluster_reading
 from tests.support.report import HOSTILE, KEYS, NODES, labeled, report_data, report_of
+from tests.support.views import cluster_view, reading, view_key, view_token
 
 if t.TYPE_CHECKING:
     from pathlib import Path
@@ -222,3 +225,35 @@ def test_page_shows_where_moved_and_duplicate_keys_are() -> None:
     assert "1 moved (the same key has another slot, label or id) rootKey-2024 slot 0" in text
     assert "on the source, rootKey-2024 slot 3, id 01 on this node" in text
     assert "1 duplicate (the node holds a key of the source once more) copy slot 0" in text
+
+
+def test_page_shows_aliases_of_views_as_text() -> None:
+    """No alias, name or text of EJBCA changes the elements of the page. The heading has the scope."""
+    plain = view_page(["plain"] * len(HOSTILE))
+    hostile = view_page(HOSTILE)
+    assert [tag for tag, dummy in hostile.elements] == [tag for tag, dummy in plain.elements]
+    assert "EJBCA view: keys as EJBCA of each node shows them, scope: ejbca" in hostile.text
+    assert "not shown" in hostile.text
+    assert "<script>alert(1)</script>" in hostile.text
+
+
+def test_page_without_views_does_not_mention_them() -> None:
+    assert "scope: ejbca" not in Parsed(render(report_data())).text
+
+
+def view_page(texts: t.Sequence[str]) -> Parsed:
+    """Return the page of two nodes whose EJBCA shows these texts everywhere. The second node does not show the keys."""
+    printable = [escape_unprintable(text) for text in texts]
+    names = [f"{number}{text}" for number, text in enumerate(printable)]
+    keys = [view_key(name, algorithm=text, specification=text) for name, text in zip(names, printable, strict=True)]
+    problem = ViewProblem("key_listing_failed", printable[0])
+    tokens = [
+        view_token(*keys, name=printable[0], type=printable[0], reference=printable[0]),
+        view_token(number=8, name=printable[1], keys=None, problem=problem),
+    ]
+    view = cluster_view(
+        node1=reading("node1", *tokens, host_name=printable[0]),
+        node2=reading("node2", view_token(name=printable[0]), tokens[1], host_name=printable[1] + "2"),
+    )
+    source = cluster_reading({"node1": KEYS, "node2": KEYS})
+    return Parsed(render(report_of(dc.replace(source, view=view))))

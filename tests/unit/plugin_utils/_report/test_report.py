@@ -11,6 +11,9 @@ import json
 import typing as t
 
 import pytest
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.keyops.utrust.plugins.action.utrust_key_report import SPEC
+from ansible_collections.keyops.utrust.plugins.module_utils._ejbca.protocol import Authority
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
 from ansible_collections.keyops.utrust.plugins.plugin_utils._report.ca_impact import cas_on_nodes
 from ansible_collections.keyops.utrust.plugins.plugin_utils._report.html import render
@@ -265,3 +268,20 @@ def test_ca_with_unknown_fingerprint_is_unknown() -> None:
     reading = cluster_reading({"node1": (NAMELESS,), "node2": (NAMELESS,)})
     (ca,) = cas_on_nodes([{"name": "CA", "slot": 2, "label": ""}], reading)
     assert {result["outcome"] for result in ca["nodes"].values()} == {"unknown"}
+
+
+def test_report_accepts_the_result_of_ejbca_ca_info() -> None:
+    """The documentation of the option `cas` gives RV(authorities) to the report, also with a CA that has no certificate."""
+    found = [
+        Authority("A", "CN=A", "sha256:a", "2031-01-01T00:00:00Z", False),
+        Authority("B", "", None, None, None, "?"),
+    ]
+    checked = ArgumentSpecValidator({"cas": SPEC["cas"]}).validate({"cas": [each._asdict() for each in found]})
+    assert checked.error_messages == []
+
+
+def test_ca_without_a_known_key_is_unknown() -> None:
+    """EJBCA lists a CA that has no certificate yet. Nobody knows whether it would fail on a node."""
+    [ca] = cas_on_nodes([{"name": "B", "public_key_sha256": None}], cluster_reading({"node1": KEYS, "node2": KEYS}))
+    assert {each["outcome"] for each in ca["nodes"].values()} == {"unknown"}
+    assert ca["would_fail_on"] == []
