@@ -38,10 +38,12 @@ OF_TASKS: dict[str, dict[str, t.Any]] = {
     "key_status_select": {"type": "str"},
     "key_status_only_drift": {"type": "bool"},
     "key_status_fail_on_drift": {"type": "bool"},
+    "key_status_ejbca_view": {"type": "bool"},
     "guided_restore_timeout": {"type": "float"},
     "renew_ca_name": {"type": "str"},
     "renew_ca_proof_ca": {"type": "str"},
     "renew_ca_reactivate": {"type": "bool"},
+    "renew_ca_out_of_traffic": {"type": "list"},
     "audit_file": {"type": "path"},
     "audit_public_key": {"type": "path"},
     "audit_count": {"type": "int"},
@@ -193,9 +195,13 @@ def test_templates_never_ask_for_policy() -> None:
 
 def test_credential_types_inject_what_the_collection_reads() -> None:
     argspec = importlib.import_module("ansible_collections.keyops.utrust.plugins.module_utils._argspec")
-    ejbca = importlib.import_module("ansible_collections.keyops.utrust.plugins.module_utils._ejbca.argspec")
     environment = {spec["fallback"][1][0] for spec in argspec.CONNECTION_SPEC.values() if "fallback" in spec}
-    variables = {f"utrust_ejbca_{name}" for name in ejbca.EJBCA_SUBOPTIONS}
+    of_account = importlib.import_module("ansible_collections.keyops.utrust.plugins.filter.ejbca_options")
+    logins = {
+        account: {f"utrust_ejbca_{account}_{name}" for name in of_account.OF_ACCOUNT} for account in of_account.ACCOUNTS
+    }
+    injected = []
     for item in read("credential_types.yml")["credential_types"]:
         assert set(item["injectors"].get("env", {})) <= environment - {"UTRUST_BEARER_TOKEN"}, item["name"]
-        assert set(item["injectors"].get("extra_vars", {})) <= variables, item["name"]
+        injected += [set(item["injectors"]["extra_vars"])] if "extra_vars" in item["injectors"] else []
+    assert injected == list(logins.values())

@@ -46,8 +46,8 @@ EXAMPLE = {
     "inventories": 1,
     "hosts": 3,
     "groups": 1,
-    "credential_types": 3,
-    "credentials": 2,
+    "credential_types": 4,
+    "credentials": 3,
     "notification_templates": 1,
     "job_templates": 8,
     "schedules": 1,
@@ -92,8 +92,10 @@ def test_templates_have_credentials_and_prompts(setup: Setup) -> None:
     awx = setup.awx
     for name in TEMPLATES:
         template, expected = awx.by_name("job_templates", name), ["Berlin appliance operator"]
+        if name in ("Berlin status", "Berlin report", "Berlin key_sync"):
+            expected = [*expected, "Berlin EJBCA reader"]
         if name == "Berlin renew_ca":
-            expected = [*expected, "Berlin EJBCA operator"]
+            expected = [*expected, "Berlin EJBCA reader", "Berlin EJBCA operator"]
             assert json.loads(template["extra_vars"]) == {"renew_ca_switch_tasks": "/runner/project/switch_ca.yml"}
         if name == "Berlin verify_audit":
             expected = []
@@ -134,7 +136,7 @@ def test_teams_have_their_role_for_each_template(setup: Setup) -> None:
 
 def test_setup_has_no_secret(setup: Setup) -> None:
     """People enter the secrets in AWX."""
-    assert [item["inputs"] for item in setup.awx.items["credentials"].values()] == [{}, {}]
+    assert [item["inputs"] for item in setup.awx.items["credentials"].values()] == [{}, {}, {}]
 
 
 def test_credential_types_inject_secrets_only_as_files(setup: Setup) -> None:
@@ -206,6 +208,7 @@ HAMBURG: dict[str, t.Any] = {
     "site_nodes": {"node1": {"utrust_host": "hh1.example.com"}, "node2": {"utrust_host": "hh2.example.com"}},
     "site_credentials": [{"name": "Hamburg token", "type": "u.trust bearer token"}],
     "site_node_credentials": ["Hamburg token"],
+    "site_view_credentials": ["Hamburg token"],
     "site_ejbca_credentials": [],
     "site_drift_notifications": {},
     "site_teams": [],

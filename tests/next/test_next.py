@@ -83,7 +83,11 @@ def test_next_ansible_core_renews_a_ca_without_warning() -> None:
         "renew_ca_key_spec": "P-256",
         "renew_ca_proof_ca": "NextGate",
         "renew_ca_proof_tasks": str(tasks / "make_proof_ca.yml"),
+        "renew_ca_proof_certificates": True,
+        "renew_ca_ejbca_view": True,
         "renew_ca_reactivate": True,
+        "renew_ca_reactivation_affects": {"crypto_tokens": [], "cas": ["IssuingCA"], "key_bindings": []},
+        "renew_ca_out_of_traffic": ["node2", "node3"],
         "renew_ca_switch_tasks": str(tasks / "switch_ca.yml"),
     }
     with cluster(nodes=3, restored=3, keys=1, ejbca=True) as control:

@@ -52,6 +52,7 @@ def playbook(tmp_path: Path) -> str:
 
 def options(*keys: dict[str, t.Any], **more: t.Any) -> list[str]:
     given = {"key_gate_source": "node1", "key_gate_keys": list(keys), "key_gate_crypto_token": TOKEN, **more}
+    given = {"key_gate_proof_certificates": True, **given}
     return ["-e", json.dumps({"utrust_source": "node1", **given})]
 
 
@@ -94,11 +95,17 @@ def test_gate_reports_nodes_of_each_key_at_every_level(control: Control, playboo
     assert not opened(unseen)
     assert "node2 (hsm: " in unseen.text
 
-    checked = play(playbook, control, *options(new, key_gate_reactivate=True), "--check")
+    reactivation = {
+        "key_gate_reactivate": True,
+        "key_gate_out_of_traffic": ["node2", "node3"],
+        "key_gate_ejbca_view": True,
+        "key_gate_reactivation_affects": {"crypto_tokens": [], "cas": [CA, ca], "key_bindings": []},
+    }
+    checked = play(playbook, control, *options(new, **reactivation), "--check")
     assert checked.status == 0
     assert "ACTIVATED" not in checked.output
     assert "check mode cannot determine whether level sign is reached" in checked.text
-    signed = play(playbook, control, *options(good, new, key_gate_reactivate=True))
+    signed = play(playbook, control, *options(good, new, **reactivation))
     assert opened(signed)
     assert (signed.recap["node1"]["changed"], signed.recap["node2"]["changed"]) == (0, 1)
 
@@ -300,6 +307,7 @@ def test_activation_without_a_gate_fails(
     """Tags that skip the gate, or the tasks of its include, leave no result, so the activation fails."""
     include = {"ansible.builtin.include_role": {"name": GATE}, **gate}
     playbook = write_gate(tmp_path, tasks=[include, {**ACTIVATION, "tags": ["activate"]}])
+    control.clear_log()
     run = play(playbook, control, *options({"label": FIRST}, key_gate_level="hsm"), *arguments)
     assert run.status != 0
     assert "ACTIVATED" not in run.output

@@ -101,8 +101,8 @@ def test_gate_shows_hostile_labels_as_codes(
     playbook = tmp_path / "gate.yml"
     playbook.write_text(json.dumps([{"hosts": "utrust", "gather_facts": False, "tasks": [gate]}]), encoding="utf-8")
     keys = [{"label": LABELS[0]}, {"label": r"m\\x1b\\"}, {"label": LABELS[5], "ca": "none"}]
-    given = {"key_gate_level": level, "key_gate_keys": keys, "key_gate_nodes": ["node1"]}
-    given |= {"key_gate_source": "node1", "key_gate_crypto_token": TOKEN}
+    given: dict[str, t.Any] = {"key_gate_level": level, "key_gate_keys": keys, "key_gate_nodes": ["node1"]}
+    given |= {"key_gate_source": "node1", "key_gate_crypto_token": TOKEN, "key_gate_proof_certificates": True}
     (tmp_path / "given.json").write_text(json.dumps(given), encoding="utf-8")
     ran = shown(str(playbook), control, "-e", f"@{tmp_path}/given.json", "-v", env=env)
     assert ran.status == (2 if code else 0), ran.text
@@ -113,7 +113,7 @@ def test_gate_shows_hostile_labels_as_codes(
 
 def test_refusals_of_hostile_servers_show_codes(control: Control, env: dict[str, str], tmp_path: Path) -> None:
     """Titles, details and holders of problem documents, and errors and subjects of EJBCA."""
-    ejbca = "{{ hostvars[inventory_hostname] | keyops.utrust.ejbca_options }}"
+    ejbca = "{{ hostvars[inventory_hostname] | keyops.utrust.ejbca_options('operator') }}"
     tasks: list[dict[str, t.Any]] = [
         {"keyops.utrust.ejbca_ca_info": {"ejbca": ejbca, "ca": CA}, "ignore_errors": True},
         {"keyops.utrust.utrust_cluster_claim": {"state": "present"}, "ignore_errors": True, "run_once": True},

@@ -29,7 +29,7 @@ if t.TYPE_CHECKING:
     from utrust_appliance.control import Control
 
 READY = {"nodes": 4, "joined": 3, "restored": 3, "keys": 1, "key_mix": {"ec-p256": 1}, "ejbca": True}
-EJBCA = "{{ hostvars[inventory_hostname] | keyops.utrust.ejbca_options }}"
+EJBCA = "{{ hostvars[inventory_hostname] | keyops.utrust.ejbca_options('operator') }}"
 RENEWAL = {
     "renew_ca_name": CA,
     "renew_ca_crypto_token": TOKEN,
@@ -38,6 +38,7 @@ RENEWAL = {
     "renew_ca_key_spec": "P-256",
     "renew_ca_manual_confirmations": [],
     "renew_ca_proof_ca": "Gate",
+    "renew_ca_proof_certificates": True,
     "renew_ca_switch_tasks": "{{ inventory_dir }}/switch.yml",
 }
 GATE = {"key_gate_source": "node1", "key_gate_keys": [{"label": "key-0001"}], "key_gate_crypto_token": TOKEN}

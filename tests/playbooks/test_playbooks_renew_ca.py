@@ -48,7 +48,11 @@ def variables(alias: str, **more: t.Any) -> list[str]:
         "renew_ca_key_spec": "P-256",
         "renew_ca_proof_ca": f"Gate-{alias}",
         "renew_ca_proof_tasks": str(EXAMPLES / "make_proof_ca.yml"),
+        "renew_ca_proof_certificates": True,
+        "renew_ca_ejbca_view": True,
         "renew_ca_reactivate": True,
+        "renew_ca_reactivation_affects": {"crypto_tokens": [], "cas": [CA], "key_bindings": []},
+        "renew_ca_out_of_traffic": ["node2", "node3"],
         "renew_ca_switch_tasks": str(EXAMPLES / "switch_ca.yml"),
     }
     return [
@@ -308,6 +312,12 @@ def test_renewal_problems_are_reported_before_a_change(control: Control) -> None
         ({"renew_ca_wait_timeout": "soon"}, "option_invalid"),
         ({"renew_ca_wait_timeout": -1}, "option_invalid"),
         ({"renew_ca_reactivate": "maybe"}, "option_invalid"),
+        ({"renew_ca_out_of_traffic": ""}, "node_in_traffic"),
+        ({"renew_ca_out_of_traffic": "node2,node9"}, "option_invalid"),
+        ({"renew_ca_proof_certificates": ""}, "proof_not_allowed"),
+        ({"renew_ca_public_trust": "true"}, "proof_not_allowed"),
+        ({"renew_ca_qualified": True}, "proof_not_allowed"),
+        ({"renew_ca_qualified": True, "renew_ca_proof_ca": ""}, "option_invalid"),
         ({"renew_ca_manual_confirmations": [{"node": "node2"}]}, "option_invalid"),
     ):
         run = renew(control, "renewed-4", **more)
@@ -317,7 +327,7 @@ def test_renewal_problems_are_reported_before_a_change(control: Control) -> None
     differs = renew(control, "renewed-4")
     assert differs.status != 0
     assert "extra_keys" in differs.text
-    limited = renew(control, "renewed-4", "--limit", "node1,node2")
+    limited = renew(control, "renewed-4", "--limit", "node1,node2", renew_ca_out_of_traffic=["node2"])
     assert limited.status != 0
     assert "node3: member_not_in_inventory: node3 is a joined member, as node1 reports" in limited.text
     assert changing_methods(control) == set()

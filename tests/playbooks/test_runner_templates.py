@@ -136,7 +136,8 @@ def test_artifacts_of_a_job_have_no_secret(tmp_path: Path, login: str, verbosity
     with cluster(nodes=2, restored=2, keys=1, key_mix={"ec-p256": 1}, faults=True, claim_second=0.05) as control:
         control.generate_key("node1", "newKey")
         kind = "u.trust client certificate" if login == "certificate" else "u.trust bearer token"
-        controller = controller_of(control, tmp_path, site_credentials=[{"name": APPLIANCE, "type": kind}])
+        controller = controller_of(control, tmp_path)
+        controller.site["site_credentials"][0]["type"] = kind
         if login == "token":
             controller.secrets[APPLIANCE] = {"bearer_token": control.token + "\n"}
         if login == "token_in_inventory":
@@ -208,8 +209,16 @@ def test_ca_is_renewed_in_a_job(tmp_path: Path) -> None:
             # The tasks of the site use modules, which need a directory.
             "ansible_remote_tmp": str(tmp_path / "remote"),
             "renew_ca_proof_tasks": str(EXAMPLES / "make_proof_ca.yml"),
+            "renew_ca_reactivation_affects": {"crypto_tokens": [], "cas": [CA], "key_bindings": []},
         }
-        replies = {**RENEW, "renew_ca_proof_ca": "Gate-2027", "renew_ca_reactivate": "true"}
+        replies = {
+            **RENEW,
+            "renew_ca_proof_ca": "Gate-2027",
+            "renew_ca_proof_certificates": "true",
+            "renew_ca_ejbca_view": "true",
+            "renew_ca_reactivate": "true",
+            "renew_ca_out_of_traffic": "node2\nnode3",
+        }
         run = controller.launch("renew_ca", replies, job_type="run")
         assert run.status == "successful", run.output
         assert f"{CA} uses signKey-2027" in run.text
