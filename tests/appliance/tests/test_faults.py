@@ -10,6 +10,7 @@ import ast
 import hashlib
 import http.client
 import json
+import ssl
 import time
 import typing as t
 import urllib.parse
@@ -355,3 +356,31 @@ def test_every_fault_described_and_used_by_tests() -> None:
     used = set().union(*(names_in(path.read_text(encoding="utf-8")) for path in files))
     assert set(KINDS) - used == set()
     assert all(kind.description for kind in KINDS.values())
+
+
+def test_cut_route_is_a_fault_of_clients_only(control: Control, api: Api) -> None:
+    """Members show the node as connected, because they reach it by another route."""
+    control.fault("route_cut", node="node2")
+    with pytest.raises(CUT):
+        Api(control, "node2")("GET", "/node")
+    members = {each["node"]: each["connection"] for each in api("GET", "/node").data["cluster"]["members"]}
+    assert members["node2"] == "connected"
+
+
+def test_replaced_hsm_has_another_serial(control: Control, api: Api) -> None:
+    control.fault("hsm_serial", node="node1", serial="UT000999")
+    assert api("GET", "/node").data["hsm"]["serial"] == "UT000999"
+    control.clear_faults()
+    assert api("GET", "/node").data["hsm"]["serial"] == "UT000001"
+
+
+def test_renewed_certificate_is_presented_at_once(control: Control) -> None:
+    """A client sees the new certificate without a restart, and the CA is the same."""
+    old = control.node("node2")["tls_fingerprint"]
+    new = control.renew_certificate("node2")
+    assert new != old
+    assert control.node("node2")["tls_fingerprint"] == new
+    place = (control.node("node2")["address"], control.node("node2")["port"])
+    presented = ssl.PEM_cert_to_DER_cert(ssl.get_server_certificate(place))
+    assert f"sha256:{hashlib.sha256(presented).hexdigest()}" == new
+    assert Api(control, "node2")("GET", "/node").status == 200

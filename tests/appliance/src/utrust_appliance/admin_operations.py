@@ -22,7 +22,7 @@ from utrust_appliance.faults import CRASH_POINTS, describe_kinds
 from utrust_appliance.keys import is_unicode
 from utrust_appliance.mbk import Mbk
 from utrust_appliance.node import PIN_PADS
-from utrust_appliance.provision import SLOTS, mbk_of_cards, restore_now
+from utrust_appliance.provision import SLOTS, mbk_of_cards, restore_now, write_inventory
 
 if t.TYPE_CHECKING:
     from utrust_appliance.cluster import Cluster
@@ -56,6 +56,7 @@ class AdminOperations:
                     "address": node.config.address,
                     "port": node.config.port,
                     "joined": node.config.joined,
+                    "api": node.has_api,
                     "state": facts["hsm"]["state"],
                     "serial": node.serial,
                     "key_count": facts["key_count"],
@@ -78,7 +79,14 @@ class AdminOperations:
 
     def do_profile_set(self, *, names: list[str]) -> dict[str, t.Any]:
         self._cluster.set_profile(names)
+        write_inventory(self._cluster)
         return asdict(self._cluster.behavior)
+
+    def do_api_set(self, *, enabled: bool, node: str | None = None) -> list[str]:
+        names = [self._cluster.node(node).name] if node else list(self._cluster.nodes)
+        self._cluster.set_api(names, enabled=enabled)
+        write_inventory(self._cluster)
+        return self._cluster.config.without_api
 
     def do_shutdown(self) -> None:
         self._stop.set()
@@ -157,6 +165,11 @@ class AdminOperations:
         if target.running():
             raise OperationError(f"{node} is busy: {target.running()}.")
         target.hsm.factory_reset()
+
+    def do_certificate_renew(self, *, node: str) -> str:
+        """Renew the TLS certificate of a node, and return its fingerprint. The inventory file still has the old fingerprint."""
+        self._cluster.node(node).renew_certificate()
+        return self._cluster.node(node).tls_fingerprint
 
     # Keys
 

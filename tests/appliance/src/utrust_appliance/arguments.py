@@ -120,6 +120,11 @@ def _run_options(up: argparse.ArgumentParser) -> None:
 def _services(up: argparse.ArgumentParser) -> None:
     up.add_argument("--hsm", choices=BACKENDS, help="backend of the HSMs (software), first start only")
     up.add_argument("--module", metavar="PATH", help="PKCS #11 module for --hsm pkcs11 (SoftHSM2 if installed), stored")
+    up.add_argument(
+        "--no-api",
+        action="store_true",
+        help="turn the appliance API of all nodes off, stored: Webconf, PIN pads and EJBCA remain, as on real appliances",
+    )
     up.add_argument("--ejbca", action="store_true", help="simulate EJBCA on every joined node, stored")
     up.add_argument(
         "--database", metavar="URL", help="shared database of the simulated EJBCA, postgresql://… (a file in D), stored"
@@ -243,6 +248,9 @@ def _ejbca(sub: Sub) -> None:
 
 
 def _tests(sub: Sub) -> None:
+    api = add(sub, "api", "turn the appliance API of a node, or of all nodes, on or off now and for the next `up`")
+    api.add_argument("state", choices=["on", "off"])
+    api.add_argument("--node", metavar="NAME", help="this node only")
     profiles = group(sub, "profile", "select undocumented behavior to simulate")
     known = profiles.add_parser("list", help="list profiles and aspects", description="list profiles and aspects")
     known.add_argument("--json", action="store_true")

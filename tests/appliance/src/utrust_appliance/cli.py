@@ -22,7 +22,7 @@ from utrust_appliance.errors import OperationError
 UP_OPTIONS = (
     "clusters", "nodes", "port", "address_mode", "joined", "restored", "keys", "key_mix", "name",
     "card_timeout", "object_ttl", "max_upload", "session_timeout", "restart_time", "claim_second", "profile",
-    "hsm", "module", "ejbca", "database", "faults", "fault_port",
+    "hsm", "module", "no_api", "ejbca", "database", "faults", "fault_port",
 )  # fmt: skip
 
 

@@ -49,6 +49,7 @@ class ClusterConfig:
     tokens: list[str]
     profile: list[str] = field(default_factory=list)
     hsm: HsmBackend = field(default_factory=HsmBackend)
+    without_api: list[str] = field(default_factory=list)  # nodes whose appliance API is off
 
     def save(self, path: Path) -> None:
         write_json(path, asdict(self))
@@ -64,6 +65,7 @@ class ClusterConfig:
             data["tokens"],
             data.get("profile", []),
             HsmBackend(**data.get("hsm", {})),
+            data.get("without_api", []),
         )
 
 
@@ -117,6 +119,13 @@ class Cluster:
         """Change the profile now, and store it in D for the next run."""
         self.behavior = Behavior.of(profile)
         self.config = replace(self.config, profile=list(profile))
+        self.config.save(self.folder / "cluster.json")
+
+    def set_api(self, names: t.Iterable[str], *, enabled: bool) -> None:
+        """Turn the appliance API of nodes on or off now, and store it in D for the next run."""
+        off = set(self.config.without_api)
+        off = off - set(names) if enabled else off | set(names)
+        self.config = replace(self.config, without_api=[name for name in self.nodes if name in off])
         self.config.save(self.folder / "cluster.json")
 
     def close(self) -> None:

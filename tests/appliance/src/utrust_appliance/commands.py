@@ -272,6 +272,11 @@ def profile(control: Control, args: Args) -> None:
         print(f"{aspect}={value}")
 
 
+def api(control: Control, args: Args) -> None:
+    off = control.set_api(args.state == "on", node=args.node)
+    print(f"Nodes without the appliance API: {', '.join(off) or 'none'}. Inventory: {control.inventory_file}")
+
+
 COMMANDS: dict[str, t.Callable[[Control, Args], None]] = {
     "card": card,
     "pin": pin,
@@ -287,4 +292,5 @@ COMMANDS: dict[str, t.Callable[[Control, Args], None]] = {
     "log": log,
     "ejbca": ejbca,
     "profile": profile,
+    "api": api,
 }

@@ -93,6 +93,13 @@ class Control:
         """Set profiles and `aspect=value` now and for the next start. Without names, the behavior follows the contract."""
         return t.cast("JSON", self.call("profile_set", names=list(names)))
 
+    def set_api(self, enabled: bool, *, node: str | None = None) -> list[str]:
+        """Turn the appliance API of a node, or of all nodes, on or off now and for the next start. The inventory is written again.
+
+        Returns the nodes without the API.
+        """
+        return t.cast("list[str]", self.call("api_set", enabled=enabled, node=node))
+
     # Files and facts for clients
 
     @property
@@ -168,6 +175,10 @@ class Control:
     def backup(self, node: str) -> None:
         """Set the time of the last backup to now."""
         self.call("backup", node=node)
+
+    def renew_certificate(self, node: str) -> str:
+        """Renew the TLS certificate of a node, and return its certificate fingerprint. `inventory_file` still has the old one."""
+        return t.cast("str", self.call("certificate_renew", node=node))
 
     def factory_reset(self, node: str) -> None:
         self.call("factory_reset", node=node)

@@ -115,6 +115,10 @@ KINDS: dict[str, FaultKind] = {
     "pin_pad_unavailable": FaultKind("a PIN pad (default: all) does not respond", {"pin_pad": None}),
     "member_disconnected": FaultKind("the member list shows a member (default: all) as disconnected", {"member": None}),
     "node_down": FaultKind("the node resets every connection, and other members show it as disconnected"),
+    "route_cut": FaultKind("the node resets every connection of a client, and other members show it as connected"),
+    "hsm_serial": FaultKind(
+        "the HSM reports another serial number, as after a replacement of the HSM", {"serial": "UT000999"}
+    ),
     "import_failure": FaultKind(
         "an import fails after some keys. The profile defines whether the written keys stay", {"after": 1}, count=1
     ),

@@ -21,7 +21,7 @@ from utrust_appliance.jobs.restore_packages import RestorePackages
 from utrust_appliance.jobs.restores import Restores
 from utrust_appliance.jobs.turns import Turns
 from utrust_appliance.keys import KeyEntry, KeyIdentity, keys_digest
-from utrust_appliance.pki import expiry_of, fingerprint_of
+from utrust_appliance.pki import expiry_of, fingerprint_of, make_node, read_identity
 from utrust_appliance.request_log import RequestLog
 from utrust_appliance.store import Store
 
@@ -69,13 +69,11 @@ class Node:
         self.cluster = cluster
         self.config = config
         self.name = config.name
-        self.serial = config.serial
         self.folder = folder
         self.checkpoint = cluster.faults.checkpoint(config.name)
         self.hsm: Hsm = cluster.config.hsm.open(folder / "hsm", self.checkpoint, f"{config.name} {cluster.id[:8]}")
         self.store = Store(folder / "node.sqlite3")
-        self.tls_fingerprint = fingerprint_of(folder / "tls.pem")
-        self.tls_expires_at = expiry_of(folder / "tls.pem")
+        self.read_certificate()
         self.log = RequestLog(folder / "requests.jsonl")
         self.turns = Turns(self)
         self.packages = Packages(self, folder / "packages", cluster.options.object_ttl)
@@ -85,11 +83,27 @@ class Node:
         self._restart = ("nothing", 0.0)  # scope of the restart, and its end (monotonic)
         self._down_until = 0.0
 
+    def read_certificate(self) -> None:
+        """Read the TLS certificate, which all sites of the node then present."""
+        self.tls_fingerprint = fingerprint_of(self.folder / "tls.pem")
+        self.tls_expires_at = expiry_of(self.folder / "tls.pem")
+
+    def renew_certificate(self) -> None:
+        """Replace the TLS certificate by another one of the same CA, with another key."""
+        ca = read_identity(self.cluster.folder / "ca.pem", self.cluster.folder / "private" / "ca.key")
+        make_node(ca, self.name, self.config.address).write(self.folder / "tls.pem", self.folder / "tls.key")
+        self.read_certificate()
+
     # State
 
     @property
     def behavior(self) -> Behavior:
         return self.cluster.behavior
+
+    @property
+    def has_api(self) -> bool:
+        """Whether the appliance API responds. Real appliances have no documented API."""
+        return self.name not in self.cluster.config.without_api
 
     def restart(self) -> None:
         """Start the restart that the profile defines for an import."""
@@ -148,6 +162,10 @@ class Node:
         """Whether a fault stops all responses, including responses to earlier requests."""
         return self.cluster.faults.find("node_down", self.name) is not None or time.monotonic() < self._down_until
 
+    def rejects_clients(self) -> bool:
+        """Whether the node resets the connection of a client."""
+        return self.unreachable() or self.cluster.faults.find("route_cut", self.name) is not None
+
     def go_down(self, seconds: float) -> None:
         self._down_until = time.monotonic() + seconds
 
@@ -187,6 +205,12 @@ class Node:
         write_json(self.folder / "destroyed.json", [identity.as_dict() for identity in noted])
 
     # Reported facts
+
+    @property
+    def serial(self) -> str:
+        """The serial number of the HSM."""
+        other = self.cluster.faults.find("hsm_serial", self.name)
+        return str(other.params["serial"]) if other else self.config.serial
 
     def mbk(self) -> MbkFacts | None:
         """The public facts of the MBK."""

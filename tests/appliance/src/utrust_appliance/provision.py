@@ -62,6 +62,7 @@ class Plan(t.NamedTuple):
     profile: t.Sequence[str] = ()
     hsm: HsmBackend = HsmBackend()
     first_serial: int = 1
+    no_api: bool = False
 
 
 def is_first_start(folder: Path, last: str = "cluster.json") -> bool:
@@ -104,11 +105,12 @@ def provision(folder: Path, plan: Plan, options: Options) -> Cluster:
         [hashlib.sha256(token.encode()).hexdigest()],
         list(plan.profile),
         plan.hsm,
+        [node.name for node in nodes] if plan.no_api else [],
     )
     cluster = Cluster(folder, config, options)
     _fill(cluster, plan)
     write_json(folder / "fingerprints.json", {node.name: node.tls_fingerprint for node in cluster.nodes.values()})
-    write_private(folder / "inventory.yml", ansible_inventory(cluster).encode())
+    write_inventory(cluster)
     config.save(folder / "cluster.json")
     return cluster
 
@@ -175,10 +177,41 @@ def restore_now(target: Node, source: Node) -> None:
         raise OperationError(f"The guided restore of {target.name} failed: {exc}.") from exc
 
 
-def ansible_inventory(cluster: Cluster, ejbca_ports: t.Mapping[str, int] | None = None) -> str:
-    """`ejbca_ports` has the EJBCA port of each node with EJBCA."""
+def write_inventory(cluster: Cluster) -> None:
+    """Write the Ansible inventory of the cluster, with the ports of its EJBCA."""
+    settings = cluster.folder / "ejbca" / "settings.json"
+    ports = json.loads(settings.read_text(encoding="utf-8"))["ports"] if settings.exists() else None
     lines = ["---", "# Simulated appliances. Written by `utrust-appliance up`.", "utrust:", "  hosts:"]
-    return "\n".join([*lines, *host_lines(cluster, ejbca_ports)]) + "\n"
+    text = "\n".join([*lines, *host_lines(cluster, ports)]) + "\n"
+    write_private(cluster.folder / "inventory.yml", text.encode())
+
+
+def _without_api(node: Node) -> dict[str, t.Any]:
+    """The variables of a node whose API is off. People declare the facts that only the API reports."""
+    if node.has_api:
+        return {}
+    facts = node.describe()
+    mbk = next(iter(node.cluster.nodes.values())).describe()["mbk"] or {}
+    hsm, behavior = facts["hsm"], node.behavior
+    return {
+        "utrust_transport": "assisted",
+        "utrust_page_map": "b",
+        "utrust_declared": {
+            "cluster_id": node.cluster.id,
+            "cluster_name": node.cluster.name,
+            "hsm_serial": node.serial,
+            "hsm_model": hsm["model"],
+            "hsm_firmware": hsm["firmware"],
+            "appliance_version": facts["appliance"]["version"],
+            "mbk_name": mbk.get("name"),
+            "mbk_check_value": mbk.get("check_value"),
+            "mbk_required": mbk.get("m"),
+            "mbk_total": mbk.get("n"),
+            "fips": hsm["fips"],
+            "import_effect": behavior.effect,
+            "restart": behavior.restart,
+        },
+    }
 
 
 def host_lines(
@@ -195,6 +228,7 @@ def host_lines(
             "utrust_ca_file": f"{folder}/ca.pem",
             "utrust_tls_fingerprint": [node.tls_fingerprint],
             "utrust_pin_pad": "front-usb",
+            **_without_api(node),
         }
         for node in cluster.nodes.values()
     }

@@ -50,11 +50,15 @@ class Site:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
+        self._read_certificate()
+        await self._runner.setup()
+        self._spawn(self._accept())
+
+    def _read_certificate(self) -> None:
         folder = self._node.folder
         files = (folder / "tls.pem", folder / "tls.key", self._node.cluster.folder / "client-ca.pem")
         self._tls = {kind: server_context(*files, client_auth=kind) for kind in ("handshake", "late", "never")}
-        await self._runner.setup()
-        self._spawn(self._accept())
+        self._presented = self._node.tls_fingerprint
 
     def _spawn(self, work: t.Coroutine[t.Any, t.Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -74,12 +78,14 @@ class Site:
                 continue
             name = f"{peer[0]}:{peer[1]}"
             self._node.log.connection(name)
-            if self._node.unreachable():
+            if self._node.rejects_clients():
                 connection.setsockopt(
                     socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
                 )  # close() sends a reset
                 connection.close()
                 continue
+            if self._presented != self._node.tls_fingerprint:
+                self._read_certificate()
             self._spawn(self._serve(connection, name, self._tls[self._client_auth()]))
 
     async def _serve(self, connection: socket.socket, peer: str, tls: ssl.SSLContext) -> None:

@@ -24,7 +24,7 @@ from utrust_appliance.cluster import Cluster, ClusterConfig, Options
 from utrust_appliance.errors import OperationError
 from utrust_appliance.files import write_json, write_private
 from utrust_appliance.hsm.backends import HsmBackend
-from utrust_appliance.provision import Plan, host_lines, is_first_start, provision
+from utrust_appliance.provision import Plan, host_lines, is_first_start, provision, write_inventory
 
 if t.TYPE_CHECKING:
     import socket
@@ -53,7 +53,9 @@ def open_folder(folder: Path, options: dict[str, t.Any], acquire: t.Callable[[Pa
     if not is_first_start(folder):
         config = _config(folder, options)
         sockets = addresses.listen_all([(node.address, node.port) for node in config.nodes])
-        return [OpenCluster(Cluster(folder, config, Options.of(options)), sockets)]
+        cluster = Cluster(folder, config, Options.of(options))
+        write_inventory(cluster)
+        return [OpenCluster(cluster, sockets)]
     sockets = addresses.choose(_node_count(options), options.get("address_mode") or "auto", options.get("port") or 0)
     plan = _plan(options, sockets)
     return [OpenCluster(provision(folder, plan, Options.of(options)), sockets)]
@@ -133,6 +135,8 @@ def _config(folder: Path, options: dict[str, t.Any]) -> ClusterConfig:
     config = replace(config, hsm=hsm)
     if options.get("profile") is not None:
         config = replace(config, profile=Behavior.check(options["profile"]))
+    if options.get("no_api"):
+        config = replace(config, without_api=[node.name for node in config.nodes])
     if config != known:
         config.save(folder / "cluster.json")
     return config
@@ -163,6 +167,7 @@ def _plan(options: dict[str, t.Any], sockets: list[socket.socket]) -> Plan:
         name=options.get("name") or "keyops",
         profile=Behavior.check(options.get("profile") or []),
         hsm=HsmBackend.of(options.get("hsm") or "software", options.get("module")),
+        no_api=bool(options.get("no_api")),
     )
 
 

@@ -26,8 +26,8 @@ from utrust_appliance.ejbca.errors import EjbcaError
 from utrust_appliance.ejbca.flag_operations import FLAG_OPERATIONS
 from utrust_appliance.ejbca.rest_api import make_app
 from utrust_appliance.errors import OperationError
-from utrust_appliance.files import write_json, write_private
-from utrust_appliance.provision import ansible_inventory
+from utrust_appliance.files import write_json
+from utrust_appliance.provision import write_inventory
 from utrust_appliance.server import Site
 
 if t.TYPE_CHECKING:
@@ -58,8 +58,8 @@ def open_ejbca_sites(cluster: Cluster, options: dict[str, t.Any]) -> list[Site]:
     cluster.closers.append(database.close)
     if not known:
         settings["ports"] = {node.name: server.getsockname()[1] for node, server in zip(nodes, sockets, strict=True)}
-        write_private(cluster.folder / "inventory.yml", ansible_inventory(cluster, settings["ports"]).encode())
         write_json(path, settings)
+        write_inventory(cluster)
     return [
         Site(node, server, make_app(ejbca := cluster.ejbca_nodes[node.name]), ejbca.client_auth)
         for node, server in zip(nodes, sockets, strict=True)

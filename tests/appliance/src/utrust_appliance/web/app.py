@@ -24,6 +24,7 @@ from utrust_appliance.web.middleware import (
     logged,
     problem_response,
     set_server_header,
+    without_api,
 )
 from utrust_appliance.webconf.site import HANDLERS, add_webconf
 
@@ -34,7 +35,7 @@ API = "/api/v1"
 
 
 def make_app(node: Node) -> web.Application:
-    app = web.Application(middlewares=[logged, faulty, handle_errors, authenticated, claimed, limited])
+    app = web.Application(middlewares=[logged, faulty, without_api, handle_errors, authenticated, claimed, limited])
     app[NODE] = node
     app.on_response_prepare.append(set_server_header)
     for module in (node_api, claim_api, restore_api, package_api):

@@ -135,6 +135,14 @@ async def faulty(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 @web.middleware
+async def without_api(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Respond as to any unknown path, before any authentication, if the appliance API of the node is off."""
+    if not request.app[NODE].has_api and (request.path + "/").startswith("/api/v1/"):
+        return web.Response(status=404, text="<html><body>404 Not Found</body></html>", content_type="text/html")
+    return await handler(request)
+
+
+@web.middleware
 async def handle_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     if request.match_info.handler in request.app.get(PAGES, ()):
         return await handler(request)
