@@ -11,6 +11,10 @@ import typing as t
 from ansible_collections.keyops.utrust.plugins.module_utils._operations.ksp_import import OPERATION
 from ansible_collections.keyops.utrust.plugins.plugin_utils._action import UtrustActionBase
 from ansible_collections.keyops.utrust.plugins.plugin_utils._arrivals import with_arrivals
+from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.accounts import launcher_accounts
+from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.destroyed import destroyed_keys
+from ansible_collections.keyops.utrust.plugins.plugin_utils._connection import without_blanks
+from ansible_collections.keyops.utrust.plugins.plugin_utils._node_names import node_name
 
 
 class ActionModule(UtrustActionBase):
@@ -20,6 +24,12 @@ class ActionModule(UtrustActionBase):
         result = super()._perform(variables)
         if self._task.check_mode:
             return result
+        # The result has no reasons, because only the options of the task have them.
+        given = without_blanks(self._task.args, OPERATION.module_arguments()["argument_spec"])
+        node = node_name(self._host_variables(variables, variables["inventory_hostname"]))
+        by = launcher_accounts(variables)[0]
+        destroyed = destroyed_keys(result, given.get("allow_replace") or (), node=node, by=by)
+        result = {**result, "destroyed": destroyed} if destroyed else result
         return with_arrivals(
             result, [*result.get("added", ()), *(pair["source_key"] for pair in result.get("replaced", ()))], variables
         )

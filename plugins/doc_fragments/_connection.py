@@ -30,7 +30,7 @@ options:
       - Path of a PEM file with the client certificate and, if there is one, its chain.
       - Use a separate certificate for automation.
       - The path is on the machine that executes the module. Without C(delegate_to) this machine is the controller.
-      - One of O(client_cert), O(bearer_token) and O(bearer_token_file) is required.
+      - One of O(client_cert), O(bearer_token) and O(bearer_token_file) is required with transport V(rest).
       - If not set, the module uses the environment variable E(UTRUST_CLIENT_CERT).
     type: path
   client_key:
@@ -87,9 +87,60 @@ options:
     description:
       - Interface of the node.
       - V(rest) is appliance API v1, a contract of this project.
+      - V(assisted) sends nothing to Webconf. People click there, and the EJBCA view of the node shows the keys.
+        It needs the variables C(utrust_declared), C(utrust_page_map) and C(utrust_ejbca_reader_client_cert), and runs only on the controller.
     type: str
-    choices: [rest]
+    choices: [assisted, rest]
     default: rest
+  declared:
+    description:
+      - Facts of the node that transport V(assisted) cannot read, usually from the variable C(utrust_declared).
+      - Required are C(cluster_id) and C(hsm_serial). Optional are C(cluster_name), C(hsm_model), C(hsm_firmware), C(appliance_version),
+        C(mbk_name), C(mbk_check_value), C(mbk_required), C(mbk_total), C(fips), C(import_effect) and C(restart).
+    type: dict
+  page_map:
+    description:
+      - Words of Webconf in the steps for people, V(a) or V(b). The operator must choose, because no page of the vendor states its version.
+    type: str
+  assisted:
+    description:
+      - Internal. The action sets it from the inventory, if the keys of the node are those of its EJBCA view.
+    type: dict
+    suboptions:
+      ejbca:
+        description: Account that reads EJBCA of the node.
+        type: dict
+        suboptions:
+          host:
+            description: Host name or address of EJBCA.
+            type: str
+            required: true
+          port:
+            description: TCP port of EJBCA.
+            type: int
+            default: 443
+          client_cert:
+            description: PEM file with the client certificate of the account.
+            type: path
+            required: true
+          client_key:
+            description: PEM file with the key of the client certificate.
+            type: path
+          ca_file:
+            description: PEM file with the CA certificates that may have signed the certificate of EJBCA.
+            type: path
+          tls_fingerprint:
+            description: SHA-256 fingerprints of the certificate of EJBCA.
+            type: list
+            elements: str
+      ejbca_unread:
+        description: Reason why EJBCA is not contacted.
+        type: str
+        choices: [left_out, activation_failing]
+      members:
+        description: Nodes that the inventory declares as members, with C(node), C(address) and C(port).
+        type: list
+        elements: dict
   connect_timeout:
     description:
       - Seconds to wait for a connection, for each address of the node.

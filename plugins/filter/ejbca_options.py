@@ -9,7 +9,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.keyops.utrust.plugins.module_utils._ejbca.argspec import EJBCA_SUBOPTIONS
+from ansible_collections.keyops.utrust.plugins.module_utils._ejbca.suboptions import EJBCA_SUBOPTIONS
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
 from ansible_collections.keyops.utrust.plugins.plugin_utils._connection import (
     connection_options,

@@ -16,6 +16,7 @@ from ansible.module_utils.common.parameters import env_fallback
 from ansible.module_utils.errors import AnsibleFallbackNotFound
 from ansible_collections.keyops.utrust.plugins.module_utils._appliance.claim import TOKEN
 from ansible_collections.keyops.utrust.plugins.module_utils._appliance.transports import TRANSPORTS
+from ansible_collections.keyops.utrust.plugins.module_utils._ejbca.suboptions import UNREAD_OPTION, ejbca_option
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
 from ansible_collections.keyops.utrust.plugins.module_utils._http import Endpoint
 from ansible_collections.keyops.utrust.plugins.module_utils._limits import MAX_RETRIES, MAX_TIMEOUT
@@ -50,13 +51,24 @@ CONNECTION_SPEC: t.Final[Spec] = {
     "members": {"type": "list", "elements": "str"},
     "cluster_claim": {"type": "str", "no_log": True},
     "transport": {"type": "str", "choices": sorted(TRANSPORTS), "default": "rest"},
+    "declared": {"type": "dict"},
+    "page_map": {"type": "str"},
+    # The action sets this option, for a transport whose keys are those of the EJBCA view.
+    "assisted": {
+        "type": "dict",
+        "options": {
+            "ejbca": ejbca_option(required=False),
+            "ejbca_unread": UNREAD_OPTION,
+            "members": {"type": "list", "elements": "dict"},
+        },
+    },
     "connect_timeout": _env("UTRUST_CONNECT_TIMEOUT", type="float", default=10.0),
     "timeout": _env("UTRUST_TIMEOUT", type="float", default=30.0),
     "max_clock_skew": _env("UTRUST_MAX_CLOCK_SKEW", type="float", default=60.0),
     "retries": _env("UTRUST_RETRIES", type="int", default=3),
 }
 CONNECTION_RULES: t.Final[Spec] = {
-    "required_one_of": [("client_cert", "bearer_token", "bearer_token_file")],
+    "required_if": [("transport", "rest", ("client_cert", "bearer_token", "bearer_token_file"), True)],
     "required_by": {"client_key": ("client_cert",), "members": ("expect_node",)},
 }
 

@@ -122,11 +122,12 @@ def tls_context(endpoint: Endpoint) -> ssl.SSLContext:
 
 
 class Peer(t.NamedTuple):
-    """The server of a connection: its address, the fingerprint of its certificate, and the version of TLS."""
+    """The server of a connection: its address, the fingerprint of its certificate, the version of TLS, and its certificate in DER."""
 
     address: str
     certificate_fingerprint: str
     tls_version: str | None
+    certificate: bytes = b""
 
 
 class HttpsConnection:
@@ -151,6 +152,16 @@ class HttpsConnection:
         connection = self._connection
         if connection is not None and connection.sock is not None:
             t.cast(TimedSocket, connection.sock).abort()
+
+    def connect(self) -> Peer:
+        """Open a connection, check the identity of the server, and close the connection. No request is sent.
+
+        Raises NoResponseError, and UtrustError if one side does not accept the identity of the other side.
+        """
+        self.close()
+        self._connect()
+        self.close()
+        return t.cast("Peer", self.peer)
 
     def request(
         self,
@@ -230,7 +241,7 @@ class HttpsConnection:
                 certificate = opened.getpeercert(binary_form=True) or b""
                 fingerprint = "sha256:" + hashlib.sha256(certificate).hexdigest()
                 self._check_pin(fingerprint)
-                self.peer = Peer(opened.getpeername()[0], fingerprint, opened.version())
+                self.peer = Peer(opened.getpeername()[0], fingerprint, opened.version(), certificate)
             except ssl.SSLCertVerificationError as exc:
                 raise not_trusted(endpoint, exc) from exc
             except ssl.SSLError as exc:

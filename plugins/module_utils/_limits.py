@@ -38,8 +38,16 @@ MIN_LOOKUP_TIME: t.Final = 30.0
 MAX_CLAIM_TTL: t.Final = 120
 #: Seconds. The contract allows no less.
 MIN_CLAIM_TTL: t.Final = 10
+#: Seconds that one step of people may take if option `people_timeout` is not set. People with cards need some time, and a run that nobody attends must end.
+MAX_PEOPLE_TIME: t.Final = 3_600.0
+#: Seconds until an EJBCA view must show new keys, unless an option sets another time. A crypto token can cache its keys for 120 seconds.
+MAX_VIEW_TIME: t.Final = 150.0
+#: Seconds between two readings of an EJBCA view. Each page is a record in the audit log of EJBCA.
+MIN_VIEW_INTERVAL: t.Final = 10.0
 #: Seconds between two long polls without a change. A node that responds at once must not get thousands of requests.
 MIN_POLL_INTERVAL: t.Final = 1.0
+#: Prompts for one value at a terminal. More invalid values have another cause than a typing error.
+MAX_PROMPTS: t.Final = 3
 #: Seconds of one long poll. The contract allows at most 60.
 MAX_LONG_POLL: t.Final = 20.0
 
@@ -128,3 +136,7 @@ MAX_COOKIE_BYTES: t.Final = 512
 MAX_FAILED_DOWNLOADS: t.Final = 5
 #: Keys of one task whose signature is tested. Each test is a signature of the HSM.
 MAX_TESTED_KEYS: t.Final = 20
+#: Bytes of a commissioning record. A record of 100 nodes needs about 200 KiB.
+MAX_COMMISSIONING_BYTES: t.Final = 4 * 1024 * 1024
+#: Bytes of a file with a certificate or a public key. A certificate with its chain and key needs less than 20 KiB.
+MAX_PEM_BYTES: t.Final = 256 * 1024

@@ -29,6 +29,7 @@ from ansible_collections.keyops.utrust.plugins.module_utils._token_file import w
 
 if t.TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
+    from ansible_collections.keyops.utrust.plugins.module_utils._appliance.people import People
     from ansible_collections.keyops.utrust.plugins.module_utils._appliance.protocol import Appliance, ProgressCallback
     from ansible_collections.keyops.utrust.plugins.module_utils._ejbca.protocol import EjbcaNode
 
@@ -38,12 +39,16 @@ MINIMUM_PYTHON: tuple[int, int] = (3, 11)
 
 
 class Invocation(t.NamedTuple):
-    """One execution. `open_private` creates the private directory of the run, or is missing if the run is on another machine."""
+    """One execution. `open_private` creates the private directory of the run, or is missing if the run is on another machine.
+
+    `people` do steps at Webconf. A module on another machine cannot ask people.
+    """
 
     params: Params
     check_mode: bool
     progress: ProgressCallback
     open_private: t.Callable[[], directory.PrivateDirectory] | None
+    people: People | None = None
 
 
 class Operation(t.NamedTuple):
@@ -69,10 +74,10 @@ class Operation(t.NamedTuple):
 
 
 @contextlib.contextmanager
-def open_appliance(params: Params) -> t.Iterator[Appliance]:
+def open_appliance(params: Params, people: People | None = None) -> t.Iterator[Appliance]:
     """Open the node of the connection options. Nothing is sent yet. Raises UtrustError (`node_not_joined`)."""
     check_joined(params)
-    appliance = TRANSPORTS[params["transport"]](node_endpoint(params), params)
+    appliance = TRANSPORTS[params["transport"]](node_endpoint(params), params, people)
     try:
         yield appliance
     finally:

@@ -70,8 +70,52 @@ options:
       transport:
         description: Transport to the node.
         type: str
-        choices: [rest]
+        choices: [assisted, rest]
         default: rest
+      declared:
+        description: Facts of the node that transport V(assisted) cannot read.
+        type: dict
+      page_map:
+        description: Words of Webconf in the steps for people, V(a) or V(b).
+        type: str
+      assisted:
+        description: Internal. The action sets it, if the keys of the node are those of its EJBCA view.
+        type: dict
+        suboptions:
+          ejbca:
+            description: Account that reads EJBCA of the node.
+            type: dict
+            suboptions:
+              host:
+                description: Host name or address of EJBCA.
+                type: str
+                required: true
+              port:
+                description: TCP port of EJBCA.
+                type: int
+                default: 443
+              client_cert:
+                description: PEM file with the client certificate of the account.
+                type: path
+                required: true
+              client_key:
+                description: PEM file with the key of the client certificate.
+                type: path
+              ca_file:
+                description: PEM file with the CA certificates that may have signed the certificate of EJBCA.
+                type: path
+              tls_fingerprint:
+                description: SHA-256 fingerprints of the certificate of EJBCA.
+                type: list
+                elements: str
+          ejbca_unread:
+            description: Reason why EJBCA is not contacted.
+            type: str
+            choices: [left_out, activation_failing]
+          members:
+            description: Nodes that the inventory declares as members, with C(node), C(address) and C(port).
+            type: list
+            elements: dict
       connect_timeout:
         description: Seconds to wait for a connection.
         type: float
@@ -226,6 +270,11 @@ nodes:
     problem:
       description: Reason why the node could not be read, with C(code), C(node), C(text) and C(remedy). Null if the node was read.
       type: dict
+key_scope:
+  description: What the keys are. With V(hsm) all keys of the HSMs, with V(ejbca) the key pairs in active crypto tokens that EJBCA of each node shows.
+  returned: success
+  type: str
+  sample: hsm
 in_sync:
   description: Whether every node that was read holds exactly the keys of the source and can use them.
   returned: success

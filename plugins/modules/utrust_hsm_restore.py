@@ -23,6 +23,7 @@ author:
 extends_documentation_fragment:
   - keyops.utrust._connection
   - keyops.utrust._audit
+  - keyops.utrust._people
   - keyops.utrust._attributes
   - keyops.utrust._attributes.actiongroup_utrust
 attributes:
@@ -78,6 +79,11 @@ options:
       - The task fails if the time is over. The restore continues at the PIN pad, which has its own time limit for each step.
     type: float
     default: 1800.0
+  ejbca_view_timeout:
+    description:
+      - With transport V(assisted), seconds until the EJBCA view of the node must show the keys after people confirmed the step.
+    type: float
+    default: 150.0
 seealso:
   - module: keyops.utrust.utrust_hsm_info
   - module: keyops.utrust.utrust_ksp_import
@@ -204,6 +210,17 @@ problems:
       description: Instruction to fix the problem.
       type: str
       returned: always
+confirmations:
+  description: Confirmations of people that the task used, each with the step, the node and the origin (V(option) or V(terminal)).
+  returned: if people confirmed a step
+  type: list
+  elements: dict
+  sample:
+    - node: node2
+      step: hsm_restored
+      confirmed_by: Alice
+      origin: terminal
+      hsm_serial: UT000002
 """
 
 from ansible.module_utils.basic import AnsibleModule

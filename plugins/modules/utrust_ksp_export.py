@@ -20,6 +20,7 @@ author:
 extends_documentation_fragment:
   - keyops.utrust._connection
   - keyops.utrust._audit
+  - keyops.utrust._people
   - keyops.utrust._attributes
   - keyops.utrust._attributes.actiongroup_utrust
 attributes:
@@ -140,6 +141,10 @@ package:
       description: Digest of the keys in the package.
       type: str
       returned: success
+    elsewhere:
+      description: Whether people have the package, so that only its manifest is at C(path).
+      type: bool
+      returned: success
   sample:
     path: /run/user/1000/keyops-utrust-ksp-pid-4711-0123456789ab-x1/cluster.ksp
     sha256: "sha256:9c..."
@@ -206,6 +211,18 @@ problems:
       description: Instruction to fix the problem.
       type: str
       returned: always
+confirmations:
+  description: Confirmations of people that the task used, each with the step, the node and the origin (V(option) or V(terminal)).
+  returned: if people confirmed a step
+  type: list
+  elements: dict
+  sample:
+    - node: node1
+      step: package_downloaded
+      confirmed_by: Alice
+      origin: terminal
+      sha256: "sha256:5f..."
+      size: "48211"
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -26,6 +26,7 @@ author:
 extends_documentation_fragment:
   - keyops.utrust._policy
   - keyops.utrust._audit
+  - keyops.utrust._people
   - keyops.utrust._connection
   - keyops.utrust._attributes
   - keyops.utrust._attributes.actiongroup_utrust
@@ -70,6 +71,11 @@ options:
         It checks them only if imports of the node restart the node, or if the node does not report what restarts.
     type: bool
     default: false
+  ejbca_view_timeout:
+    description:
+      - With transport V(assisted), seconds until the EJBCA view of the node must show the keys after people confirmed the step.
+    type: float
+    default: 150.0
 seealso:
   - module: keyops.utrust.utrust_hsm_info
   - module: keyops.utrust.utrust_hsm_restore
@@ -114,6 +120,13 @@ hsm_serial:
 added:
   description: Added keys. In check mode, the keys that a run would add.
   returned: success, or if an import failed after some keys
+  type: list
+  elements: dict
+destroyed:
+  description:
+    - Keys that the import has overwritten or removed, each with C(node), C(replaced_by), C(reason) and C(by), the account that started the run.
+    - The audit trail has an event C(key_destroyed) for each of them.
+  returned: if the import destroyed a key, not in check mode
   type: list
   elements: dict
 replaced:
@@ -212,6 +225,17 @@ problems:
       description: Instruction to fix the problem.
       type: str
       returned: always
+confirmations:
+  description: Confirmations of people that the task used, each with the step, the node and the origin (V(option) or V(terminal)).
+  returned: if people confirmed a step
+  type: list
+  elements: dict
+  sample:
+    - node: node2
+      step: package_uploaded
+      confirmed_by: Alice
+      origin: terminal
+      sha256: "sha256:5f..."
 """
 
 from ansible.module_utils.basic import AnsibleModule

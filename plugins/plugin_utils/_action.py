@@ -31,17 +31,28 @@ from ansible_collections.keyops.utrust.plugins.module_utils._runner import (
     with_removed,
 )
 from ansible_collections.keyops.utrust.plugins.module_utils._secrets import check_lengths, cleaned, secret_values
+from ansible_collections.keyops.utrust.plugins.plugin_utils._assisted import (
+    check_controller,
+    declared_members,
+    host_of_node,
+    is_incomplete,
+    mark_view,
+    with_assisted,
+)
 from ansible_collections.keyops.utrust.plugins.plugin_utils._audit.required import require_audit
 from ansible_collections.keyops.utrust.plugins.plugin_utils._claim.task import TaskClaims
 from ansible_collections.keyops.utrust.plugins.plugin_utils._connection import (
     connection_options,
+    in_controller_job,
     is_blank,
+    is_true,
     with_nearer,
     without_blanks,
 )
 from ansible_collections.keyops.utrust.plugins.plugin_utils._environment import EnvironmentActionBase
 from ansible_collections.keyops.utrust.plugins.plugin_utils._errors_of_ansible import errors_without_secrets
 from ansible_collections.keyops.utrust.plugins.plugin_utils._node_names import node_name
+from ansible_collections.keyops.utrust.plugins.plugin_utils._people import TaskPeople, prompt_at_terminal
 from ansible_collections.keyops.utrust.plugins.plugin_utils._remote import end_with_run
 from ansible_collections.keyops.utrust.plugins.plugin_utils._run_directory import open_run_directory
 
@@ -63,6 +74,7 @@ class UtrustActionBase(EnvironmentActionBase):
     def run(self, tmp: str | None = None, task_vars: Variables | None = None) -> Result:
         result: Result = super().run(tmp, task_vars)
         self._secrets: list[str] = []
+        self._hostvars: Variables = (task_vars or {}).get("hostvars", {})
         life.watch_parent()
         stale: list[str] = []
         try:
@@ -113,12 +125,25 @@ class UtrustActionBase(EnvironmentActionBase):
         if params.get("audit") == "required" and operation.changes(params):
             self._require_audit(read_file=False)
         if self._task.delegate_to:
+            check_controller(params)
             # Paths in the arguments belong to the machine that executes, so they go there as they were written.
             module = f"keyops.utrust.{operation.name}"
             with end_with_run():
                 return t.cast("Result", self._execute_module(module, arguments, task_vars=variables))
         open_private = functools.partial(open_run_directory, life.run_pid())
-        return execute(operation, Invocation(params, self._task.check_mode, self._show_progress, open_private))
+        people = self._people(params, variables)
+        invocation = Invocation(params, self._task.check_mode, self._show_progress, open_private, people)
+        result = execute(operation, invocation)
+        result = {**result, "confirmations": people.confirmed} if people.confirmed else result
+        mark_view(params, result)
+        return result
+
+    def _people(self, params: Arguments, variables: Variables) -> TaskPeople:
+        """Return the people who do steps of this task. Only the variable utrust_terminal states that they sit at the terminal."""
+        terminal = is_true(variables.get("utrust_terminal")) and not in_controller_job(variables)
+        return TaskPeople(
+            params.get("confirmations") or (), prompt_at_terminal if terminal else None, self._show_progress
+        )
 
     def _show_progress(self, line: str) -> None:
         if life.run_has_ended() or not life.run_is_read():
@@ -167,7 +192,9 @@ class UtrustActionBase(EnvironmentActionBase):
         A task that names `host` itself gets nothing from the variables: with run_once they belong to another host.
         """
         if "host" in arguments:
-            return with_nearer(self._environment, arguments)
+            completed = with_nearer(self._environment, arguments)
+            of_node = host_of_node(completed, self._hostvars) if is_incomplete(completed) else None
+            return completed if of_node is None else with_assisted(completed, of_node, self._hostvars)
         of_host = self._host_variables(variables, variables["inventory_hostname"])
         completed = with_nearer(self._node_options(of_host), arguments)
         # Only the roles hand over members that a task before has read from the source.
@@ -182,7 +209,8 @@ class UtrustActionBase(EnvironmentActionBase):
         return self._task._role is not None and self._task._role.get_name().startswith("keyops.utrust.")
 
     def _node_options(self, of_host: t.Mapping[str, t.Any]) -> Arguments:
-        return with_nearer(self._environment, without_blanks(connection_options(of_host), CONNECTION_SPEC))
+        options = with_nearer(self._environment, without_blanks(connection_options(of_host), CONNECTION_SPEC))
+        return with_assisted(options, of_host, self._hostvars)
 
     def _host_variables(self, variables: Variables, host: str) -> t.Mapping[str, t.Any]:
         if host not in variables["hostvars"]:
@@ -203,6 +231,8 @@ class UtrustActionBase(EnvironmentActionBase):
         source = str(source).strip()
         if source == host:
             return None
+        if is_incomplete(self._node_options(self._host_variables(variables, source))):
+            return [member["node"] for member in declared_members(source, self._hostvars)]
         found = self._execute(
             hsm_info.OPERATION, self._node_options(self._host_variables(variables, source)), variables
         )

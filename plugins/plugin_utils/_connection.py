@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import typing as t
 
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.keyops.utrust.plugins.module_utils import _json
 from ansible_collections.keyops.utrust.plugins.module_utils._argspec import CONNECTION_SPEC
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
@@ -17,12 +18,17 @@ from ansible_collections.keyops.utrust.plugins.plugin_utils._node_names import n
 Variables = t.Mapping[str, t.Any]
 
 #: These come from the name of the host, from the source and from the run, not from a variable of the same name.
-NOT_A_VARIABLE: t.Final = frozenset({"expect_node", "members", "cluster_claim"})
+NOT_A_VARIABLE: t.Final = frozenset({"expect_node", "members", "cluster_claim", "assisted"})
 
 
 def is_blank(value: t.Any) -> bool:
     """Whether an option counts as not set: null and blank text, as a survey sends them."""
     return value is None or (isinstance(value, str) and not value.strip())
+
+
+def is_true(value: t.Any) -> bool:
+    """Whether an option that is not validated yet is true."""
+    return not is_blank(value) and boolean(value, strict=False)
 
 
 def in_controller_job(variables: Variables) -> bool:

@@ -13,22 +13,16 @@ from __future__ import annotations
 import hashlib
 import typing as t
 
-from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.keyops.utrust.plugins.filter.ejbca_options import ejbca_options
-from ansible_collections.keyops.utrust.plugins.module_utils._operations.cluster_info import FAILING, LEFT_OUT
+from ansible_collections.keyops.utrust.plugins.module_utils._ejbca.suboptions import FAILING, LEFT_OUT
 from ansible_collections.keyops.utrust.plugins.module_utils._run import life
-from ansible_collections.keyops.utrust.plugins.plugin_utils._connection import is_blank
+from ansible_collections.keyops.utrust.plugins.plugin_utils._connection import is_blank, is_true
 from ansible_collections.keyops.utrust.plugins.plugin_utils._run_directory import find_run_directory, open_run_directory
 
 if t.TYPE_CHECKING:
     from ansible_collections.keyops.utrust.plugins.module_utils._cluster.view import ClusterView
 
 Options = dict[str, t.Any]
-
-
-def is_true(value: t.Any) -> bool:
-    """Whether an option that is not validated yet is true."""
-    return not is_blank(value) and boolean(value, strict=False)
 
 
 def view_options(of_host: t.Mapping[str, t.Any]) -> Options:
@@ -54,14 +48,22 @@ def mark_failing(ejbca: t.Mapping[str, t.Any]) -> None:
     (open_run_directory(life.run_pid()).path / _mark(ejbca)).touch()
 
 
+def unmark_failing(ejbca: t.Mapping[str, t.Any]) -> None:
+    """Remove the mark of a node. Its HSM was restored, so the earlier failure says nothing any more."""
+    directory = find_run_directory(life.run_pid())
+    if directory is not None:
+        (directory / _mark(ejbca)).unlink(missing_ok=True)
+
+
 def mark_failing_nodes(view: ClusterView, nodes: t.Iterable[Options]) -> None:
     """Mark each node of a reading with a crypto token that cannot be activated. `nodes` are the nodes of the option with this name."""
     failing = {
         node.host for node in view.nodes if "token_activation_failing" in {problem.code for problem in node.problems}
     }
     for node in nodes:
-        if node["inventory_host"] in failing and "ejbca" in node:
-            mark_failing(node["ejbca"])
+        ejbca = node.get("ejbca") or (node.get("assisted") or {}).get("ejbca")
+        if node["inventory_host"] in failing and ejbca is not None:
+            mark_failing(ejbca)
 
 
 def _mark(ejbca: t.Mapping[str, t.Any]) -> str:

@@ -20,6 +20,10 @@ STAGED_IMPORT = "staged_import"
 RESTORE_JOB = "restore_job"
 CLUSTER_CLAIM = "cluster_claim"
 
+#: What the keys of a node are: every key of its HSM, or the keys that its EJBCA shows.
+SCOPE_HSM = "hsm"
+SCOPE_EJBCA = "ejbca"
+
 #: Value of an import behavior that the node does not report. The collection must not guess it.
 UNKNOWN = "unknown"
 
@@ -54,7 +58,10 @@ class Slot:
 
 @dc.dataclass(frozen=True)
 class Member:
-    """A node in the member list of another node."""
+    """A node in the member list of another node.
+
+    On a transport that cannot read the members, the operator declares them, and nobody knows their connection (`declared`).
+    """
 
     node: str
     address: str
@@ -64,7 +71,7 @@ class Member:
 
     @property
     def up(self) -> bool:
-        return self.joined and self.connection == "connected"
+        return self.joined and self.connection in ("connected", "declared")
 
 
 @dc.dataclass(frozen=True)
@@ -83,6 +90,7 @@ class Node:
     """Identity and state of one node. None means that the node cannot determine the fact, which never counts as equal to another fact.
 
     `running` is (kind, id) of the job that uses its HSM. A job that was not started with the API has no id.
+    `key_scope` says what the keys of the node are. With `SCOPE_EJBCA` they are those that its EJBCA shows, and each slot is a place of crypto tokens.
     """
 
     name: str
@@ -111,6 +119,13 @@ class Node:
     import_behavior: ImportBehavior = ImportBehavior()
     last_backup_at: str | None = None
     tls_expires_at: str | None = None
+    transport: str = "rest"
+    key_scope: str = SCOPE_HSM
+
+    @property
+    def sees_only_ejbca(self) -> bool:
+        """Whether the keys are not a complete list of the HSM."""
+        return self.key_scope != SCOPE_HSM
 
     @property
     def running_job(self) -> str | None:
@@ -254,6 +269,7 @@ class Package:
 
     `sha256` and `size` are missing until the package is ready. The node does not know the other facts of an opaque package.
     With `single_download`, a download that brought a byte cannot be repeated.
+    With `elsewhere`, people have downloaded the content, and it is not on this machine.
     """
 
     id: str
@@ -268,6 +284,7 @@ class Package:
     keys_digest: str | None
     single_download: bool
     problem: tuple[str, str] | None = None
+    elsewhere: bool = False
 
     @property
     def ended(self) -> bool:

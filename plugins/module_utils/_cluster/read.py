@@ -27,7 +27,10 @@ from ansible_collections.keyops.utrust.plugins.module_utils._keys import (
     compare_with_itself,
     keys_digest,
 )
-from ansible_collections.keyops.utrust.plugins.module_utils._preflight.cluster import check_no_node_twice
+from ansible_collections.keyops.utrust.plugins.module_utils._preflight.cluster import (
+    check_no_node_twice,
+    check_same_scope,
+)
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight.node import (
     check_identity,
     clock_skew,
@@ -40,6 +43,10 @@ from ansible_collections.keyops.utrust.plugins.module_utils._preflight.node impo
 if t.TYPE_CHECKING:
     from ansible_collections.keyops.utrust.plugins.module_utils._appliance.protocol import Appliance
     from ansible_collections.keyops.utrust.plugins.module_utils._cluster.view_read import ViewSource
+
+
+#: Problems of a view for which the keys of the view are not those of the node.
+UNUSABLE_VIEW: t.Final = frozenset({"ejbca_identity_unknown", "database_diverged"})
 
 
 class NodeAddress(t.NamedTuple):
@@ -137,6 +144,7 @@ class ClusterReading:
             "members_not_read": list(self.members_not_read),
             "summary": self.summary(),
             "nodes": {reading.host: reading.to_dict() for reading in self.readings},
+            "key_scope": self.source_node.key_scope,
             "hsm_keys": [key.to_dict() for key in self.hsm_keys] if self.hsm_keys is not None else None,
             "ejbca_view": self.view.to_dict() if self.view is not None else None,
         }
@@ -177,7 +185,7 @@ def read_cluster(
         raise first.result
     reading, hsm_keys = first.result
     joined = {member.node for member in t.cast(Node, reading.node).members if member.joined}
-    compare_with = _compare_with(hsm_keys) if hsm_keys is not None else None
+    compare_with = _compare_with(t.cast(Node, reading.node), hsm_keys) if hsm_keys is not None else None
     found = _run(
         [address for address in others if address.name in joined],
         limits,
@@ -185,10 +193,15 @@ def read_cluster(
     )
     outcomes = {address.host: _outcome(address, found.get(address.host), source.name) for address in others}
     cluster = ClusterReading(reading, tuple(outcome for outcome, dummy in outcomes.values()), hsm_keys)
-    if source.view is None:
+    if source.view is None and not any(address.view for address in others):
         return cluster
     views = {source.host: first.view or ViewReading(), **{host: view for host, (dummy, view) in outcomes.items()}}
-    return dc.replace(cluster, view=fold_views(source.host, views, functools.partial(_hsm_fingerprints, cluster)))
+    cluster = dc.replace(cluster, view=fold_views(source.host, views, functools.partial(_hsm_fingerprints, cluster)))
+    return dc.replace(
+        cluster,
+        source=_with_view_problem(cluster, cluster.source),
+        others=tuple(_with_view_problem(cluster, each) for each in cluster.others),
+    )
 
 
 T = t.TypeVar("T")
@@ -208,10 +221,22 @@ def _run(
     return run_all(jobs, limits)
 
 
+def _with_view_problem(cluster: ClusterReading, reading: NodeReading) -> NodeReading:
+    """Return the reading of a node without its keys if they come from a view of which nobody knows the node or the database."""
+    if cluster.view is None or reading.node is None or not reading.node.sees_only_ejbca:
+        return reading
+    view = next(each for each in cluster.view.nodes if each.host == reading.host)
+    found = next((problem for problem in view.problems if problem.code in UNUSABLE_VIEW), None)
+    if found is None:
+        return reading
+    problem = Problem(found.code, reading.host, found.text, "check the address of EJBCA of each node")
+    return dc.replace(reading, difference=None, problem=problem)
+
+
 def _hsm_fingerprints(cluster: ClusterReading, host: str) -> frozenset[str] | None:
     """Return the key fingerprints in the HSM of a node, or None if some of them are unknown."""
     difference = next(reading.difference for reading in cluster.readings if reading.host == host)
-    if cluster.hsm_keys is None or difference is None or difference.undetermined:
+    if cluster.source_node.sees_only_ejbca or cluster.hsm_keys is None or difference is None or difference.undetermined:
         return None
     return frozenset(key.fingerprint for key in difference.target_of(cluster.hsm_keys))
 
@@ -256,13 +281,14 @@ def _read_facts(address: NodeAddress, appliance: Appliance) -> tuple[Node, float
     return node, skew
 
 
-def _compare_with(hsm_keys: tuple[HsmKey, ...]) -> t.Callable[[Node, Appliance], Difference]:
+def _compare_with(source: Node, hsm_keys: tuple[HsmKey, ...]) -> t.Callable[[Node, Appliance], Difference]:
     """Return the comparison with the keys of the source. A node with the same digest holds the same keys, so its list is not read."""
     digest = keys_digest(hsm_keys)
     same = compare(hsm_keys, [dc.replace(key, usable=True) for key in hsm_keys])
     none_usable = compare(hsm_keys, [dc.replace(key, usable=False) for key in hsm_keys])
 
     def difference(node: Node, appliance: Appliance) -> Difference:
+        raise_for_problems(f"comparing {node.name} with {source.name}", check_same_scope(node, source))
         if node.has_keys(digest) and node.usable_alike:
             return none_usable if node.unusable_key_count and node.key_count else same
         return compare(hsm_keys, read_keys(appliance, node.name))
@@ -279,7 +305,7 @@ def _outcome(
             "node_not_joined",
             address.host,
             f"{address.name} is not a joined member of the cluster of {source}, so it was not contacted",
-            "let the node join in Webconf, page Cluster, or remove the host from the play",
+            "let the node join in Webconf, page Cluster, or remove the host from the play. With transport assisted, set utrust_declared of the host",
         )
     elif isinstance(found, UtrustError):
         problem = _problem(address, found)
@@ -300,8 +326,9 @@ def _describe(reading: NodeReading) -> str:
     keys = {True: ", in sync", False: ", DRIFT", None: ""}[reading.in_sync]
     why = reading.why_unknown
     unusable = "" if node.unusable_key_count is None else f", {node.unusable_key_count} unusable"
+    scope = " in its EJBCA view" if node.sees_only_ejbca and node.key_count is not None else ""
     return (
-        f"{describe_state(node)}, MBK {describe_mbk(node)}, {describe_count(node.key_count)}{unusable}{keys}, "
+        f"{describe_state(node)}, MBK {describe_mbk(node)}, {describe_count(node.key_count)}{scope}{unusable}{keys}, "
         f"appliance {node.appliance_version or UNKNOWN}, HSM {node.hsm_serial}, firmware {node.hsm_firmware or UNKNOWN}"
         + (f". Keys UNKNOWN: {why}" if why else "")
     )

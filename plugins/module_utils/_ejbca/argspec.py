@@ -8,25 +8,10 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.keyops.utrust.plugins.module_utils._argspec import Params, Spec, make_endpoint
+from ansible_collections.keyops.utrust.plugins.module_utils._argspec import Params, make_endpoint
 
 if t.TYPE_CHECKING:
     from ansible_collections.keyops.utrust.plugins.module_utils._http import Endpoint
-
-EJBCA_SUBOPTIONS: t.Final[Spec] = {
-    "host": {"type": "str", "required": True},
-    "port": {"type": "int", "default": 443},
-    "client_cert": {"type": "path", "required": True},
-    # Paths of files: the content is secret, the paths are not.
-    "client_key": {"type": "path", "no_log": False},
-    "ca_file": {"type": "path"},
-    "tls_fingerprint": {"type": "list", "elements": "str"},
-}
-
-
-def ejbca_option(*, required: bool) -> Spec:
-    """Return the specification of option `ejbca`. EJBCA has another port than Webconf, and often another address and login."""
-    return {"type": "dict", "required": required, "options": EJBCA_SUBOPTIONS}
 
 
 def ejbca_endpoint(params: Params) -> Endpoint:

@@ -124,9 +124,9 @@ def find_on_source(view: EjbcaView, query: KeyQuery, hsm_fingerprints: t.Collect
 def _same_key_on_source(same_key: t.Sequence[ViewKey], query: KeyQuery) -> KeyFound:
     aliases = sorted(key.alias for key in same_key)
     if query.label in aliases:
-        return KeyFound("present", "EJBCA shows the public key of the HSM with this alias", query.label)
+        return KeyFound("present", "EJBCA shows the public key of the source with this alias", query.label)
     if len(aliases) == 1:
-        return KeyFound("present", f"EJBCA shows the public key of the HSM with alias {aliases[0]}", aliases[0])
+        return KeyFound("present", f"EJBCA shows the public key of the source with alias {aliases[0]}", aliases[0])
     return KeyFound("unknown", f"EJBCA shows the public key with several aliases: {', '.join(aliases)}")
 
 

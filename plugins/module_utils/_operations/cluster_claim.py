@@ -12,7 +12,9 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils import _limits as limits
+from ansible_collections.keyops.utrust.plugins.module_utils._appliance.declared import parse_declared
 from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import CLUSTER_CLAIM
+from ansible_collections.keyops.utrust.plugins.module_utils._appliance.transports import INCOMPLETE_TRANSPORTS
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import (
     ApiError,
     Problem,
@@ -144,6 +146,9 @@ def run(invocation: Invocation) -> Result:
     has_token = params["cluster_claim"] is not None
     if params["state"] == "absent" and not has_token:
         return _result(None)  # this run has no claim
+    if params["transport"] in INCOMPLETE_TRANSPORTS:  # a lock of the controller serves, and no view is read for it
+        declared = parse_declared(params["expect_node"] or params["host"], params["declared"])
+        return {**_result(None, supported=False), "cluster_id": declared.cluster_id}
     with open_appliance(params) as appliance:
         if params["state"] == "absent":
             return release_claim(appliance, dry_run=dry_run)

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.keyops.utrust.plugins.module_utils._appliance.transports import TRANSPORTS
+from ansible_collections.keyops.utrust.plugins.module_utils._appliance.transports import (
+    INCOMPLETE_TRANSPORTS,
+    TRANSPORTS,
+)
 from ansible_collections.keyops.utrust.plugins.module_utils._argspec import CONNECTION_SPEC, Params, Spec, node_endpoint
 from ansible_collections.keyops.utrust.plugins.module_utils._cluster.parallel import Limits
 from ansible_collections.keyops.utrust.plugins.module_utils._cluster.read import (
@@ -16,16 +19,13 @@ from ansible_collections.keyops.utrust.plugins.module_utils._cluster.read import
     NodeAddress,
     read_cluster,
 )
-from ansible_collections.keyops.utrust.plugins.module_utils._cluster.view_read import AdminWebView, UnreadView
-from ansible_collections.keyops.utrust.plugins.module_utils._ejbca.argspec import ejbca_endpoint, ejbca_option
-from ansible_collections.keyops.utrust.plugins.module_utils._ejbca.view import ViewProblem
+from ansible_collections.keyops.utrust.plugins.module_utils._cluster.view_source import SharedView, view_source
+from ansible_collections.keyops.utrust.plugins.module_utils._ejbca.suboptions import UNREAD_OPTION, ejbca_option
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
 from ansible_collections.keyops.utrust.plugins.module_utils._runner import Invocation, Operation, Result
 
 if t.TYPE_CHECKING:
     from ansible_collections.keyops.utrust.plugins.module_utils._appliance.protocol import Appliance
-    from ansible_collections.keyops.utrust.plugins.module_utils._cluster.view_read import ViewSource
-    from ansible_collections.keyops.utrust.plugins.module_utils._ejbca.admin_web.client import AdminWeb
 
 #: How the cluster is read. utrust_preflight and utrust_sync_plan have these options, too.
 READ_SPEC: t.Final[Spec] = {
@@ -34,8 +34,6 @@ READ_SPEC: t.Final[Spec] = {
     "max_parallel": {"type": "int", "default": 16},
     "node_timeout": {"type": "float", "default": 60.0},
 }
-#: Why EJBCA of a node is not contacted: a person excluded its view, or an earlier task of this run found a crypto token that cannot be activated.
-LEFT_OUT, FAILING = "left_out", "activation_failing"
 #: Option of the modules that can read the EJBCA views, too.
 VIEW_SPEC: t.Final[Spec] = {"ejbca_view": {"type": "bool", "default": False}}
 NODE_SPEC: t.Final[Spec] = {
@@ -46,7 +44,7 @@ NODE_SPEC: t.Final[Spec] = {
         if name != "members"
     },
     "ejbca": ejbca_option(required=False),
-    "ejbca_unread": {"type": "str", "choices": [LEFT_OUT, FAILING]},
+    "ejbca_unread": UNREAD_OPTION,
 }
 ARGUMENT_SPEC: t.Final[Spec] = {
     **READ_SPEC,
@@ -58,7 +56,7 @@ RULES: t.Final[Spec] = {"required_one_of": [("hosts", "nodes")], "mutually_exclu
 
 
 def _open(node: Params) -> Appliance:
-    if not node["client_cert"] and not node["bearer_token"]:
+    if node["transport"] not in INCOMPLETE_TRANSPORTS and not node["client_cert"] and not node["bearer_token"]:
         raise UtrustError(
             f"reading {node['inventory_host']}: no credentials are set. Set client_cert, bearer_token or bearer_token_file for this node, "
             "for example in the variable utrust_client_cert",
@@ -68,29 +66,14 @@ def _open(node: Params) -> Appliance:
 
 
 def _address(node: Params, *, view: bool) -> NodeAddress:
+    """Return how a node is read. Where its keys are those of its EJBCA view, the view is read once for both."""
     host = node["inventory_host"]
-    return NodeAddress(host, node["expect_node"] or host, lambda: _open(node), _view(node) if view else None)
-
-
-def _view(node: Params) -> ViewSource:
-    """Return the EJBCA of a node, or why it is not contacted."""
-    host = node["inventory_host"]
-    if node["ejbca_unread"] == LEFT_OUT:
-        text = f"the variable utrust_ejbca_view of {host} is false, so its EJBCA was not contacted. Remove the variable to read the view again"
-        return UnreadView(ViewProblem("ejbca_view_left_out", text), left_out=True)
-    if node["ejbca_unread"] == FAILING:
-        text = "an earlier task of this run found a crypto token of this node that cannot be activated, so EJBCA was not contacted again"
-        return UnreadView(ViewProblem("token_activation_failing", text))
-    if node["ejbca"] is None:
-        text = f"the account that reads EJBCA of {host} is not set. Set the variable utrust_ejbca_reader_client_cert of this host"
-        return UnreadView(ViewProblem("credentials_missing", text))
-    return AdminWebView(lambda: _open_admin_web(node), node["ejbca"]["port"])
-
-
-def _open_admin_web(node: Params) -> AdminWeb:
-    from ansible_collections.keyops.utrust.plugins.module_utils._ejbca.admin_web.client import AdminWeb
-
-    return AdminWeb(ejbca_endpoint(node), retries=node["retries"])
+    name = node["expect_node"] or host
+    if node["transport"] not in INCOMPLETE_TRANSPORTS:
+        return NodeAddress(host, name, lambda: _open(node), view_source(host, node) if view else None)
+    own = {**node, **{option: (node["assisted"] or {}).get(option) for option in ("ejbca", "ejbca_unread")}}
+    shared = SharedView(view_source(host, own))
+    return NodeAddress(host, name, lambda: _open({**node, "shared_view": shared}), shared)
 
 
 def read(params: Params) -> ClusterReading:

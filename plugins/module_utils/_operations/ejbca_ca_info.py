@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.keyops.utrust.plugins.module_utils._ejbca.argspec import ejbca_option
+from ansible_collections.keyops.utrust.plugins.module_utils._ejbca.suboptions import ejbca_option
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
 from ansible_collections.keyops.utrust.plugins.module_utils._printable import escape_unprintable
 from ansible_collections.keyops.utrust.plugins.module_utils._runner import Invocation, Operation, Result, open_ejbca
@@ -23,15 +23,23 @@ ARGUMENT_SPEC: t.Final[Spec] = {
     # Public facts.
     "expect_public_key_sha256": {"type": "str", "no_log": False},
     "require_healthy": {"type": "bool", "default": False},
+    "only_health": {"type": "bool", "default": False},
 }
-RULES: t.Final[Spec] = {"required_by": {"expect_public_key_sha256": ("ca",)}}
+RULES: t.Final[Spec] = {
+    "required_by": {"expect_public_key_sha256": ("ca",)},
+}
 
 
 def run(invocation: Invocation) -> Result:
     """Read EJBCA. Raises UtrustError (`ca_missing`, `ca_key_mismatch`, `ejbca_not_healthy`) if an expectation is not met."""
     params = invocation.params
+    if params["only_health"] and params["ca"] is not None:
+        raise UtrustError(
+            "ca: with only_health, the module reads no CA. Nothing was sent. Remove one of both options",
+            code="option_invalid",
+        )
     with open_ejbca(params) as ejbca:
-        health, authorities = ejbca.health(), ejbca.authorities()
+        health, authorities = ejbca.health(), [] if params["only_health"] else ejbca.authorities()
     ca = _find(authorities, params["ca"]) if params["ca"] is not None else None
     expected = params["expect_public_key_sha256"]
     if ca is not None and expected not in (None, ca.public_key_sha256):

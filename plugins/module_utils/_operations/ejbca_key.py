@@ -13,14 +13,14 @@ import dataclasses as dc
 import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils._argspec import parse_key_fingerprints
-from ansible_collections.keyops.utrust.plugins.module_utils._ejbca.argspec import ejbca_option
+from ansible_collections.keyops.utrust.plugins.module_utils._ejbca.suboptions import ejbca_option
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import (
     ResponseLostError,
     UtrustError,
     raise_for_problems,
 )
 from ansible_collections.keyops.utrust.plugins.module_utils._limits import MAX_TEXT
-from ansible_collections.keyops.utrust.plugins.module_utils._preflight.node import check_identity
+from ansible_collections.keyops.utrust.plugins.module_utils._preflight.node import check_complete_keys, check_identity
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight.policy import AUDIT_SPEC
 from ansible_collections.keyops.utrust.plugins.module_utils._runner import (
     Invocation,
@@ -114,7 +114,8 @@ def find_ceremony_key(appliance: Appliance, options: EjbcaKeyOptions) -> dict[st
     Raises UtrustError (`key_not_found`, `alias_ambiguous`, `key_spec_mismatch`, `ceremony_key_mismatch`).
     """
     action = f"finding {options.alias} of the key ceremony {options.ceremony_reference!a} on {options.expect_node or 'the node'}"
-    raise_for_problems(action, check_identity(appliance.node(), options.expect_node))
+    node = appliance.node()
+    raise_for_problems(action, [*check_identity(node, options.expect_node), *check_complete_keys(node)])
     existing = _find_key(appliance, options, action)
     if existing is None:
         raise UtrustError(
@@ -141,7 +142,8 @@ def generate_key(
     Raises UtrustError (`key_spec_mismatch`, `alias_ambiguous`, `key_not_found`, `response_lost`).
     """
     action = f"generating {options.alias} in crypto token {options.crypto_token} of {options.expect_node or 'the node'}"
-    raise_for_problems(action, check_identity(appliance.node(), options.expect_node))
+    node = appliance.node()
+    raise_for_problems(action, [*check_identity(node, options.expect_node), *check_complete_keys(node)])
     if (existing := _find_key(appliance, options, action)) is not None:
         _check_key_spec(existing, options, action)
         return {"changed": False, "hsm_key": existing.to_dict()}

@@ -12,9 +12,10 @@ import typing as t
 from ansible_collections.keyops.utrust.plugins.module_utils._argspec import check_joined
 from ansible_collections.keyops.utrust.plugins.module_utils._ejbca.admin_web.client import AdminWeb
 from ansible_collections.keyops.utrust.plugins.module_utils._ejbca.admin_web.read import Selection, read_view
-from ansible_collections.keyops.utrust.plugins.module_utils._ejbca.argspec import ejbca_endpoint, ejbca_option
+from ansible_collections.keyops.utrust.plugins.module_utils._ejbca.argspec import ejbca_endpoint
 from ansible_collections.keyops.utrust.plugins.module_utils._ejbca.health import SignatureTest, SignatureTester, refusal
 from ansible_collections.keyops.utrust.plugins.module_utils._ejbca.identity import NodeIdentity
+from ansible_collections.keyops.utrust.plugins.module_utils._ejbca.suboptions import ejbca_option
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import Problem, UtrustError
 from ansible_collections.keyops.utrust.plugins.module_utils._limits import MAX_TESTED_KEYS
 from ansible_collections.keyops.utrust.plugins.module_utils._printable import escape_unprintable, unescape_printable

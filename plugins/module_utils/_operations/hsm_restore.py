@@ -13,7 +13,8 @@ from __future__ import annotations
 import dataclasses as dc
 import typing as t
 
-from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import RESTORE_JOB, UNKNOWN, Mbk
+from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import RESTORE_JOB, UNKNOWN
+from ansible_collections.keyops.utrust.plugins.module_utils._appliance.people import PEOPLE_SPEC
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import (
     ApiError,
     Problem,
@@ -25,7 +26,11 @@ from ansible_collections.keyops.utrust.plugins.module_utils._interruption import
     InterruptedTaskError,
     shortened,
 )
-from ansible_collections.keyops.utrust.plugins.module_utils._limits import MAX_LONG_POLL, MAX_LOOKUP_TIME
+from ansible_collections.keyops.utrust.plugins.module_utils._limits import MAX_LONG_POLL, MAX_VIEW_TIME
+from ansible_collections.keyops.utrust.plugins.module_utils._operations.hsm_restore_verify import (
+    result_in_place,
+    verify_restore,
+)
 from ansible_collections.keyops.utrust.plugins.module_utils._operations.hsm_restore_watch import (
     find_running_restore,
     read_outcome,
@@ -39,7 +44,6 @@ from ansible_collections.keyops.utrust.plugins.module_utils._preflight.node impo
     check_mbk,
     check_pin_pad,
     describe_count,
-    describe_mbk,
     describe_state,
 )
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight.policy import AUDIT_SPEC
@@ -54,7 +58,7 @@ from ansible_collections.keyops.utrust.plugins.module_utils._preflight.restore i
 )
 from ansible_collections.keyops.utrust.plugins.module_utils._run.life import require_run
 from ansible_collections.keyops.utrust.plugins.module_utils._runner import Invocation, Operation, Result, open_appliance
-from ansible_collections.keyops.utrust.plugins.module_utils._wait import WaitOptions, wait_until_available
+from ansible_collections.keyops.utrust.plugins.module_utils._wait import WaitOptions
 
 if t.TYPE_CHECKING:
     from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import Node, Restore, RestorePreview
@@ -63,6 +67,7 @@ if t.TYPE_CHECKING:
 
 ARGUMENT_SPEC: t.Final[Spec] = {
     **AUDIT_SPEC,
+    **PEOPLE_SPEC,
     "state": {"type": "str", "choices": ["restored", "canceled"], "default": "restored"},
     "source": {"type": "dict"},
     # The name of a device is public.
@@ -72,6 +77,7 @@ ARGUMENT_SPEC: t.Final[Spec] = {
     "cards_available": {"type": "int"},
     "expect_hsm_serial": {"type": "str"},
     "restore_timeout": {"type": "float", "default": 1800.0},
+    "ejbca_view_timeout": {"type": "float", "default": MAX_VIEW_TIME},
 }
 RULES: t.Final[Spec] = {
     "required_if": [("state", "restored", ("source", "pin_pad", "expect_node"))],
@@ -92,6 +98,7 @@ class RestoreOptions:
     max_clock_skew: float = 60.0
     cards_available: int | None = None
     expect_hsm_serial: str | None = None
+    view_timeout: float = MAX_VIEW_TIME
 
     @classmethod
     def from_params(cls, params: Params) -> RestoreOptions:
@@ -108,6 +115,7 @@ class RestoreOptions:
             cards_available=params["cards_available"],
             expect_hsm_serial=params["expect_hsm_serial"],
             max_clock_skew=params["max_clock_skew"],
+            view_timeout=params["ejbca_view_timeout"],
         )
 
 
@@ -127,8 +135,8 @@ def restore_hsm(
         *check_mbk(node, source.expected),
     ]
     if node.hsm_state == "operational" and not problems:
-        return _result_in_place(node, source)
-    _require_restore_job(appliance, source, action)
+        return result_in_place(node, source)
+    _require_restore_job(appliance, node, source, action)
     running = find_running_restore(appliance, node)
     problems += [
         *source.problems,
@@ -152,14 +160,15 @@ def restore_hsm(
             else:
                 progress(f"{node.name}: a guided restore is already running, watching it")
             events = watch_restore(appliance, node, running, options.poll, options.patience, progress)
-            verified = _verified(appliance, node, source, options)
+            verified = verify_restore(appliance, node, source, options.patience, options.view_timeout)
     except InterruptedTaskError as interrupted:
         raise interrupted.with_outcome(read_outcome(appliance, node, shortened(options.patience))) from interrupted
     return {**verified, **_result(node, preview, running, changed=True, events=events)}
 
 
-def _require_restore_job(appliance: Appliance, source: Source, action: str) -> None:
-    if RESTORE_JOB not in appliance.capabilities:
+def _require_restore_job(appliance: Appliance, node: Node, source: Source, action: str) -> None:
+    """Check that the node, or people at its Webconf, can restore the HSM."""
+    if RESTORE_JOB not in appliance.capabilities and not node.sees_only_ejbca:
         raise UtrustError(
             f"{action}: this node cannot restore keys from {source.name} over its API. Nothing was changed. "
             f"Restore the HSM in Webconf from a package of {source.name}, then run again to verify it",
@@ -219,60 +228,6 @@ def summary(preview: RestorePreview) -> list[str]:
     ]
 
 
-def _verified(appliance: Appliance, before: Node, source: Source, options: RestoreOptions) -> dict[str, t.Any]:
-    """Return the result of a restore that the HSM confirms. Raises UtrustError (`restore_not_verified`, `restore_not_in_sync`)."""
-    try:
-        reading = f"reading {before.name} after its restore"
-        after = wait_until_available(appliance.node, options.patience, reading, tolerate_errors=MAX_LOOKUP_TIME)
-    except UtrustError as exc:
-        raise UtrustError(
-            f"guided restore of {before.name}: the node reports success, but could not be read: {exc}. "
-            "Do not use this node. Check its HSM in Webconf, page Security",
-            code=exc.code if exc.code == "node_wait_timeout" else "restore_not_verified",
-            changed=True,
-        ) from exc
-    problems = check_mbk(after, source.expected)
-    if after.hsm_state != "operational" or after.mbk is None or problems:
-        raise UtrustError(
-            f"guided restore of {before.name}: the node reports success, but its HSM is {describe_state(after)} with MBK {describe_mbk(after)}. "
-            "Do not use this node. Check its HSM in Webconf, page Security",
-            code="restore_not_verified",
-        )
-    if after.has_keys(source.keys_digest) is False:
-        raise UtrustError(
-            f"guided restore of {before.name}: the HSM is operational with MBK {after.mbk}, but it does not hold "
-            f"the keys of {source.name} (keys digest {after.keys_digest}, expected {source.keys_digest}). "
-            "Run key_sync before you use the node",
-            code="restore_not_in_sync",
-        )
-    return {**_result_in_place(after, source), "changed": True}
-
-
-def _result_in_place(node: Node, source: Source) -> dict[str, t.Any]:
-    """Return the result for an HSM that is operational with the MBK of the source."""
-    in_sync = node.has_keys(source.keys_digest)
-    result: dict[str, t.Any] = {
-        "changed": False,
-        "node": node.name,
-        "hsm_serial": node.hsm_serial,
-        "hsm_state": node.hsm_state,
-        "mbk": dc.asdict(t.cast(Mbk, node.mbk)),
-        "key_count": node.key_count,
-        "keys_digest": node.keys_digest,
-        "in_sync": in_sync,
-    }
-    if in_sync is False:
-        counts = f"{describe_count(node.key_count)}, source: {describe_count(source.key_count)}"
-        result["warnings"] = [
-            f"{node.name} holds the MBK of {source.name} but not the same keys ({counts}). Run key_sync"
-        ]
-    elif in_sync is None:
-        result["warnings"] = [
-            f"{node.name} holds the MBK of {source.name}, but the keys of one of both are unknown. Compare the keys manually before you use the node"
-        ]
-    return result
-
-
 def _result(
     node: Node, preview: RestorePreview | None, restore: Restore | None, *, changed: bool, events: list[str]
 ) -> dict[str, t.Any]:
@@ -294,7 +249,7 @@ def run(invocation: Invocation) -> Result:
     """Restore the HSM or cancel a restore. Raises UtrustError."""
     operation = cancel_restore if invocation.params["state"] == "canceled" else restore_hsm
     options = RestoreOptions.from_params(invocation.params)
-    with open_appliance(invocation.params) as appliance:
+    with open_appliance(invocation.params, invocation.people) as appliance:
         return operation(appliance, options, dry_run=invocation.check_mode, progress=invocation.progress)
 
 

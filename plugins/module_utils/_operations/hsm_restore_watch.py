@@ -59,10 +59,20 @@ def start_restore(appliance: Appliance, node: Node, pin_pad: str, source: str, p
             raise UtrustError(text, code="outcome_unknown", changed=True) from exc
         if running is not None and (running.pin_pad, running.source) == (pin_pad, source):
             return running
+        if after.sees_only_ejbca:
+            raise UtrustError(f"{lost}. {describe_view(after)}", code=lost.code) from lost
         raise lost.with_context(
             action,
             f"The HSM is {describe_state(after)} with {describe_count(after.key_count)}, and no such restore is running. Run again",
         ) from lost
+
+
+def describe_view(after: Node) -> str:
+    """Return what the EJBCA view of a node shows after a restore of people. A view is never the state of the HSM."""
+    return (
+        f"The EJBCA view of {after.name} shows {describe_count(after.key_count)}, and nobody knows the state of its HSM. "
+        "Check the HSM in Webconf, page Security, before you run again"
+    )
 
 
 def _read_with_restore(appliance: Appliance) -> tuple[Node, Restore | None]:
@@ -139,6 +149,8 @@ def read_outcome(appliance: Appliance, before: Node, patience: WaitOptions) -> s
         return (
             f"Its keys are unknown, because the node could not be read: {exc}. Check its HSM in Webconf, page Security"
         )
+    if after.sees_only_ejbca:
+        return describe_view(after)
     if after.running is not None and after.running[0] == "restore":
         return "The restore is still running. Run again to watch it, or set state: canceled to cancel it"
     same_keys = after.has_keys(before.keys_digest)

@@ -14,9 +14,9 @@ import dataclasses as dc
 import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils._argspec import make_endpoint
-from ansible_collections.keyops.utrust.plugins.module_utils._ejbca.argspec import ejbca_option
 from ansible_collections.keyops.utrust.plugins.module_utils._ejbca.key_view import NOTHING, Affected, SourceEjbca
 from ansible_collections.keyops.utrust.plugins.module_utils._ejbca.protocol import Profiles
+from ansible_collections.keyops.utrust.plugins.module_utils._ejbca.suboptions import ejbca_option
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
 from ansible_collections.keyops.utrust.plugins.module_utils._operations.key_proof_levels import KeyTester
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight.requested_keys import (

@@ -64,6 +64,8 @@ class KeyTester:
         # One end entity a run, even if the run repeats the test.
         self._username = f"key-gate-{secrets.token_hex(8)}"
         self._hsm_fingerprints: frozenset[str] = frozenset()
+        #: Whether the keys of the node are those of its EJBCA view, and the HSM was not read.
+        self._by_ejbca = False
         self._view_is_late = False
         #: Whether the view of a key can follow the HSM without a reactivation.
         self.view_can_follow = False
@@ -92,7 +94,8 @@ class KeyTester:
         self._node = node.name
         hsm_keys: dict[str, list[HsmKey]] = {}
         found = read_keys(self._appliance, node.name)
-        self._hsm_fingerprints = frozenset(key.fingerprint for key in found)
+        self._by_ejbca = node.sees_only_ejbca
+        self._hsm_fingerprints = frozenset(() if self._by_ejbca else (key.fingerprint for key in found))
         for key in found:
             hsm_keys.setdefault(key.label, []).append(key)
         return hsm_keys
@@ -110,6 +113,11 @@ class KeyTester:
     def _test_hsm(self, requested: RequestedKey, same_label: list[HsmKey]) -> KeyResult:
         in_slot = [key for key in same_label if key.slot == requested.slot]
         same = [key for key in in_slot if key.fingerprint == requested.fingerprint]
+        if self._by_ejbca and self._options.level == "hsm":
+            detail = "this transport does not read the HSM. Test level token or sign, with the EJBCA view"
+            return self._result(requested, "none", False, detail)
+        if not in_slot and self._by_ejbca:
+            return self._result(requested, "none", False, "EJBCA of the node does not show the key")
         if not in_slot:
             return self._result(requested, "none", False, "the key is not in the HSM")
         if requested.fingerprint == UNKNOWN:

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses as dc
-import functools
 import pathlib
 import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils import _limits as limits
+from ansible_collections.keyops.utrust.plugins.module_utils._appliance.people import PEOPLE_SPEC
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import (
     ApiError,
     UtrustError,
     raise_for_problems,
+)
+from ansible_collections.keyops.utrust.plugins.module_utils._operations.ksp_export_wait import (
+    is_planned,
+    wait_for_package,
 )
 from ansible_collections.keyops.utrust.plugins.module_utils._package import store
 from ansible_collections.keyops.utrust.plugins.module_utils._package.manifest import Manifest, make_manifest
@@ -38,10 +42,10 @@ from ansible_collections.keyops.utrust.plugins.module_utils._runner import (
     open_appliance,
     with_removed,
 )
-from ansible_collections.keyops.utrust.plugins.module_utils._wait import WaitOptions, wait_until_available
+from ansible_collections.keyops.utrust.plugins.module_utils._wait import WaitOptions
 
 if t.TYPE_CHECKING:
-    from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import Node, Package
+    from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import Node
     from ansible_collections.keyops.utrust.plugins.module_utils._appliance.protocol import Appliance, ProgressCallback
     from ansible_collections.keyops.utrust.plugins.module_utils._argspec import Params, Spec
 
@@ -51,6 +55,7 @@ PACKAGE_PATIENCE = WaitOptions(limits.MAX_PACKAGE_TIME)
 
 ARGUMENT_SPEC: t.Final[Spec] = {
     **AUDIT_SPEC,
+    **PEOPLE_SPEC,
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     "dest": {"type": "path"},
     "force": {"type": "bool", "default": False},
@@ -122,7 +127,8 @@ def export_package(
     common = with_removed(stale, {"node": node_facts(source)})
 
     existing = _existing_manifest(options)
-    if existing is not None and not options.force and _fits(existing, planned):
+    # Nobody knows whether a package that people keep elsewhere still exists.
+    if existing is not None and not (existing.elsewhere or options.force) and _fits(existing, planned):
         package = _package_facts(options.dest, existing)
         return {"changed": False, "package": package, **_manifest_facts(existing), **common}
     raise_for_problems(action, check_space(source.name, len(planned.hsm_keys), options.dest))
@@ -201,14 +207,17 @@ def _download(
     """
     package = appliance.create_package(planned.keys_digest)
     try:
-        package = _wait_for_package(appliance, package, planned.source, patience, progress)
-        if not _is_planned(package, planned):
+        package = wait_for_package(appliance, package, planned.source, patience, progress)
+        if not is_planned(package, planned):
             raise ApiError(
                 f"exporting from {planned.source}: the package has other keys, another node or another MBK than requested. "
                 "The package was deleted. Run again",
                 code="package_mismatch",
             )
         manifest = dc.replace(planned, sha256=package.sha256, size=package.size)
+        if package.elsewhere:
+            store.write_manifest(path, manifest, private)
+            return manifest
         with contextlib.ExitStack() as notes:
             with store.atomic_write(path, private) as file:
                 appliance.download_package(package, file)
@@ -232,38 +241,6 @@ def _download(
     return manifest
 
 
-def _wait_for_package(
-    appliance: Appliance, package: Package, source: str, patience: WaitOptions, progress: ProgressCallback
-) -> Package:
-    """Return the package as soon as it is ready. Raises UtrustError: the code of the package, `package_not_ready` or `node_wait_timeout`."""
-    action = f"exporting from {source}"
-    if package.state != "ready" and not package.ended:
-        progress(f"{source}: the node prepares the package")
-        package = wait_until_available(
-            functools.partial(appliance.read_package, package),
-            patience,
-            f"{action}: waiting for the package",
-            not_ready=lambda found: None if found.state == "ready" or found.ended else f"the package is {found.state}",
-            outcome="No package was written",
-        )
-    if package.ended:
-        code, text = package.problem or ("package_not_ready", f"the node reports that the package is {package.state}")
-        raise UtrustError(
-            f"{action}: {text.rstrip('.')}. No package was written. Fix the problem, then run again",
-            code=code,
-        )
-    return package
-
-
-def _is_planned(package: Package, planned: Manifest) -> bool:
-    """Compare the facts of the package that the node knows. The node has accepted the expected keys digest, also for an opaque package."""
-    return (
-        package.keys_digest in (None, planned.keys_digest)
-        and package.source in (None, planned.source)
-        and (package.mbk is None or package.mbk.same_as(planned.mbk))
-    )
-
-
 def _existing_manifest(options: ExportOptions) -> Manifest | None:
     """Return the manifest at `dest` if it is as an export writes it and describes the package at `dest`."""
     if options.dest is None:
@@ -275,7 +252,9 @@ def _existing_manifest(options: ExportOptions) -> Manifest | None:
             store.load_manifest(path, sha256=manifest.file_digest)
     except UtrustError:
         return None  # the export replaces an unreadable manifest and its package
-    if manifest is None or (manifest.size, manifest.sha256) != store.size_and_digest(path):
+    if manifest is None:
+        return None
+    if not manifest.elsewhere and (manifest.size, manifest.sha256) != store.size_and_digest(path):
         return None
     return manifest
 
@@ -297,6 +276,7 @@ def _package_facts(path: str | None, manifest: Manifest) -> dict[str, t.Any]:
         "mbk": dc.asdict(manifest.mbk),
         "key_count": len(manifest.hsm_keys),
         "keys_digest": manifest.keys_digest,
+        "elsewhere": manifest.elsewhere,
     }
 
 
@@ -306,7 +286,7 @@ def run(invocation: Invocation) -> Result:
     if invocation.params["state"] == "absent":
         with removal_errors(options.dest):
             return remove_package(options, dry_run=invocation.check_mode)
-    with open_appliance(invocation.params) as appliance:
+    with open_appliance(invocation.params, invocation.people) as appliance:
         return export_package(appliance, options, dry_run=invocation.check_mode, progress=invocation.progress)
 
 

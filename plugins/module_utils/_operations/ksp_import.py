@@ -10,6 +10,8 @@ import dataclasses as dc
 import pathlib
 import typing as t
 
+from ansible_collections.keyops.utrust.plugins.module_utils import _limits as limits
+from ansible_collections.keyops.utrust.plugins.module_utils._appliance.people import PEOPLE_SPEC
 from ansible_collections.keyops.utrust.plugins.module_utils._cluster.members import wait_for_members
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import (
     Problem,
@@ -31,7 +33,7 @@ from ansible_collections.keyops.utrust.plugins.module_utils._operations.ksp_impo
 from ansible_collections.keyops.utrust.plugins.module_utils._operations.ksp_import_verify import read_after, verify
 from ansible_collections.keyops.utrust.plugins.module_utils._package import store
 from ansible_collections.keyops.utrust.plugins.module_utils._package.manifest import Manifest, read_manifest
-from ansible_collections.keyops.utrust.plugins.module_utils._preflight.cluster import check_outage
+from ansible_collections.keyops.utrust.plugins.module_utils._preflight.cluster import check_outage, check_view_complete
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight.keys import (
     Policy,
     check_import_effect,
@@ -62,12 +64,14 @@ if t.TYPE_CHECKING:
 
 ARGUMENT_SPEC: t.Final[Spec] = {
     **POLICY_SPEC,
+    **PEOPLE_SPEC,
     "src": {"type": "path"},
     "manifest_sha256": {"type": "str"},
     "manifest": {"type": "dict"},
     "known_difference": {"type": "dict"},
     "expect_keys_digest": {"type": "str", "no_log": False},
     "allow_outage": {"type": "bool", "default": False},
+    "ejbca_view_timeout": {"type": "float", "default": limits.MAX_VIEW_TIME},
 }
 RULES: t.Final[Spec] = {
     "required_one_of": [("src", "manifest")],
@@ -93,6 +97,7 @@ class ImportOptions:
     known_difference: dict[str, t.Any] | None = None
     manifest_sha256: str | None = None
     allow_outage: bool = False
+    view_timeout: float = limits.MAX_VIEW_TIME
 
     @classmethod
     def from_params(cls, params: Params) -> ImportOptions:
@@ -108,6 +113,7 @@ class ImportOptions:
             known_difference=params["known_difference"],
             manifest_sha256=params["manifest_sha256"],
             allow_outage=params["allow_outage"],
+            view_timeout=params["ejbca_view_timeout"],
         )
 
 
@@ -137,7 +143,9 @@ def import_package(
         )
 
     progress(f"{target.name}: importing {len(difference.missing)} new and {len(difference.mismatched)} replaced key(s)")
-    job = ImportJob(options.src, manifest, target, difference, options.patience, options.policy, [])
+    job = ImportJob(
+        options.src, manifest, target, difference, options.patience, options.policy, [], options.view_timeout
+    )
     try:
         with CodedInterruption(job.action):
             failure = apply_package(appliance, job, progress)
@@ -170,6 +178,7 @@ def _compare_and_check(
         *check_compatibility(target, expected),
         *check_mbk(target, expected),
         *_check_manifest(target, manifest, options),
+        *check_view_complete(target, manifest.hsm_keys),
     ]
     # Equal digests are equal keys. Reading the keys of a node is the slowest request.
     readable = target.hsm_state == "operational" and not driver_stopped(target)
@@ -219,7 +228,12 @@ def _load_manifest(options: ImportOptions) -> Manifest:
 def _check_manifest(target: Node, manifest: Manifest, options: ImportOptions) -> list[Problem]:
     """Check that the package is the package of the manifest, is current, and is of another node."""
     problems = []
-    if options.src is not None:
+    if target.key_scope != manifest.key_scope:
+        text = f"the keys of the package of {manifest.source} have the scope {manifest.key_scope}, and those of {target.name} {target.key_scope}"
+        problems.append(
+            Problem("transport_mismatch", target.name, text, "use one transport for all nodes of a cluster")
+        )
+    if options.src is not None and not manifest.elsewhere:
         problems += check_package(store.size_and_digest(pathlib.Path(options.src)), manifest, options.src)
     if options.expect_keys_digest not in (None, manifest.keys_digest):
         text = f"the package of {manifest.source} has keys digest {manifest.keys_digest}, expected {options.expect_keys_digest}"
@@ -265,7 +279,7 @@ def _wait_for_members(appliance: Appliance, job: ImportJob, node: Node) -> None:
 def run(invocation: Invocation) -> Result:
     """Import a package, or predict the import in check mode. Raises UtrustError."""
     options = ImportOptions.from_params(invocation.params)
-    with open_appliance(invocation.params) as appliance:
+    with open_appliance(invocation.params, invocation.people) as appliance:
         return import_package(appliance, options, dry_run=invocation.check_mode, progress=invocation.progress)
 
 

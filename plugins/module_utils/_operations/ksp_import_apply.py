@@ -11,6 +11,7 @@ Every check has passed before. The result is read from the HSM afterwards, not f
 from __future__ import annotations
 
 import functools
+import io
 import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils import _limits as limits
@@ -49,6 +50,8 @@ class ImportJob(t.NamedTuple):
     policy: Policy
     #: The import on the node, as soon as it is known.
     known: list[Import]
+    #: Seconds until an EJBCA view must show new keys.
+    view_timeout: float = limits.MAX_VIEW_TIME
 
     @property
     def removable(self) -> tuple[HsmKey, ...]:
@@ -106,7 +109,8 @@ def apply_package(appliance: Appliance, job: ImportJob, progress: ProgressCallba
 
 
 def _upload(appliance: Appliance, job: ImportJob) -> Import:
-    with open(job.src, "rb") as content:
+    # People have a package that is not on this machine.
+    with io.BytesIO() if job.manifest.elsewhere else open(job.src, "rb") as content:
         uploaded = appliance.stage_import(content, job.manifest.size or 0, job.manifest.sha256 or "", job.digest_before)
     job.known.append(uploaded)
     return uploaded
@@ -153,7 +157,12 @@ def _after_failure(
             return failure
     code = "response_lost" if failure.code == "outcome_unknown" else failure.code  # the outcome is known now
     ended = current is not None and current.state in ENDED
-    if discarded or ended or isinstance(failure, RequestLostError):
+    if job.target.sees_only_ejbca:
+        outcome = (
+            f"The EJBCA view of {job.target.name} shows the same keys as before. The view can be old, so an upload can still show later. "
+            "Check the node in Webconf, then run again"
+        )
+    elif discarded or ended or isinstance(failure, RequestLostError):
         outcome = f"{job.target.name} holds the same keys as before, so nothing was changed. Run again"
     else:
         outcome = (
@@ -206,6 +215,9 @@ def _keys_changed(appliance: Appliance, job: ImportJob, failure: UtrustError) ->
     A node that sends nonsense is read again for a while: a proxy may respond while it restarts. Raises UtrustError (`node_wait_timeout`, `outcome_unknown`).
     """
 
+    if job.target.sees_only_ejbca:
+        return _view_changed(appliance, job, failure)
+
     def _read_when_idle() -> Node:
         node = appliance.node()
         if node.running is not None:
@@ -223,6 +235,22 @@ def _keys_changed(appliance: Appliance, job: ImportJob, failure: UtrustError) ->
             code="outcome_unknown",
         ) from exc
     return after.keys_digest != job.digest_before
+
+
+def _view_changed(appliance: Appliance, job: ImportJob, failure: UtrustError) -> bool:
+    """Whether the EJBCA view of now differs from the view before. A reading can try a PIN, so it is not repeated. Raises UtrustError (`outcome_unknown`)."""
+    after = appliance.node()
+    if after.keys_digest is not None:
+        return after.keys_digest != job.digest_before
+    try:
+        appliance.list_keys()
+        reason = "the keys are unknown"
+    except UtrustError as exc:
+        reason = str(exc)
+    raise UtrustError(
+        f"{failure}. Nobody knows whether the keys of {job.target.name} changed: {reason}. Check the node in Webconf and in EJBCA, then run again",
+        code="outcome_unknown",
+    ) from failure
 
 
 def _discard(appliance: Appliance, job: ImportJob, current: Import | None, progress: ProgressCallback) -> bool | None:

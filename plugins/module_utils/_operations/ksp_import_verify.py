@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.keyops.utrust.plugins.module_utils._cluster.view_wait import wait_for_view
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
 from ansible_collections.keyops.utrust.plugins.module_utils._keys import compare, keys_digest, unexpected_keys
 from ansible_collections.keyops.utrust.plugins.module_utils._limits import MAX_LOOKUP_TIME
@@ -30,6 +31,8 @@ def read_after(
     Raises UtrustError (`node_wait_timeout`, `import_not_verified`) with `changed` set if the keys cannot be read.
     """
     target = job.target
+    if target.sees_only_ejbca:
+        return _read_view_after(appliance, job, expected, failure)
     try:
         # A node that restarts only its HSM driver responds all the time. It is back when the driver runs.
         node = wait_until_available(
@@ -56,6 +59,24 @@ def read_after(
         ) from exc
 
 
+def _read_view_after(
+    appliance: Appliance, job: ImportJob, expected: list[HsmKey], failure: UtrustError | None
+) -> tuple[Node, list[HsmKey]]:
+    """Return the node and its keys as soon as its EJBCA view shows the `expected` keys, or when the time for the view is over."""
+    missing = f"its EJBCA view does not show every key yet, for up to {job.view_timeout:g} s"
+    node = wait_for_view(appliance, keys_digest(expected), job.view_timeout, job.patience)
+    try:
+        return node, list(appliance.list_keys())
+    except UtrustError as exc:
+        reported = str(failure) if failure else "people confirmed the upload"
+        raise UtrustError(
+            f"importing into {job.target.name}: {reported}, but {missing}: {exc}. "
+            "Do not use the new keys on this node. Check the node, then run again",
+            code=exc.code,
+            changed=True,
+        ) from exc
+
+
 def verify(
     job: ImportJob, before: t.Collection[HsmKey], after: t.Sequence[HsmKey], failure: UtrustError | None
 ) -> None:
@@ -75,7 +96,10 @@ def verify(
     details: dict[str, t.Any] = {
         "changed": True,
         "difference": compare(job.manifest.hsm_keys, after).to_dict(),
+        "replaced": [pair.to_dict() for pair in pairs if pair.source_key in present and pair.target_key not in present],
     }
+    if job.target.sees_only_ejbca:
+        details["changed"] = set(before) != present  # a confirmation of people is not a change
     if unexpected or lost or not_replaced or (absent and failure is None):
         findings: Findings = [
             ("destroyed before, but present now", returned),
@@ -106,6 +130,14 @@ def _contradiction(
     job: ImportJob, findings: Findings, failure: UtrustError | None, code: str, details: dict[str, t.Any]
 ) -> UtrustError:
     listed = ". ".join(f"Keys {finding}: {', '.join(map(str, keys))}" for finding, keys in findings if keys)
+    if job.target.sees_only_ejbca:
+        return UtrustError(
+            f"{failure or f'{job.action}: people confirmed the upload'}, but the EJBCA view of {job.target.name} is not as expected "
+            f"{job.view_timeout:g} s later. {listed}. Do not use these keys on this node. Check which package was uploaded to which node, "
+            "and whether the crypto token needs a reactivation to show the keys. Then run again",
+            code="ejbca_view_not_verified" if code == "import_not_verified" else code,
+            **details,
+        )
     outcome = str(failure) if failure else f"{job.action}: the node reports that it applied the package"
     return UtrustError(
         f"{outcome}, but the keys of the HSM are not as expected. {listed}. "

@@ -17,7 +17,12 @@ import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils import _limits as limits
 from ansible_collections.keyops.utrust.plugins.module_utils._appliance import fields, schema
-from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import HsmKey, Mbk, Node
+from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import (
+    SCOPE_HSM,
+    HsmKey,
+    Mbk,
+    Node,
+)
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import ApiError, UtrustError
 from ansible_collections.keyops.utrust.plugins.module_utils._keys import keys_digest
 
@@ -26,7 +31,10 @@ FORMAT = 1
 
 @dc.dataclass(frozen=True)
 class Manifest:
-    """Content and origin of a package. Check mode returns a planned manifest, without `sha256` and `size`."""
+    """Content and origin of a package. Check mode returns a planned manifest, without `sha256` and `size`.
+
+    With `elsewhere`, the package is where a person downloaded it, and this machine has the manifest only. `key_scope` says what `hsm_keys` are.
+    """
 
     sha256: str | None
     size: int | None
@@ -40,6 +48,8 @@ class Manifest:
     hsm_keys: tuple[HsmKey, ...]
     keys_digest: str
     created_at: str
+    key_scope: str = SCOPE_HSM
+    elsewhere: bool = False
 
     @property
     def planned(self) -> bool:
@@ -77,6 +87,8 @@ def make_manifest(
         hsm_keys=hsm_keys,
         keys_digest=keys_digest(hsm_keys),
         created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        key_scope=node.key_scope,
+        elsewhere=node.sees_only_ejbca,
     )
 
 
@@ -97,6 +109,8 @@ def read_manifest(document: t.Any, origin: str) -> Manifest:
             ),
             appliance_version=fields.get_optional_str(document, "appliance_version"),
             hsm_firmware=fields.get_optional_str(document, "hsm_firmware"),
+            elsewhere=fields.get_bool(document, "elsewhere"),
+            key_scope=fields.get_match(document, "key_scope", fields.WORD),
             **{
                 name: fields.get_str(document, name)
                 for name in (

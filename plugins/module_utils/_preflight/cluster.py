@@ -16,6 +16,7 @@ import typing as t
 from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import UNKNOWN
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import Problem
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight.node import (
+    VIEW_REMEDY,
     check_family,
     check_mbk_known,
     describe_state,
@@ -23,7 +24,7 @@ from ansible_collections.keyops.utrust.plugins.module_utils._preflight.node impo
 )
 
 if t.TYPE_CHECKING:
-    from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import Node
+    from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import HsmKey, Node
 
 #: What a run does to a cluster, because an HSM in Factory Reset Mode is a problem for one operation and the start of the other.
 KEY_SYNC, INITIAL_SYNC, RENEW_CA = "key_sync", "initial_sync", "renew_ca"
@@ -152,6 +153,11 @@ def check_state(node: Node, operation: str) -> list[Problem]:
         return [Problem("hsm_alarm", node.name, text, remedy)]
     if node.hsm_state == "operational":
         return check_mbk_known(node)
+    if node.sees_only_ejbca and node.hsm_state == UNKNOWN:
+        if operation == INITIAL_SYNC:
+            return []  # people look at the state before they click
+        text = f"the EJBCA view of {node.name} shows no active crypto token, so nobody knows the state of its HSM"
+        return [Problem("hsm_state_unknown", node.name, text, VIEW_REMEDY)]
     if node.hsm_state == "factory_reset" and operation == INITIAL_SYNC:
         return []
     text = f"the HSM of {node.name} is {describe_state(node)}"
@@ -169,6 +175,8 @@ def check_settings(node: Node, source: Node) -> list[Problem]:
     if node.fips is not None and source.fips is not None and node.fips != source.fips:
         text = f"FIPS mode of {node.name} is {_on_off(node.fips)}, but of {source.name} it is {_on_off(source.fips)}"
         problems.append(Problem("fips_mode_mismatch", node.name, text, "use the same FIPS mode on all nodes"))
+    if node.sees_only_ejbca:
+        return problems  # all nodes read the settings of crypto tokens from one database
     expected = {slot.slot: slot for slot in source.slots}
     for slot in node.slots:
         other = expected.get(slot.slot)
@@ -197,6 +205,32 @@ def check_certificate(node: Node, min_days: float, now: datetime.datetime) -> li
         return []
     text = f"the TLS certificate of {node.name} expires at {node.tls_expires_at}, in less than {min_days:g} days"
     return [Problem("certificate_expiring", node.name, text, remedy)]
+
+
+def check_view_complete(node: Node, source_keys: t.Iterable[HsmKey]) -> list[Problem]:
+    """Check that the EJBCA view of a node can show each key of the source: in an inactive crypto token its keys are unknown, and not missing."""
+    if not node.sees_only_ejbca or not node.slots:
+        return []  # the reading of the view is the problem then
+    slots = {slot.slot: slot for slot in node.slots}
+    problems = []
+    for number in sorted({key.slot for key in source_keys}):
+        slot = slots.get(number)
+        if slot is None:
+            text = f"EJBCA of {node.name} lists no crypto token on slot {number}, on which the source has keys"
+            remedy = "let the reader view the crypto token, and check the database of the cluster"
+            problems.append(Problem("crypto_token_missing", node.name, text, remedy))
+        elif slot.activated is False:
+            text = f"crypto token {slot.label} of {node.name} is inactive, so its keys are unknown, but the source has keys on slot {number}"
+            problems.append(Problem("crypto_token_inactive", node.name, text, "activate the crypto token on this node"))
+    return problems
+
+
+def check_same_scope(node: Node, source: Node) -> list[Problem]:
+    """Check that the keys of both nodes are comparable: all keys of an HSM cannot be compared with those that EJBCA shows."""
+    if node.key_scope == source.key_scope:
+        return []
+    text = f"{node.name} has transport {node.transport}, but the source {source.name} has transport {source.transport}"
+    return [Problem("transport_mismatch", node.name, text, "use one transport for all nodes of a cluster")]
 
 
 def check_backup(node: Node, max_hours: float | None, now: datetime.datetime) -> list[Problem]:

@@ -20,6 +20,7 @@ if t.TYPE_CHECKING:
     from ansible_collections.keyops.utrust.plugins.module_utils._appliance.protocol import Appliance
 
 SUPPORTED_FAMILY = "u_trust_anchor"
+VIEW_REMEDY = "check EJBCA of the node and its crypto tokens, and the HSM in Webconf, page Security"
 STATES = {
     "factory_reset": "in Factory Reset Mode",
     "operational": "operational",
@@ -81,6 +82,15 @@ def read_keys(appliance: Appliance, node: str) -> tuple[HsmKey, ...]:
     return appliance.list_keys()
 
 
+def check_complete_keys(node: Node) -> list[Problem]:
+    """Check that the keys are all keys of the HSM. A key that EJBCA does not show can have the same label as a new key."""
+    if not node.sees_only_ejbca:
+        return []
+    text = f"transport {node.transport} of {node.name} shows only the keys of EJBCA, so nobody knows which labels are in use in the HSM"
+    remedy = "generate the key and renew the CA in EJBCA, and use key_sync and key_gate for the nodes"
+    return [Problem("capability_missing", node.name, text, remedy)]
+
+
 def describe_state(node: Node) -> str:
     """Return the state of the HSM as text for messages."""
     return STATES.get(node.hsm_state, node.hsm_state) + (f" ({node.alarm})" if node.alarm else "")
@@ -115,7 +125,10 @@ def check_family(node: Node) -> list[Problem]:
 def check_ready(node: Node) -> list[Problem]:
     """Check that the HSM can export or import a package."""
     problems = check_family(node)
-    if node.hsm_state != "operational":
+    if node.sees_only_ejbca and node.hsm_state == UNKNOWN:
+        text = f"the EJBCA view of {node.name} shows no active crypto token, so nobody knows the state of its HSM"
+        problems.append(Problem("hsm_state_unknown", node.name, text, VIEW_REMEDY))
+    elif node.hsm_state != "operational":
         text = f"the HSM of {node.name} is {describe_state(node)}"
         remedy = "make the HSM operational in Webconf, page Security"
         if node.hsm_state == "factory_reset":
@@ -139,7 +152,11 @@ def check_mbk_known(node: Node) -> list[Problem]:
     if node.mbk is not None:
         return []
     text = f"the HSM of {node.name} has no MBK, or the node cannot determine its MBK"
-    return [Problem("mbk_missing", node.name, text, "generate the MBK, or restore it with the MBK cards")]
+    remedy = "generate the MBK, or restore it with the MBK cards"
+    if node.sees_only_ejbca:
+        text = f"the MBK of {node.name} is not declared"
+        remedy = "read the name and the check value of the MBK, and declare both in utrust_declared"
+    return [Problem("mbk_missing", node.name, text, remedy)]
 
 
 def check_driver_and_jobs(node: Node) -> list[Problem]:
@@ -208,6 +225,8 @@ def check_compatibility(node: Node, source: SourceFacts) -> list[Problem]:
                 f"the {label} of {node.name if actual is None else source.origin} is unknown, so it cannot be compared"
             )
             configure = "read the version in Webconf, and configure it in the bridge"
+            if node.sees_only_ejbca:
+                configure = "read the version in Webconf, and declare it in utrust_declared"
             problems.append(Problem("version_unknown", node.name, text, configure))
         elif actual != expected:
             text = f"the {label} of {node.name} is {actual}, but {source.origin} has {expected}"

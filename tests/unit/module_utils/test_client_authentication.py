@@ -26,7 +26,7 @@ from tests.support.fakes import ENDPOINT
 if t.TYPE_CHECKING:
     from pathlib import Path
 
-    from ansible_collections.keyops.utrust.plugins.module_utils._http import Endpoint
+    from ansible_collections.keyops.utrust.plugins.module_utils._http import Endpoint, Peer
 
 TIMEOUT = 10.0
 
@@ -145,7 +145,22 @@ def test_peer_has_address_and_certificate_of_the_server(pems: Path) -> None:
         assert connection.peer is None
         connection.request("GET", "/", headers={}, limit=100)
         connection.close()
-    assert connection.peer == ("127.0.0.1", f"sha256:{endpoint.tls_fingerprint[0]}", "TLSv1.3")
+    peer = t.cast("Peer", connection.peer)
+    assert peer[:3] == ("127.0.0.1", f"sha256:{endpoint.tls_fingerprint[0]}", "TLSv1.3")
+    assert hashlib.sha256(peer.certificate).hexdigest() == endpoint.tls_fingerprint[0]
+
+
+def test_connect_checks_the_pin_and_sends_nothing(pems: Path) -> None:
+    """Readiness connects without a request, and has the certificate afterwards."""
+    with Server(pems, late=False) as server:
+        endpoint = endpoint_of(pems, server.port)
+        peer = HttpsConnection(endpoint).connect()
+        assert hashlib.sha256(peer.certificate).hexdigest() == endpoint.tls_fingerprint[0]
+    with Server(pems, late=False) as server:
+        other = HttpsConnection(dc.replace(endpoint_of(pems, server.port), tls_fingerprint=("ab" * 32,)))
+        with pytest.raises(UtrustError) as caught:
+            other.connect()
+    assert caught.value.code == "tls_fingerprint_mismatch"
 
 
 @pytest.mark.parametrize("client", ["other", None])

@@ -49,7 +49,7 @@ def test_unusable_key_of_source_is_in_manifest() -> None:
 def test_manifest_contains_public_facts_only() -> None:
     assert sorted(json.loads(MANIFEST.as_json())) == sorted(
         ["format", "sha256", "size", "source", "source_serial", "cluster_id", "cluster_name", "appliance_version"]
-        + ["hsm_firmware", "mbk", "hsm_keys", "keys_digest", "created_at"]
+        + ["hsm_firmware", "mbk", "hsm_keys", "keys_digest", "created_at", "key_scope", "elsewhere"]
     )
 
 
@@ -65,6 +65,8 @@ def test_manifest_contains_public_facts_only() -> None:
         ({"size": "4096"}, "'size'"),
         ({"size": True}, "'size'"),
         ({"source": None}, "'source'"),
+        ({"key_scope": None}, "'key_scope'"),
+        ({"elsewhere": "no"}, "'elsewhere'"),
         ({"cluster_id": 7}, "'cluster_id'"),
         ({"mbk": None}, "'mbk'"),
         ({"mbk": {"name": "KEYOPS"}}, "'check_value' is missing"),
