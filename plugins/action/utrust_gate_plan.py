@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.keyops.utrust.plugins.module_utils._ejbca.suboptions import LEFT_OUT
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
-from ansible_collections.keyops.utrust.plugins.module_utils._operations.cluster_info import LEFT_OUT, READ_SPEC
+from ansible_collections.keyops.utrust.plugins.module_utils._operations.cluster_info import READ_SPEC
 from ansible_collections.keyops.utrust.plugins.module_utils._operations.key_proof import ARGUMENT_SPEC
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight.requested_keys import (
     PROOF_SPEC,

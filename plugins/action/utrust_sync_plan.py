@@ -12,16 +12,15 @@ import typing as t
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import Problem, UtrustError
 from ansible_collections.keyops.utrust.plugins.module_utils._limits import MAX_TIMEOUT
 from ansible_collections.keyops.utrust.plugins.module_utils._operations import ksp_export
-from ansible_collections.keyops.utrust.plugins.module_utils._package.manifest import make_manifest
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight.package import check_directory
-from ansible_collections.keyops.utrust.plugins.module_utils._preflight.policy import POLICY_SPEC, policy_of
-from ansible_collections.keyops.utrust.plugins.plugin_utils._audit.allow_list import DECLARED
+from ansible_collections.keyops.utrust.plugins.module_utils._preflight.policy import policy_of
 from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster import approval_file, plan_file
 from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.accounts import (
     check_requester,
     launcher_accounts,
 )
 from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.approvals import check_approvals, load_approvers
+from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.defaults import CANARY_KEY
 from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.options import (
     NOT_IN_A_PLAN,
     SYNC_RULES,
@@ -29,6 +28,7 @@ from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.options imp
     preflight_options,
 )
 from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.plan import check_plan, make_plan
+from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.plan_result import handed_over, plan_result
 from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.preflight import check_cluster, problems_result
 from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.sync import (
     check_targets,
@@ -36,7 +36,21 @@ from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.sync import
     rollout_of,
     targets_of,
 )
+from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.traffic import (
+    batch_limit,
+    check_operator,
+    plan_traffic,
+    task_files,
+)
+from ansible_collections.keyops.utrust.plugins.plugin_utils._commissioning.task import canary_problems
 from ansible_collections.keyops.utrust.plugins.plugin_utils._judging_action import JudgingActionBase
+from ansible_collections.keyops.utrust.plugins.plugin_utils._run_options import (
+    change_reference,
+    check_settle_time,
+    complete_options,
+)
+from ansible_collections.keyops.utrust.plugins.plugin_utils._task_files import check_task_files
+from ansible_collections.keyops.utrust.plugins.plugin_utils._traffic import gets_traffic
 
 if t.TYPE_CHECKING:
     from ansible_collections.keyops.utrust.plugins.module_utils._cluster.read import ClusterReading
@@ -61,6 +75,7 @@ class ActionModule(JudgingActionBase):
         return super()._validate(name, rules, arguments)
 
     def check(self, params: Arguments, variables: Arguments) -> None:
+        hosts = self._complete_defaults(params, variables)
         if params["audit"] == "required":
             self._require_audit(read_file=True)
         policy_of(params)
@@ -70,7 +85,6 @@ class ActionModule(JudgingActionBase):
             check_requester(self._launchers)
         managed = self._managed_nodes(variables, params["source"])
         preflight_options(params, managed.values())
-        hosts = params["hosts"] if params["hosts"] is not None else variables["ansible_play_hosts_all"]
         if not [host for host in hosts if host != params["source"]]:
             raise UtrustError(
                 f"synchronizing from {params['source']} to (no target): nothing was done. Name other hosts than the source, and check --limit",
@@ -81,6 +95,10 @@ class ActionModule(JudgingActionBase):
                 "the play must not use serial, because one plan covers all targets. Nothing was done. Remove serial, and set batch_size instead",
                 code="play_serial_forbidden",
             )
+        self._check_rollout_options(params, managed)
+        self._check_approval_options(params)
+
+    def _check_rollout_options(self, params: Arguments, managed: t.Container[str]) -> None:
         canary, batch_size = params["canary"], params["batch_size"]
         if canary is not None and (canary == params["source"] or canary not in managed):
             raise UtrustError(
@@ -94,7 +112,16 @@ class ActionModule(JudgingActionBase):
                 f"ejbca_view_timeout: {params['ejbca_view_timeout']:g} is invalid. Set 0 to {MAX_TIMEOUT:g} seconds",
                 code="option_invalid",
             )
-        self._check_approval_options(params)
+
+    def _complete_defaults(self, params: Arguments, variables: Arguments) -> list[str]:
+        """Set the defaults that the transports of the nodes require, and check the options about traffic. Returns the hosts of the run."""
+        hosts = params["hosts"] if params["hosts"] is not None else variables["ansible_play_hosts_all"]
+        transports = self._transports([params["source"], *hosts], variables)
+        self._defaults = complete_options(params, transports, variables, "key_sync_")
+        check_settle_time(params)
+        files = {name: params[name] for name in ("drain_tasks", "undrain_tasks")}
+        check_task_files(files, self._task, self._loader)
+        return list(hosts)
 
     def _read(self, arguments: Arguments, variables: Arguments, keys: bool) -> ClusterReading:
         """Return the reading without EJBCA views. A later task of the role reads them, if a target lacks a key."""
@@ -120,7 +147,7 @@ class ActionModule(JudgingActionBase):
         if required and not self._approvers:
             raise UtrustError(
                 f"{required} approval(s) are required, but approvers is not set, so no approval can be verified. Nothing was done. "
-                "Set approvers, with name, accounts and public_key of each person",
+                "Set approvers (of the role: key_sync_approvers), with name, accounts and public_key of each person",
                 code="approvers_missing",
             )
         if (required or params["plan_required"]) and self._given is None and not self._task.check_mode:
@@ -133,18 +160,30 @@ class ActionModule(JudgingActionBase):
 
     def judge(self, reading: ClusterReading, params: Arguments, variables: Arguments) -> Arguments:
         options = preflight_options(params, self._managed_nodes(variables, params["source"]).values())
+        hosts = self._hosts_of(reading, variables)
+        commissioning = self._check_commissioning(reading, hosts, params)
+        reason = params["reasons"].get(CANARY_KEY)
         problems = [
             *self.claim_problems,
+            *commissioning.problems,
+            *canary_problems(reading, hosts, commissioning.record, reason),
             *check_cluster(reading, options._replace(members_may_be_down=True), datetime.datetime.now(datetime.UTC)),
             *check_targets(reading, policy_of(params)),
             *self._check_dest(reading, params, variables),
         ]
+        batch_size = batch_limit(params["batch_size"], operator_present=params["operator_present"])
         rollout = rollout_of(
-            reading, canary=params["canary"], batch_size=params["batch_size"], allow_outage=params["allow_outage"]
+            reading, canary=params["canary"], batch_size=batch_size, allow_outage=params["allow_outage"]
         )
+        pending = [target.node for target in targets_of(reading) if target.pending]
+        problems += check_operator(pending, operator_present=params["operator_present"])
         if rollout.problem is not None:
             problems.append(rollout.problem)
-        plan = self._make_plan(reading, rollout.batches, params, variables)
+        changes = {
+            **self._changes(reading, rollout.batches, params, variables),
+            "commissioning": commissioning.digest,
+        }
+        plan = self._make_plan(changes, params)
         if self._given is not None:
             problems += self._check_plan(self._given, plan["changes"], params["approvals_required"])
             plan = self._given
@@ -152,11 +191,12 @@ class ActionModule(JudgingActionBase):
             return problems_result(f"synchronizing from {params['source']}", problems)
         if params["plan_dest"] is not None and self._task.check_mode:
             plan_file.write(params["plan_dest"], plan)
-        result = _result(reading, rollout.batches, params, plan)
+        result = plan_result(reading, rollout.batches, params, plan)
+        result |= self._rollout(reading, params, variables)
         if self._approvals is not None:
             result["ansible_facts"]["_key_sync__audit"]["approvals"] = [each._asdict() for each in self._approvals]
         if self._task.check_mode and self._given is None:
-            result |= _handed_over(plan)
+            result |= handed_over(plan)
         # ansible_check_mode does not show the keyword check_mode of a task or role.
         return {**result, "check_mode": self._task.check_mode}
 
@@ -174,17 +214,55 @@ class ActionModule(JudgingActionBase):
             now=datetime.datetime.now(datetime.UTC),
         )
 
-    def _make_plan(
+    def _changes(
         self, reading: ClusterReading, batches: list[list[str]], params: Arguments, variables: Arguments
     ) -> Arguments:
+        """Return what a run would change, and what is weaker than the strict defaults, and which nodes have no health check. People approve all of it."""
         decided = {name: value for name, value in params.items() if name not in NOT_IN_A_PLAN}
+        changes = describe_changes(reading, batches, decided)
+        if self._defaults.strict:
+            # The number of approvals is not a part of what people approve.
+            weaker = [value._asdict() for value in self._defaults.weaker if value.option != "approvals_required"]
+            members = [each.host for each in reading.readings] + self._members_outside(reading, params, variables)
+            out = [host for host in members if not gets_traffic(self._host_variables(variables, host))]
+            changes |= {
+                "change_reference": change_reference(variables),
+                "weaker_values": weaker,
+                "out_of_traffic": sorted(out),
+            }
+        return changes
+
+    def _make_plan(self, changes: Arguments, params: Arguments) -> Arguments:
         account = self._launchers[0]
         return make_plan(
-            describe_changes(reading, batches, decided),
+            changes,
             requested_by=params["requested_by"] or account,
             requester_account=account,
             requested_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         )
+
+    def _rollout(self, reading: ClusterReading, params: Arguments, variables: Arguments) -> Arguments:
+        """Return how the role rolls the plan out: its task files, the nodes in and out of traffic, and what is weaker than the defaults."""
+        hosts = [each.host for each in reading.readings if each.node is not None]
+        hosts += self._members_outside(reading, params, variables)
+        in_traffic = [host for host in hosts if gets_traffic(self._host_variables(variables, host))]
+        targets = targets_of(reading)
+        traffic = plan_traffic(targets, hosts, in_traffic, params)
+        pending = any(target.pending for target in targets)
+        return {
+            "traffic": traffic,
+            **task_files(traffic, pending=pending, ejbca_view=params["ejbca_view"]),
+            "operator_present": params["operator_present"],
+            "audit": params["audit"],
+            "weaker_values": [value._asdict() for value in self._defaults.weaker],
+        }
+
+    def _members_outside(self, reading: ClusterReading, params: Arguments, variables: Arguments) -> list[str]:
+        """Return the hosts of the play that --limit leaves out and whose nodes joined. The load balancer sends requests to them, too."""
+        joined = {member.node for member in reading.source_node.members if member.joined} - {*params["ignore_members"]}
+        read = {each.host for each in reading.readings}
+        managed = self._managed_nodes(variables, params["source"])
+        return [host for host, name in managed.items() if host not in read and name in joined]
 
     def _check_dest(self, reading: ClusterReading, params: Arguments, variables: Arguments) -> list[Problem]:
         """Check the directory of the package where the package will be."""
@@ -197,48 +275,3 @@ class ActionModule(JudgingActionBase):
         if found.get("failed"):
             raise UtrustError(str(found.get("msg")), code=found.get("code", "internal_error"))
         return []
-
-
-def _result(reading: ClusterReading, batches: list[list[str]], params: Arguments, plan: Arguments) -> Arguments:
-    """Return the result of a plan without problems."""
-    joined = [member for member in reading.source_node.members if member.joined]
-    declared = {name: value for name, value in params.items() if name in DECLARED and name not in ("plan", "approvals")}
-    return {
-        "ansible_facts": {
-            "_key_sync__audit": {**declared, "requester": plan["requested_by"], "plan_digest": plan["digest"]}
-        },
-        "plan": plan,
-        "plan_digest": plan["digest"],
-        "manifest": make_manifest(reading.source_node, reading.hsm_keys or ()).to_dict(),
-        "members": [member.node for member in joined],
-        "members_not_in_play": list(reading.members_not_read),
-        "pending": [target.host for target in targets_of(reading) if target.pending],
-        "batches": batches,
-        "ejbca_view": params["ejbca_view"],
-        "ejbca_view_timeout": params["ejbca_view_timeout"],
-        # The imports use these options, so that no variable of a target can change what was planned.
-        "import_options": {
-            name: params[name]
-            for name in (*POLICY_SPEC, "max_clock_skew", "allow_outage")
-            if params.get(name) is not None
-        },
-        "targets": {
-            target.host: {
-                "pending": target.pending,
-                "unchanged": target.difference.unchanged,
-                "keys_digest": target.digest(reading.hsm_keys or ()),
-                "difference": target.difference.to_dict(),
-            }
-            for target in targets_of(reading)
-        },
-    }
-
-
-def _handed_over(plan: Arguments) -> Arguments:
-    """Return a new plan for a later job, as set_stats does. In a workflow of AWX, the next job gets these names as variables.
-
-    Base64 text and a digest stay the same if Ansible evaluates them as templates.
-    """
-    text = plan_file.to_base64(plan)
-    data = {"key_sync_plan_base64": text, "key_sync_plan_digest": plan["digest"]}
-    return {"plan_base64": text, "ansible_stats": {"data": data, "per_host": False, "aggregate": True}}

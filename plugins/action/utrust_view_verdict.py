@@ -26,14 +26,16 @@ if t.TYPE_CHECKING:
     from ansible_collections.keyops.utrust.plugins.module_utils._cluster.view import ClusterView
 
 Arguments = dict[str, t.Any]
-BEFORE, AFTER = "before_imports", "after_imports"
+BEFORE, AFTER, IN_SYNC = "before_imports", "after_imports", "in_sync"
 #: Seconds between two readings. Each page is a record in the audit log of EJBCA.
 INTERVAL: t.Final = 10.0
 
 SPEC: t.Final[Spec] = {
     **READ_SPEC,
-    "phase": {"type": "str", "choices": [BEFORE, AFTER], "required": True},
+    "phase": {"type": "str", "choices": [BEFORE, AFTER, IN_SYNC], "required": True},
     "planned": {"type": "dict", "required": True},
+    "active_tokens": {"type": "dict", "default": {}, "no_log": False},
+    "operator_present": {"type": "bool", "default": False},
     "ejbca_view_timeout": {"type": "float", "default": 150.0},
 }
 
@@ -50,16 +52,17 @@ class ActionModule(JudgingActionBase):
         return self._again()
 
     def judge(self, reading: ClusterReading | None, params: Arguments, variables: Arguments) -> Arguments:
-        planned, hosts = params["planned"], params["hosts"]
+        hosts = params["hosts"]
         if reading is None:
             lines = [f"{host}: EJBCA view: unknown in check mode" for host in hosts]
             return {"verified": None, "views": lines, "msg": "EJBCA views of the targets"}
-        views = views_of(t.cast("ClusterView", reading.view), planned, hosts)
-        if params["phase"] == AFTER:
+        views = _views(reading, params)
+        if params["phase"] != BEFORE:
             return verdict(self._wait(views, params))
         if problems := refusals(views):
             return problems_result(f"synchronizing from {params['source']}", problems)
-        return {"verified": None, "views": [], "msg": "EJBCA views of the targets"}
+        active = {view.host: [list(token) for token in view.active] for view in views}
+        return {"verified": None, "views": [], "active_tokens": active, "msg": "EJBCA views of the targets"}
 
     def _wait(self, views: list[HostView], params: Arguments) -> list[HostView]:
         """Return the views as soon as they show the added keys, or when the time is over."""
@@ -75,6 +78,16 @@ class ActionModule(JudgingActionBase):
             last = line
             time.sleep(INTERVAL)
             require_run()
-            reading = self._again()
-            views = views_of(t.cast("ClusterView", reading.view), params["planned"], params["hosts"])
+            views = _views(self._again(), params)
         return views
+
+
+def _views(reading: ClusterReading, params: Arguments) -> list[HostView]:
+    return views_of(
+        t.cast("ClusterView", reading.view),
+        params["planned"],
+        params["hosts"],
+        every_key=params["phase"] == IN_SYNC,
+        active_tokens=params["active_tokens"],
+        operator_present=params["operator_present"],
+    )

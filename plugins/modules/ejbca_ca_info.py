@@ -36,6 +36,12 @@ options:
     description: Whether the module fails if the health check returns an error.
     type: bool
     default: false
+  only_health:
+    description:
+      - Whether to read only the health check. EJBCA requires no rights for it, only the address of a client that it allows.
+      - RV(authorities) is then an empty list. The option excludes O(ca).
+    type: bool
+    default: false
 seealso:
   - module: keyops.utrust.ejbca_key
   - module: keyops.utrust.utrust_key_proof

@@ -20,6 +20,7 @@ extends_documentation_fragment:
   - keyops.utrust._attributes
   - keyops.utrust._attributes.read_only
   - keyops.utrust._cluster
+  - keyops.utrust._people
 options:
   operation:
     description: Operation of the run.
@@ -35,6 +36,11 @@ options:
     type: list
     elements: str
     default: []
+  package:
+    description:
+      - Result C(package) of M(keyops.utrust.utrust_ksp_export) in this run.
+      - A package that people downloaded must be destroyed. If every target has the keys, the module fails until a person confirms this.
+    type: dict
   audit:
     description: Whether an incomplete audit trail at the end of the run is a failure.
     type: str
@@ -53,6 +59,11 @@ EXAMPLES = r"""
 RETURN = r"""
 summary:
   description: One line for each node.
+  returned: always
+  type: list
+  elements: str
+drained:
+  description: Inventory hosts that the run has left out of traffic.
   returned: always
   type: list
   elements: str

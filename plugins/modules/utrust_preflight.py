@@ -38,11 +38,35 @@ options:
     description: HSM serial number of each inventory host, as the card holders read it from the front display.
     type: dict
     default: {}
+  strict_defaults:
+    description:
+      - Whether the defaults of O(audit), O(max_backup_hours) and O(ejbca_view), and a change reference, depend on the transports of the nodes.
+      - If a node has a transport that does not list all keys, they are V(required), 24 hours and V(true), and C(utrust_change_reference) must be set.
+    type: bool
+    default: false
+  drain_tasks:
+    description: Absolute path of the task file that takes a node out of traffic before its restore. The action only checks and returns it.
+    type: path
+  undrain_tasks:
+    description: Absolute path of the task file that brings a node back into traffic after its restore. The action only checks and returns it.
+    type: path
+  ejbca_view:
+    description:
+      - Whether the run verifies the EJBCA view of a node before it undrains the node. The action itself does not contact EJBCA, and only returns the option.
+      - The default is V(false), see O(strict_defaults).
+    type: bool
   audit:
-    description: With V(required), the action fails before it contacts a node unless P(keyops.utrust.audit#callback) records this run completely.
+    description:
+      - With V(required), the action fails before it contacts a node unless P(keyops.utrust.audit#callback) records this run completely.
+      - The default is V(optional), see O(strict_defaults).
     type: str
     choices: [optional, required]
-    default: optional
+  reasons:
+    description:
+      - Reasons for values that are weaker than the defaults of O(strict_defaults). A dictionary with the reason of each option.
+      - Without a reason, the action fails and nothing is changed. With a reason, the value and the reason are recorded.
+    type: dict
+    default: {}
 seealso:
   - module: keyops.utrust.utrust_cluster_info
   - module: keyops.utrust.utrust_sync_plan
@@ -83,12 +107,38 @@ nodes:
   type: dict
   sample:
     node2: {name: node2, hsm_state: factory_reset, keys_digest: "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"}
+not_checked:
+  description: Checks that nobody made, because the transport of a node cannot make them. Empty with transport V(rest).
+  returned: success, or problems found and O(operation=initial_sync)
+  type: list
+  elements: str
 hsm_serials:
   description: The option O(hsm_serials) with texts as values.
   returned: success, or problems found and O(operation=initial_sync)
   type: dict
 manual_confirmations:
   description: The option O(manual_confirmations) as a list of dictionaries, also if its value was JSON text.
+  returned: success, or problems found and O(operation=initial_sync)
+  type: list
+  elements: dict
+audit:
+  description: The option O(audit) with its default.
+  returned: success, or problems found and O(operation=initial_sync)
+  type: str
+ejbca_view:
+  description: The option O(ejbca_view) with its default.
+  returned: success, or problems found and O(operation=initial_sync)
+  type: bool
+check_mode:
+  description: Whether the task ran in check mode, also by the keyword C(check_mode).
+  returned: success, or problems found and O(operation=initial_sync)
+  type: bool
+traffic:
+  description: Task files that drain and undrain nodes, and the hosts for which a guided restore includes them.
+  returned: success, or problems found and O(operation=initial_sync)
+  type: dict
+weaker_values:
+  description: Options that are weaker than their defaults, each with C(option), C(value), C(default) and C(reason).
   returned: success, or problems found and O(operation=initial_sync)
   type: list
   elements: dict

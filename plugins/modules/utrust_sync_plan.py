@@ -22,7 +22,6 @@ extends_documentation_fragment:
   - keyops.utrust._cluster
   - keyops.utrust._preflight
   - keyops.utrust._policy
-  - keyops.utrust._audit
 attributes:
   check_mode:
     support: full
@@ -37,16 +36,51 @@ attributes:
     details:
       - This action changes no node. A plan in O(plan_dest) is replaced in each run, because it names its time.
 options:
+  audit:
+    description:
+      - With V(required), the action fails before it contacts a node unless P(keyops.utrust.audit#callback) records this run completely.
+      - The default is V(optional), or V(required) if a node has a transport that does not list all keys.
+    type: str
+    choices: [optional, required]
+  reasons:
+    description:
+      - Reasons for values that are weaker than the defaults for transports that do not list all keys. A dictionary with the reason of each option.
+      - Without a reason, the action fails and nothing is changed. With a reason, the value and the reason are recorded.
+    type: dict
+    default: {}
+  drain_tasks:
+    description: Absolute path of the task file that takes a node out of traffic. The action only checks and returns it.
+    type: path
+  undrain_tasks:
+    description: Absolute path of the task file that brings a node back into traffic. The action only checks and returns it.
+    type: path
+  settle_time:
+    description: Seconds to wait after each batch. The default is 0, or 60 if a node has a transport that does not list all keys.
+    type: float
+  health_check:
+    description:
+      - Whether every node in traffic must pass the health check of EJBCA before each batch and at the end. The action itself does not contact EJBCA.
+      - The default is V(false), or V(true) if a node has a transport that does not list all keys.
+    type: bool
+  operator_present:
+    description:
+      - Whether a person stands by who can activate slots and crypto tokens. Each batch then has one node.
+      - Required for a target that lacks keys and has a slot with Smart Card Activation.
+    type: bool
+    default: false
   canary:
     description: Inventory host of the target that imports the package first. The default is the first target that lacks a key.
     type: str
   batch_size:
-    description: Largest number of targets that import at the same time. The quorum limits this number, too.
+    description:
+      - Largest number of targets that import at the same time. The quorum limits this number, too.
+      - The default is 1 if a node has a transport that does not list all keys.
     type: int
   ejbca_view:
-    description: Whether the run verifies the EJBCA view of each target. The action itself does not contact EJBCA, and only returns the option.
+    description:
+      - Whether the run verifies the EJBCA view of each target. The action itself does not contact EJBCA, and only returns the option.
+      - The default is V(false), or V(true) if a node has a transport that does not list all keys.
     type: bool
-    default: false
   ejbca_view_timeout:
     description: Seconds for which the run waits until the EJBCA views show the added keys.
     type: float
@@ -74,8 +108,8 @@ options:
     description:
       - Number of different people who must approve the plan.
       - The person who requests the change and the person who starts the run do not count.
+      - The default is 0, or 2 if a node has a transport that does not list all keys.
     type: int
-    default: 0
   approvals:
     description:
       - Path of a file with approvals, on the controller. The file is a JSON list.
@@ -149,6 +183,17 @@ import_options:
   description: Options for M(keyops.utrust.utrust_ksp_import), as they were planned.
   returned: success
   type: dict
+traffic:
+  description:
+    - Nodes in and out of traffic. C(members) get requests from the load balancer, C(drain) and C(undrain) are targets that get keys.
+    - C(returning) are targets in sync, which an earlier run can have left drained.
+  returned: success
+  type: dict
+weaker_values:
+  description: Options that are weaker than their defaults, each with C(option), C(value), C(default) and C(reason).
+  returned: success
+  type: list
+  elements: dict
 batches:
   description: Batches of inventory hosts, the canary first.
   returned: success

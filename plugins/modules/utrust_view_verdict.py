@@ -23,14 +23,24 @@ extends_documentation_fragment:
   - keyops.utrust._cluster
 options:
   phase:
-    description: Whether keys were imported. In check mode, nothing is read for V(after_imports).
+    description:
+      - Whether keys were imported. With V(in_sync), the targets got no keys, and their views must show every key of the source.
+      - In check mode, the action reads only for V(before_imports).
     type: str
-    choices: [before_imports, after_imports]
+    choices: [before_imports, after_imports, in_sync]
     required: true
   planned:
     description: Result of M(keyops.utrust.utrust_sync_plan).
     type: dict
     required: true
+  active_tokens:
+    description: Crypto tokens of each target that were active before the imports, as RV(active_tokens) returned them.
+    type: dict
+    default: {}
+  operator_present:
+    description: Whether a person stands by who activates crypto tokens. The action then waits for inactive crypto tokens, too.
+    type: bool
+    default: false
   ejbca_view_timeout:
     description: Seconds to wait until the views show the added keys.
     type: float
@@ -57,6 +67,10 @@ views:
   returned: always
   type: list
   elements: str
+active_tokens:
+  description: Id and name of each active crypto token of each target.
+  returned: before the imports
+  type: dict
 key_states:
   description: Added keys that a view does not show as the source does, each with C(node), C(crypto_token), C(alias), C(fingerprint) and C(state).
   returned: after imports

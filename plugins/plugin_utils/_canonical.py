@@ -13,3 +13,13 @@ import typing as t
 def canonical(document: t.Any) -> bytes:
     """The form of a document for digests and signatures: JSON with sorted keys, without white space, in ASCII."""
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode("ascii")
+
+
+def leaves(document: t.Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], str]:
+    """The leaves of a document by their paths. A path is not joined to a text, because a name with a dot would hide another leaf."""
+    if isinstance(document, dict) and document:
+        found: dict[tuple[str, ...], str] = {}
+        for name, part in document.items():
+            found |= leaves(part, (*path, str(name)))
+        return found
+    return {path: canonical(document).decode()}

@@ -11,6 +11,8 @@ import contextlib
 import typing as t
 
 from ansible.plugins.loader import lookup_loader
+from ansible_collections.keyops.utrust.plugins.module_utils._argspec import CONNECTION_SPEC
+from ansible_collections.keyops.utrust.plugins.module_utils._cluster.parallel import Limits
 from ansible_collections.keyops.utrust.plugins.module_utils._cluster.read import ClusterReading
 from ansible_collections.keyops.utrust.plugins.module_utils._cluster.view import ClusterView
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import Problem, UtrustError
@@ -22,8 +24,14 @@ from ansible_collections.keyops.utrust.plugins.plugin_utils._action import (
     UtrustActionBase,
     Variables,
 )
-from ansible_collections.keyops.utrust.plugins.plugin_utils._connection import is_blank, without_blanks
-from ansible_collections.keyops.utrust.plugins.plugin_utils._ejbca_view import is_true, mark_failing_nodes, view_options
+from ansible_collections.keyops.utrust.plugins.plugin_utils._commissioning.task import (
+    RECORD,
+    Commissioning,
+    Host,
+    check_record,
+)
+from ansible_collections.keyops.utrust.plugins.plugin_utils._connection import is_blank, is_true, without_blanks
+from ansible_collections.keyops.utrust.plugins.plugin_utils._ejbca_view import mark_failing_nodes, view_options
 from ansible_collections.keyops.utrust.plugins.plugin_utils._node_names import node_name
 
 if t.TYPE_CHECKING:
@@ -139,6 +147,27 @@ class JudgingActionBase(ClusterActionBase):
                 str(found.get("msg", "the cluster was not read")), code=found.get("code", "internal_error")
             )
         return ClusterReading.from_dict(found)
+
+    def _hosts_of(self, reading: ClusterReading, variables: Variables) -> dict[str, Host]:
+        """Return options and variables of each host that was read, with its EJBCA if there is a commissioning record."""
+        hosts, source = [each.host for each in reading.readings], reading.source.host
+        has_record = not is_blank(self._host_variables(variables, source).get(RECORD))
+        given = {"source": source, "hosts": hosts, "ejbca_view": has_record}
+        checked = self._validate(self.name, self.operation.module_arguments(), self._complete(given, variables))
+        nodes = {node["inventory_host"]: node for node in checked["nodes"]}
+        return {host: Host(nodes[host], self._host_variables(variables, host)) for host in hosts}
+
+    def _check_commissioning(
+        self, reading: ClusterReading, hosts: t.Mapping[str, Host], params: Arguments
+    ) -> Commissioning:
+        """Compare the nodes with the commissioning record of the source."""
+        limits = Limits(params["max_parallel"], params["node_timeout"])
+        return check_record(reading, hosts, limits, on_bastion=bool(self._task.delegate_to))
+
+    def _transports(self, hosts: t.Iterable[str], variables: Variables) -> set[str]:
+        """Return the transports of inventory hosts."""
+        found = [self._node_options(self._host_variables(variables, host)) for host in dict.fromkeys(hosts)]
+        return {str(options.get("transport") or CONNECTION_SPEC["transport"]["default"]).strip() for options in found}
 
     def _managed_nodes(self, variables: Variables, source: str) -> dict[str, str]:
         """Return the name of the node of each host that the play names, also outside of --limit.

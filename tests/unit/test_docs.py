@@ -223,7 +223,7 @@ def test_names_with_namespace_exist(page: Path) -> None:
 
 @pages
 def test_variables_of_roles_and_playbooks_exist(page: Path) -> None:
-    prefixes = "key_sync|guided_restore|key_gate|key_report|key_status|preflight|renew_ca|utrust"
+    prefixes = "key_sync|guided_restore|key_gate|key_report|key_status|preflight|readiness|renew_ca|utrust"
     named = set(re.findall(rf"\b((?:{prefixes})_[a-z_]+)\b", read(page)))
     sources = [
         path

@@ -18,15 +18,19 @@ from ansible_collections.keyops.utrust.plugins.module_utils._operations.cluster_
 
 ROOT = Path(__file__).resolve().parents[2]
 ACTIONS = "ansible_collections.keyops.utrust.plugins.action"
+#: Role key_sync gives confirmations and their time to export and import.
 #: The hosts are always those of the play. Role key_status shows keys with two filters. Role preflight never claims the cluster.
 CASES = {
-    "key_sync": ("utrust_sync_plan", set()),
+    "key_sync": ("utrust_sync_plan", {"confirmations", "people_timeout"}),
     "key_report": ("utrust_key_report", set()),
     "preflight": ("utrust_preflight", set()),
+    "readiness": ("utrust_readiness", set()),
     "key_status": ("utrust_cluster_info", {"select", "only_drift", "fail_on_drift"}),
 }
+#: Options of utrust_preflight for runs that change nodes.
+OF_A_CHANGE = {"claim_wait", "strict_defaults", "reasons", "drain_tasks", "undrain_tasks", "ejbca_view"}
 #: Variables of the tasks of a role.
-OWN = {"cluster", "drift", "hsms", "matrix", "may_drift", "unread", "views"}
+OWN = {"cluster", "drift", "hsms", "matrix", "may_drift", "undrain", "unread", "views", "views_before"}
 
 
 def options_of(action: str) -> set[str]:
@@ -37,7 +41,7 @@ def options_of(action: str) -> set[str]:
 @pytest.mark.parametrize("role", CASES)
 def test_role_has_the_options_of_its_action(role: str) -> None:
     action, more = CASES[role]
-    expected = (options_of(action) | more) - ({"claim_wait"} if role == "preflight" else set())
+    expected = (options_of(action) | more) - (OF_A_CHANGE if role == "preflight" else set())
     specs = yaml.safe_load((ROOT / f"roles/{role}/meta/argument_specs.yml").read_text("utf-8"))["argument_specs"]
     documented: dict[str, t.Any] = specs["main"]["options"]
     assert {name.removeprefix(f"{role}_") for name in documented} == expected
@@ -66,7 +70,7 @@ def test_prompt_of_guided_restore_shows_unknown_facts(
 ) -> None:
     """A bridge may report neither of both. The card holders then still confirm the serial number."""
     text = (ROOT / "roles/guided_restore/tasks/node.yml").read_text("utf-8")
-    confirm = yaml.safe_load(text)[0]["block"][1]["block"][1]
+    confirm = yaml.safe_load(text)[0]["block"][0]["block"][1]["block"][1]
     preview = {"tls_fingerprint": tls_fingerprint, "mbk": mbk}
     template = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False).from_string(
         confirm["ansible.builtin.pause"]["prompt"]

@@ -27,7 +27,7 @@ def _names(*names: str, **below: AllowList) -> AllowList:
 
 KEY = _names("slot", "label", "id", "type", "size", "curve", "fingerprint", "check_value_only", "usable")
 MBK = _names("name", "check_value", "m", "n")
-PACKAGE = _names("sha256", "size", "source", "key_count", "keys_digest", mbk=MBK)
+PACKAGE = _names("sha256", "size", "source", "key_count", "keys_digest", "elsewhere", mbk=MBK)
 NODE = _names(
     "name",
     "appliance_version",
@@ -69,9 +69,14 @@ RESULT: t.Final = _names(
     "ceremony_reference",
     "reactivate_nodes",
     "plan_digest",
+    "record_digest",
     "batches",
+    "key_scope",
+    "not_checked",
+    "refused",
     "members_not_in_play",
     "supported",
+    "drained",
     nodes=_names("host", "name", "in_sync", node=NODE, problem=_names("code", "node")),
     node=NODE,
     claim=_names("holder", "ttl", "acquired_at", "expires_at"),
@@ -106,6 +111,12 @@ RESULT: t.Final = _names(
 )
 #: Names in the record of a test signature.
 SIGNATURE_TEST: t.Final = _names("crypto_token", "alias", "subject_key_id", "fingerprint", "result", "reason")
+#: Names in the record of an option that is weaker than its default.
+WEAKER_VALUE: t.Final = _names("option", "value", "default", "reason")
+#: Names in the record of a key that an import has overwritten or removed.
+DESTROYED_KEY: t.Final = AllowList({**KEY, **_names("node", "replaced_by", "reason", "by")})
+#: Names in the record of a step that people confirmed.
+CONFIRMED_STEP: t.Final = _names("node", "step", "confirmed_by", "origin", "sha256", "size", "hsm_serial")
 #: Names in a fact that a role or playbook declares. The name of the fact ends in `__audit`.
 DECLARED: t.Final = _names(
     "requester",
@@ -121,6 +132,7 @@ DECLARED: t.Final = _names(
     "expected_new_keys",
     "ignore_members",
     "allow_outage",
+    "operator_present",
     "import_effect",
     "cards_required",
     "cards_total",
@@ -129,6 +141,8 @@ DECLARED: t.Final = _names(
     "level",
     "passed",
     "nodes",
+    "key_scope",
+    "not_checked",
     "excluded_members",
     approvals=_names("name", "time", "expires", "plan_digest", "signature"),
     manual_confirmations=_names("subject", "node", "key", "confirmed_by", "reason", "time"),

@@ -11,10 +11,13 @@ import re
 import typing as t
 
 from ansible_collections.keyops.utrust.plugins.plugin_utils._audit.allow_list import (
+    CONFIRMED_STEP,
     DECLARED,
+    DESTROYED_KEY,
     MAX_LENGTH,
     RESULT,
     SIGNATURE_TEST,
+    WEAKER_VALUE,
     allowed,
 )
 
@@ -24,9 +27,12 @@ CONTROLLER: t.Final = ("job_id", "job_template_name", "workflow_job_id", "projec
 EVENTS: t.Final = {
     "utrust_cluster_info": "cluster_read",
     "utrust_preflight": "cluster_checked",
+    "utrust_readiness": "readiness_checked",
     "utrust_sync_plan": "sync_planned",
     "utrust_cluster_summary": "cluster_verified",
     "utrust_view_verdict": "ejbca_views_verified",
+    "utrust_member_health": "members_checked",
+    "utrust_node_traffic": "node_drained",
     "utrust_gate_plan": "gate_planned",
     "utrust_gate_verdict": "gate_evaluated",
     "utrust_key_report": "report_written",
@@ -58,7 +64,11 @@ def event_name(module: str, state: t.Any, result: t.Mapping[str, t.Any], *, chec
         return "check_mode_result"
     removed = "removed" in result if state not in ("present", "absent") else state == "absent"
     if module == "utrust_ksp_export" and removed:
-        return "package_removed"
+        removed_package = result.get("removed")
+        elsewhere = isinstance(removed_package, dict) and removed_package.get("elsewhere")
+        return "manifest_removed" if elsewhere else "package_removed"
+    if module == "utrust_node_traffic":
+        return "node_drained" if state == "drained" else "node_undrained"
     if module == "ejbca_key" and "ceremony_reference" in result:
         return "ceremony_key_checked"
     return EVENTS.get(module, module)
@@ -80,9 +90,15 @@ def task_events(task: Record, result: t.Mapping[str, t.Any], state: t.Any = None
         module = task["action"].rpartition(".")[2]
         event = event_name(module, state, result, check_mode=task["check_mode"])
         yield event, {**task, "result": allowed(_with_hosts(result), RESULT)}
+        for confirmation in result.get("confirmations") or ():
+            yield "step_confirmed", {**task, "result": allowed(confirmation, CONFIRMED_STEP)}
         # EJBCA has no record of a test signature, so each of them has its own.
         for test in result.get("signature_tests") or ():
             yield "signature_tested", {**task, "result": allowed(test, SIGNATURE_TEST)}
+        for value in result.get("weaker_values") or ():
+            yield "weaker_value", {**task, "result": allowed(value, WEAKER_VALUE)}
+        for key in result.get("destroyed") or ():
+            yield "key_destroyed", {**task, "result": allowed(key, DESTROYED_KEY)}
     elif failed:
         yield "task_failed", task
         return

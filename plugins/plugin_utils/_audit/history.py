@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.keyops.utrust.plugins.module_utils._appliance.people import HSM_RESTORED, PACKAGE_UPLOADED
 from ansible_collections.keyops.utrust.plugins.plugin_utils._audit import chain
 
 #: Events that change the keys of a node, with the operation that the report shows.
 OPERATIONS: t.Final = {"keys_imported": "key synchronization", "hsm_restored": "guided restore"}
+#: Steps of people that change the keys of a node.
+CHANGING_STEPS: t.Final = (PACKAGE_UPLOADED, HSM_RESTORED)
 LENGTH: t.Final = 50
 
 
@@ -87,6 +90,10 @@ def read_arrivals(path: str) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for record in records:
         event, result = record.get("event"), record.get("result")
+        if event == "step_confirmed" and isinstance(result, dict) and result.get("step") in CHANGING_STEPS:
+            # A person changed the keys of this node, maybe between two runs. Nobody recorded which keys.
+            found.setdefault(str(result.get("node")), {})["*"] = str(record.get("time"))
+            continue
         # A failed import can have changed keys, too.
         if record.get("outcome") not in ("changed", "failed") or not isinstance(result, dict):
             continue

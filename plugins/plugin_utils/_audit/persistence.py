@@ -26,17 +26,23 @@ def why_not_persistent(path: str, mounts: str | None, environment: t.Mapping[str
             return f"{path} is in {folder}, which is emptied at the next boot or after the job"
     if mounts is None:
         return f"the callback cannot detect whether {path} persists, because /proc/self/mounts is missing"
+    point, kind = mount_of(path, mounts)
+    if kind in IN_MEMORY:
+        return f"{path} is in memory ({kind} at {point})"
+    if kind in CONTAINER_LAYERS:
+        return f"{path} is in the writable layer of a container ({kind} at {point}) and is deleted with the container"
+    return ""
+
+
+def mount_of(path: str, mounts: str) -> tuple[str, str]:
+    """Return mount point and kind of the file system of an absolute path without links, or two empty texts."""
     point, kind = "", ""
     for line in mounts.splitlines():
         fields = line.split(" ")
         # A later mount covers an earlier mount at the same place. Blanks and similar characters are octal escapes.
         if len(fields) > 2 and _within(path, _unescape(fields[1])) and len(_unescape(fields[1])) >= len(point):
             point, kind = _unescape(fields[1]), fields[2]
-    if kind in IN_MEMORY:
-        return f"{path} is in memory ({kind} at {point})"
-    if kind in CONTAINER_LAYERS:
-        return f"{path} is in the writable layer of a container ({kind} at {point}) and is deleted with the container"
-    return ""
+    return point, kind
 
 
 def mounts() -> str | None:

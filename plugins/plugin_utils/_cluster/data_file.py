@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Plans and approvals as bytes: from a file that is read once, or from base64 text. Private to keyops.utrust.
+"""Plans, approvals and commissioning records as bytes: files that are read or written once, or base64 text. Private to keyops.utrust.
 
 Ansible never evaluates these bytes as a template, and YAML never converts a value of them.
 """
@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import base64
 import os
+import pathlib
 import stat
+import tempfile
 
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
 
@@ -36,3 +38,24 @@ def decode_base64(text: str, what: str, *, code: str) -> bytes:
         return base64.b64decode("".join(text.split()).encode("ascii"), validate=True)
     except ValueError as exc:
         raise UtrustError(f"reading {what}: the text is not base64. Encode the bytes of the file", code=code) from exc
+
+
+def write_file(path: str, content: bytes, what: str, *, remedy: str, code: str) -> None:
+    """Write under a temporary name, then rename, so that nobody reads a part of the file. Raises UtrustError (`code`)."""
+    target = pathlib.Path(path)
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        temporary = pathlib.Path(name)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.chmod(0o644)
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except (OSError, ValueError) as exc:
+        raise UtrustError(
+            f"writing {what} {path}: {getattr(exc, 'strerror', None) or exc}. {remedy}", code=code
+        ) from exc

@@ -12,7 +12,7 @@ from ansible_collections.keyops.utrust.plugins.module_utils._errors import Utrus
 from ansible_collections.keyops.utrust.plugins.module_utils._operations.cluster_claim import CLAIM_SPEC
 from ansible_collections.keyops.utrust.plugins.module_utils._operations.cluster_info import READ_SPEC
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight.cluster import INITIAL_SYNC, KEY_SYNC, RENEW_CA
-from ansible_collections.keyops.utrust.plugins.module_utils._preflight.policy import AUDIT_SPEC, POLICY_SPEC
+from ansible_collections.keyops.utrust.plugins.module_utils._preflight.policy import POLICY_SPEC
 from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.preflight import PreflightOptions
 
 if t.TYPE_CHECKING:
@@ -40,19 +40,34 @@ CLUSTER_SPEC: t.Final[Spec] = {
     "ignore_members": {"type": "list", "elements": "str", "default": []},
     "allow_outage": {"type": "bool", "default": False},
 }
+#: Options whose default depends on the transports of the nodes, and the reasons for weaker values.
+DEFAULTS_SPEC: t.Final[Spec] = {
+    "audit": {"type": "str", "choices": ["optional", "required"]},
+    "reasons": {"type": "dict", "default": {}},
+}
 PREFLIGHT_SPEC: t.Final[Spec] = {
     **CLUSTER_SPEC,
+    **DEFAULTS_SPEC,
     "operation": {"type": "str", "choices": [KEY_SYNC, INITIAL_SYNC, RENEW_CA], "default": KEY_SYNC},
     "cards_available": {"type": "int"},
     "hsm_serials": {"type": "dict", "default": {}},
-    **AUDIT_SPEC,
+    "strict_defaults": {"type": "bool", "default": False},
+    "drain_tasks": {"type": "path"},
+    "undrain_tasks": {"type": "path"},
+    "ejbca_view": {"type": "bool"},
 }
 SYNC_SPEC: t.Final[Spec] = {
     **CLUSTER_SPEC,
     **POLICY_SPEC,
+    **DEFAULTS_SPEC,
     "canary": {"type": "str"},
     "batch_size": {"type": "int"},
-    "ejbca_view": {"type": "bool", "default": False},
+    "drain_tasks": {"type": "path"},
+    "undrain_tasks": {"type": "path"},
+    "settle_time": {"type": "float"},
+    "health_check": {"type": "bool"},
+    "operator_present": {"type": "bool", "default": False},
+    "ejbca_view": {"type": "bool"},
     "ejbca_view_timeout": {"type": "float", "default": 150.0},
     "dest": {"type": "path"},
     "plan_dest": {"type": "path"},
@@ -60,7 +75,7 @@ SYNC_SPEC: t.Final[Spec] = {
     "plan_base64": {"type": "str"},
     "plan_required": {"type": "bool", "default": False},
     "requested_by": {"type": "str"},
-    "approvals_required": {"type": "int", "default": 0},
+    "approvals_required": {"type": "int"},
     "approvals": {"type": "path"},
     "approvals_base64": {"type": "str"},
     "approvers": {
@@ -87,7 +102,7 @@ NOT_IN_A_PLAN: t.Final = frozenset(
         "approvals_base64",
         "approvers",
     }
-    | {"ejbca_view", "ejbca_view_timeout"}
+    | {"ejbca_view", "ejbca_view_timeout", "reasons"}
 )
 SYNC_RULES: t.Final[Spec] = {"mutually_exclusive": [("plan", "plan_base64"), ("approvals", "approvals_base64")]}
 

@@ -14,7 +14,7 @@ import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import Problem
 from ansible_collections.keyops.utrust.plugins.module_utils._printable import escape_unprintable
-from ansible_collections.keyops.utrust.plugins.plugin_utils._canonical import canonical
+from ansible_collections.keyops.utrust.plugins.plugin_utils._canonical import canonical, leaves
 
 FORMAT = 1
 REMEDY = "make a new plan in check mode (in AWX: launch key_sync with the job type Check), and have it approved"
@@ -50,7 +50,7 @@ def check_plan(plan: t.Any, changes: Document) -> list[Problem]:
         text = f"the plan was edited: its digest is {plan_digest(plan)}, but the plan names {plan.get('digest')!s:.80}"
         return [_problem("plan_digest_mismatch", text)]
     completed = _completed_targets(plan["changes"], changes)
-    planned, now = _flatten(_drop_targets(completed, plan["changes"])), _flatten(_drop_targets(completed, changes))
+    planned, now = leaves(_drop_targets(completed, plan["changes"])), leaves(_drop_targets(completed, changes))
     return [
         _problem(
             "plan_outdated",
@@ -87,13 +87,3 @@ def _drop_targets(completed: set[str], changes: Document) -> Document:
         return changes
     targets = {node: target for node, target in changes["targets"].items() if node not in completed}
     return {**{name: part for name, part in changes.items() if name != "batches"}, "targets": targets}
-
-
-def _flatten(document: t.Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], str]:
-    """The leaves of a document by their paths. A path is not joined to a text, because a name with a dot would hide another leaf."""
-    if isinstance(document, dict) and document:
-        leaves: dict[tuple[str, ...], str] = {}
-        for name, part in document.items():
-            leaves |= _flatten(part, (*path, str(name)))
-        return leaves
-    return {path: canonical(document).decode()}

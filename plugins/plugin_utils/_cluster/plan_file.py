@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import pathlib
-import tempfile
 import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils import _json
 from ansible_collections.keyops.utrust.plugins.module_utils._errors import UtrustError
-from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.data_file import decode_base64, read_file
+from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.data_file import (
+    decode_base64,
+    read_file,
+    write_file,
+)
 
 #: More than a plan of 100 targets with 1,000 new keys each takes.
 MAX_BYTES = 64 * 1024 * 1024
@@ -68,21 +69,4 @@ def to_base64(plan: t.Mapping[str, t.Any]) -> str:
 
 def write(path: str, plan: t.Mapping[str, t.Any]) -> None:
     """Write the plan under a temporary name, then rename it. Raises UtrustError (`plan_not_written`)."""
-    target = pathlib.Path(path)
-    try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-        temporary = pathlib.Path(name)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(serialize(plan))
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.chmod(0o644)
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except (OSError, ValueError) as exc:
-        raise UtrustError(
-            f"writing the plan {path}: {getattr(exc, 'strerror', None) or exc}. Choose another plan_dest",
-            code="plan_not_written",
-        ) from exc
+    write_file(path, serialize(plan), "the plan", remedy="Choose another plan_dest", code="plan_not_written")

@@ -10,6 +10,7 @@ import json
 import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils._appliance.model import HsmKey
+from ansible_collections.keyops.utrust.plugins.module_utils._preflight.transport import not_checked_line
 from ansible_collections.keyops.utrust.plugins.module_utils._printable import escape_unprintable
 
 Document = t.Mapping[str, t.Any]
@@ -20,6 +21,8 @@ def describe_plan(plan: Document) -> list[str]:
     changes, mbk = plan["changes"], plan["changes"]["mbk"]
     source = f"source: {changes['source']['node']} (HSM {changes['source']['hsm_serial']})"
     lines = [f"{source}, MBK {mbk['name']} ({mbk['check_value']})" if mbk is not None else source]
+    if changes.get("commissioning") is not None:
+        lines.append(f"commissioning record: {escape_unprintable(changes['commissioning'])}")
     hosts: dict[str, list[str]] = {}
     for target in changes["targets"].values():
         for key in target["add"]:
@@ -35,6 +38,17 @@ def describe_plan(plan: Document) -> list[str]:
     options = {
         name: value for name, value in changes["options"].items() if value is not False and value not in (None, [])
     }
+    if changes.get("change_reference"):
+        lines.append(f"change reference: {escape_unprintable(changes['change_reference'])}")
+    if out := changes.get("out_of_traffic"):
+        lines.append(f"out of traffic, so their health is not checked: {escape_unprintable(', '.join(out))}")
+    lines += [
+        escape_unprintable(
+            f"{value['option']} is weaker than its default: {json.dumps(value['value'])} instead of {json.dumps(value['default'])}. Reason: {value['reason']}"
+        )
+        for value in changes.get("weaker_values", ())
+    ]
+    lines += not_checked_line([escape_unprintable(str(check)) for check in changes.get("not_checked") or ()])
     return [*lines, "options: " + escape_unprintable(json.dumps(options, sort_keys=True))]
 
 

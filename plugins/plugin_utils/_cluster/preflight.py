@@ -14,6 +14,7 @@ import typing as t
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight.cluster import (
     INITIAL_SYNC,
     KEY_SYNC,
+    RENEW_CA,
     check_backup,
     check_cards,
     check_certificate,
@@ -29,6 +30,7 @@ from ansible_collections.keyops.utrust.plugins.module_utils._preflight.node impo
     SourceFacts,
     check_clock_skew,
     check_compatibility,
+    check_complete_keys,
     check_driver_and_jobs,
     check_mbk,
 )
@@ -78,6 +80,8 @@ def check_cluster(reading: ClusterReading, options: PreflightOptions, now: datet
         *check_source(source),
         *check_driver_and_jobs(source),
     ]
+    if options.operation == RENEW_CA:
+        problems += check_complete_keys(source)
     if options.operation == INITIAL_SYNC:
         problems += check_cards(source, options.cards_available)
     for each in reading.readings:

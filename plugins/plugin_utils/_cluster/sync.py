@@ -9,12 +9,14 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.keyops.utrust.plugins.module_utils._keys import Difference, keys_digest
+from ansible_collections.keyops.utrust.plugins.module_utils._preflight.cluster import check_view_complete
 from ansible_collections.keyops.utrust.plugins.module_utils._preflight.keys import (
     Policy,
     check_import_effect,
     check_key_changes,
     keys_after_import,
 )
+from ansible_collections.keyops.utrust.plugins.module_utils._preflight.transport import not_checked
 from ansible_collections.keyops.utrust.plugins.plugin_utils._cluster.rollout import Rollout, plan_rollout
 
 if t.TYPE_CHECKING:
@@ -50,10 +52,15 @@ def targets_of(reading: ClusterReading) -> list[Target]:
     ]
 
 
+def nodes_of(reading: ClusterReading) -> list[Node]:
+    return [each.node for each in reading.readings if each.node is not None]
+
+
 def check_targets(reading: ClusterReading, policy: Policy) -> list[Problem]:
     """Check the keys of each operational target against the policy."""
     problems: list[Problem] = []
     for target in targets_of(reading):
+        problems += check_view_complete(target.node, reading.hsm_keys or ())
         if target.node.hsm_state == "operational":
             source = reading.source_node.name
             problems += check_key_changes(target.node.name, source, target.difference, policy)
@@ -90,6 +97,9 @@ def describe_changes(reading: ClusterReading, batches: t.Sequence[t.Sequence[str
         "cluster": {"id": source.cluster_id, "name": source.cluster_name},
         "mbk": {"name": mbk.name, "check_value": mbk.check_value} if mbk is not None else None,
         "options": options,
+        # People approve what nobody checked, too.
+        "key_scope": source.key_scope,
+        "not_checked": not_checked(nodes_of(reading)),
         "batches": [list(batch) for batch in batches],
         "targets": {
             target.node.name: {

@@ -34,16 +34,21 @@ RECORDS = [
     record("keys_imported", "2026-01-08T00:00:00+00:00", host="node3", outcome="ok", added=[]),
     record("hsm_restored", "2026-01-05T00:00:00+00:00", host="node4"),
     record("node_read", "2026-01-07T00:00:00+00:00", added=[KEY]),
+    record(
+        "step_confirmed", "2026-01-06T00:00:00+00:00", host="node1", outcome="ok", step="package_uploaded", node="node6"
+    ),
+    record("step_confirmed", "2026-01-06T00:00:00+00:00", step="package_downloaded", node="node1"),
     record("keys_imported", "2026-01-07T00:00:00+00:00", host="node5", added="text", replaced=[7, {"source_key": 7}]),
 ]
 
 
 def test_arrivals_of_the_audit_trail(tmp_path: Path) -> None:
-    """Only changes count, also of an import that failed after some keys."""
+    """Only changes count, also of an import that failed after some keys, and uploads that people confirm."""
     assert read_arrivals(str(audit_file(tmp_path, *RECORDS))) == {
         "*": {"sha256:a": "2026-01-01T00:00:00+00:00"},
         "node2": {"sha256:a": "2026-01-03T00:00:00+00:00"},
         "node4": {"*": "2026-01-05T00:00:00+00:00"},
+        "node6": {"*": "2026-01-06T00:00:00+00:00"},
     }
     assert read_arrivals(str(tmp_path / "nothing.jsonl")) == {}
 

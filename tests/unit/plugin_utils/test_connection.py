@@ -153,7 +153,7 @@ def test_every_connection_option_has_a_variable() -> None:
     """The members come from the source, the node name from utrust_node, and the claim from the run, not from variables of the same name."""
     variables = {f"utrust_{option}": f"value of {option}" for option in CONNECTION_SPEC}
     options = connection_options({**HOST, **variables})
-    assert set(options) == set(CONNECTION_SPEC) - {"members", "cluster_claim"}
+    assert set(options) == set(CONNECTION_SPEC) - {"members", "cluster_claim", "assisted"}
     assert options["expect_node"] == "node2"
     assert options["timeout"] == "value of timeout"
 

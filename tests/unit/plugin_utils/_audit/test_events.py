@@ -14,9 +14,12 @@ import pytest
 import yaml
 from ansible_collections.keyops.utrust.plugins.plugin_utils._audit import chain, events
 from ansible_collections.keyops.utrust.plugins.plugin_utils._audit.allow_list import (
+    CONFIRMED_STEP,
     DECLARED,
+    DESTROYED_KEY,
     RESULT,
     SIGNATURE_TEST,
+    WEAKER_VALUE,
     AllowList,
     allowed,
 )
@@ -67,7 +70,12 @@ def test_every_event_and_name_is_documented() -> None:
     names = {
         *events.EVENTS.values(),
         "signature_tested",
+        "key_destroyed",
+        "weaker_value",
+        "node_undrained",
+        "step_confirmed",
         "package_removed",
+        "manifest_removed",
         "check_mode_result",
         "task_failed",
         "declaration",
@@ -76,7 +84,8 @@ def test_every_event_and_name_is_documented() -> None:
     assert {
         event for event in names | {chain.STARTED, chain.ENDED, chain.FRAGMENTS_FOUND} if f"`{event}`" not in text
     } == set()
-    assert {name for name in [*RESULT, *DECLARED, *SIGNATURE_TEST] if f"`{name}`" not in text} == set()
+    lists = [*RESULT, *DECLARED, *SIGNATURE_TEST, *WEAKER_VALUE, *DESTROYED_KEY, *CONFIRMED_STEP]
+    assert {name for name in lists if f"`{name}`" not in text} == set()
 
 
 def test_allowed_drops_messages_in_a_list_of_dictionaries() -> None:
@@ -107,6 +116,14 @@ def test_task_events_failed_preflight_has_all_codes() -> None:
     result = {"msg": SECRET, "codes": ["clock_skew", "hsm_alarm"], "problems": [SECRET], "summary": [SECRET]}
     ((event, record),) = recorded("utrust_preflight", result, outcome="failed")
     assert (event, record["codes"]) == ("cluster_checked", ["clock_skew", "hsm_alarm"])
+    assert SECRET not in json.dumps(record)
+
+
+def test_task_events_readiness_has_the_digest_of_the_record() -> None:
+    """An auditor finds the run that signed a commissioning record. Its text and its path are not recorded."""
+    result = {"changed": True, "record_digest": "sha256:1", "codes": [], "table": [SECRET], "diff": {"after": SECRET}}
+    ((event, record),) = recorded("utrust_readiness", result)
+    assert (event, record["result"]) == ("readiness_checked", {"record_digest": "sha256:1"})
     assert SECRET not in json.dumps(record)
 
 
@@ -166,6 +183,8 @@ def test_event_name_follows_from_the_task(result: dict[str, t.Any], outcome: str
     ("state", "result", "event"),
     [
         (None, {"removed": []}, "package_removed"),
+        ("absent", {"removed": {"elsewhere": True}}, "manifest_removed"),
+        ("absent", {"removed": {"elsewhere": False}}, "package_removed"),
         ("{{ state }}", {"removed": []}, "package_removed"),
         (None, {"censored": "hidden"}, "package_exported"),
         ("{{ state }}", {"package": {}}, "package_exported"),
@@ -254,3 +273,30 @@ def test_each_test_signature_has_its_own_record() -> None:
         ("signature_tested", {"crypto_token": "T", "alias": "a", "result": "can_sign"}),
         ("signature_tested", {"crypto_token": "T", "alias": "b", "result": "can_sign"}),
     ]
+
+
+def test_destroyed_keys_and_weaker_values_have_their_own_records() -> None:
+    """The result is that of a module, and each event has only its allowed names."""
+    key = {"slot": 0, "label": "a", "fingerprint": "sha256:1", "node": "node2", "reason": "twice", "by": "alice"}
+    imported = {"destroyed": [{**key, "value": SECRET}]}
+    assert recorded("utrust_ksp_import", imported)[1][0] == "key_destroyed"
+    assert recorded("utrust_ksp_import", imported)[1][1]["result"] == key
+    weaker = {"option": "settle_time", "value": 10.0, "default": 60.0, "reason": "a test"}
+    [dummy, event] = recorded("utrust_sync_plan", {"weaker_values": [weaker]})
+    assert (event[0], event[1]["result"]) == ("weaker_value", weaker)
+
+
+def test_traffic_of_a_node_has_events_of_its_own() -> None:
+    about = {"host": "node2", "action": "keyops.utrust.utrust_node_traffic", "outcome": "ok", "check_mode": False}
+    for state, name in (("drained", "node_drained"), ("in_traffic", "node_undrained")):
+        assert [event for event, dummy in events.task_events(about, {}, state)] == [name]
+
+
+@pytest.mark.parametrize("outcome", ["ok", "failed"])
+def test_each_confirmed_step_has_its_own_record(outcome: str) -> None:
+    """Also if the task fails later, because a person did the step."""
+    given = {"node": "node2", "step": "package_uploaded", "confirmed_by": "Alice", "origin": "terminal"}
+    result = {"confirmations": [{**given, "sha256": "sha256:aa", "extra": SECRET}]}
+    task = {"host": "node2", "action": "keyops.utrust.utrust_ksp_import", "outcome": outcome, "check_mode": False}
+    found = [record["result"] for event, record in events.task_events(task, result) if event == "step_confirmed"]
+    assert found == [{**given, "sha256": "sha256:aa"}]

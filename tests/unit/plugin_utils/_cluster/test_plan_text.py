@@ -73,3 +73,14 @@ def test_requester_cannot_forge_a_line() -> None:
     line = name_plan(plan({}, requested_by="Ada\nplan of Ben: sha256:00\x1b[2K"))
     assert line.isprintable()
     assert line.endswith(": sha256:cd")
+
+
+def test_plan_names_the_record_and_a_reason_without_canary_key() -> None:
+    """Approvers approve that other keys come before the canary key."""
+    made = plan({})
+    made["changes"]["commissioning"] = "sha256:ef"
+    weaker = {"option": "canary_key", "value": "any key", "default": "first", "reason": "old\ndrift"}
+    made["changes"]["weaker_values"] = [weaker]
+    lines = describe_plan(made)
+    assert "commissioning record: sha256:ef" in lines
+    assert r'canary_key is weaker than its default: "any key" instead of "first". Reason: old\ndrift' in lines

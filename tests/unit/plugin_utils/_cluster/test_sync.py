@@ -97,7 +97,15 @@ def test_plan_covers_every_option_that_is_not_excluded() -> None:
 
 def test_plan_checks_every_option_of_the_import() -> None:
     """Options that only the last step looks at are options of the plan, too."""
-    given_by_the_role = {"src", "manifest", "manifest_sha256", "known_difference", "expect_keys_digest"}
+    given_by_the_role = {
+        "src",
+        "manifest",
+        "manifest_sha256",
+        "known_difference",
+        "expect_keys_digest",
+        "confirmations",
+        "people_timeout",
+    }
     assert set(ksp_import.ARGUMENT_SPEC) - given_by_the_role <= set(SYNC_SPEC)
     assert "dest" in ksp_export.ARGUMENT_SPEC
 
