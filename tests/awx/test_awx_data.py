@@ -26,10 +26,11 @@ OPERATIONS = "ansible_collections.keyops.utrust.plugins.module_utils._operations
 ACTIONS = "ansible_collections.keyops.utrust.plugins.action"
 #: Where a role hands its options over.
 SPECS = {
-    "key_sync": ["utrust_sync_plan"],
+    "key_sync": ["ksp_import", "utrust_sync_plan"],
     "key_report": ["utrust_key_report"],
     "key_status": [],
     "preflight": ["utrust_preflight"],
+    "readiness": ["utrust_readiness"],
     "guided_restore": ["hsm_restore", "utrust_preflight"],
     "renew_ca": ["ejbca_key", "key_proof"],
 }
@@ -40,6 +41,7 @@ OF_TASKS: dict[str, dict[str, t.Any]] = {
     "key_status_fail_on_drift": {"type": "bool"},
     "key_status_ejbca_view": {"type": "bool"},
     "guided_restore_timeout": {"type": "float"},
+    "key_sync_confirmations": {"type": "list"},
     "renew_ca_name": {"type": "str"},
     "renew_ca_proof_ca": {"type": "str"},
     "renew_ca_reactivate": {"type": "bool"},

@@ -23,6 +23,7 @@ TEMPLATES = [
     "Berlin initial_sync",
     "Berlin key_sync",
     "Berlin preflight",
+    "Berlin readiness",
     "Berlin renew_ca",
     "Berlin report",
     "Berlin status",
@@ -49,7 +50,7 @@ EXAMPLE = {
     "credential_types": 4,
     "credentials": 3,
     "notification_templates": 1,
-    "job_templates": 8,
+    "job_templates": 9,
     "schedules": 1,
     "teams": 4,
 }
@@ -92,7 +93,7 @@ def test_templates_have_credentials_and_prompts(setup: Setup) -> None:
     awx = setup.awx
     for name in TEMPLATES:
         template, expected = awx.by_name("job_templates", name), ["Berlin appliance operator"]
-        if name in ("Berlin status", "Berlin report", "Berlin key_sync"):
+        if name in ("Berlin status", "Berlin report", "Berlin key_sync", "Berlin readiness"):
             expected = [*expected, "Berlin EJBCA reader"]
         if name == "Berlin renew_ca":
             expected = [*expected, "Berlin EJBCA reader", "Berlin EJBCA operator"]
@@ -226,7 +227,7 @@ def test_second_site_leaves_the_first_site_unchanged(setup: Setup) -> None:
     for kind, items in before.items():
         assert {number: awx.items[kind][number] for number in items} == items, kind
     added = {kind: len(awx.items[kind]) - len(items) for kind, items in before.items()}
-    expected = {"inventories": 1, "hosts": 2, "groups": 1, "credentials": 1, "job_templates": 8, "schedules": 1}
+    expected = {"inventories": 1, "hosts": 2, "groups": 1, "credentials": 1, "job_templates": 9, "schedules": 1}
     assert {kind: number for kind, number in added.items() if number} == expected
     assert awx.associated("job_templates", "Hamburg key_sync", "credentials") == ["Hamburg token"]
     assert awx.associated("job_templates", "Hamburg renew_ca", "credentials") == []

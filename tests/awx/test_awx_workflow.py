@@ -179,7 +179,7 @@ def test_changed_workflow_is_updated(site: Site) -> None:
     assert apply["all_parents_must_converge"]
     assert not awx.by_name("workflow_job_templates", WORKFLOW)["ask_variables_on_launch"]
     assert awx.by_name("workflow_approval_templates", APPROVALS[0])["timeout"] == 172800
-    assert [len(awx.roles_of(team)) for team in TEAMS] == [10, 10]
+    assert [len(awx.roles_of(team)) for team in TEAMS] == [11, 11]
 
 
 @pytest.mark.parametrize(

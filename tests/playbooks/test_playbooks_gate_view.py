@@ -57,7 +57,7 @@ def test_gate_opens_at_level_token_by_the_view(control: Control, tmp_path: Path,
     run = view_gate(control, tmp_path, key, key_gate_level="token")
     assert run.status == 0, run.output
     assert run.text.count("token: EJBCA shows alias and public key of the source") == 2
-    assert "token: EJBCA shows the public key of the HSM with this alias" in run.text
+    assert "token: EJBCA shows the public key of the source with this alias" in run.text
     assert methods(control) == {"GET"}
     requests = admin_web_requests(control)
     assert all(len(requests[node]) == len(requests["node1"]) for node in NODES), requests

@@ -22,6 +22,7 @@ from utrust_appliance.testing import cluster
 
 from tests.support.matrix import EVERY, covering
 from tests.support.playbook import BIN, ROOT, command, environment, finish, play
+from tests.support.processes import MARK, processes_with
 from tests.support.signals import default_signals
 from tests.support.wait import wait_for
 
@@ -35,7 +36,6 @@ SIGNALS = ("SIGKILL", "SIGTERM", "SIGHUP", "SIGINT")
 TARGETS = ("process", "group")
 MOMENTS = ("before_upload", "during_upload", "before_apply", "during_apply", "before_cleanup")
 CORES = ("newest", "floor")
-MARK = "UTRUST_TEST_RUN"
 
 
 @pytest.fixture(scope="session")
@@ -136,17 +136,6 @@ class CanceledJob(KilledRun):
         options = f"-e utrust_source=node1 -e key_sync_allow_outage=true -i {control.inventory_file}"
         program = str(Path(sys.executable).parent / "ansible-runner")
         self._start(control, folder, [program, "run", str(folder / "job"), "-p", SYNC, "--cmdline", options])
-
-
-def processes_with(mark: str) -> list[int]:
-    found = []
-    for path in Path("/proc").glob("[0-9]*/environ"):
-        try:
-            if f"{MARK}={mark}".encode() in path.read_bytes():
-                found.append(int(path.parent.name))
-        except OSError:  # the process has ended, or belongs to another user
-            continue
-    return found
 
 
 def hold(control: Control, moment: str, run_time: float = 3) -> None:

@@ -42,7 +42,11 @@ TEMPLATES: t.Final[dict[str, tuple[Replies, Replies, str]]] = {
         {"preflight_max_backup_hours": "24", "preflight_cards_available": "3"},
         "no problems found on node1, node2, node3",
     ),
-    "key_sync": ({}, {"key_sync_batch_size": "1"}, "node3 up to date: 1 key(s) as on the source"),
+    "key_sync": (
+        {},
+        {"key_sync_batch_size": "1", "key_sync_settle_time": "0"},
+        "node3 up to date: 1 key(s) as on the source",
+    ),
     "initial_sync": (
         {},
         {
