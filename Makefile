@@ -72,29 +72,30 @@ check: ## all gates
 	@$(PYTHON) tests/tools/run_stages.py setup $(call together,$(GATES_1)) $(call together,$(GATES_2))
 
 # ARGS goes to pytest: make unit ARGS="-k manifest -x"
+# Most suites wait for nodes and processes, so they have more workers than the two cores that CI has.
 .PHONY: unit
 unit: setup ## tests/unit: pure functions, modules, guards
 	@$(IN_VENV) $(BIN)/python -m pytest -n 2 --dist loadfile tests/unit $(ARGS)
 
 .PHONY: simulator
 simulator: system setup ## tests/appliance/tests: the appliance simulator
-	@$(IN_VENV) $(BIN)/python -m pytest -n 2 --dist loadfile tests/appliance/tests $(ARGS)
+	@$(IN_VENV) $(BIN)/python -m pytest -n 4 --dist loadfile tests/appliance/tests $(ARGS)
 
 .PHONY: conformance
 conformance: system setup ## tests/conformance: transports against the appliance simulator
-	@$(IN_VENV) $(BIN)/python -m pytest -n 2 --dist loadfile tests/conformance $(ARGS)
+	@$(IN_VENV) $(BIN)/python -m pytest -n 4 --dist worksteal tests/conformance $(ARGS)
 
 .PHONY: modules
 modules: system setup ## tests/modules: modules through both runners
-	@$(IN_VENV) $(BIN)/python -m pytest -n 2 --dist loadfile tests/modules $(ARGS)
+	@$(IN_VENV) $(BIN)/python -m pytest -n 3 --dist loadfile tests/modules $(ARGS)
 
 .PHONY: playbooks
 playbooks: system setup ## tests/playbooks: roles and playbooks through Ansible
-	@$(IN_VENV) $(BIN)/python -m pytest -n 2 --dist loadfile tests/playbooks $(ARGS)
+	@$(IN_VENV) $(BIN)/python -m pytest -n 3 --dist loadfile tests/playbooks $(ARGS)
 
 .PHONY: awx
 awx: setup ## tests/awx: awx/setup.yml with the modules of awx.awx against a fake API of AWX
-	@$(IN_VENV) $(BIN)/python -m pytest -n 2 --dist loadfile tests/awx $(ARGS)
+	@$(IN_VENV) $(BIN)/python -m pytest -n 3 --dist loadfile tests/awx $(ARGS)
 
 .PHONY: next
 next: setup ## playbooks on the next ansible-core: they pass without a warning

@@ -37,7 +37,7 @@ WORDS = {
     r"apart": "out of sync, separate, different",
     r"whichever": "any, the ... that",
     r"(?<!there\s)are no (?!longer\b)\w+": "are not, are missing",
-    r"is no (?!longer\b)\w+": "is not a, is missing, is invalid",
+    r"is no (?!longer\b|way back\b)\w+": "is not a, is missing, is invalid",
     r"(that|there|it) (is|are) none": "the noun again, such as: no key matches",
     r"(is|are) none": "is missing, is empty",
     r"comes? to": "is, equals, gives",
